@@ -1,0 +1,47 @@
+"""
+The native core: G.711, resampling, a bounded queue of audio, and media messages.
+
+``BRIDGE_CODEC=python`` in the environment chooses the slow reference in place of the compiled modules.
+Nothing chooses it silently: where the compiled modules are missing, the import fails.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+__all__ = [
+    "IMPLEMENTATION",
+    "Envelope",
+    "FrameRing",
+    "Resampler",
+    "SpanFinder",
+    "is_base64",
+    "pcm16_to_ulaw",
+    "ulaw_to_pcm16",
+]
+
+IMPLEMENTATION: str = os.environ.get("BRIDGE_CODEC") or "cython"
+
+if TYPE_CHECKING or IMPLEMENTATION == "cython":
+    try:
+        from _codec.frame_ring import FrameRing
+        from _codec.g711 import pcm16_to_ulaw, ulaw_to_pcm16
+        from _codec.media_json import Envelope, SpanFinder, is_base64
+        from _codec.resample import Resampler
+    except ImportError as error:
+        raise ImportError(
+            f"the compiled codec cannot be loaded ({error}): build it with "
+            "'python setup.py build_ext --inplace' or 'pip install .', "
+            "or set BRIDGE_CODEC=python for the slow reference"
+        ) from error
+elif IMPLEMENTATION == "python":
+    from _codec.reference import (
+        Envelope,
+        FrameRing,
+        Resampler,
+        SpanFinder,
+        is_base64,
+        pcm16_to_ulaw,
+        ulaw_to_pcm16,
+    )
+else:
+    raise ImportError(f"BRIDGE_CODEC must be 'cython' or 'python', got {IMPLEMENTATION!r}")

@@ -1,0 +1,191 @@
+"""A bounded queue of base64 payloads in one block of memory, which exists only while something waits."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+cdef enum:
+    SAMPLES_PER_MS = 8
+    LENGTH_BYTES = sizeof(uint32_t)
+    FIRST_ARENA_BYTES = 1024
+
+# A day. Also keeps the size of the block far from the end of a 32-bit length.
+MAX_CAPACITY_MS = 24 * 3600 * 1000
+
+
+cdef inline Py_ssize_t decoded_bytes(Py_ssize_t n, char last, char last_but_one) noexcept nogil:
+    """Return how many samples a base64 text of n characters that ends so stands for."""
+    cdef Py_ssize_t padding = 0
+    if n > 0 and last == c"=":
+        padding = 2 if n > 1 and last_but_one == c"=" else 1
+    return max(<Py_ssize_t>0, (n // 4) * 3 + (n % 4) * 3 // 4 - padding)
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class FrameRing:
+    """
+    First in, first out, for base64 payloads of 8 kHz mu-law, bounded by the time they play.
+
+    A payload's time follows from its decoded length. When a payload does not fit, the oldest ones are
+    dropped until it does; one that is longer than the capacity is itself dropped. There are at most
+    ``capacity_ms`` payloads, so that empty ones are bounded too.
+
+    Raises:
+        ValueError: If ``capacity_ms`` is below 1 or above a day.
+    """
+
+    def __cinit__(self, capacity_ms):
+        if not 1 <= capacity_ms <= MAX_CAPACITY_MS:
+            raise ValueError(f"capacity_ms must be from 1 to {MAX_CAPACITY_MS}, got {capacity_ms}")
+        self.capacity_ms = capacity_ms
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.arena)
+
+    def push(self, bytes payload not None):
+        """
+        Queue a payload.
+
+        Returns:
+            Payloads dropped for it, which ``dropped_frames`` counts too.
+
+        Raises:
+            MemoryError: If the block cannot grow; what was held stays, save what was dropped to make room.
+        """
+        return self.push_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+
+    def pop(self):
+        """Remove and return the oldest payload, None if there is none."""
+        cdef Py_ssize_t n = self.peek_c()
+        cdef bytes payload
+        if n < 0:
+            return None
+        payload = PyBytes_FromStringAndSize(NULL, n)
+        self.pop_c(PyBytes_AS_STRING(payload))
+        return payload
+
+    def clear(self):
+        """Remove all payloads and return how many there were; they do not count as dropped."""
+        cdef Py_ssize_t removed = self.entries
+        self.release()
+        return removed
+
+    def __len__(self):
+        return self.entries
+
+    @property
+    def duration_ms(self):
+        """How long the held audio plays, in whole milliseconds, rounded down."""
+        return self.samples // SAMPLES_PER_MS
+
+    cdef int push_c(self, const char* p, Py_ssize_t n) except -1:
+        cdef Py_ssize_t capacity = <Py_ssize_t>self.capacity_ms * SAMPLES_PER_MS
+        cdef Py_ssize_t added = decoded_bytes(n, p[n - 1] if n > 0 else 0, p[n - 2] if n > 1 else 0)
+        cdef int dropped = 0
+        if added > capacity:
+            self.dropped_frames += 1
+            return 1
+        while self.entries > 0 and (self.samples + added > capacity or self.entries >= self.capacity_ms):
+            self.pop_c(NULL)
+            self.dropped_frames += 1
+            dropped += 1
+        self.reserve(self.used + LENGTH_BYTES + n)
+        cdef uint32_t length = <uint32_t>n
+        self.append(<const char*>&length, LENGTH_BYTES)
+        self.append(p, n)
+        self.entries += 1
+        self.samples += added
+        return dropped
+
+    cdef Py_ssize_t peek_c(self) noexcept nogil:
+        cdef uint32_t length
+        if self.entries == 0:
+            return -1
+        self.read_at(0, <char*>&length, LENGTH_BYTES)
+        return <Py_ssize_t>length
+
+    cdef void pop_c(self, char* out) noexcept nogil:
+        cdef Py_ssize_t n = self.peek_c()
+        if n < 0:
+            return
+        if out != NULL:
+            self.read_at(LENGTH_BYTES, out, n)
+        self.samples -= self.front_samples(n)
+        self.entries -= 1
+        if self.entries == 0:
+            self.release()
+            return
+        self.used -= LENGTH_BYTES + n
+        self.head += LENGTH_BYTES + n
+        if self.head >= self.arena_bytes:
+            self.head -= self.arena_bytes
+
+    cdef Py_ssize_t front_samples(self, Py_ssize_t n) noexcept nogil:
+        """Return the samples of the oldest payload, whose length is n."""
+        cdef char tail[2]
+        tail[0] = 0
+        tail[1] = 0
+        if n > 1:
+            self.read_at(LENGTH_BYTES + n - 2, tail, 2)
+        elif n > 0:
+            self.read_at(LENGTH_BYTES, tail + 1, 1)
+        return decoded_bytes(n, tail[1], tail[0])
+
+    cdef int reserve(self, Py_ssize_t wanted) except -1:
+        """Make the block at least ``wanted`` bytes; the bound on time and entries bounds it."""
+        cdef Py_ssize_t size = self.arena_bytes if self.arena_bytes > 0 else FIRST_ARENA_BYTES
+        cdef char* arena
+        if wanted <= self.arena_bytes:
+            return 0
+        while size < wanted:
+            size *= 2
+        arena = <char*>PyMem_RawMalloc(<size_t>size)
+        if arena == NULL:
+            raise MemoryError(f"no memory for {size} bytes of queued audio")
+        if self.used > 0:
+            self.read_at(0, arena, self.used)
+        PyMem_RawFree(self.arena)
+        self.arena = arena
+        self.arena_bytes = size
+        self.head = 0
+        return 0
+
+    cdef void read_at(self, Py_ssize_t offset, char* out, Py_ssize_t n) noexcept nogil:
+        """Copy n bytes that start ``offset`` after the head; they are in use, so n > 0 means a block exists."""
+        cdef Py_ssize_t start = self.head + offset
+        cdef Py_ssize_t first
+        if n <= 0:
+            return
+        if start >= self.arena_bytes:
+            start -= self.arena_bytes
+        first = min(n, self.arena_bytes - start)
+        memcpy(out, self.arena + start, <size_t>first)
+        if n > first:
+            memcpy(out + first, self.arena, <size_t>(n - first))
+
+    cdef void append(self, const char* p, Py_ssize_t n) noexcept nogil:
+        """Add n bytes at the end; ``reserve`` has made room."""
+        cdef Py_ssize_t start = self.head + self.used
+        cdef Py_ssize_t first
+        if n <= 0:
+            return
+        if start >= self.arena_bytes:
+            start -= self.arena_bytes
+        first = min(n, self.arena_bytes - start)
+        memcpy(self.arena + start, p, <size_t>first)
+        if n > first:
+            memcpy(self.arena, p + first, <size_t>(n - first))
+        self.used += n
+
+    cdef void release(self) noexcept nogil:
+        """Forget all payloads and give the block back."""
+        PyMem_RawFree(self.arena)
+        self.arena = NULL
+        self.arena_bytes = 0
+        self.head = 0
+        self.used = 0
+        self.entries = 0
+        self.samples = 0

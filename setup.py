@@ -1,0 +1,37 @@
+"""Builds the native core. BRIDGE_SANITIZE=1 adds ASan and UBSan, BRIDGE_ANNOTATE=1 writes Cython's HTML."""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SANITIZE = os.environ.get("BRIDGE_SANITIZE") == "1"
+COMPILE_ARGS = ["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter", "-ffp-contract=off"]
+LINK_ARGS = []
+if SANITIZE:
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    COMPILE_ARGS += [*flags, "-O1", "-g", "-fno-omit-frame-pointer"]
+    LINK_ARGS += flags
+
+extensions = [
+    Extension(
+        f"_codec.{name}",
+        [f"_codec/{name}.pyx"],
+        extra_compile_args=COMPILE_ARGS,
+        extra_link_args=LINK_ARGS,
+    )
+    for name in ("g711", "resample", "frame_ring", "media_json")
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        annotate=os.environ.get("BRIDGE_ANNOTATE") == "1",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+        },
+    )
+)

@@ -1,0 +1,228 @@
+"""Span finder, base64 check and envelopes, on both implementations, against orjson and binascii."""
+
+import base64
+from types import ModuleType
+
+import orjson
+import pytest
+from codec_cases import assert_orjson_agrees, is_canonical_base64, small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from _codec import media_json, reference
+
+PAYLOAD = base64.b64encode(bytes(range(160))).decode()
+STREAM_SID = "MZ" + "0123456789abcdef" * 2
+EQUAL: dict[str, str | int] = {"event": "media", "media.track": "inbound", "streamSid": STREAM_SID}
+MESSAGE = orjson.dumps(
+    {
+        "event": "media",
+        "sequenceNumber": "3",
+        "media": {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": PAYLOAD},
+        "streamSid": STREAM_SID,
+    }
+)
+
+
+@pytest.fixture(params=[reference, media_json], ids=["python", "cython"], scope="module")
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    return request.param
+
+
+class TestBase64:
+    # Any bytes are base64 for us exactly when they are for binascii.
+    @settings(max_examples=400, deadline=None)
+    @given(
+        st.one_of(
+            st.binary(max_size=80).map(base64.b64encode),
+            st.binary(max_size=12),
+            st.text(alphabet="AZaz09+/==-_ \n", max_size=12).map(str.encode),
+        )
+    )
+    def test_same_answer_as_binascii(self, codec, text):
+        assert codec.is_base64(text) == is_canonical_base64(text)
+
+    @pytest.mark.parametrize("length", [4, 8, 216])
+    def test_every_byte_at_every_place(self, codec, length):
+        text = base64.b64encode(bytes(length // 4 * 3))
+        for place in {*range(4), length // 2, *range(length - 4, length)}:
+            for byte in range(256):
+                changed = text[:place] + bytes([byte]) + text[place + 1 :]
+                assert codec.is_base64(changed) == is_canonical_base64(changed), changed
+
+    @pytest.mark.parametrize("text", [b"", b"AAAA", b"AA==", b"AAA=", b"+/+/", b"AB=="])
+    def test_base64_is_known(self, codec, text):
+        assert codec.is_base64(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [b"A", b"AA", b"AAA", b"=", b"==", b"====", b"A===", b"AAAA=", b"AAAA====", b"AA=A", b"AA==AA==",
+         b"AAA=\n", b" AAA", b"AA-_", b"AAA\0", b"AAA\x80"],
+    )  # fmt: skip
+    def test_all_else_is_refused(self, codec, text):
+        assert not codec.is_base64(text)
+
+
+class TestFind:
+    def test_twilio_media_message(self, codec):
+        start, end = codec.SpanFinder("media.payload", EQUAL).find(MESSAGE)
+        assert MESSAGE[start:end].decode() == PAYLOAD
+
+    def test_message_cut_anywhere_is_refused(self, codec):
+        finder = codec.SpanFinder("media.payload", EQUAL)
+        for length in range(len(MESSAGE)):
+            assert finder.find(MESSAGE[:length]) is None, length
+
+    def test_every_changed_byte_is_refused_or_read_as_orjson_reads_it(self, codec):
+        finder = small(codec)
+        message = b'{"e":"m","x":[1,{"p":"B"}],"v":1,"a":{"q":"r","p":"AAA="}}'
+        for place in range(len(message)):
+            for byte in range(256):
+                changed = message[:place] + bytes([byte]) + message[place + 1 :]
+                span = finder.find(changed)
+                if span:
+                    assert_orjson_agrees(changed, span)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            '{"e":"m","a":{"p":"AAAA"}}',
+            '{"a":{"p":"AAAA"},"e":"m"}',
+            '{"e":"m","a":{"p":""}}',
+            '{"e":"m","v":1,"a":{"q":"r","p":"AAAA"}}',
+            ' \t\r\n{ "e" : "m" ,\n"a"\t: {\r"p" : "AAAA" } } \n',
+            '{"p":"B","e":"m","a":{"e":"x","v":9,"p":"AAAA"}}',
+            '{"e":"m","c":{"p":"B","e":"x","a":{"p":"C"}},"a":{"p":"AAAA"}}',
+            '{"e":"m","a":{"o":{"p":"B","q":"x"},"l":[{"p":"C"}],"p":"AAAA"}}',
+            '{"e":"m","c":["p","a","e"],"x":"e","a":{"x":"p","p":"AAAA"}}',
+            '{"e":"m","x":1,"x":2,"":3,"a":{"p":"AAAA","y":1,"y":2}}',
+            '{"e":"m","c":[true,false,null,0,-0,-1.50,123456789012345678,[],{},[[]]],"a":{"p":"AAAA"}}',
+            '{"e":"m","c":[[[[[[[]]]]]]],"a":{"p":"AAAA"}}',
+            '{"e":"m","c":"~ !#[]{},:","a":{"p":"AAAA"}}',
+        ],
+    )
+    def test_shape_is_found_in_plain_json(self, codec, message):
+        span = small(codec).find(message.encode())
+        assert span is not None
+        assert_orjson_agrees(message.encode(), span)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            # The shape is another.
+            "", " ", "{}", "[]", "1", '"m"', "null", '["e","m"]', '[{"e":"m","a":{"p":"AAAA"}}]',
+            '{"e":"m"}', '{"a":{"p":"AAAA"}}', '{"e":"m","a":{}}', '{"e":"m","p":"AAAA"}',
+            '{"e":"mm","a":{"p":"AAAA"}}',
+            '{"e":"mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm","a":{"p":"AAAA"}}',
+            '{"e":"","a":{"p":"AAAA"}}', '{"E":"m","a":{"p":"AAAA"}}',
+            '{"e":null,"a":{"p":"AAAA"}}', '{"e":["m"],"a":{"p":"AAAA"}}', '{"e":{"e":"m"},"a":{"p":"AAAA"}}',
+            '{"e":"m","v":2,"a":{"p":"AAAA"}}', '{"e":"m","v":"1","a":{"p":"AAAA"}}',
+            '{"e":"m","v":1.0,"a":{"p":"AAAA"}}', '{"e":"m","v":true,"a":{"p":"AAAA"}}',
+            '{"e":"m","v":null,"a":{"p":"AAAA"}}', '{"e":"m","v":[1],"a":{"p":"AAAA"}}',
+            '{"e":"m","v":10,"a":{"p":"AAAA"}}', '{"e":"m","v":-1,"a":{"p":"AAAA"}}',
+            '{"e":"m","a":{"q":"s","p":"AAAA"}}', '{"e":"m","a":{"q":null,"p":"AAAA"}}',
+            '{"e":"m","a":"AAAA"}', '{"e":"m","a":[{"p":"AAAA"}]}', '{"e":"m","a":null}', '{"e":"m","a":1}',
+            '{"e":"m","a":{"p":1}}', '{"e":"m","a":{"p":["AAAA"]}}', '{"e":"m","a":{"p":null}}',
+            '{"e":"m","a":{"o":{"p":"AAAA"}}}', '{"e":"m","b":{"p":"AAAA"}}', '{"e":"m","a":{"a":{"p":"AAAA"}}}',
+            '{"e":"m","a":{"p":"AAA"}}', '{"e":"m","a":{"p":"AA=A"}}', '{"e":"m","a":{"p":"A A="}}',
+            # A used key occurs twice.
+            '{"e":"m","e":"m","a":{"p":"AAAA"}}', '{"e":"m","a":{"p":"AAAA","p":"BBBB"}}',
+            '{"e":"m","a":{"p":"AAAA"},"a":{"p":"AAAA"}}', '{"e":"m","v":1,"v":1,"a":{"p":"AAAA"}}',
+            '{"e":"m","a":{"p":"AAAA"},"a":{}}', '{"e":"m","a":{"p":"AAAA","o":{},"p":"AAAA"}}',
+            # Not plain.
+            '{"e":"m","a":{"p":"AA\\/A"}}', '{"\\u0065":"m","a":{"p":"AAAA"}}', '{"e":"m","x":"\\n","a":{"p":"AAAA"}}',
+            '{"e":"m","x":"\n","a":{"p":"AAAA"}}', '{"e":"m","x":"é","a":{"p":"AAAA"}}',
+            '{"e":"m","x":"\x7f","a":{"p":"AAAA"}}', '{"e":"m","x":"\0","a":{"p":"AAAA"}}',
+            '\ufeff{"e":"m","a":{"p":"AAAA"}}', '{"e":"m","x":[[[[[[[[]]]]]]]],"a":{"p":"AAAA"}}',
+            '{"e":"m","x":[[[[[[[{}]]]]]]],"a":{"p":"AAAA"}}',
+            # Not JSON, or a number that is read differently by different parsers.
+            *(
+                '{"e":"m","x":?,"a":{"p":"AAAA"}}'.replace("?", bad)
+                for bad in (
+                    "1e5", "1E5", "0e0", "01", "-01", "00", "+1", "-", ".5", "1.", "1.e1", "0x1", "1_0", "--1",
+                    "1234567890123456789", "0.123456789012345678", "NaN", "Infinity", "-Infinity", "nul", "truefalse",
+                    "True", "nulll", "'s'", "", "[1,]", "[,1]", "[1 2]", "[", "]", "{", "[}", "[1}", "{]", '{"k"}',
+                    '{"k":}', '{"k":1,}', '{,"k":1}', "{1:2}", '{"k" 1}', '{"k":1 "l":2}', '"s', "[:]", "[1:2]",
+                    "/**/1", '"a""b"', "1\v", "\xa01", "[[]",
+                )
+            ),
+            '{"e":"m","a":{"p":"AAAA"}', '{"e":"m","a":{"p":"AAAA"}}}', '{"e":"m","a":{"p":"AAAA"}} x',
+            '{"e":"m","a":{"p":"AAAA"}}\0', '{"e":"m","a":{"p":"AAAA"}}{}', '{"e":"m","a":{"p":"AAAA"},}',
+            '{"e":"m",,"a":{"p":"AAAA"}}', '{"e":"m""a":{"p":"AAAA"}}', '{"e":"m","a":{"p":"AAAA"]}',
+            '{"e":"m","a":{"p":"AAAA', '{"e":"m","a":{"p":"AAAA"', '{"e":"m","a":{"p":', '{"e":"m","a":{"p"',
+            '{"e":"m","a":{"p":"', '{e:"m","a":{"p":"AAAA"}}', '\v{"e":"m","a":{"p":"AAAA"}}',
+        ],
+    )  # fmt: skip
+    def test_all_else_is_refused(self, codec, message):
+        assert small(codec).find(message.encode()) is None
+
+    @pytest.mark.parametrize("bad", [b"\x80", b"\xc3\xa9", b"\xff", b"\xef\xbb\xbf"])
+    def test_bytes_beyond_ascii_are_refused_everywhere(self, codec, bad):
+        message = b'{"e":"m","a":{"p":"AAAA"}}'
+        for place in range(len(message) + 1):
+            assert small(codec).find(message[:place] + bad + message[place:]) is None
+
+    def test_parent_may_be_absent_where_all_below_it_may(self, codec):
+        finder = codec.SpanFinder("p", {}, {"a.q": "r"})
+        assert finder.find(b'{"p":"AAAA"}') == (6, 10)
+        assert finder.find(b'{"p":"AAAA","a":{}}') == (6, 10)
+        assert finder.find(b'{"p":"AAAA","a":null}') is None
+
+    def test_numbers_are_compared_by_their_text(self, codec):
+        finder = codec.SpanFinder("p", {"n": -12})
+        assert finder.find(b'{"p":"AAAA","n":-12}') == (6, 10)
+        for other in (b"-12.0", b"12", b'"-12"', b"-1", b"-120"):
+            assert finder.find(b'{"p":"AAAA","n":%b}' % other) is None
+
+
+class TestPaths:
+    @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a.b.c", "é", 'a"', "a\\", "a\n"])
+    def test_unusable_path_is_refused(self, codec, path):
+        with pytest.raises(ValueError, match=r"path|key"):
+            codec.SpanFinder(path, {})
+        with pytest.raises(ValueError, match=r"path|key"):
+            codec.SpanFinder("ok", {path: "v"})
+
+    @pytest.mark.parametrize("value", ["é", '"', "\\", "\n", "\x7f", 10**18, -(10**18)])
+    def test_value_with_more_than_one_text_is_refused(self, codec, value):
+        with pytest.raises(ValueError, match="value of k must"):
+            codec.SpanFinder("p", {"k": value})
+
+    @pytest.mark.parametrize("value", [True, None, 1.0, b"v", ["v"]])
+    def test_value_of_another_type_is_refused(self, codec, value):
+        with pytest.raises(TypeError, match="value of k must be str or int"):
+            codec.SpanFinder("p", {}, {"k": value})
+
+    @pytest.mark.parametrize(
+        ("payload", "equal", "optional"),
+        [
+            ("p", {"p": "v"}, {}),
+            ("p", {"k": "v"}, {"k": "v"}),
+            ("a.p", {"a": "v"}, {}),
+            ("a", {"a.p": "v"}, {}),
+        ],
+    )
+    def test_path_that_is_used_twice_is_refused(self, codec, payload, equal, optional):
+        with pytest.raises(ValueError, match="path"):
+            codec.SpanFinder(payload, equal, optional)
+
+    def test_eight_paths_are_the_most(self, codec):
+        equal = {f"k{i}.m": i for i in range(7)}
+        message = orjson.dumps({"a": {"p": "AAAA"}, **{f"k{i}": {"m": i} for i in range(7)}})
+        assert codec.SpanFinder("a.p", equal).find(message) == (11, 15)
+        with pytest.raises(ValueError, match="at most 8 paths can be used, got 9"):
+            codec.SpanFinder("a.p", equal, {"one": "more"})
+
+
+class TestEnvelope:
+    def test_span_is_put_between_prefix_and_suffix(self, codec):
+        envelope = codec.Envelope(b'{"audio":"', b'"}')
+        assert envelope.wrap(b"..AAAA..", 2, 6) == b'{"audio":"AAAA"}'
+        assert envelope.wrap(b"", 0, 0) == b'{"audio":""}'
+        assert envelope.wrap_payload(b"AAAA") == b'{"audio":"AAAA"}'
+        assert codec.Envelope(b"", b"").wrap_payload(b"") == b""
+
+    @pytest.mark.parametrize("span", [(-1, 2), (0, 5), (3, 2), (5, 5), (-2, -1), (0, -1)])
+    def test_span_outside_the_message_is_refused(self, codec, span):
+        with pytest.raises(ValueError, match=f"message of 4 bytes, got {span[0]} to {span[1]}"):
+            codec.Envelope(b"<", b">").wrap(b"AAAA", *span)
