@@ -1,0 +1,380 @@
+"""
+HTTP connections, from the first byte to the end or the hand-over, and the registry of those that are open.
+
+A connection serves one request at a time; what the peer sends ahead waits, bounded, as does everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import aiofastnet
+import picows
+
+from bridge.http_handover import hand_over
+from bridge.http_messages import (
+    CONTINUE,
+    FrontLimits,
+    Request,
+    RequestError,
+    RequestReader,
+    Response,
+    encode_response,
+    status_response,
+)
+
+TLS_HANDSHAKE_S = 3.0
+_READ_BYTES = 64 * 1024
+
+
+class App(Protocol):
+    """What the front serves."""
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request; cancelled when its deadline passes or the client has gone."""
+
+    def upgrade(self, request: Request) -> picows.WSListener | Response:
+        """
+        Take a well-formed WebSocket upgrade, or refuse it with a response.
+
+        The listener's ``on_ws_connected`` follows at once; should the hand-over fail, it hears nothing at all.
+        """
+
+
+class Registry:
+    """The connections that are open, what they share, and the cap on sockets."""
+
+    def __init__(
+        self, app: App, limits: FrontLimits, upgraded: Callable[[], int], logger: logging.Logger
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.logger = logger
+        self.is_closing = False
+        self.read_buffer = memoryview(
+            bytearray(_READ_BYTES)
+        )  # Shared: emptied before the next socket's turn.
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[Response]] = set()
+        self._upgraded = upgraded
+        self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
+        self._changed = asyncio.Event()
+
+    def accept(self) -> Connection:
+        """Make the protocol of a socket just accepted."""
+        return Connection(self)
+
+    def accept_tls(self) -> Connection:
+        """
+        Make the protocol of a socket whose TLS handshake is to come.
+
+        Raises:
+            ConnectionRefusedError: If there are too many; aiofastnet closes the socket on that.
+        """
+        if self._is_full():
+            raise ConnectionRefusedError("too many connections")
+        connection = Connection(self)
+        # A handshake that failed is never reported to its protocol, but it is over after this.
+        self._handshakes[connection] = asyncio.get_running_loop().call_later(
+            TLS_HANDSHAKE_S + 1.0, self._handshakes.pop, connection, None
+        )
+        return connection
+
+    def admit(self, connection: Connection) -> bool:
+        """Enter a connection; False if it is to be turned away."""
+        if handle := self._handshakes.pop(connection, None):
+            handle.cancel()
+        is_admitted = not self.is_closing and not self._is_full()
+        self.connections.add(connection)
+        return is_admitted
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._changed.set()
+
+    def forget_task(self, task: asyncio.Task[Response]) -> None:
+        self.tasks.discard(task)
+        self._changed.set()
+
+    async def close(self, timeout_s: float) -> None:
+        """Close idle connections now, the others once they are answered or after ``timeout_s``."""
+        self.is_closing = True
+        for connection in tuple(self.connections):
+            connection.finish()
+        if not await self._is_empty_within(timeout_s):
+            for connection in tuple(self.connections):
+                connection.abort()
+            await self._is_empty_within(1.0)
+        for handle in self._handshakes.values():
+            handle.cancel()
+        self._handshakes.clear()
+
+    async def _is_empty_within(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.connections or self.tasks:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _is_full(self) -> bool:
+        sockets = len(self.connections) + len(self._handshakes) + self._upgraded()
+        return sockets >= self.limits.connections
+
+
+class Connection(asyncio.BufferedProtocol):
+    """
+    One HTTP connection: reads a request, has it handled, writes the answer, and so on.
+
+    A single timer holds the deadline of whatever it is waiting for. Reading goes on, up to a bound, while a
+    request is handled, for that is how a client's going away is noticed; its handler is cancelled then.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._limits = registry.limits
+        self._peer = ""
+        self._data = bytearray()  # Received, not yet read.
+        self._reader: RequestReader | None = None
+        self._task: asyncio.Task[Response] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_read_paused = False
+        self._is_write_paused = False
+        self._has_peer_finished = False
+        self._is_ending = False
+        self._discarded_bytes = 0
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, aiofastnet.Transport)
+        self._transport = transport
+        peername = transport.get_extra_info("peername")
+        self._peer = str(peername[0]) if peername else ""
+        self._begin_request()
+        if not self._registry.admit(self):
+            self._transport.write(encode_response(status_response(503)))
+            self._close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._drop_task()
+        self._is_ending = True
+        self._registry.forget(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._registry.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_ending:
+            self._discarded_bytes += nbytes
+            if self._discarded_bytes > self._limits.linger_bytes:
+                self.abort()
+            return
+        self._data += self._registry.read_buffer[:nbytes]
+        self._read()
+
+    def eof_received(self) -> bool:
+        is_busy = self._task is not None or self._is_write_paused
+        if self._is_ending or not is_busy or not self._transport.can_write_eof():
+            self._close()
+            return False
+        # A half-closed client still gets answers; one that has gone looks the same, so they must come soon.
+        self._has_peer_finished = True
+        self._start_timer(self._limits.half_close_s, self.abort)
+        return True
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        if self._reader is None and not self._is_ending:
+            self._next_request()
+
+    # Called by the registry.
+
+    def finish(self) -> None:
+        """Close once the request that has begun is answered."""
+        has_begun = self._reader is not None and self._reader.has_begun
+        if not has_begun and self._task is None and not self._is_ending:
+            self._close()
+
+    def abort(self) -> None:
+        self._drop_task()
+        self._is_ending = True
+        self._transport.abort()
+
+    # A request's way.
+
+    def _begin_request(self) -> None:
+        self._reader = RequestReader(self._limits, self._peer)
+        self._start_timer(self._limits.request_s, self._on_request_late)
+
+    def _next_request(self) -> None:
+        self._reader = None
+        if self._transport.is_closing():
+            return  # The answer could not be written; `connection_lost` is on its way.
+        if self._is_write_paused:
+            self._start_timer(self._limits.write_s, self.abort)
+        elif self._data:
+            self._read()
+        elif self._has_peer_finished:
+            self._close()
+        else:
+            self._start_timer(self._limits.keep_alive_s, self._close)
+
+    def _read(self) -> None:
+        if self._task is None and not self._is_write_paused:
+            if self._reader is None:
+                self._begin_request()
+            self._read_request()
+        if not self._is_ending and not self._has_peer_finished:
+            self._pause_reading(len(self._data) > self._limits.head_bytes)
+
+    def _read_request(self) -> None:
+        reader = self._reader
+        assert reader is not None
+        try:
+            is_whole = reader.feed(self._data)
+        except RequestError as error:
+            self._answer(error.response, is_last=True, is_request_whole=False)
+            return
+        if is_whole and reader.websocket_key is not None:
+            self._upgrade(reader.request, reader.websocket_key)
+        elif is_whole:
+            self._handle(reader.request)
+        elif self._has_peer_finished:
+            self._close()
+        elif reader.expects_continue:
+            reader.expects_continue = False
+            self._transport.write(CONTINUE)
+
+    def _handle(self, request: Request) -> None:
+        task = asyncio.get_running_loop().create_task(self._registry.app.handle(request), name="http request")
+        self._task = task
+        self._registry.tasks.add(task)
+        task.add_done_callback(self._on_handled)
+        if self._has_peer_finished:
+            self._start_timer(self._limits.half_close_s, self.abort)
+        else:
+            self._start_timer(self._limits.handler_s, self._on_handler_late)
+
+    def _on_handled(self, task: asyncio.Task[Response]) -> None:
+        self._registry.forget_task(task)
+        response = status_response(500)
+        if not task.cancelled():
+            if error := task.exception():
+                self._registry.logger.error("An http request failed.", exc_info=error)
+            else:
+                response = task.result()
+        if task is self._task:  # Else it was late, or the client has gone.
+            self._task = None
+            self._answer(response)
+
+    def _upgrade(self, request: Request, key: str) -> None:
+        if self._has_peer_finished or self._registry.is_closing:
+            self._answer(status_response(503), is_last=True)
+            return
+        try:
+            answer = self._registry.app.upgrade(request)
+        except Exception:
+            self._registry.logger.exception("A WebSocket upgrade failed.")
+            answer = status_response(500)
+        if isinstance(answer, Response):
+            self._answer(answer, is_last=True)
+            return
+        self._stop_timer()
+        self._pause_reading(False)
+        self._is_ending = True
+        self._registry.forget(self)
+        try:
+            hand_over(
+                self._transport,
+                answer,
+                key,
+                bytes(self._data),
+                max_frame_bytes=self._limits.ws_max_frame_bytes,
+                read_buffer_bytes=self._limits.ws_read_buffer_bytes,
+            )
+        except Exception:
+            self._registry.logger.exception("A socket could not be handed over.")
+            self._transport.abort()
+
+    def _answer(self, response: Response, *, is_last: bool = False, is_request_whole: bool = True) -> None:
+        reader = self._reader
+        assert reader is not None
+        is_last = is_last or not reader.is_persistent or self._registry.is_closing
+        self._transport.write(
+            encode_response(
+                response,
+                is_head=reader.method == "HEAD",
+                keep_alive=None if is_last else reader.version,
+            )
+        )
+        if not is_last:
+            self._next_request()
+        elif is_request_whole and not self._data:
+            self._close()
+        else:
+            self._linger()
+
+    def _close(self) -> None:
+        """Close when what was written has gone out, or has waited too long for it."""
+        self._is_ending = True
+        self._start_timer(self._limits.write_s, self._transport.abort)
+        self._transport.close()
+
+    def _linger(self) -> None:
+        """Close, but read on for a while: closing with bytes unread sends a reset, which eats the answer."""
+        self._data.clear()
+        self._pause_reading(False)
+        if self._has_peer_finished or not self._transport.can_write_eof():
+            self._close()  # TLS reads on by itself until the peer's close_notify, or TLS_SHUTDOWN_S.
+            return
+        self._is_ending = True
+        self._transport.write_eof()
+        self._start_timer(self._limits.linger_s, self._transport.abort)
+
+    # Deadlines.
+
+    def _start_timer(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, callback)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_request_late(self) -> None:
+        assert self._reader is not None
+        if self._reader.has_begun:
+            self._answer(status_response(408), is_last=True, is_request_whole=False)
+        else:
+            self._close()
+
+    def _on_handler_late(self) -> None:
+        self._registry.logger.warning("An http request was not answered within %s s.", self._limits.handler_s)
+        self._drop_task()
+        self._answer(status_response(503), is_last=True)
+
+    def _drop_task(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def _pause_reading(self, is_paused: bool) -> None:
+        if is_paused != self._is_read_paused:
+            self._is_read_paused = is_paused
+            if is_paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
