@@ -1,0 +1,26 @@
+"""What both stand-ins do to a socket beneath the WebSocket: cut it, stop reading it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Any
+
+import aiohttp
+
+
+class ClientSocket(aiohttp.ClientWebSocketResponse[bool]):
+    """A client's WebSocket that keeps its transport."""
+
+    def __init__(self, reader: Any, writer: Any, protocol: Any, response: Any, *args: Any, **kw: Any) -> None:
+        super().__init__(reader, writer, protocol, response, *args, **kw)
+        self.transport: asyncio.Transport = response.connection.transport
+
+
+def abort_with_reset(transport: asyncio.Transport) -> None:
+    """Close a TCP connection with RST instead of FIN, whatever is still unsent."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
