@@ -1,0 +1,242 @@
+"""The agent's side: the socket to the agent service, from the connect to the close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import ClassVar
+
+import picows
+import structlog
+
+from _codec import Resampler, is_base64, pcm16_to_ulaw
+from bridge.agents import AgentSocket, Audio, Control, Endpoint, Ignored, decoded_bytes
+from bridge.call import Call, Why
+from bridge.leg import Leg, LegLimits
+from bridge.metrics import Metrics
+
+log = structlog.get_logger()
+
+# Small, for memory; picows doubles it when a read fills it.
+READ_BUFFER_BYTES = 4096
+
+
+class AgentLeg(Leg):
+    """
+    Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
+
+    Args:
+        wire: What goes through the agent's socket.
+        endpoint: That socket for this call.
+        call: The call that this socket carries.
+        connect_s: Deadline of DNS, TCP, TLS and upgrade together.
+        tls: The process's TLS settings, made once: making them takes 20 ms.
+    """
+
+    side: ClassVar[str] = "agent"
+    control_frames_count: ClassVar[bool] = True
+    pings_when_idle: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        wire: AgentSocket,
+        endpoint: Endpoint,
+        call: Call,
+        limits: LegLimits,
+        clock: Callable[[], float],
+        *,
+        connect_s: float,
+        tls: ssl.SSLContext,
+        metrics: Metrics,
+        on_gone: Callable[[Leg], None],
+    ) -> None:
+        super().__init__(limits, wire.to_agent, clock, on_gone)
+        self.call = call
+        self._wire = wire
+        self._endpoint = endpoint
+        self._connect_s = connect_s
+        self._tls = tls
+        self._metrics = metrics
+        self._connecting: asyncio.Task[None] | None = None
+        self._tcp: socket.socket | None = None
+        self._reaping: asyncio.Task[None] | None = None
+        self._transcoder: Transcoder | None = None
+
+    # Opening
+
+    def connect(self) -> None:
+        self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="agent connect")
+
+    async def _connect(self) -> None:
+        detail = ""
+        try:
+            async with asyncio.timeout(self._connect_s):
+                await picows.ws_connect(
+                    lambda: self,
+                    self._endpoint.url,
+                    ssl_context=self._tls,
+                    websocket_handshake_timeout=self._connect_s,
+                    max_frame_size=self.limits.max_message_bytes,
+                    extra_headers=dict(self._endpoint.headers),
+                    # Redirects would carry the credential to another host.
+                    max_redirects=0,
+                    socket_factory=self._open_tcp,
+                    read_buffer_init_size=READ_BUFFER_BYTES,
+                    ssl_shutdown_timeout=self.limits.close_s
+                    if self._endpoint.url.startswith("wss:")
+                    else None,
+                )
+        except asyncio.CancelledError:
+            self._cut_handshake()
+            self._on_gone(self)
+            raise
+        except TimeoutError:
+            detail = f"not open within {self._connect_s:g} s"
+        except picows.WSInvalidStatusError as error:
+            detail = f"upgrade refused: {error.response.status if error.response else 'no status'}"
+        except (OSError, picows.WSError) as error:
+            # Their texts may hold the answer of the peer, or the URL with the call's credential.
+            detail = f"cannot open: {type(error).__name__}"
+        if self._transport is not None:
+            return
+        self._cut_handshake()
+        # picows returns without an error where the peer closes before it answers the upgrade.
+        self._closing_since = self._clock()
+        self._on_gone(self)
+        self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
+
+    async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        reason = OSError("no address")
+        for family, kind, protocol, _, address in await loop.getaddrinfo(
+            url.host, url.port, type=socket.SOCK_STREAM
+        ):
+            tcp = socket.socket(family, kind, protocol)
+            tcp.setblocking(False)
+            try:
+                await loop.sock_connect(tcp, address)
+            except OSError as error:
+                tcp.close()
+                reason = error
+            except asyncio.CancelledError:
+                tcp.close()
+                raise
+            else:
+                self._tcp = tcp
+                return tcp
+        raise reason
+
+    def _cut_handshake(self) -> None:
+        # picows leaves the socket of a cancelled handshake open until its own deadline.
+        if self._tcp is not None and self._transport is None:
+            with contextlib.suppress(OSError):
+                self._tcp.shutdown(socket.SHUT_RDWR)
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._tcp = None
+        super().on_ws_connected(transport)
+        if self.is_open:
+            self.call.on_agent_open(self._clock())
+            self.set_ready()
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        super().on_ws_disconnected(transport)
+        # picows keeps what it found wrong as an exception, and asyncio complains of one that nobody looks at.
+        self._reaping = asyncio.get_running_loop().create_task(_reap(transport), name="agent reap")
+
+    def close(self, code: int) -> None:
+        super().close(code)
+        if self._transport is None and self._connecting is not None:
+            self._connecting.cancel()
+
+    # The agent's messages
+
+    def on_text(self, message: bytes) -> None:
+        span = self._wire.audio.find(message)
+        if span is not None:
+            payload = message[span[0] : span[1]]
+            self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+            return
+        match self._wire.parse(message):
+            case Control.INTERRUPT:
+                self._on_interrupt()
+            case Control.ENDED:
+                self.call.on_agent_ended(self._clock())
+            case Audio() as audio:
+                self._on_audio(audio)
+            case Ignored(reason):
+                self.on_ignored(reason)
+
+    def _on_interrupt(self) -> None:
+        began = self._clock()
+        self.call.on_interrupt()
+        self._metrics.interrupt_to_clear(self._clock() - began)
+
+    def _on_audio(self, audio: Audio) -> None:
+        if not is_base64(audio.payload):
+            self.on_ignored("not_base64")
+            return
+        payload = audio.payload
+        if (audio.encoding, audio.sample_rate_hz) != ("mulaw", 8000):
+            if self._transcoder is None or not self._transcoder.takes(audio):
+                if not Transcoder.can_take(audio):
+                    self.on_ignored("unknown_audio")
+                    return
+                self._transcoder = Transcoder(audio)
+                log.warning(
+                    "agent sends audio that must be transcoded: set it to mu-law 8000 Hz",
+                    encoding=audio.encoding,
+                    sample_rate_hz=audio.sample_rate_hz,
+                    call_sid=self.call.call_sid,
+                )
+            payload = self._transcoder.to_mulaw(payload)
+        self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+
+    def on_ignored(self, reason: str) -> None:
+        self._metrics.ignored(self.side, reason)
+
+    # The end of the peer
+
+    def on_peer_closed(self, code: int | None) -> None:
+        if code == 1000:
+            self.call.on_agent_ended(self._clock())
+        else:
+            self.call.on_agent_lost(self._clock(), detail=f"close {code}" if code else "no close frame")
+
+    def on_violation(self, code: int, detail: str) -> None:
+        self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
+
+
+async def _reap(transport: picows.WSTransport) -> None:
+    with contextlib.suppress(Exception):
+        await transport.wait_disconnected()
+
+
+class Transcoder:
+    """16-bit PCM of an agent to mu-law 8 kHz, frame by frame, with the filter's state between frames."""
+
+    def __init__(self, audio: Audio) -> None:
+        self._rate_hz = audio.sample_rate_hz
+        self._resampler = Resampler(audio.sample_rate_hz, 8000) if audio.sample_rate_hz != 8000 else None
+        self._half_sample = b""
+
+    @staticmethod
+    def can_take(audio: Audio) -> bool:
+        """Whether this encoding and rate are known."""
+        return audio.encoding in ("s16le", "pcm16", "pcm") and audio.sample_rate_hz in (8000, 16000, 24000)
+
+    def takes(self, audio: Audio) -> bool:
+        """Whether it is the encoding and rate that this transcoder was made for."""
+        return self.can_take(audio) and audio.sample_rate_hz == self._rate_hz
+
+    def to_mulaw(self, payload: bytes) -> bytes:
+        """Base64 text of PCM, any number of bytes, to base64 text of mu-law; a split sample waits for the rest."""
+        pcm = self._half_sample + b64decode(payload)
+        whole_bytes = len(pcm) & ~1
+        self._half_sample = pcm[whole_bytes:]
+        pcm = pcm[:whole_bytes]
+        return b64encode(pcm16_to_ulaw(self._resampler.process(pcm) if self._resampler else pcm))

@@ -1,0 +1,316 @@
+"""
+One phone call as a state machine between its two sides, without I/O and without a clock.
+
+Events come in from the caller's leg, from the agent's leg and from the clock, each with ``now`` in seconds of one
+monotonic clock; commands go out to the two sides. How a call can end is one table, `ENDS`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+PLAYED_MARK = "played-out"
+
+
+class State(enum.Enum):
+    AWAITING_START = "awaiting_start"
+    CONNECTING = "connecting"
+    BRIDGED = "bridged"
+    PLAYING_OUT = "playing_out"
+    CLOSED = "closed"
+
+
+class Record(enum.Enum):
+    """What is remembered of a call that is over; decides what ``/voice/resume`` answers."""
+
+    ENDED = "ended"
+    CALLER_LOST = "caller_lost"
+    AGENT_LOST = "agent_lost"
+    HANDED_OVER = "handed_over"
+
+
+class Why(enum.Enum):
+    """Why a call ends."""
+
+    AGENT_ENDED = "agent_ended"
+    CALLER_STOPPED = "caller_stopped"
+    CALL_COMPLETED = "call_completed"
+    CALLER_LOST = "caller_lost"
+    AGENT_LOST = "agent_lost"
+    NO_START = "no_start"
+    TIME_LIMIT = "time_limit"
+    SILENT_CALLER = "silent_caller"
+    REFUSED = "refused"
+    CALLER_VIOLATION = "caller_violation"
+    AGENT_VIOLATION = "agent_violation"
+    DRAINED = "drained"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """
+    One row of `ENDS`.
+
+    ``caller_code`` and ``agent_code`` are the WebSocket close codes that the legs get, where they are still open;
+    a leg whose peer broke the protocol has already been closed with RFC 6455's code. ``record`` is None where
+    nothing is remembered, so that a live call of the same CallSid stays untouched.
+    """
+
+    caller_code: int
+    agent_code: int
+    record: Record | None
+    lets_audio_play: bool = False
+
+
+ENDS: dict[Why, End] = {
+    Why.AGENT_ENDED: End(1000, 1000, Record.ENDED, lets_audio_play=True),
+    Why.CALLER_STOPPED: End(1000, 1000, Record.ENDED),
+    Why.CALL_COMPLETED: End(1000, 1000, Record.ENDED),
+    Why.CALLER_LOST: End(1001, 1000, Record.CALLER_LOST),
+    Why.AGENT_LOST: End(1011, 1011, Record.AGENT_LOST),
+    Why.NO_START: End(1008, 1000, None),
+    Why.TIME_LIMIT: End(1000, 1000, Record.ENDED),
+    Why.SILENT_CALLER: End(1000, 1000, Record.ENDED),
+    Why.REFUSED: End(1008, 1000, None),
+    Why.CALLER_VIOLATION: End(1002, 1000, Record.ENDED),
+    Why.AGENT_VIOLATION: End(1011, 1002, Record.AGENT_LOST),
+    Why.DRAINED: End(1001, 1000, Record.HANDED_OVER),
+}
+
+
+class CallerSide(Protocol):
+    """What a call asks of the caller's leg."""
+
+    def send_audio(self, payload: bytes) -> None: ...
+    def send_clear(self) -> None: ...
+    def send_mark(self, name: str) -> None: ...
+    def close(self, code: int) -> None: ...
+
+
+class AgentSide(Protocol):
+    """What a call asks of the agent's side; ``connect`` answers through ``on_agent_open`` or ``on_agent_lost``."""
+
+    def connect(self) -> None: ...
+    def send_audio(self, payload: bytes) -> None: ...
+    def close(self, code: int) -> None: ...
+
+
+class CallObserver(Protocol):
+    """Who is told what becomes of a call."""
+
+    def on_call_bridged(self, call: Call) -> None: ...
+    def on_call_closed(self, call: Call) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallLimits:
+    """How long a call waits for what, in seconds."""
+
+    start_s: float
+    duration_s: float
+    caller_silent_s: float
+    playout_max_s: float
+    playout_margin_s: float
+
+
+@dataclass(slots=True)
+class CallStats:
+    """Counters of one call; a *frame* is one media message of any length."""
+
+    frames_from_caller: int = 0
+    frames_from_agent: int = 0
+    interrupts: int = 0
+    dtmf: int = 0
+    agent_connect_s: float | None = None
+    first_agent_audio_s: float | None = None
+
+
+class Call:
+    """
+    Joins the caller's side with the agent's and decides when and how both end.
+
+    Args:
+        limits: The deadlines.
+        observer: Told once when both sides are open, and once when both have been told to close.
+        now: When the media socket was accepted.
+    """
+
+    def __init__(self, limits: CallLimits, observer: CallObserver, now: float) -> None:
+        self.state = State.AWAITING_START
+        self.why: Why | None = None
+        self.detail = ""
+        self.call_sid = ""
+        self.stats = CallStats()
+        self.opened_at = now
+        self.started_at: float | None = None
+        self._limits = limits
+        self._observer = observer
+        self._caller: CallerSide | None = None
+        self._agent: AgentSide | None = None
+        self._deadline: float | None = now + limits.start_s
+        # Agent audio that Twilio has been sent and cannot have played yet, kept to within one tick.
+        self._playout_s = 0.0
+        self._sent_bytes_since_tick = 0
+        self._ticked_at = now
+        self._frames_at_last_audio = 0
+        self._last_audio_at = now
+
+    def attach(self, caller: CallerSide) -> None:
+        """Say who the caller's side is, before any other event."""
+        self._caller = caller
+
+    @property
+    def playout_s(self) -> float:
+        """Seconds of agent audio that the caller has still to hear, as of the last tick."""
+        return self._playout_s
+
+    # From the caller
+
+    def on_start(self, agent: AgentSide, now: float) -> None:
+        """The stream's parameters were verified: open the agent's side."""
+        if self.state is not State.AWAITING_START:
+            return
+        self.started_at = now
+        self._last_audio_at = now
+        self._agent = agent
+        self._enter(State.CONNECTING, now + self._limits.duration_s)
+        agent.connect()
+
+    def on_caller_audio(self, payload: bytes) -> None:
+        """One frame of the caller's. ``payload`` is base64 text of mu-law, 8 kHz, any length."""
+        if self._agent is not None:
+            self.stats.frames_from_caller += 1
+            if self.state is State.BRIDGED or self.state is State.CONNECTING:
+                self._agent.send_audio(payload)
+
+    def on_dtmf(self) -> None:
+        """The caller pressed a key; no agent of today's set takes it, so it is counted."""
+        self.stats.dtmf += 1
+
+    def on_mark(self, name: str, now: float) -> None:
+        """Twilio says that what came before this mark was played, or cleared."""
+        if self.state is State.PLAYING_OUT and name == PLAYED_MARK:
+            self._close(now)
+
+    def on_stop(self, now: float) -> None:
+        """The caller hung up, or Twilio stopped the stream."""
+        self.end(Why.CALLER_STOPPED, now)
+
+    def on_caller_lost(self, now: float, why: Why = Why.CALLER_LOST, detail: str = "") -> None:
+        """The caller's leg is gone without a word, or broke the protocol."""
+        self.end(why, now, detail)
+
+    # From the agent
+
+    def on_agent_open(self, now: float) -> None:
+        """The agent's side takes audio from now on."""
+        if self.state is State.CONNECTING:
+            assert self.started_at is not None
+            self.stats.agent_connect_s = now - self.started_at
+            self._enter(State.BRIDGED, self._deadline)
+            self._observer.on_call_bridged(self)
+
+    def on_agent_audio(self, payload: bytes, audio_bytes: int, now: Callable[[], float]) -> None:
+        """
+        One frame of the agent's.
+
+        Args:
+            payload: Base64 text of mu-law, 8 kHz, any length.
+            audio_bytes: Its length decoded; 8 bytes are 1 ms.
+            now: The clock, read only at the first frame.
+        """
+        if self._caller is None or self.state in (State.PLAYING_OUT, State.CLOSED):
+            return
+        self.stats.frames_from_agent += 1
+        if self.stats.first_agent_audio_s is None and self.started_at is not None:
+            self.stats.first_agent_audio_s = now() - self.started_at
+        self._sent_bytes_since_tick += audio_bytes
+        self._caller.send_audio(payload)
+
+    def on_interrupt(self) -> None:
+        """The caller speaks over the agent: what was not heard yet must not be heard. Caller audio is kept."""
+        if self._caller is None or self.state is State.CLOSED:
+            return
+        self.stats.interrupts += 1
+        self._playout_s = 0.0
+        self._sent_bytes_since_tick = 0
+        self._caller.send_clear()
+
+    def on_agent_ended(self, now: float) -> None:
+        """The agent ended the call; its last words are still to be heard."""
+        self.end(Why.AGENT_ENDED, now)
+
+    def on_agent_lost(self, now: float, why: Why = Why.AGENT_LOST, detail: str = "") -> None:
+        """The agent refused, timed out or vanished; once it has ended the call this no longer matters."""
+        if self.state is not State.PLAYING_OUT:
+            self.end(why, now, detail)
+
+    # From the clock and the operator
+
+    def on_tick(self, now: float) -> None:
+        """Act on what is due; called a few times a second for every call."""
+        if self.state is State.CLOSED:
+            return
+        self._advance_playout(now)
+        if self.stats.frames_from_caller != self._frames_at_last_audio:
+            self._frames_at_last_audio = self.stats.frames_from_caller
+            self._last_audio_at = now
+        if self._deadline is not None and now >= self._deadline:
+            if self.state is State.AWAITING_START:
+                self.end(Why.NO_START, now)
+            elif self.state is State.PLAYING_OUT:
+                self._close(now)
+            else:
+                self.end(Why.TIME_LIMIT, now)
+        elif self._agent is not None and now - self._last_audio_at >= self._limits.caller_silent_s:
+            self.end(Why.SILENT_CALLER, now)
+
+    def end(self, why: Why, now: float, detail: str = "") -> None:
+        """
+        End the call for the reason given, by its row of `ENDS`; a second end changes nothing.
+
+        While last words play, any further reason cuts them short but the first one stands.
+        """
+        if self.state is State.CLOSED:
+            return
+        if self.state is State.PLAYING_OUT:
+            if why is not Why.AGENT_ENDED:
+                self._close(now)
+            return
+        self.why = why
+        self.detail = detail
+        if ENDS[why].lets_audio_play and self._caller is not None:
+            self._advance_playout(now)
+            due_s = min(self._playout_s + self._limits.playout_margin_s, self._limits.playout_max_s)
+            self._enter(State.PLAYING_OUT, now + due_s)
+            self._caller.send_mark(PLAYED_MARK)
+            if self._agent is not None:
+                self._agent.close(ENDS[why].agent_code)
+            return
+        self._close(now)
+
+    def _advance_playout(self, now: float) -> None:
+        # The time since the last tick is counted as played before what was sent within it is added: an estimate
+        # that is late by a tick at most, which the margin covers.
+        self._playout_s = max(0.0, self._playout_s - (now - self._ticked_at))
+        self._playout_s += self._sent_bytes_since_tick / 8000
+        self._sent_bytes_since_tick = 0
+        self._ticked_at = now
+
+    def _enter(self, state: State, deadline: float | None) -> None:
+        self.state = state
+        self._deadline = deadline
+
+    def _close(self, now: float) -> None:
+        assert self.why is not None
+        is_agent_closed = self.state is State.PLAYING_OUT
+        self._enter(State.CLOSED, None)
+        end = ENDS[self.why]
+        if self._agent is not None and not is_agent_closed:
+            self._agent.close(end.agent_code)
+        if self._caller is not None:
+            self._caller.close(end.caller_code)
+        self._observer.on_call_closed(self)

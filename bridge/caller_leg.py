@@ -1,0 +1,123 @@
+"""The caller's side: Twilio's media socket, from the upgrade to the close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from _codec import Envelope, SpanFinder, is_base64
+from bridge import twilio_messages as twilio
+from bridge.call import AgentSide, Call, Why
+from bridge.leg import Leg, LegLimits
+from bridge.metrics import Metrics
+
+Authorize = Callable[["CallerLeg", twilio.Start], "AgentSide | str"]
+
+
+class CallerLeg(Leg):
+    """
+    Turns Twilio's messages into events of the call, and the call's commands into messages to Twilio.
+
+    Args:
+        media_id: The last part of the socket's path.
+        call: The call that this socket carries.
+        authorize: Checks ``start``; gives the agent's side, or the reason of the refusal.
+    """
+
+    side: ClassVar[str] = "caller"
+    control_frames_count: ClassVar[bool] = False
+    pings_when_idle: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        media_id: str,
+        call: Call,
+        limits: LegLimits,
+        clock: Callable[[], float],
+        *,
+        authorize: Authorize,
+        metrics: Metrics,
+        on_gone: Callable[[Leg], None],
+    ) -> None:
+        super().__init__(limits, Envelope(b"", b""), clock, on_gone)
+        self.media_id = media_id
+        self.call = call
+        self.stream_sid: str | None = None
+        self.call_sid = ""
+        self._authorize = authorize
+        self._metrics = metrics
+        self._finder: SpanFinder | None = None
+        call.attach(self)
+
+    # Twilio's messages
+
+    def on_text(self, message: bytes) -> None:
+        finder = self._finder
+        if finder is not None:
+            span = finder.find(message)
+            if span is not None:
+                self.call.on_caller_audio(message[span[0] : span[1]])
+                return
+        try:
+            self._on_message(twilio.parse(message, self.stream_sid))
+        except twilio.BadMessage as error:
+            self.on_ignored(str(error))
+
+    def _on_message(self, message: twilio.Message) -> None:
+        now = self._clock()
+        match message:
+            case twilio.Start():
+                self._on_start(message, now)
+            case twilio.Connected():
+                pass
+            case _ if self.stream_sid is None:
+                self.on_ignored("before_start")
+            case twilio.Media(payload):
+                if is_base64(payload):
+                    self.call.on_caller_audio(payload)
+                else:
+                    self.on_ignored("not_base64")
+            case twilio.Mark(name):
+                self.call.on_mark(name, now)
+            case twilio.Dtmf():
+                self.call.on_dtmf()
+            case twilio.Stop():
+                self.call.on_stop(now)
+
+    def _on_start(self, start: twilio.Start, now: float) -> None:
+        if self.stream_sid is not None:
+            self.on_ignored("second_start")
+            return
+        agent = self._authorize(self, start)
+        if isinstance(agent, str):
+            self._metrics.refused(agent)
+            self.call.end(Why.REFUSED, now, agent)
+            return
+        self.stream_sid = start.stream_sid
+        self.call_sid = start.call_sid
+        self._to_peer = twilio.media_envelope(start.stream_sid)
+        self._finder = twilio.media_finder(start.stream_sid)
+        self.set_ready()
+        self.call.on_start(agent, now)
+
+    def on_ignored(self, reason: str) -> None:
+        self._metrics.ignored(self.side, reason)
+
+    # The end of the peer
+
+    def on_peer_closed(self, code: int | None) -> None:
+        self.call.on_caller_lost(self._clock(), detail=f"close {code}" if code else "no close frame")
+
+    def on_violation(self, code: int, detail: str) -> None:
+        self.call.on_caller_lost(self._clock(), Why.CALLER_VIOLATION, f"{code} {detail}")
+
+    # The call's commands
+
+    def send_clear(self) -> None:
+        self.drop_held()
+        if self.stream_sid is not None:
+            self.send_text(twilio.clear(self.stream_sid))
+
+    def send_mark(self, name: str) -> None:
+        if self.stream_sid is not None:
+            self.send_text_after_audio(twilio.mark(self.stream_sid, name))

@@ -1,0 +1,206 @@
+"""
+Which CallSids this process knows, and as what: being admitted, admitted, live, or over.
+
+At most one live session per CallSid; a token counts once; "this call ended on purpose" is remembered for a day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from bridge.call import ENDS, Call, Record, Why
+
+REMEMBERED_S = 24 * 3600
+REMEMBERED_CALLS = 100_000
+
+
+class Phase(enum.Enum):
+    ADMITTED = "admitted"
+    LIVE = "live"
+    OVER = "over"
+
+
+@dataclass(slots=True)
+class Known:
+    """One CallSid. ``until``: when an admitted call counts as not claimed, or a call that is over is forgotten."""
+
+    call_sid: str
+    media_id: str
+    phase: Phase
+    until: float
+    session: dict[str, str] = field(default_factory=dict)
+    record: Record | None = None
+    call: Call | None = None
+
+
+@dataclass(slots=True)
+class _Admitting:
+    task: asyncio.Task[Known]
+    waiting: int = 0
+
+
+class Calls:
+    """
+    The calls of one process.
+
+    Args:
+        max_calls: Live plus admitted plus being admitted.
+        claim_s: How long an admitted call's media socket may take.
+    """
+
+    def __init__(self, max_calls: int, claim_s: float) -> None:
+        self._max_calls = max_calls
+        self._claim_s = claim_s
+        self._admitting: dict[str, _Admitting] = {}
+        self._admitted: OrderedDict[str, Known] = OrderedDict()
+        self._live: dict[str, Known] = {}
+        self._over: OrderedDict[str, Known] = OrderedDict()
+
+    @property
+    def live(self) -> int:
+        """Calls with a verified media socket."""
+        return len(self._live)
+
+    @property
+    def admitted(self) -> int:
+        """Calls that were or are being answered and whose media socket is due."""
+        return len(self._admitted) + len(self._admitting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further call would be over the limit."""
+        return self.live + self.admitted >= self._max_calls
+
+    def find(self, call_sid: str) -> Known | None:
+        """What is known of a CallSid that is not just being admitted."""
+        return self._live.get(call_sid) or self._admitted.get(call_sid) or self._over.get(call_sid)
+
+    def is_being_admitted(self, call_sid: str) -> bool:
+        """Whether a session for this CallSid is being opened."""
+        return call_sid in self._admitting
+
+    def live_calls(self) -> list[Known]:
+        """The live ones, as of now."""
+        return list(self._live.values())
+
+    async def admit(
+        self,
+        call_sid: str,
+        media_id: str,
+        open_session: Callable[[], Awaitable[dict[str, str]]],
+        clock: Callable[[], float],
+    ) -> Known:
+        """
+        Open one session for a CallSid, however many requests ask for it at once.
+
+        Whoever comes second waits for the first one's session; the work is cancelled when the last of them has
+        gone. What ``open_session`` raises comes out here for all of them.
+        """
+        admitting = self._admitting.get(call_sid)
+        if admitting is None:
+
+            async def work() -> Known:
+                try:
+                    session = await open_session()
+                    known = Known(call_sid, media_id, Phase.ADMITTED, clock() + self._claim_s, session)
+                    self._admitted[call_sid] = known
+                    return known
+                finally:
+                    self._forget(call_sid, opening)
+
+            opening = _Admitting(asyncio.get_running_loop().create_task(work(), name="admit"))
+            admitting = self._admitting[call_sid] = opening
+        admitting.waiting += 1
+        try:
+            return await asyncio.shield(admitting.task)
+        finally:
+            admitting.waiting -= 1
+            if not admitting.waiting and not admitting.task.done():
+                # At once: whoever asks while the work still winds up must not join it.
+                self._forget(call_sid, admitting)
+                admitting.task.cancel()
+
+    def _forget(self, call_sid: str, admitting: _Admitting) -> None:
+        if self._admitting.get(call_sid) is admitting:
+            del self._admitting[call_sid]
+
+    def renew(self, known: Known, now: float) -> None:
+        """An admitted call was answered again, with a fresh token."""
+        if known.phase is Phase.ADMITTED:
+            known.until = now + self._claim_s
+            self._admitted.move_to_end(known.call_sid)
+
+    def claim(self, call_sid: str, media_id: str, session: dict[str, str], call: Call) -> str | None:
+        """
+        Make a call live: its token was good and its media socket is there.
+
+        Returns:
+            None, or why not: the token was used, or another session has the CallSid. A call admitted by another
+            process, or before a restart, is not known here and is taken.
+        """
+        known = self.find(call_sid)
+        if known is None:
+            if self.is_full:
+                return "full"
+            known = Known(call_sid, media_id, Phase.ADMITTED, 0.0, session)
+        elif known.phase is Phase.LIVE:
+            return "call_live"
+        elif known.phase is Phase.OVER:
+            return "call_over"
+        elif known.media_id != media_id:
+            return "token_replaced"
+        self._admitted.pop(call_sid, None)
+        known.phase = Phase.LIVE
+        known.call = call
+        self._live[call_sid] = known
+        return None
+
+    def finish(self, call_sid: str, record: Record, now: float) -> None:
+        """A live or admitted call is over."""
+        known = self._live.pop(call_sid, None) or self._admitted.pop(call_sid, None)
+        if known is None:
+            return
+        known.phase = Phase.OVER
+        known.record = record
+        known.until = now + REMEMBERED_S
+        known.call = None
+        known.session = {}
+        self._over[call_sid] = known
+        if len(self._over) > REMEMBERED_CALLS:
+            self._over.popitem(last=False)
+
+    def on_tick(self, now: float) -> int:
+        """Give up admitted calls that nobody claimed and forget old ones; returns how many were not claimed."""
+        unclaimed = 0
+        while self._admitted:
+            known = next(iter(self._admitted.values()))
+            if known.until > now:
+                break
+            self.finish(known.call_sid, Record.ENDED, now)
+            unclaimed += 1
+        while self._over and next(iter(self._over.values())).until <= now:
+            self._over.popitem(last=False)
+        return unclaimed
+
+    def end(self, call_sid: str, why: Why, now: float) -> None:
+        """Twilio or the agent service says out of band that the call is over."""
+        known = self.find(call_sid)
+        if known is None:
+            return
+        if known.call is not None:
+            known.call.end(why, now)
+        elif known.phase is Phase.ADMITTED:
+            self.finish(call_sid, ENDS[why].record or Record.ENDED, now)
+
+    async def close(self) -> None:
+        """Cancel sessions that are being opened."""
+        tasks = [admitting.task for admitting in self._admitting.values()]
+        # A task that is cancelled before its first step never comes to its own clean-up.
+        self._admitting.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,158 @@
+"""The command line; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+INJECT_KINDS = ("drop", "dup", "swap", "corrupt", "late")
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"bridge {version('voice-bridge')}")
+    except PackageNotFoundError:
+        click.echo("bridge, run from a source tree that is not installed")
+    context.exit()
+
+
+@click.group(name="bridge", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """Carry phone calls between Twilio Media Streams and a voice agent."""
+
+
+@main.command()
+@click.option("--host", metavar="HOST", help="Address to listen on.  [env: HOST; default: 0.0.0.0]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [env: PORT; default: 3000]")
+@click.option("--public-url", metavar="URL", help="Base URL that Twilio uses.  [env: PUBLIC_URL]")
+@click.option("--agent", metavar="NAME", help="The agent that answers.  [env: BRIDGE_AGENT; default: retell]")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="[env: BRIDGE_LOG_LEVEL; default: info]",
+)
+def serve(
+    host: str | None, port: int | None, public_url: str | None, agent: str | None, log_level: str | None
+) -> None:
+    """Serve calls; settings come from options, the environment, and a .env file, in this order."""
+    from bridge.serve import run
+
+    given = {
+        "HOST": host,
+        "PORT": None if port is None else str(port),
+        "PUBLIC_URL": public_url,
+        "BRIDGE_AGENT": agent,
+        "BRIDGE_LOG_LEVEL": log_level,
+    }
+    sys.exit(run({name: value for name, value in given.items() if value is not None}))
+
+
+@main.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="demo-out",
+    show_default=True,
+    help="Folder for the recordings, the picture and the numbers.",
+)
+@click.option("--inject", type=click.Choice(INJECT_KINDS), help="Self-test: spoil audio; the demo must fail.")
+def demo(out: Path, inject: str | None) -> None:
+    """Make one whole call on this machine, with a stand-in caller and agent: no account, about 25 s."""
+    from bridge.demo import run
+
+    sys.exit(run(out, inject=inject))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="0: any.")
+@click.option(
+    "--behaviour",
+    type=click.Choice(["conversation", "echo", "silent", "numbered"]),
+    default="conversation",
+    show_default=True,
+    help="What the agent does in a call.",
+)
+@click.option("--key", default="key_standin", show_default=True, help="The API key that it expects.")
+@click.option("--inject", type=click.Choice(INJECT_KINDS), help="Spoil every 50th frame that it sends.")
+@click.option(
+    "--open-delay-s", type=click.FloatRange(0), default=0.0, help="Wait before a call's socket opens."
+)
+def agent(host: str, port: int, behaviour: str, key: str, inject: str | None, open_delay_s: float) -> None:
+    """Run the stand-in agent service, to develop a bridge against; Ctrl-C ends it."""
+    from bridge.standins.commands import run_agent
+
+    sys.exit(
+        run_agent(
+            host=host, port=port, behaviour=behaviour, key=key, inject=inject, open_delay_s=open_delay_s
+        )
+    )
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--wav",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the caller says; default: a bundled question.",
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write what the caller hears."
+)
+@click.option("--public-url", metavar="URL", help="Base URL that the bridge believes to have; default: URL.")
+@click.option("--account-sid", envvar="TWILIO_ACCOUNT_SID", show_envvar=True, help="Default: made up.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="The longest the call may take; it ends 3 s after both sides have gone quiet.",
+)
+@click.option("--inject", type=click.Choice(INJECT_KINDS), help="Spoil every 50th frame that it sends.")
+@click.option("--expect-echo", is_flag=True, help="Fail unless exactly what was said comes back.")
+def call(
+    url: str,
+    wav: Path | None,
+    out: Path | None,
+    public_url: str | None,
+    account_sid: str | None,
+    seconds: float,
+    inject: str | None,
+    expect_echo: bool,
+) -> None:
+    """
+    Call a bridge as Twilio would: a signed webhook to URL/voice, then the media stream of its answer.
+
+    The auth token is read from TWILIO_AUTH_TOKEN; without one nothing is signed, which only a bridge with
+    signatures off accepts.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter("it begins with http:// or https://", param_hint="URL")
+    from bridge.standins.commands import run_call
+
+    sys.exit(
+        run_call(
+            url.rstrip("/").removesuffix("/voice"),
+            wav=wav,
+            out=out,
+            public_url=public_url,
+            account_sid=account_sid,
+            seconds=seconds,
+            inject=inject,
+            expect_echo=expect_echo,
+        )
+    )

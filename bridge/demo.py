@@ -1,0 +1,377 @@
+"""
+``bridge demo``: one whole call on this machine, through the real server, with no account.
+
+The server runs as a subprocess with signatures on; the stand-in agent service and caller run here, so both ends
+of the call have one clock. Everything they sent and got is compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+
+from bridge.standins import accounting
+from bridge.standins.agent import AgentService
+from bridge.standins.agent_session import AgentSession
+from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE, SPOKEN, speech, write_wav
+from bridge.standins.caller import Caller
+from bridge.standins.inject import Injector
+from bridge.standins.twiml import TwimlAnswer
+
+START_TIMEOUT_S = 15.0
+# The server goes on answering webhooks for 5 s after its last call.
+STOP_TIMEOUT_S = 20.0
+STEP_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 30.0
+# A person waits a moment before answering, and needs a moment to interrupt.
+REACTION_S = 0.4
+INTERRUPT_AFTER_S = 2.5
+LOG_LINES = 15
+PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+_SETTINGS = ("BRIDGE_", "TWILIO_", "RETELL_", "OPENAI_", "ELEVENLABS_", "DEEPGRAM_")
+
+_WORDS = {
+    **{name: f'"{text}"' for name, text in SPOKEN.items()},
+    "interrupt": "hears the caller: interrupt, what was not heard yet is void",
+    "call_ended": "ends the call",
+}
+
+
+class DemoError(Exception):
+    """The call could not be made or did not go as it should; the text says how."""
+
+
+def run(out: Path, *, inject: str | None = None) -> int:
+    """
+    Make the call, write the files, tell how it went.
+
+    Args:
+        out: Folder; made if it is not there.
+        inject: Kind of fault for both stand-ins to make; the demo then has to fail.
+
+    Returns:
+        The exit code: 0 only if nothing was lost, changed or warned of.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_Demo(out, inject).run())
+    except DemoError as error:
+        click.echo(f"the demo failed: {error}", err=True)
+    except OSError as error:
+        click.echo(f"the demo failed: {error}", err=True)
+    return 1
+
+
+@dataclass
+class _Demo:
+    out: Path
+    inject: str | None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    began: float = 0.0
+
+    async def run(self) -> int:
+        self.began = _now()
+        account_sid, auth_token = "AC" + secrets.token_hex(16), secrets.token_hex(16)
+        agent = AgentService(key="key_" + secrets.token_hex(12), inject=self.inject)
+        async with agent:
+            port = _free_port()
+            url = f"http://127.0.0.1:{port}"
+            settings = {
+                "HOST": "127.0.0.1",
+                "PORT": str(port),
+                "PUBLIC_URL": url,
+                "TWILIO_ACCOUNT_SID": account_sid,
+                "TWILIO_AUTH_TOKEN": auth_token,
+                **agent.environment(),
+            }
+            async with _server(settings) as server:
+                await server.wait_ready(url)
+                self.tell("bridge", f"serves on {url}, signatures on; agent service on {agent.url}")
+                caller = Caller(
+                    url,
+                    account_sid=account_sid,
+                    auth_token=auth_token,
+                    inject=Injector(self.inject) if self.inject else None,
+                )
+                async with caller:
+                    result = await self.call(agent, caller, server)
+                exit_code = await server.stop()
+                self.tell("bridge", f"stopped with exit code {exit_code}")
+                if exit_code != 0:
+                    self.problems.append(f"the server ended with exit code {exit_code}:\n{server.log_tail()}")
+        return self.finish(result)
+
+    async def call(self, agent: AgentService, caller: Caller, server: _Server) -> dict[str, Any]:
+        """Make the call from the webhook to the last callback; returns the numbers."""
+        began = _now()
+        self.tell("caller", "dials; Twilio posts the signed webhook")
+        answer = await caller.post_voice()
+        webhook_ms = 1000 * (_now() - began)
+        if answer.problems or answer.stream_url is None:
+            raise DemoError(f"the caller would hear {answer.describe()}\n{server.log_tail()}")
+        self.tell("bridge", f"answers in {webhook_ms:.0f} ms: open a media stream")
+        agent.on_session = self.on_session
+        caller.on_message = lambda item: self.on_event_to_caller(item.message.event)
+        await caller.open_stream()
+        caller.open_line()
+        try:
+            session = await agent.next_session(STEP_TIMEOUT_S)
+        except TimeoutError as error:
+            faults = "; ".join(agent.faults) or "no reason known here"
+            raise DemoError(f"the agent's socket was not opened ({faults})\n{server.log_tail()}") from error
+        await self.post_callback(caller, "stream-started")
+        await self.talk(caller, session)
+        self.tell("bridge", f"has closed the caller's socket with {caller.close_code}")
+        await asyncio.wait_for(session.closed.wait(), STEP_TIMEOUT_S)
+        await self.post_callback(caller, "stream-stopped")
+        last = await caller.follow_redirect() if answer.redirect_url else None
+        if last is None or last.verbs != ["Hangup"]:
+            self.problems.append(
+                f"behind the stream Twilio was told {last.describe() if last else 'nothing'}"
+            )
+        else:
+            self.tell("bridge", "tells Twilio to hang up")
+        return self.count(agent, caller, session, webhook_ms)
+
+    async def talk(self, caller: Caller, session: AgentSession) -> None:
+        """Let the caller listen, ask, interrupt and listen to the end."""
+
+        async def until(is_reached: Callable[[], bool], what: str) -> None:
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                # Heard is what has been played, and only time does that.
+                while not is_reached():
+                    if caller.closed.is_set():
+                        raise DemoError(f"the bridge closed with {caller.close_code} before {what}")
+                    await asyncio.sleep(0.01)
+
+        def has_heard(frames: int) -> bool:
+            caller.playout.advance(_now())
+            return len(caller.received_audio) >= frames and caller.playout.buffered_bytes == 0
+
+        try:
+            greeting = _frames("agent_greeting") - self.frames_spoilt("agent_greeting")
+            await until(lambda: has_heard(greeting), "the greeting was heard")
+            await asyncio.sleep(REACTION_S)
+            self.tell("caller", _WORDS["caller_question"])
+            heard_before = len(caller.received_audio)
+            await caller.say(speech("caller_question"))
+            await until(lambda: len(caller.received_audio) > heard_before, "the answer began")
+            await asyncio.sleep(INTERRUPT_AFTER_S)
+            self.tell("caller", f"interrupts: {_WORDS['caller_interruption']}")
+            await caller.say(speech("caller_interruption"))
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await caller.closed.wait()
+        except TimeoutError as error:
+            raise DemoError("the call did not go on in time") from error
+
+    def frames_spoilt(self, recording: str) -> int:
+        """Return how many frames of a first recording an injected fault may keep back."""
+        return _frames(recording) // 50 if self.inject in ("drop", "swap") else 0
+
+    def on_session(self, session: AgentSession) -> None:
+        session.on_event = lambda event: self.tell("agent", _WORDS[event])
+        self.tell("bridge", "has opened the agent's socket")
+
+    def on_event_to_caller(self, event: str) -> None:
+        if event == "clear":
+            self.tell("bridge", "clear: the caller hears no more of it")
+
+    async def post_callback(self, caller: Caller, event: str) -> None:
+        answer: TwimlAnswer | None = caller.answer
+        if answer is not None and answer.status_callback:
+            got = await caller.post_stream_status(event)
+            if not 200 <= got.status < 300:
+                self.problems.append(f"the callback {event} was answered with {got.status}")
+
+    def count(
+        self, agent: AgentService, caller: Caller, session: AgentSession, webhook_ms: float
+    ) -> dict[str, Any]:
+        """Compare both ends; write the recordings and the picture."""
+        to_agent = accounting.caller_to_agent(caller, session)
+        to_caller = accounting.agent_to_caller(session, caller)
+        first = next((item.at for item in caller.received if item.message.event == "media"), None)
+        interrupts = accounting.interrupt_to_clear_ms(session, caller)
+        caller.playout.advance(caller.closed_at)
+        warnings = [*caller.warnings, *session.faults, *agent.faults]
+        for name, direction in (("caller to agent", to_agent), ("agent to caller", to_caller)):
+            if not direction.is_sound:
+                self.problems.append(f"{name}: {direction.summary()}")
+        if len(interrupts) != 1:
+            self.problems.append(f"{len(interrupts)} interrupts became a clear, not 1")
+        if caller.close_code != 1000:
+            self.problems.append(f"the caller's socket was closed with {caller.close_code}, not 1000")
+        if caller.playout.buffered_bytes:
+            unheard_s = caller.playout.buffered_bytes / SAMPLE_RATE_HZ
+            self.problems.append(
+                f"the last {unheard_s:.2f} s were not heard: the socket was closed too early"
+            )
+        self.problems += warnings
+        self.write_recordings(caller, session)
+        self.draw(caller, session, to_agent, to_caller)
+        return {
+            "webhook_ms": round(webhook_ms, 3),
+            "first_agent_audio_ms": None if first is None else round(1000 * (first - caller.opened_at), 3),
+            "interrupt_to_clear_ms": interrupts[0] if interrupts else None,
+            "close_code": caller.close_code,
+            "caller_to_agent": to_agent.summary(),
+            "agent_to_caller": to_caller.summary(),
+            "frames_cleared_by_bridge": to_caller.dropped,
+            "cleared_from_playout_ms": round(1000 * caller.playout.cleared_bytes / SAMPLE_RATE_HZ),
+            "call_s": round(caller.closed_at - caller.opened_at, 3),
+            "warnings": warnings,
+        }
+
+    def write_recordings(self, caller: Caller, session: AgentSession) -> None:
+        write_wav(self.out / "caller-heard.wav", caller.heard())
+        # The agent got its audio from the moment the stream opened; both recordings start there.
+        lead_s = session.received[0].at - caller.opened_at if session.received else 0.0
+        heard = SILENCE * round(lead_s * SAMPLE_RATE_HZ) + b"".join(item.audio for item in session.received)
+        write_wav(self.out / "agent-heard.wav", heard)
+
+    def draw(
+        self,
+        caller: Caller,
+        session: AgentSession,
+        to_agent: accounting.Direction,
+        to_caller: accounting.Direction,
+    ) -> None:
+        if importlib.util.find_spec("matplotlib") is None:
+            click.echo('no picture: matplotlib is missing (pip install "voice-bridge[demo]")')
+            return
+        from bridge.standins.picture import draw_call
+
+        draw_call(self.out / "call.png", caller, session, to_agent, to_caller)
+
+    def finish(self, result: dict[str, Any]) -> int:
+        result = {"ok": not self.problems, **result, "problems": self.problems, "events": self.events}
+        (self.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        click.echo()
+        for name in ("caller_to_agent", "agent_to_caller"):
+            way = result[name]
+            equal = "byte for byte equal" if way["byte_equal"] else "NOT equal"
+            click.echo(
+                f"{name.replace('_', ' ')}: {way['frames_received']} of {way['frames_sent']} frames, {equal}, "
+                f"delay p50 {way['delay_p50_ms']} ms, p99 {way['delay_p99_ms']} ms, max {way['delay_max_ms']} ms"
+            )
+        click.echo(
+            f"interrupt to clear: {result['interrupt_to_clear_ms']} ms; "
+            f"webhook: {result['webhook_ms']:.0f} ms; close code {result['close_code']}"
+        )
+        for problem in self.problems:
+            click.echo(f"problem: {problem}", err=True)
+        click.echo(
+            f"{'nothing was lost' if not self.problems else 'the demo failed'}; see {self.out}{os.sep}"
+        )
+        return 1 if self.problems else 0
+
+    def tell(self, who: str, what: str) -> None:
+        """Show what happens, with the time since the webhook."""
+        at_s = round(_now() - self.began, 3)
+        self.events.append({"at_s": at_s, "who": who, "what": what})
+        click.echo(f"{at_s:6.2f} s  {who:<7} {what}")
+
+
+class _Server:
+    """The real server, as a subprocess that is ended by its own id."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    async def wait_ready(self, url: str) -> None:
+        """Wait until it takes calls; raises DemoError with its last words if it ends before."""
+        deadline = _now() + START_TIMEOUT_S
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session:
+            while _now() < deadline:
+                if self._process.returncode is not None:
+                    code = self._process.returncode
+                    raise DemoError(f"the server ended with exit code {code}:\n{self.log_tail()}")
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(url + "/readyz") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+        raise DemoError(f"the server was not ready after {START_TIMEOUT_S:.0f} s:\n{self.log_tail()}")
+
+    async def stop(self) -> int:
+        """Send SIGTERM, wait, and kill after the deadline; returns the exit code."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._process.kill()
+            return await self._process.wait()
+
+    async def end(self) -> None:
+        """Leave nothing running, however the demo ended."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), 2.0)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+    def log_tail(self) -> str:
+        """Return the last lines of the server's log."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return "\n".join(f"  | {line}" for line in lines[-LOG_LINES:])
+
+
+@contextlib.asynccontextmanager
+async def _server(settings: dict[str, str]) -> AsyncIterator[_Server]:
+    """Run the server with these settings and none of the user's."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_SETTINGS) and name not in ("HOST", "PORT", "PUBLIC_URL")
+    }
+    # It runs in an empty folder, where no .env lies, but has to find this very package.
+    paths = [str(PACKAGE_PARENT), *filter(None, [inherited.get("PYTHONPATH")])]
+    inherited["PYTHONPATH"] = os.pathsep.join(paths)
+    with tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder:
+        log = Path(folder) / "server.log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bridge", "serve",
+                cwd=folder, env=inherited | settings, stdin=asyncio.subprocess.DEVNULL,
+                # Ctrl-C is for the demo, which then ends the server.
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        server = _Server(process, log)
+        try:
+            yield server
+        finally:
+            await server.end()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _frames(recording: str) -> int:
+    return -(-len(speech(recording)) // 160)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

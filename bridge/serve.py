@@ -1,0 +1,92 @@
+"""``bridge serve``: settings, the event loop, signals, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Mapping
+
+import structlog
+import uvloop
+
+import _codec
+from bridge.http_front import on_loop_exception
+from bridge.logs import set_up_logs
+from bridge.server import Server
+from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
+
+log = structlog.get_logger()
+
+
+def run(overrides: Mapping[str, str]) -> int:
+    """
+    Serve until told to stop.
+
+    Args:
+        overrides: Settings by variable name; they win over the environment.
+
+    Returns:
+        0 after SIGTERM or SIGINT, 1 if it could not start, 2 if the settings cannot work.
+    """
+    try:
+        settings = load_settings(overrides)
+        raise_descriptor_limit(settings)
+    except SettingsError as error:
+        print("bridge cannot start; these settings are missing or wrong:", file=sys.stderr)  # noqa: T201
+        for problem in error.problems:
+            print(f"  - {problem}", file=sys.stderr)  # noqa: T201
+        return 2
+    set_up_logs(settings.bridge_log_format, settings.bridge_log_level)
+    # Four threads for all name look-ups let one dead name server hold up every other one.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
+    # picows masks with libc's rand(), which nobody seeds.
+    ctypes.CDLL(None).srand(secrets.randbits(32))
+    return uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    server = Server(settings)
+    stopping = asyncio.Event()
+    forced = asyncio.Event()
+
+    def on_signal() -> None:
+        (forced if stopping.is_set() else stopping).set()
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_loop_exception)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await server.start()
+    except OSError as error:
+        log.error("cannot start", host=settings.host, port=settings.port, error=str(error))
+        await server.stop()
+        return 1
+    if not settings.bridge_validate_signatures:
+        log.warning(
+            "signatures are not checked: anyone who reaches this port can make calls; for development only"
+        )
+    log.info(
+        "serving",
+        host=settings.host,
+        port=server.port,
+        public_url=settings.public_url,
+        agent=settings.bridge_agent,
+        max_calls=settings.bridge_max_calls,
+        codec=_codec.IMPLEMENTATION,
+    )
+    await stopping.wait()
+    server.drain()
+    drained = asyncio.ensure_future(server.drained())
+    force = asyncio.ensure_future(forced.wait())
+    await asyncio.wait({drained, force}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (drained, force):
+        task.cancel()
+    await asyncio.gather(drained, force, return_exceptions=True)
+    await server.stop()
+    log.info("stopped")
+    return 0

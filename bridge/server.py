@@ -1,0 +1,422 @@
+"""
+The server: puts the parts together, routes requests, accepts media sockets, drains.
+
+One process, one event loop, one timer: a tick a few times a second on which every call and leg acts on what is
+due, so that nothing on the way of a frame reads a clock or owns a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import re
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import aiohttp
+import picows
+import structlog
+
+from bridge.agent_leg import AgentLeg
+from bridge.agents import Agent
+from bridge.agents.echo import EchoSide, make_echo
+from bridge.agents.retell import RetellService, make_retell
+from bridge.call import ENDS, AgentSide, Call, CallLimits, Why
+from bridge.caller_leg import CallerLeg
+from bridge.calls import Calls
+from bridge.http_front import Front, FrontLimits, Request, Response
+from bridge.leg import Leg, LegLimits
+from bridge.metrics import Metrics, Traffic
+from bridge.settings import Settings
+from bridge.signature import Signatures
+from bridge.tokens import BadToken, Tokens
+from bridge.twilio_messages import Start
+from bridge.webhooks import FORBIDDEN, Webhooks
+
+log = structlog.get_logger()
+
+TICK_S = 0.25
+MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
+WHAT_THIS_IS = b"This is a bridge between phone calls and a voice agent; point a Twilio number at /voice.\n"
+NOT_FOUND = Response(404, b"404 Not Found\n")
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+
+class Server:
+    """One bridge process; an `App` of the HTTP front."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = time.monotonic
+        self._metrics = Metrics()
+        self._calls = Calls(settings.bridge_max_calls, settings.bridge_token_s)
+        self._tokens = Tokens(settings.auth_tokens, settings.bridge_token_s)
+        self._signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
+        self._legs: set[Leg] = set()
+        self._open_calls: dict[Call, tuple[CallerLeg, AgentLeg | None]] = {}
+        self._traffic = Traffic()
+        self._metrics.watch_traffic(self._traffic_now)
+        self._draining = False
+        self._last_close_at = float("-inf")
+        self._idle = asyncio.Event()
+        self._no_legs = asyncio.Event()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        self._tls = ssl.create_default_context()
+        self._prefix = "/".join(settings.public_url.split("/")[3:])
+        self._prefix = f"/{self._prefix}" if self._prefix else ""
+        self._call_limits = CallLimits(
+            start_s=settings.bridge_start_s,
+            duration_s=settings.bridge_call_max_s,
+            caller_silent_s=settings.bridge_caller_no_audio_s,
+            playout_max_s=settings.bridge_playout_max_s,
+            playout_margin_s=settings.bridge_playout_margin_s,
+        )
+        self._caller_limits = LegLimits(
+            max_message_bytes=settings.bridge_caller_message_max_bytes,
+            hold_ms=settings.bridge_hold_to_caller_ms,
+            silence_s=settings.bridge_caller_silence_s,
+            ping_s=settings.bridge_caller_ping_s,
+            stall_s=settings.bridge_stall_s,
+            close_s=settings.bridge_close_s,
+            send_buffer_bytes=settings.bridge_send_buffer_bytes,
+            write_high_bytes=settings.bridge_write_high_bytes,
+        )
+        self._agent_limits = LegLimits(
+            max_message_bytes=settings.bridge_agent_message_max_bytes,
+            hold_ms=settings.bridge_hold_from_caller_ms,
+            silence_s=settings.bridge_agent_silence_s,
+            ping_s=settings.bridge_agent_ping_s,
+            stall_s=settings.bridge_stall_s,
+            close_s=settings.bridge_close_s,
+            send_buffer_bytes=settings.bridge_send_buffer_bytes,
+            write_high_bytes=settings.bridge_write_high_bytes,
+        )
+        self._front = Front(
+            self,
+            FrontLimits(
+                connections=settings.bridge_http_connections + settings.bridge_max_calls,
+                ws_max_frame_bytes=settings.bridge_caller_message_max_bytes,
+            ),
+            upgraded=lambda: sum(isinstance(leg, CallerLeg) for leg in self._legs),
+        )
+
+    # Life
+
+    async def start(self) -> None:
+        """
+        Open the port.
+
+        Raises:
+            OSError: The address cannot be bound, or the certificate cannot be read.
+        """
+        settings = self._settings
+        self._http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=settings.bridge_session_s),
+            # Shorter than any server's own, lest a request goes into a connection that is being closed.
+            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=10.0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        tls = None
+        if settings.bridge_tls_cert:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(settings.bridge_tls_cert, settings.bridge_tls_key)
+        self._agent = self._make_agent()
+        webhooks = Webhooks(
+            settings,
+            self._agent,
+            self._calls,
+            self._tokens,
+            self._signatures,
+            self._metrics,
+            is_draining=lambda: self._draining,
+            clock=self._clock,
+        )
+        self._posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/voice": webhooks.voice,
+            "/voice/resume": webhooks.resume,
+            "/voice/status": webhooks.voice_status,
+            "/stream/status": webhooks.stream_status,
+            "/retell/webhook": webhooks.retell,
+        }
+        self._gets: dict[str, Callable[[Request], Response]] = {
+            # Also what HAProxy's default health check asks for.
+            "/": lambda request: Response(200, WHAT_THIS_IS),
+            "/healthz": lambda request: Response(200, b"ok\n"),
+            "/readyz": self._readyz,
+            "/metrics": self._metrics_page,
+        }
+        await self._front.start(settings.host, settings.port, ssl_context=tls)
+        self._tick_due = self._clock()
+        self._on_tick()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._front.port
+
+    def drain(self) -> None:
+        """Take no new calls; `drained` tells when the running ones are over."""
+        self._draining = True
+        self._metrics.draining.set(1)
+        log.info("draining", live=self._calls.live, admitted=self._calls.admitted)
+        self._check_idle()
+
+    async def drained(self) -> None:
+        """Wait until running and admitted calls are over, at most the drain time, and the last resume is answered."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.bridge_drain_s):
+                await self._idle.wait()
+        self._end_all()
+        linger_s = self._last_close_at + self._settings.bridge_resume_linger_s - self._clock()
+        if linger_s > 0:
+            await asyncio.sleep(linger_s)
+
+    async def stop(self) -> None:
+        """Close every call and socket, within the close deadline, then the port."""
+        self._draining = True
+        self._end_all()
+        if self._legs:
+            self._no_legs.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.bridge_close_s + 2 * TICK_S):
+                    await self._no_legs.wait()
+        for leg in tuple(self._legs):
+            leg.abort()
+        await self._front.close()
+        await self._calls.close()
+        if self._ticking is not None:
+            self._ticking.cancel()
+        await self._http.close()
+
+    def _end_all(self) -> None:
+        now = self._clock()
+        for call in tuple(self._open_calls):
+            call.end(Why.DRAINED, now)
+
+    def _check_idle(self) -> None:
+        if self._draining and not self._open_calls and not self._calls.admitted:
+            self._idle.set()
+
+    def _make_agent(self) -> Agent:
+        settings = self._settings
+        if settings.bridge_agent == "echo":
+            return make_echo()
+        return make_retell(
+            RetellService(
+                api_url=settings.retell_api_url,
+                api_key=settings.retell_api_key.get_secret_value(),
+                agent_id=settings.retell_agent_id,
+                ws_url=settings.retell_ws_url,
+                session_s=settings.bridge_session_s,
+            ),
+            self._http,
+        )
+
+    # HTTP
+
+    async def handle(self, request: Request) -> Response:
+        """Route one request."""
+        path = self._path(request)
+        if post := self._posts.get(path):
+            allowed, answer = "POST", post
+        elif get := self._gets.get(path):
+            allowed, answer = "GET, HEAD, OPTIONS", _as_async(get)
+        else:
+            return NOT_FOUND
+        if request.method not in allowed.split(", "):
+            return Response(405, b"405 Method Not Allowed\n", headers=(("Allow", allowed),))
+        # The webhooks put the prefix back for the signature.
+        response = await answer(replace(request, path=path))
+        self._metrics.requests.labels(path, str(response.status)).inc()
+        return response
+
+    def _path(self, request: Request) -> str:
+        """The path below ``PUBLIC_URL``, whose prefix a proxy may have stripped or not."""
+        if self._prefix and request.path.startswith(f"{self._prefix}/"):
+            return request.path.removeprefix(self._prefix)
+        return request.path
+
+    def _readyz(self, request: Request) -> Response:
+        # Full is no reason: the sockets of admitted calls must still be routed here.
+        return Response(503, b"draining\n") if self._draining else Response(200, b"ready\n")
+
+    def _metrics_page(self, request: Request) -> Response:
+        token = self._settings.bridge_metrics_token.get_secret_value()
+        if token:
+            given = (request.header("authorization") or "").encode()
+            if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+                return Response(401, b"401 Unauthorized\n", headers=(("WWW-Authenticate", "Bearer"),))
+        elif not _is_loopback(request.peer) or any(request.headers.get(name) for name in FORWARDING_HEADERS):
+            return FORBIDDEN
+        self._metrics.calls_live.set(self._calls.live)
+        self._metrics.calls_admitted.set(self._calls.admitted)
+        return Response(200, self._metrics.text(), METRICS_TYPE)
+
+    # Media sockets
+
+    def upgrade(self, request: Request) -> picows.WSListener | Response:
+        """Accept Twilio's media socket; whose call it is, ``start`` tells."""
+        path = self._path(request)
+        media = MEDIA_PATH.fullmatch(path)
+        # No browser page has business here, whatever it can make its visitor send.
+        if media is None or request.query or "origin" in request.headers:
+            return FORBIDDEN
+        if self._settings.bridge_validate_signatures and not self._signatures.is_upgrade(
+            path, request.header("x-twilio-signature")
+        ):
+            self._metrics.refused("upgrade_signature")
+            log.warning("upgrade refused", reason="signature")
+            return FORBIDDEN
+        call = Call(self._call_limits, self, self._clock())
+        leg = CallerLeg(
+            media[1],
+            call,
+            self._caller_limits,
+            self._clock,
+            authorize=self._authorize,
+            metrics=self._metrics,
+            on_gone=self._on_leg_gone,
+        )
+        self._legs.add(leg)
+        self._open_calls[call] = (leg, None)
+        return leg
+
+    def _authorize(self, leg: CallerLeg, start: Start) -> AgentSide | str:
+        """Check all that ``start`` claims; only a fully valid one uses the token up."""
+        try:
+            token = self._tokens.open_media(start.custom_parameters)
+        except BadToken:
+            return "token"
+        account_sid = self._settings.twilio_account_sid
+        if token.call_sid != start.call_sid or token.media_id != leg.media_id:
+            return "token_of_another_call"
+        if account_sid and start.account_sid != account_sid:
+            return "account_sid"
+        if not start.is_mulaw_8k:
+            return "media_format"
+        if token.agent != self._agent.name:
+            return "agent"
+        call = leg.call
+        if refusal := self._calls.claim(token.call_sid, token.media_id, token.session, call):
+            return refusal
+        call.call_sid = token.call_sid
+        self._metrics.calls.inc()
+        wire = self._agent.socket
+        if wire is None:
+            return EchoSide(call, self._clock)
+        side = AgentLeg(
+            wire,
+            wire.endpoint(token.session),
+            call,
+            self._agent_limits,
+            self._clock,
+            connect_s=self._settings.bridge_agent_connect_s,
+            tls=self._tls,
+            metrics=self._metrics,
+            on_gone=self._on_leg_gone,
+        )
+        self._legs.add(side)
+        self._open_calls[call] = (leg, side)
+        return side
+
+    # What becomes of calls
+
+    def _on_leg_gone(self, leg: Leg) -> None:
+        self._legs.discard(leg)
+        if not self._legs:
+            self._no_legs.set()
+
+    def on_call_bridged(self, call: Call) -> None:
+        """A `CallObserver`'s: both sides are open."""
+        assert call.stats.agent_connect_s is not None
+        self._metrics.agent_connect_s.observe(call.stats.agent_connect_s)
+        log.info("call bridged", call_sid=call.call_sid, agent_connect_s=round(call.stats.agent_connect_s, 4))
+
+    def on_call_closed(self, call: Call) -> None:
+        """A `CallObserver`'s: both sides were told to close."""
+        now = self._clock()
+        caller, agent = self._open_calls.pop(call)
+        assert call.why is not None
+        record = ENDS[call.why].record
+        traffic = _traffic_of(call, caller, agent)
+        self._traffic.add(traffic)
+        if call.call_sid:
+            self._last_close_at = now
+            self._metrics.calls_ended.labels(call.why.value).inc()
+            if record is not None:
+                self._calls.finish(call.call_sid, record, now)
+        if call.stats.first_agent_audio_s is not None:
+            self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
+        log.info(
+            "call ended",
+            call_sid=call.call_sid,
+            why=call.why.value,
+            detail=call.detail,
+            duration_s=round(now - call.opened_at, 3),
+            from_caller=traffic.from_caller,
+            to_agent=traffic.to_agent,
+            from_agent=traffic.from_agent,
+            to_caller=traffic.to_caller,
+            dropped=traffic.dropped_to_agent + traffic.dropped_to_caller,
+            interrupts=traffic.interrupts,
+        )
+        self._check_idle()
+
+    # The clock
+
+    def _on_tick(self) -> None:
+        now = self._clock()
+        self._metrics.loop_lag_s.observe(max(0.0, now - self._tick_due))
+        for leg in tuple(self._legs):
+            leg.on_tick(now)
+        for call in tuple(self._open_calls):
+            call.on_tick(now)
+        unclaimed = self._calls.on_tick(now)
+        if unclaimed:
+            self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
+        self._check_idle()
+        self._tick_due = max(self._tick_due + TICK_S, now)
+        self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
+
+    # Counters
+
+    def _traffic_now(self) -> Traffic:
+        total = Traffic()
+        total.add(self._traffic)
+        for call, (caller, agent) in self._open_calls.items():
+            total.add(_traffic_of(call, caller, agent))
+        return total
+
+
+def _traffic_of(call: Call, caller: CallerLeg, agent: AgentLeg | None) -> Traffic:
+    return Traffic(
+        from_caller=call.stats.frames_from_caller,
+        to_agent=agent.stats.frames_sent if agent else call.stats.frames_from_caller,
+        from_agent=call.stats.frames_from_agent,
+        to_caller=caller.stats.frames_sent,
+        dropped_to_agent=agent.stats.frames_dropped if agent else 0,
+        dropped_to_caller=caller.stats.frames_dropped,
+        cleared_to_caller=caller.stats.frames_cleared,
+        interrupts=call.stats.interrupts,
+        dtmf=call.stats.dtmf,
+    )
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        return ipaddress.ip_address(peer.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _as_async(get: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return get(request)
+
+    return answer

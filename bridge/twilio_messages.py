@@ -1,0 +1,163 @@
+"""
+Twilio Media Streams' wire format on the media socket: what Twilio sends, what it accepts.
+
+Source: twilio.com/docs/voice/media-streams/websocket-messages. Twilio warns (31951) about any key beyond the
+documented ones, so messages to it hold exactly those.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from _codec import Envelope, SpanFinder
+
+SID = re.compile(r"[A-Za-z0-9]{1,64}")
+MEDIA_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
+
+
+class BadMessage(ValueError):
+    """A message that is dropped and counted; its text is the short reason used as a metric label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What ``start`` says of the call; ``custom_parameters`` holds only its text values."""
+
+    stream_sid: str
+    call_sid: str
+    account_sid: str
+    is_mulaw_8k: bool
+    custom_parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One frame of the caller's: the text of ``payload``, which is base64 of mu-law, 8 kHz, if Twilio is right."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    pass
+
+
+Message = Connected | Start | Media | Mark | Dtmf | Stop
+
+
+def media_finder(stream_sid: str) -> SpanFinder:
+    """The fast way to the payload of this stream's ``media`` messages; it leaves all else to `parse`."""
+    return SpanFinder(
+        "media.payload", {"event": "media", "streamSid": stream_sid}, {"media.track": "inbound"}
+    )
+
+
+def parse(message: bytes, stream_sid: str | None) -> Message:
+    """
+    Read one message the slow and complete way.
+
+    Args:
+        message: The JSON text.
+        stream_sid: The stream's, once ``start`` has told it: another one is refused.
+
+    Raises:
+        BadMessage: The message is to be dropped.
+    """
+    try:
+        fields = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        raise BadMessage("not_json") from None
+    if not isinstance(fields, dict):
+        raise BadMessage("not_object")
+    event = fields.get("event")
+    if event == "connected":
+        return Connected()
+    if event == "start":
+        return _parse_start(fields)
+    if event not in ("media", "mark", "dtmf", "stop"):
+        raise BadMessage("unknown_event")
+    if stream_sid is not None and fields.get("streamSid") != stream_sid:
+        raise BadMessage("other_stream")
+    if event == "stop":
+        return Stop()
+    body = fields.get(event)
+    if not isinstance(body, dict):
+        raise BadMessage("missing_field")
+    if event == "media":
+        return _parse_media(body)
+    value = body.get("name" if event == "mark" else "digit")
+    if not isinstance(value, str):
+        raise BadMessage("missing_field")
+    return Mark(value) if event == "mark" else Dtmf(value)
+
+
+def _parse_start(fields: dict[str, Any]) -> Start:
+    start = fields.get("start")
+    if not isinstance(start, dict):
+        raise BadMessage("missing_field")
+    stream_sid, call_sid, account_sid = (
+        _sid(start.get("streamSid", fields.get("streamSid"))),
+        _sid(start.get("callSid")),
+        _sid(start.get("accountSid")),
+    )
+    media_format = start.get("mediaFormat")
+    parameters = start.get("customParameters")
+    texts = parameters.items() if isinstance(parameters, dict) else ()
+    return Start(
+        stream_sid,
+        call_sid,
+        account_sid,
+        is_mulaw_8k=isinstance(media_format, dict) and MEDIA_FORMAT.items() <= media_format.items(),
+        custom_parameters={name: value for name, value in texts if isinstance(value, str)},
+    )
+
+
+def _sid(value: Any) -> str:
+    if not isinstance(value, str) or not SID.fullmatch(value):
+        raise BadMessage("bad_sid")
+    return value
+
+
+def _parse_media(body: dict[str, Any]) -> Media:
+    payload = body.get("payload")
+    if body.get("track", "inbound") != "inbound":
+        raise BadMessage("other_track")
+    if not isinstance(payload, str):
+        raise BadMessage("missing_field")
+    return Media(payload.encode())
+
+
+def media_envelope(stream_sid: str) -> Envelope:
+    """What stands before and after the base64 text of a ``media`` message to Twilio."""
+    return Envelope(
+        b'{"event":"media","streamSid":' + orjson.dumps(stream_sid) + b',"media":{"payload":"', b'"}}'
+    )
+
+
+def clear(stream_sid: str) -> bytes:
+    """Empties Twilio's playback buffer; every outstanding mark comes back at once."""
+    return orjson.dumps({"event": "clear", "streamSid": stream_sid})
+
+
+def mark(stream_sid: str, name: str) -> bytes:
+    """Comes back when everything sent before it has been played, or cleared."""
+    return orjson.dumps({"event": "mark", "streamSid": stream_sid, "mark": {"name": name}})

@@ -1,0 +1,50 @@
+"""The TwiML that the bridge answers. Twilio never speaks an error status, so all of it goes out with 200."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twilio.twiml.voice_response import Connect, VoiceResponse
+
+
+def stream(url: str, parameters: Mapping[str, str], status_callback: str, resume_url: str) -> str:
+    """
+    Connect the call to the media socket at ``url``.
+
+    The trailing Redirect runs when that socket is closed for whatever reason, so that the caller is not simply
+    cut off.
+    """
+    connect = Connect()
+    media = connect.stream(url=url, status_callback=status_callback)
+    for name, value in parameters.items():
+        media.parameter(name=name, value=value)
+    response = VoiceResponse()
+    response.append(connect)
+    response.redirect(resume_url, method="POST")
+    return str(response)
+
+
+def busy() -> str:
+    """The caller hears the busy tone, and nobody is charged."""
+    response = VoiceResponse()
+    response.reject(reason="busy")
+    return str(response)
+
+
+def hangup() -> str:
+    """The call is over."""
+    response = VoiceResponse()
+    response.hangup()
+    return str(response)
+
+
+def fallback(rule: str) -> str:
+    """What the caller gets when no agent can be had: ``BRIDGE_FALLBACK``'s rule, then the end of the call."""
+    kind, _, value = rule.partition(":")
+    response = VoiceResponse()
+    if kind == "say":
+        response.say(value)
+    elif kind == "dial":
+        response.dial(value)
+    response.hangup()
+    return str(response)

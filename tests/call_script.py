@@ -1,0 +1,130 @@
+"""What the tests of calls share: sides that write down what they are told, and scripts on a clock of their own."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+from bridge.call import Call, CallLimits
+
+LIMITS = CallLimits(start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
+AUDIO_20MS = base64.b64encode(bytes(range(160)))
+AUDIO_1S_BYTES = 8000
+
+
+class Script:
+    """
+    One call between two recording sides.
+
+    ``log`` holds every command of the call in order, as ``(side, command, *arguments)``; what the observer is told
+    is of side ``"observer"``.
+    """
+
+    def __init__(self, limits: CallLimits = LIMITS, now: float = 0.0) -> None:
+        self.log: list[tuple[Any, ...]] = []
+        self.call = Call(limits, _Observer(self.log), now)
+        self.agent = _Agent(self.log)
+        self.call.attach(RecordingCaller(self.log))
+
+    def run(self, events: Iterable[tuple[Any, ...]]) -> None:
+        """Play ``(now, event, *arguments)``."""
+        for now, event, *arguments in events:
+            getattr(self, event)(now, *arguments)
+
+    def sent_to(self, side: str) -> list[tuple[Any, ...]]:
+        """The commands that one side got."""
+        return [entry[1:] for entry in self.log if entry[0] == side]
+
+    # Events
+
+    def start(self, now: float) -> None:
+        self.call.on_start(self.agent, now)
+
+    def caller_audio(self, now: float, payload: bytes = AUDIO_20MS) -> None:
+        self.call.on_caller_audio(payload)
+
+    def dtmf(self, now: float) -> None:
+        self.call.on_dtmf()
+
+    def mark(self, now: float, name: str) -> None:
+        self.call.on_mark(name, now)
+
+    def stop(self, now: float) -> None:
+        self.call.on_stop(now)
+
+    def caller_lost(self, now: float, *arguments: Any) -> None:
+        self.call.on_caller_lost(now, *arguments)
+
+    def agent_open(self, now: float) -> None:
+        self.call.on_agent_open(now)
+
+    def agent_audio(self, now: float, payload: bytes = AUDIO_20MS, audio_bytes: int = 160) -> None:
+        self.call.on_agent_audio(payload, audio_bytes, lambda: now)
+
+    def interrupt(self, now: float) -> None:
+        self.call.on_interrupt()
+
+    def agent_ended(self, now: float) -> None:
+        self.call.on_agent_ended(now)
+
+    def agent_lost(self, now: float, *arguments: Any) -> None:
+        self.call.on_agent_lost(now, *arguments)
+
+    def tick(self, now: float) -> None:
+        self.call.on_tick(now)
+
+    def end(self, now: float, *arguments: Any) -> None:
+        why, *rest = arguments
+        self.call.end(why, now, *rest)
+
+
+def bridged(limits: CallLimits = LIMITS) -> Script:
+    """A call whose sides are both open, at time 0."""
+    script = Script(limits)
+    script.run([(0.0, "start"), (0.0, "agent_open")])
+    return script
+
+
+class RecordingCaller:
+    """A caller's side that writes down what it is told."""
+
+    def __init__(self, log: list[tuple[Any, ...]]) -> None:
+        self._log = log
+
+    def send_audio(self, payload: bytes) -> None:
+        self._log.append(("caller", "audio", payload))
+
+    def send_clear(self) -> None:
+        self._log.append(("caller", "clear"))
+
+    def send_mark(self, name: str) -> None:
+        self._log.append(("caller", "mark", name))
+
+    def close(self, code: int) -> None:
+        self._log.append(("caller", "close", code))
+
+
+class _Agent:
+    def __init__(self, log: list[tuple[Any, ...]]) -> None:
+        self._log = log
+
+    def connect(self) -> None:
+        self._log.append(("agent", "connect"))
+
+    def send_audio(self, payload: bytes) -> None:
+        self._log.append(("agent", "audio", payload))
+
+    def close(self, code: int) -> None:
+        self._log.append(("agent", "close", code))
+
+
+class _Observer:
+    def __init__(self, log: list[tuple[Any, ...]]) -> None:
+        self._log = log
+
+    def on_call_bridged(self, call: Call) -> None:
+        self._log.append(("observer", "bridged"))
+
+    def on_call_closed(self, call: Call) -> None:
+        self._log.append(("observer", "closed"))

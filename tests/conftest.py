@@ -1,0 +1,99 @@
+"""What holds for every asyncio test here: it runs on uvloop, as production does, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import live
+import pytest
+import structlog
+import uvloop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class Records(logging.Handler):
+    """Every log record of a test, as one line of text each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    @property
+    def lines(self) -> list[str]:
+        formatter = logging.Formatter("%(levelname)s %(name)s %(message)s")
+        return [formatter.format(record) for record in self.records]
+
+    def faults(self) -> list[str]:
+        """What only a fault of ours logs."""
+        return [
+            line
+            for record, line in zip(self.records, self.lines, strict=True)
+            if record.levelno >= logging.ERROR and record.name.partition(".")[0] in ("bridge", "asyncio")
+        ]
+
+
+@pytest.fixture
+def logs() -> Iterator[Records]:
+    """The log of the test, structlog's events and the standard library's records alike."""
+    records = Records()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(records)
+    root.setLevel(logging.DEBUG)
+    structlog.configure(
+        processors=[
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    yield records
+    structlog.reset_defaults()
+    root.setLevel(level)
+    root.removeHandler(records)
+
+
+@pytest.fixture
+async def clean_loop(logs: Records) -> AsyncIterator[None]:
+    """Fails the test if the loop's exception handler was called, a task is left, or a fault of ours was logged."""
+    contexts: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+    yield
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        _, left = await asyncio.wait(left, timeout=live.DEADLINE_S)
+    assert not left, f"tasks left: {left}"
+    assert not contexts, f"the loop's exception handler was called: {contexts}"
+    assert not logs.faults()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> None:
+    if inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("clean_loop")
+
+
+@pytest.fixture
+async def live_server(clean_loop: None) -> AsyncIterator[live.Factory]:
+    """Starts servers with a stand-in agent each; when the test is over they stop and must have left nothing."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**overrides: Any) -> live.Live:
+            return await stack.enter_async_context(live.serving(**overrides))
+
+        yield start

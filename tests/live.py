@@ -1,0 +1,222 @@
+"""A whole bridge and a stand-in agent service in this process, on real sockets, and what tests ask of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import secrets
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from unittest import mock
+
+import aiohttp
+
+from bridge.call import State
+from bridge.caller_leg import CallerLeg
+from bridge.leg import Leg
+from bridge.server import Server
+from bridge.settings import Settings, load_settings
+from bridge.standins.agent import AgentService
+from bridge.standins.agent_session import AgentSession
+from bridge.standins.behaviours import silent
+from bridge.standins.caller import Caller
+
+FACTOR = float(os.environ.get("BRIDGE_TEST_TIMEOUT_FACTOR", "1"))
+DEADLINE_S = 5.0 * FACTOR
+
+PUBLIC_URL = "https://voice.example.com"
+ACCOUNT_SID = "AC" + 32 * "a"
+# Canaries too: none of them may be seen in a log.
+AUTH_TOKEN = "canary-auth-token-5f1c"
+API_KEY = "canary-api-key-77d0"
+
+# Short, so that tests wait for conditions and not for time; each test overrides what it is about.
+DEFAULTS = {
+    "PUBLIC_URL": PUBLIC_URL,
+    "HOST": "127.0.0.1",
+    "PORT": "0",
+    "TWILIO_ACCOUNT_SID": ACCOUNT_SID,
+    "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
+    "BRIDGE_CLOSE_S": "0.5",
+    "BRIDGE_PLAYOUT_MARGIN_S": "2",
+    "BRIDGE_RESUME_LINGER_S": "0.3",
+}
+
+T = TypeVar("T")
+Factory = Callable[..., Awaitable["Live"]]
+
+
+def make_settings(overrides: Mapping[str, str]) -> Settings:
+    """Settings from these alone, whatever the environment and the working directory hold."""
+    with mock.patch.dict(os.environ, {}, clear=True):
+        return load_settings(overrides, env_file=os.devnull)
+
+
+async def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+    """Wait for a condition; a failure shows the line that asked."""
+    deadline = asyncio.get_running_loop().time() + deadline_s
+    while not condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError
+        await asyncio.sleep(0.002)
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    return await asyncio.wait_for(awaitable, DEADLINE_S)
+
+
+class Resources(NamedTuple):
+    """What a call must give back."""
+
+    descriptors: int
+    tasks: int
+    timers: int
+
+    @classmethod
+    def now(cls, *, counts_timers: bool = True) -> Resources:
+        # Loops do not tell their timers; this way takes some 20 ms.
+        timers = counts_timers and sum(
+            type(item).__name__ == "TimerHandle" and not item.cancelled() for item in gc.get_objects()
+        )
+        return cls(len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks()), timers)
+
+    def is_within(self, bound: Resources) -> bool:
+        return all(mine <= theirs for mine, theirs in zip(self, bound, strict=True))
+
+
+class Live:
+    """One running server with its stand-in agent service."""
+
+    def __init__(self, server: Server, agent: AgentService) -> None:
+        self.server = server
+        self.agent = agent
+        self.url = f"http://127.0.0.1:{server.port}"
+
+    def caller(self, **options: Any) -> Caller:
+        """A caller whose Twilio knows this server; use as an async context manager."""
+        options = {
+            "public_url": PUBLIC_URL,
+            "account_sid": ACCOUNT_SID,
+            "auth_token": AUTH_TOKEN,
+            **options,
+        }
+        return Caller(self.url, **options)
+
+    @contextlib.asynccontextmanager
+    async def answered(self, **options: Any) -> AsyncIterator[Caller]:
+        """A call that has got its TwiML and not yet opened its stream."""
+        async with self.caller(**options) as caller:
+            answer = await caller.post_voice()
+            assert answer.problems == []
+            assert answer.verbs == ["Connect", "Redirect"]
+            yield caller
+
+    @contextlib.asynccontextmanager
+    async def bridged(self, **options: Any) -> AsyncIterator[tuple[Caller, AgentSession]]:
+        """A call whose both sides are open."""
+        async with self.answered(**options) as caller:
+            await caller.open_stream()
+            yield caller, await self.session_of(caller)
+
+    async def session_of(self, caller: Caller) -> AgentSession:
+        """The agent's end of a call, once both ends are open."""
+        [session] = [
+            session
+            for session in self.agent.sessions.values()
+            if session.request["metadata"]["callSid"] == caller.call_sid
+        ]
+        await soon(session.opened.wait())
+        known = self.server._calls.find(caller.call_sid)
+        await until(lambda: known is None or known.call is None or known.call.state is not State.CONNECTING)
+        return session
+
+    # What the server holds
+
+    @property
+    def legs(self) -> set[Leg]:
+        return self.server._legs
+
+    @property
+    def caller_legs(self) -> list[Leg]:
+        return [leg for leg in self.legs if isinstance(leg, CallerLeg)]
+
+    @property
+    def agent_legs(self) -> list[Leg]:
+        return [leg for leg in self.legs if not isinstance(leg, CallerLeg)]
+
+    @property
+    def live_calls(self) -> int:
+        return self.server._calls.live
+
+    @property
+    def is_idle(self) -> bool:
+        """No socket, no call and no place taken."""
+        return not (self.legs or self.server._open_calls or self.live_calls)
+
+    # What it tells
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(self.url + path, headers=headers) as response,
+        ):
+            return response.status, await response.text()
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample of ``/metrics`` by its name and labels, as written there; 0 for one that is not."""
+        status, text = await self.get("/metrics")
+        assert status == 200
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return defaultdict(float, {name: float(value) for name, _, value in lines})
+
+    async def ignored(self, side: str, reason: str) -> float:
+        return (await self.metrics())[f'bridge_messages_ignored_total{{reason="{reason}",side="{side}"}}']
+
+    async def until_ignored(self, side: str, reason: str, count: int = 1) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while await self.ignored(side, reason) < count:
+                pass
+
+
+@contextlib.asynccontextmanager
+async def serving(*, agent: Mapping[str, Any] | None = None, **overrides: Any) -> AsyncIterator[Live]:
+    """
+    A server with its agent service; afterwards nothing of either is left.
+
+    Args:
+        agent: Arguments of the `AgentService`; its agent is silent unless told otherwise.
+        overrides: Settings by variable name.
+    """
+    options = {"behaviour": silent, "key": API_KEY, **(agent or {})}
+    async with AgentService(**options) as service:
+        before = Resources.now(counts_timers=False)._replace(timers=sys.maxsize)
+        texts = {name: str(value) for name, value in overrides.items()}
+        server = Server(make_settings({**service.environment(), **DEFAULTS, **texts}))
+        await server.start()
+        live = Live(server, service)
+        try:
+            yield live
+        finally:
+            await server.stop()
+        assert live.is_idle
+        assert service.faults == []
+        assert [session.faults for session in service.sessions.values() if session.faults] == []
+        await until_within(before)
+
+
+async def until_within(bound: Resources, deadline_s: float = DEADLINE_S) -> None:
+    """Wait until no more is held than ``bound``."""
+    counts_timers = bound.timers < sys.maxsize
+    try:
+        await until(lambda: Resources.now(counts_timers=counts_timers).is_within(bound), deadline_s)
+    except TimeoutError:
+        raise AssertionError(f"held: {Resources.now()}, and before it was {bound}") from None
+
+
+def random_call_sid() -> str:
+    return "CA" + secrets.token_hex(16)

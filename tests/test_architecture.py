@@ -1,0 +1,163 @@
+"""Which module may import which: a table, held against the source."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+import bridge
+
+ROOT = Path(bridge.__file__).parent.parent
+
+# Each library, and patterns of the modules that may import it.
+ONLY_IN = {
+    "picows": [
+        "bridge.leg",
+        "bridge.caller_leg",
+        "bridge.agent_leg",
+        "bridge.server",
+        "bridge.http_connection",
+        "bridge.http_front*",
+        "bridge.http_handover*",
+    ],
+    "aiofastnet": ["bridge.http_*"],
+    "httptools": ["bridge.http_*"],
+    "twilio": ["bridge.signature", "bridge.twiml", "bridge.standins.*"],
+    "cryptography": ["bridge.tokens"],
+    "prometheus_client": ["bridge.metrics"],
+    "pydantic": ["bridge.settings"],
+    "pydantic_settings": ["bridge.settings"],
+    "aiohttp": ["bridge.agents.*", "bridge.server", "bridge.standins.*", "bridge.demo"],
+    "aiohttp_retry": ["bridge.agents.*"],
+    "click": ["bridge.cli", "bridge.__main__", "bridge.demo", "bridge.standins.*"],
+    "uvloop": ["bridge.serve", "bridge.demo", "bridge.standins.*"],
+    "numpy": ["bridge.demo*", "bridge.standins.*"],
+    "matplotlib": ["bridge.demo*", "bridge.standins.*"],
+}
+
+# Modules of the call's core, and all that they may import of the project.
+MAY_IMPORT = {
+    "bridge": set(),
+    "bridge.call": set(),
+    "bridge.settings": set(),
+    "bridge.signature": set(),
+    "bridge.twiml": set(),
+    "bridge.tokens": set(),
+    "bridge.metrics": set(),
+    "bridge.logs": set(),
+    "bridge.http_messages": set(),
+    "bridge.twilio_messages": {"_codec"},
+    "bridge.leg": {"_codec"},
+    "bridge.calls": {"bridge.call"},
+    "bridge.agents": {"_codec"},
+    "bridge.agents.retell": {"_codec", "bridge.agents"},
+    "bridge.agents.echo": {"bridge.agents", "bridge.call"},
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def sources(package: str) -> dict[str, Path]:
+    return {name_of(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+MODULES = {**sources("bridge"), **sources("_codec")}
+
+
+def imports(path: Path, *, lazy: bool) -> set[str]:
+    """The modules that a source imports; ``lazy`` takes in what is imported within functions."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            below = {f"{base}.{alias.name}" for alias in node.names}
+            found |= (below & MODULES.keys()) | ({base} if below - MODULES.keys() else set())
+        elif lazy or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            todo += ast.iter_child_nodes(node)
+    return found
+
+
+ALL_IMPORTS = {name: imports(path, lazy=True) for name, path in MODULES.items()}
+
+
+def of_project(modules: set[str]) -> set[str]:
+    return {module for module in modules if module.split(".")[0] in ("bridge", "_codec")}
+
+
+def test_the_table_names_modules_that_exist():
+    assert MAY_IMPORT.keys() <= MODULES.keys()
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_library_is_imported_only_where_it_belongs(library):
+    for name, modules in ALL_IMPORTS.items():
+        if any(module.split(".")[0] == library for module in modules):
+            assert any(fnmatchcase(name, pattern) for pattern in ONLY_IN[library]), name
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_module_imports_no_more_of_the_project_than_it_may(name):
+    assert of_project(ALL_IMPORTS[name]) <= MAY_IMPORT[name]
+
+
+def test_private_names_of_picows_are_behind_one_module():
+    for name, modules in ALL_IMPORTS.items():
+        if name.startswith("bridge"):
+            assert name == "bridge.http_handover" or not any(m.startswith("picows.") for m in modules), name
+
+
+def test_codec_knows_nothing_of_the_rest():
+    for name, modules in ALL_IMPORTS.items():
+        if name.startswith("_codec"):
+            assert not any(module.split(".")[0] == "bridge" for module in modules), name
+
+
+def test_standins_import_nothing_of_what_they_test():
+    for name, modules in ALL_IMPORTS.items():
+        if name.startswith("bridge.standins"):
+            assert all(module.startswith("bridge.standins") for module in of_project(modules)), name
+
+
+def test_server_imports_no_standin():
+    for name, modules in ALL_IMPORTS.items():
+        if not name.startswith(("bridge.standins", "bridge.cli", "bridge.demo")):
+            assert not any(module.startswith("bridge.standins") for module in modules), name
+
+
+def test_package_imports_nothing():
+    assert ALL_IMPORTS["bridge"] == set()
+
+
+def test_call_has_neither_input_nor_output_nor_a_clock():
+    assert ALL_IMPORTS["bridge.call"] <= {"__future__", "enum", "collections.abc", "dataclasses", "typing"}
+
+
+def test_imports_make_no_circle():
+    at_import = {
+        name: of_project(imports(path, lazy=False)) & MODULES.keys() for name, path in MODULES.items()
+    }
+    tuple(graphlib.TopologicalSorter(at_import).static_order())
+
+
+def test_server_starts_without_heavy_modules():
+    code = "import sys, bridge.serve; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "bridge.server" in loaded
+    assert not {"numpy", "matplotlib", "twilio.rest", "click", "pytest"} & set(loaded)
+    assert not any(module.startswith("bridge.standins") for module in loaded)

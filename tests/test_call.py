@@ -1,0 +1,400 @@
+"""The call's state machine, by scripts on a clock of their own. What each end does: the table `EXPECTED`."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, Script, bridged
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bridge.call import ENDS, PLAYED_MARK, Call, Record, State, Why
+
+TICK_S = 0.25
+OTHER_20MS = b"/" * 216
+
+# How each end comes about after a script's events, the codes that the caller's and the agent's leg get (None: that
+# leg was never there), what is remembered, and whether the last words play first.
+EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Record | None, bool]] = {
+    Why.AGENT_ENDED: ([(1, "agent_ended")], 1000, 1000, Record.ENDED, True),
+    Why.CALLER_STOPPED: ([(1, "stop")], 1000, 1000, Record.ENDED, False),
+    Why.CALL_COMPLETED: ([(1, "end", Why.CALL_COMPLETED)], 1000, 1000, Record.ENDED, False),
+    Why.CALLER_LOST: ([(1, "caller_lost")], 1001, 1000, Record.CALLER_LOST, False),
+    Why.AGENT_LOST: ([(1, "agent_lost")], 1011, 1011, Record.AGENT_LOST, False),
+    Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, None, False),
+    Why.TIME_LIMIT: (
+        [
+            (LIMITS.duration_s - 1, "caller_audio"),
+            (LIMITS.duration_s - 1, "tick"),
+            (LIMITS.duration_s, "tick"),
+        ],
+        1000,
+        1000,
+        Record.ENDED,
+        False,
+    ),
+    Why.SILENT_CALLER: ([(LIMITS.caller_silent_s, "tick")], 1000, 1000, Record.ENDED, False),
+    Why.REFUSED: ([(1, "end", Why.REFUSED, "token")], 1008, None, None, False),
+    Why.CALLER_VIOLATION: ([(1, "caller_lost", Why.CALLER_VIOLATION)], 1002, 1000, Record.ENDED, False),
+    Why.AGENT_VIOLATION: ([(1, "agent_lost", Why.AGENT_VIOLATION)], 1011, 1002, Record.AGENT_LOST, False),
+    Why.DRAINED: ([(1, "end", Why.DRAINED)], 1001, 1000, Record.HANDED_OVER, False),
+}
+BEFORE_START = {Why.NO_START, Why.REFUSED}
+
+
+def test_every_reason_has_a_row_and_a_test():
+    assert set(ENDS) == set(Why) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("why", EXPECTED)
+def test_end_closes_both_sides_with_the_codes_of_its_row(why: Why):
+    events, caller_code, agent_code, record, plays = EXPECTED[why]
+    script = Script() if why in BEFORE_START else bridged()
+    script.run(events)
+    assert script.call.why is why
+    assert ENDS[why].record is record
+    if plays:
+        assert script.call.state is State.PLAYING_OUT
+        script.mark(2, PLAYED_MARK)
+    assert script.call.state is State.CLOSED
+    assert script.sent_to("caller")[-1] == ("close", caller_code)
+    closes = [entry for entry in script.sent_to("agent") if entry[0] == "close"]
+    assert closes == ([] if agent_code is None else [("close", agent_code)])
+    assert script.log[-1] == ("observer", "closed")
+
+
+# Opening
+
+
+def test_states_of_a_call():
+    script = Script()
+    states = [script.call.state]
+    for event in ((0, "start"), (1, "agent_open"), (2, "agent_ended"), (3, "mark", PLAYED_MARK)):
+        script.run([event])
+        states.append(script.call.state)
+    assert states == [
+        State.AWAITING_START,
+        State.CONNECTING,
+        State.BRIDGED,
+        State.PLAYING_OUT,
+        State.CLOSED,
+    ]
+
+
+def test_agent_is_not_connected_before_start():
+    script = Script()
+    script.run([(0, "caller_audio"), (1, "agent_open"), (2, "tick"), (9.9, "tick")])
+    assert script.log == []
+    script.start(9.95)
+    assert script.log == [("agent", "connect")]
+
+
+def test_second_start_changes_nothing():
+    script = bridged()
+    before = list(script.log)
+    script.start(5)
+    assert script.log == before
+    assert script.call.started_at == 0
+
+
+def test_start_after_the_end_opens_nothing():
+    script = Script()
+    script.run([(10, "tick"), (11, "start"), (12, "agent_open")])
+    assert script.sent_to("agent") == []
+    assert script.call.why is Why.NO_START
+
+
+def test_start_lifts_the_start_deadline():
+    script = Script()
+    script.run([(9, "start"), (10.5, "tick"), (20, "tick")])
+    assert script.call.state is State.CONNECTING
+
+
+def test_bridged_is_told_once_with_the_time_it_took():
+    script = Script()
+    script.run([(2, "start"), (2.5, "agent_open"), (3, "agent_open")])
+    assert script.sent_to("observer") == [("bridged",)]
+    assert script.call.stats.agent_connect_s == 0.5
+
+
+def test_agent_that_opens_after_the_end_is_not_bridged():
+    script = Script()
+    script.run([(0, "start"), (1, "stop"), (1.1, "agent_open")])
+    assert script.call.state is State.CLOSED
+    assert script.sent_to("observer") == [("closed",)]
+
+
+# Audio
+
+
+def test_caller_audio_before_the_agent_is_open_goes_to_its_side_which_holds_it():
+    script = Script()
+    script.run(
+        [(0, "start"), (0.02, "caller_audio"), (0.04, "caller_audio", OTHER_20MS), (0.5, "agent_open")]
+    )
+    assert script.sent_to("agent") == [("connect",), ("audio", AUDIO_20MS), ("audio", OTHER_20MS)]
+
+
+def test_agent_audio_before_start_goes_to_the_callers_side_which_holds_it():
+    script = Script()
+    script.run([(0, "agent_audio"), (1, "start"), (1.5, "agent_audio", OTHER_20MS)])
+    assert script.sent_to("caller") == [("audio", AUDIO_20MS), ("audio", OTHER_20MS)]
+    assert script.call.stats.frames_from_agent == 2
+    assert script.call.stats.first_agent_audio_s == 0.5
+
+
+def test_agent_audio_is_relayed_as_it_comes():
+    script = bridged()
+    payloads = [b"AAAA", AUDIO_20MS, b"", OTHER_20MS]
+    script.run([(1, "agent_audio", payload, 3) for payload in payloads])
+    assert script.sent_to("caller") == [("audio", payload) for payload in payloads]
+
+
+def test_clock_is_read_for_the_first_agent_frame_only():
+    call = bridged().call
+    reads = []
+    for now in (1.0, 2.0, 3.0):
+        call.on_agent_audio(AUDIO_20MS, 160, lambda now=now: reads.append(now) or now)
+    assert reads == [1.0]
+
+
+def test_dtmf_is_counted():
+    script = bridged()
+    script.run([(1, "dtmf"), (2, "dtmf")])
+    assert script.call.stats.dtmf == 2
+    assert script.call.state is State.BRIDGED
+
+
+# Interrupts
+
+
+def test_interrupt_sends_clear_at_once_and_keeps_caller_audio():
+    script = bridged()
+    script.run([(1, "agent_audio"), (1.01, "caller_audio"), (1.02, "interrupt"), (1.03, "caller_audio")])
+    assert script.sent_to("caller") == [("audio", AUDIO_20MS), ("clear",)]
+    assert script.sent_to("agent") == [("connect",), ("audio", AUDIO_20MS), ("audio", AUDIO_20MS)]
+    assert script.call.stats.interrupts == 1
+
+
+def test_interrupt_resets_the_playout():
+    script = bridged()
+    script.run([(0, "agent_audio", AUDIO_20MS, 30 * AUDIO_1S_BYTES), (TICK_S, "tick")])
+    assert script.call.playout_s == pytest.approx(30)
+    script.run([(0.5, "agent_audio", AUDIO_20MS, AUDIO_1S_BYTES), (0.6, "interrupt"), (0.7, "agent_ended")])
+    assert script.call.playout_s == 0
+    script.tick(0.7 + LIMITS.playout_margin_s)
+    assert script.call.state is State.CLOSED
+
+
+def test_interrupt_before_any_audio_and_often_sends_each_clear():
+    script = bridged()
+    script.run([(1, "interrupt")] * 100)
+    assert script.sent_to("caller") == [("clear",)] * 100
+
+
+# Last words
+
+
+def test_agents_end_sends_a_mark_after_the_audio_and_closes_the_agent():
+    script = bridged()
+    script.run([(1, "agent_audio"), (1, "agent_ended")])
+    assert script.sent_to("caller") == [("audio", AUDIO_20MS), ("mark", PLAYED_MARK)]
+    assert script.sent_to("agent")[-1] == ("close", 1000)
+    assert ("observer", "closed") not in script.log
+
+
+def test_echo_of_the_mark_closes_the_caller():
+    script = bridged()
+    script.run([(1, "agent_ended"), (1.2, "mark", "another"), (1.3, "mark", PLAYED_MARK)])
+    assert script.sent_to("caller") == [("mark", PLAYED_MARK), ("close", 1000)]
+
+
+def test_mark_before_the_agents_end_closes_nothing():
+    script = bridged()
+    script.run([(1, "mark", PLAYED_MARK), (1, "mark", "")])
+    assert script.call.state is State.BRIDGED
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "ended_at", "due_s"),
+    [
+        (0, 10, 0),
+        (4, 1, 3),
+        (4, 10, 0),
+        (50, 1, 49),
+        (500, 1, LIMITS.playout_max_s - LIMITS.playout_margin_s),
+    ],
+)
+def test_without_an_echo_the_last_words_have_their_length_and_a_margin(sent_s, ended_at, due_s):
+    script = bridged(replace(LIMITS, caller_silent_s=3600))
+    script.agent_audio(0, AUDIO_20MS, sent_s * AUDIO_1S_BYTES)
+    script.run([(n * TICK_S, "tick") for n in range(1, int(ended_at / TICK_S))])
+    script.agent_ended(ended_at)
+    deadline = ended_at + due_s + LIMITS.playout_margin_s
+    script.tick(deadline - 0.01)
+    assert script.call.state is State.PLAYING_OUT
+    script.tick(deadline + TICK_S)
+    assert script.call.state is State.CLOSED
+    assert script.call.why is Why.AGENT_ENDED
+
+
+def test_agent_audio_after_the_agents_end_is_dropped():
+    script = bridged()
+    script.run([(1, "agent_ended"), (1.1, "agent_audio"), (1.2, "mark", PLAYED_MARK), (1.3, "agent_audio")])
+    assert ("audio", AUDIO_20MS) not in script.sent_to("caller")
+    assert script.call.stats.frames_from_agent == 0
+
+
+def test_caller_audio_after_the_agents_end_is_counted_but_not_sent():
+    script = bridged()
+    script.run([(1, "agent_ended"), (1.1, "caller_audio")])
+    assert script.sent_to("agent") == [("connect",), ("close", 1000)]
+    assert script.call.stats.frames_from_caller == 1
+
+
+def test_second_end_of_the_agent_sends_no_second_mark():
+    script = bridged()
+    script.run([(1, "agent_ended"), (2, "agent_ended"), (3, "end", Why.AGENT_ENDED)])
+    assert script.sent_to("caller") == [("mark", PLAYED_MARK)]
+    assert script.call.state is State.PLAYING_OUT
+
+
+def test_agent_lost_after_its_end_does_not_cut_the_last_words():
+    script = bridged()
+    script.run([(1, "agent_ended"), (1.1, "agent_lost"), (1.2, "agent_lost", Why.AGENT_VIOLATION)])
+    assert script.call.state is State.PLAYING_OUT
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        (2, "stop"),
+        (2, "caller_lost"),
+        (2, "caller_lost", Why.CALLER_VIOLATION),
+        (2, "end", Why.CALL_COMPLETED),
+        (2, "end", Why.DRAINED),
+    ],
+)
+def test_another_end_cuts_the_last_words_and_the_first_reason_stands(event):
+    script = bridged()
+    script.run([(1, "agent_ended"), event])
+    assert script.call.state is State.CLOSED
+    assert script.call.why is Why.AGENT_ENDED
+    assert script.sent_to("caller")[-1] == ("close", 1000)
+
+
+def test_agent_that_ends_before_its_socket_is_open_ends_the_call():
+    script = Script()
+    script.run([(0, "start"), (1, "agent_ended"), (1.1, "mark", PLAYED_MARK)])
+    assert script.call.state is State.CLOSED
+
+
+# Ends
+
+
+@pytest.mark.parametrize("why", Why)
+def test_second_end_changes_nothing(why: Why):
+    script = bridged()
+    script.stop(1)
+    before = list(script.log)
+    script.run(
+        [(2, "end", why, "later"), (3, "stop"), (4, "caller_lost"), (5, "agent_lost"), (99999, "tick")]
+    )
+    assert script.log == before
+    assert (script.call.why, script.call.detail) == (Why.CALLER_STOPPED, "")
+
+
+def test_detail_of_the_end_is_kept():
+    script = bridged()
+    script.agent_lost(1, Why.AGENT_LOST, "close 1011")
+    assert script.call.detail == "close 1011"
+
+
+def test_agent_lost_while_it_connects_ends_the_call():
+    script = Script()
+    script.run([(0, "start"), (5, "agent_lost")])
+    assert script.sent_to("caller") == [("close", 1011)]
+
+
+def test_duration_counts_from_start():
+    script = Script(replace(LIMITS, duration_s=30))
+    script.run([(5, "start"), (5, "agent_open"), (34.9, "tick")])
+    assert script.call.state is State.BRIDGED
+    script.tick(35)
+    assert script.call.why is Why.TIME_LIMIT
+
+
+def test_callers_audio_keeps_the_silence_deadline_away():
+    script = bridged()
+    for second in range(200):
+        script.run([(second, "caller_audio"), (second + 0.5, "tick")])
+    assert script.call.state is State.BRIDGED
+    script.tick(199.5 + LIMITS.caller_silent_s - 0.1)
+    assert script.call.state is State.BRIDGED
+    script.tick(199.5 + LIMITS.caller_silent_s)
+    assert script.call.why is Why.SILENT_CALLER
+
+
+def test_agents_audio_does_not_count_as_the_callers():
+    script = bridged()
+    script.run([(59, "agent_audio"), (60, "tick")])
+    assert script.call.why is Why.SILENT_CALLER
+
+
+def test_call_without_a_side_ends_quietly():
+    call = Call(LIMITS, _NoObserver(), 0)
+    call.on_agent_audio(AUDIO_20MS, 160, lambda: 0.0)
+    call.on_interrupt()
+    call.on_agent_ended(1)
+    assert call.state is State.CLOSED
+
+
+class _NoObserver:
+    def on_call_bridged(self, call: Call) -> None: ...
+    def on_call_closed(self, call: Call) -> None: ...
+
+
+EVENTS = st.one_of(
+    st.tuples(
+        st.sampled_from(
+            [
+                "start",
+                "caller_audio",
+                "dtmf",
+                "stop",
+                "caller_lost",
+                "agent_open",
+                "agent_audio",
+                "interrupt",
+                "agent_ended",
+                "agent_lost",
+                "tick",
+            ]
+        )
+    ),
+    st.tuples(st.just("mark"), st.sampled_from([PLAYED_MARK, "", "x"])),
+    st.tuples(st.just("end"), st.sampled_from(Why)),
+)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), EVENTS), max_size=30))
+@example([(0, ("start",)), (0, ("agent_ended",)), (1, ("caller_audio",)), (1, ("agent_audio",))])
+def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps):
+    """Any order of events raises nothing, closes each side once at most, and nothing follows a side's close."""
+    script = Script()
+    now = 0.0
+    for wait_s, (event, *arguments) in steps:
+        now += wait_s
+        script.run([(now, event, *arguments)])
+    # Every state has a deadline: left alone, the call ends.
+    for _ in range(3):
+        now += LIMITS.duration_s
+        script.tick(now)
+    assert script.call.state is State.CLOSED
+    for side in ("caller", "agent"):
+        commands = [entry[0] for entry in script.sent_to(side)]
+        if "connect" in commands or side == "caller":
+            assert commands.count("close") == 1
+            assert commands[-1] == "close"
+    told = script.sent_to("observer")
+    assert told in ([("closed",)], [("bridged",), ("closed",)])

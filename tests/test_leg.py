@@ -1,0 +1,335 @@
+"""One leg on a real socket, with a peer that sends any bytes: what must hold for both sides of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import ClassVar
+
+import picows
+import pytest
+from live import ACCOUNT_SID, FACTOR, random_call_sid, until
+from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, connected
+
+from _codec import Envelope
+from bridge.call import Call, CallLimits, Why
+from bridge.caller_leg import CallerLeg
+from bridge.http_front import Front, Request, Response
+from bridge.leg import Leg, LegLimits
+from bridge.metrics import Metrics
+from bridge.standins.twilio_messages import ToServer, read_from_server
+
+LIMITS = {
+    "max_message_bytes": 1000,
+    "hold_ms": 1000,
+    "silence_s": 60.0,
+    "ping_s": 60.0,
+    "stall_s": 60.0,
+    "close_s": 0.2,
+    "send_buffer_bytes": 4096,
+    "write_high_bytes": 2048,
+}
+TICK_S = 0.02
+SLACK_S = 1.0 * FACTOR
+UPGRADE = (
+    b"GET /leg HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class PlainLeg(Leg):
+    """Notes what it is told."""
+
+    side: ClassVar[str] = "plain"
+    control_frames_count: ClassVar[bool] = True
+    pings_when_idle: ClassVar[bool] = True
+
+    def __init__(self, limits: LegLimits) -> None:
+        super().__init__(limits, Envelope(b"<", b">"), time.monotonic, self._note_gone)
+        self.told: list[object] = []
+        self.gone = 0
+
+    def _note_gone(self, leg: Leg) -> None:
+        self.gone += 1
+
+    def on_text(self, message: bytes) -> None:
+        if message == b"fault":
+            raise RuntimeError("canary-of-a-fault")
+        self.told.append(message)
+
+    def on_ignored(self, reason: str) -> None:
+        self.told.append(("ignored", reason))
+
+    def on_peer_closed(self, code: int | None) -> None:
+        self.told.append(("closed", code))
+
+    def on_violation(self, code: int, detail: str) -> None:
+        self.told.append(("violation", code))
+
+
+class OneLeg:
+    """An app that hands every socket to one leg."""
+
+    def __init__(self, leg: Leg) -> None:
+        self.leg = leg
+
+    async def handle(self, request: Request) -> Response:
+        return Response(404)
+
+    def upgrade(self, request: Request) -> picows.WSListener | Response:
+        return self.leg
+
+
+@contextlib.asynccontextmanager
+async def serving_leg(leg: Leg, *, ticks: bool = True) -> AsyncIterator[RawSocket]:
+    """The peer's end of a leg's socket, the upgrade done and the clock ticking."""
+
+    async def tick() -> None:
+        while True:
+            leg.on_tick(time.monotonic())
+            await asyncio.sleep(TICK_S)
+
+    front = Front(OneLeg(leg))
+    await front.start("127.0.0.1", 0)
+    ticking = asyncio.ensure_future(tick()) if ticks else None
+    try:
+        async with connected(front.port) as socket:
+            await socket.send(UPGRADE)
+            assert (await socket.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            yield socket
+    finally:
+        if ticking is not None:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+        leg.abort()
+        await front.close()
+
+
+@pytest.fixture
+def make_leg() -> Callable[..., PlainLeg]:
+    return lambda **changed: PlainLeg(LegLimits(**{**LIMITS, **changed}))
+
+
+async def test_utf8_split_between_fragments_is_whole(make_leg):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        text = "κόσμε 🎧".encode()
+        for i in range(len(text)):
+            await socket.send_frame(text[i : i + 1], CONTINUATION if i else TEXT, fin=i == len(text) - 1)
+        await until(lambda: leg.told)
+        assert leg.told == [text]
+
+
+async def test_new_message_inside_a_fragmented_one_is_1002(make_leg):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        await socket.send_frame(b"a", fin=False)
+        await socket.send_frame(b"b")
+        assert await socket.close_code() == 1002
+        await until(lambda: leg.gone)
+        assert leg.told == [("violation", 1002)]
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 4999])
+async def test_peers_close_is_answered_with_its_code_and_told_once(make_leg, code):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        await socket.send_frame(code.to_bytes(2) + "grüß".encode(), CLOSE)
+        await socket.send_frame(b"late")
+        assert await socket.close_code() == code
+        await socket.gone()
+        await until(lambda: leg.gone)
+        assert leg.told == [("closed", code)]
+        assert leg.gone == 1
+
+
+async def test_end_of_the_stream_without_a_close_is_told_as_none(make_leg):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        socket.writer.write_eof()
+        await until(lambda: leg.gone)
+        assert leg.told == [("closed", None)]
+
+
+async def test_own_close_is_told_to_nobody_and_sent_once(make_leg):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        leg.close(1000)
+        leg.close(1011)
+        leg.send_audio(b"YQ==")
+        leg.send_text(b"late")
+        assert await socket.close_code() == 1000
+        await socket.gone()
+        await until(lambda: leg.gone)
+        assert leg.told == []
+        assert leg.close_code == 1000
+
+
+async def test_close_that_is_not_answered_is_an_abort_at_its_deadline(make_leg):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        began = time.monotonic()
+        leg.close(1000)
+        assert (await socket.read_frame())[0] == CLOSE
+        assert await socket.read_frame() is None
+        assert 0.2 <= time.monotonic() - began < 0.2 + SLACK_S
+        await until(lambda: leg.gone)
+
+
+async def test_close_of_a_peer_that_does_not_read_is_an_abort_at_its_deadline(make_leg):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        socket.writer.transport.pause_reading()
+        leg.set_ready()
+        while not len(leg._held):
+            for _ in range(100):
+                leg.send_audio(b"YQ==" * 50)
+            await asyncio.sleep(0)
+        leg.close(1000)
+        await until(lambda: leg.gone, 0.2 + SLACK_S)
+        assert len(leg._held) == 0
+        socket.writer.transport.abort()
+
+
+async def test_fault_of_ours_is_1011_without_details(make_leg, logs):
+    leg = make_leg()
+    async with serving_leg(leg) as socket:
+        await socket.send_frame(b"fault")
+        opcode, payload = await socket.read_frame()
+        assert (opcode, payload) == (CLOSE, (1011).to_bytes(2))
+        await socket.send_frame(payload, CLOSE)
+        await until(lambda: leg.gone)
+        assert leg.told == [("violation", 1011)]
+    assert [line for line in logs.faults() if "fault while handling" in line]
+    # This one was wanted.
+    logs.records.clear()
+
+
+async def test_silent_peer_is_lost_and_a_pong_keeps_it(make_leg):
+    leg = make_leg(silence_s=0.3, ping_s=0.1)
+    async with serving_leg(leg) as socket:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.6:
+            found = await socket.read_frame()
+            assert found == (PING, b"")
+            await socket.send_frame(b"", PONG)
+        assert leg.told == []
+        while await socket.read_frame() is not None:
+            pass
+        assert leg.told == [("closed", None)]
+        assert leg.close_code is None
+
+
+async def test_peer_that_speaks_is_not_pinged(make_leg):
+    leg = make_leg(ping_s=0.15)
+    async with serving_leg(leg) as socket:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.5:
+            await socket.send_frame(b"x")
+            await asyncio.sleep(0.02)
+        leg.send_text(b"end")
+        assert await socket.read_frame() == (TEXT, b"end")
+
+
+async def test_peer_that_does_not_read_is_lost_after_the_stall_though_it_speaks(make_leg):
+    leg = make_leg(stall_s=0.3, silence_s=0.5)
+    async with serving_leg(leg) as socket:
+        socket.writer.transport.pause_reading()
+        leg.set_ready()
+        began = time.monotonic()
+        while not leg.gone:
+            assert time.monotonic() - began < 0.3 + SLACK_S
+            for _ in range(50):
+                leg.send_audio(b"YQ==" * 50)
+            await socket.send_frame(b"x")
+            await asyncio.sleep(0.002)
+        assert leg.told[-1] == ("closed", None)
+        assert leg.stats.frames_dropped > 0
+        socket.writer.transport.abort()
+
+
+async def test_stall_that_ends_in_time_keeps_order_and_control_messages_their_place(make_leg):
+    leg = make_leg(hold_ms=600_000)
+    async with serving_leg(leg) as socket:
+        socket.writer.transport.pause_reading()
+        leg.set_ready()
+        sent = 0
+        while not len(leg._held):
+            leg.send_audio(b"%08d" % sent)
+            sent += 1
+            if sent % 100 == 0:
+                await asyncio.sleep(0)
+        leg.send_text_after_audio(b"mark")
+        leg.send_audio(b"%08d" % sent)
+        socket.writer.transport.resume_reading()
+        texts = []
+        while len(texts) < sent + 2:
+            texts.append((await socket.read_frame())[1])
+        assert texts[:sent] == [b"<%08d>" % n for n in range(sent)]
+        # One mark, at the end of the call, is all that waits today: it may come after audio that is later.
+        assert sorted(texts[sent:]) == [b"<%08d>" % sent, b"mark"]
+
+
+async def test_large_messages_to_a_slow_reader_arrive_whole(make_leg):
+    leg = make_leg(hold_ms=600_000)
+    async with serving_leg(leg) as socket:
+        leg.set_ready()
+        payloads = [bytes([65 + n]) * 20_000 for n in range(20)]
+        socket.writer.transport.pause_reading()
+        for payload in payloads:
+            leg.send_audio(payload)
+        socket.writer.transport.resume_reading()
+        for payload in payloads:
+            assert await socket.read_frame() == (TEXT, b"<" + payload + b">")
+
+
+async def test_leg_closed_before_its_socket_opens_takes_the_socket_down(make_leg):
+    leg = make_leg()
+    leg.close(1000)
+    async with serving_leg(leg) as socket:
+        assert await socket.read_frame() is None
+        await until(lambda: leg.gone)
+        assert leg.told == []
+
+
+# The caller's leg, without a server around it
+
+
+class Nothing:
+    """An agent's side that takes everything, and the observer of a call."""
+
+    def connect(self) -> None: ...
+    def send_audio(self, payload: bytes) -> None: ...
+    def close(self, code: int) -> None: ...
+    def on_call_bridged(self, call: Call) -> None: ...
+    def on_call_closed(self, call: Call) -> None: ...
+
+
+async def test_agent_audio_before_start_waits_and_goes_out_in_order():
+    limits = CallLimits(start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
+    call = Call(limits, Nothing(), time.monotonic())
+    leg = CallerLeg(
+        "0" * 32,
+        call,
+        LegLimits(**{**LIMITS, "max_message_bytes": 65536}),
+        time.monotonic,
+        authorize=lambda leg, start: Nothing(),
+        metrics=Metrics(),
+        on_gone=lambda leg: None,
+    )
+    writer = ToServer(account_sid=ACCOUNT_SID, call_sid=random_call_sid(), stream_sid="MZ" + 32 * "0")
+    async with serving_leg(leg) as socket:
+        for n in range(20):
+            call.on_agent_audio(b"%04d" % n, 3, time.monotonic)
+        await socket.send_frame(writer.connected().encode())
+        await socket.send_frame(b"", PING)
+        assert await socket.read_frame() == (PONG, b"")
+        await socket.send_frame(writer.start({}).encode())
+        for n in range(20):
+            opcode, text = await socket.read_frame()
+            assert opcode == TEXT
+            assert read_from_server(text.decode(), "MZ" + 32 * "0").payload == f"{n:04d}"
+        call.end(Why.CALLER_STOPPED, time.monotonic())
+        assert await socket.close_code() == 1000

@@ -1,0 +1,110 @@
+"""Metrics: a scraper can read them, and their names and labels are the ones that dashboards are built on."""
+
+from dataclasses import fields
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.metrics import Metrics, Traffic
+
+# Name of each family, its type, and its labels: what dashboards and alerts rely on.
+FAMILIES = {
+    "bridge_calls_live": ("gauge", set()),
+    "bridge_calls_admitted": ("gauge", set()),
+    "bridge_draining": ("gauge", set()),
+    "bridge_calls": ("counter", set()),
+    "bridge_calls_ended": ("counter", {"why"}),
+    "bridge_calls_refused": ("counter", {"reason"}),
+    "bridge_http_requests": ("counter", {"path", "status"}),
+    "bridge_messages_ignored": ("counter", {"side", "reason"}),
+    "bridge_frames": ("counter", {"direction"}),
+    "bridge_frames_dropped": ("counter", {"direction"}),
+    "bridge_frames_cleared": ("counter", set()),
+    "bridge_interrupts": ("counter", set()),
+    "bridge_dtmf": ("counter", set()),
+    "bridge_webhook_seconds": ("histogram", set()),
+    "bridge_agent_connect_seconds": ("histogram", set()),
+    "bridge_first_agent_audio_seconds": ("histogram", set()),
+    "bridge_interrupt_to_clear_seconds": ("histogram", set()),
+    "bridge_event_loop_lag_seconds": ("histogram", set()),
+}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    metrics = Metrics()
+    metrics.watch_traffic(lambda: Traffic(1, 2, 3, 4, 5, 6, 7, 8, 9))
+    metrics.refused("full")
+    metrics.ignored("caller", "not_json")
+    metrics.calls_ended.labels("agent_ended").inc()
+    metrics.requests.labels("/voice", "200").inc()
+    metrics.interrupt_to_clear(0.0007)
+    return metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.text().decode())
+        for sample in family.samples
+    }
+
+
+def test_every_family_has_its_name_type_and_labels(metrics):
+    found = {
+        family.name: (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for family in text_string_to_metric_families(metrics.text().decode())
+    }
+    assert found == FAMILIES
+
+
+def test_every_family_says_what_it_is(metrics):
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        assert family.documentation
+
+
+def test_traffic_is_read_when_scraped(metrics):
+    read = samples(metrics)
+    assert read["bridge_frames_total", (("direction", "from_caller"),)] == 1
+    assert read["bridge_frames_total", (("direction", "to_agent"),)] == 2
+    assert read["bridge_frames_total", (("direction", "from_agent"),)] == 3
+    assert read["bridge_frames_total", (("direction", "to_caller"),)] == 4
+    assert read["bridge_frames_dropped_total", (("direction", "to_agent"),)] == 5
+    assert read["bridge_frames_dropped_total", (("direction", "to_caller"),)] == 6
+    assert read["bridge_frames_cleared_total", ()] == 7
+    assert read["bridge_interrupts_total", ()] == 8
+    assert read["bridge_dtmf_total", ()] == 9
+
+
+def test_counts_are_read_back(metrics):
+    read = samples(metrics)
+    assert read["bridge_calls_refused_total", (("reason", "full"),)] == 1
+    assert read["bridge_messages_ignored_total", (("reason", "not_json"), ("side", "caller"))] == 1
+    assert read["bridge_interrupt_to_clear_seconds_bucket", (("le", "0.0005"),)] == 0
+    assert read["bridge_interrupt_to_clear_seconds_bucket", (("le", "0.001"),)] == 1
+
+
+def test_no_time_of_creation_is_exposed(metrics):
+    assert b"_created" not in metrics.text()
+
+
+def test_labels_are_escaped():
+    metrics = Metrics()
+    metrics.refused('a"b\nc\\')
+    assert samples(metrics)["bridge_calls_refused_total", (("reason", 'a"b\nc\\'),)] == 1
+
+
+def test_processes_metrics_do_not_share_anything():
+    first, second = Metrics(), Metrics()
+    first.calls.inc()
+    assert samples(second)["bridge_calls_total", ()] == 0
+
+
+def test_traffic_adds_up():
+    total = Traffic()
+    for _ in range(3):
+        total.add(Traffic(*range(1, len(fields(Traffic)) + 1)))
+    assert total == Traffic(*(3 * n for n in range(1, len(fields(Traffic)) + 1)))

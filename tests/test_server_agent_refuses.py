@@ -1,0 +1,149 @@
+"""An agent that cannot be had: the caller gets the fallback in time, and the credential goes nowhere else."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from live import FACTOR, until
+from live_raw import RawAgent, accept_head
+
+from bridge.standins.agent import HttpAnswer
+
+FALLBACK = ["Say", "Hangup"]
+CONNECT_S = 0.5
+SLACK_S = 1.0 * FACTOR
+
+
+async def check_refused(live, within_s=SLACK_S):
+    """One call that gets no agent: 1011, the fallback, nothing left."""
+    async with live.answered() as caller:
+        began = time.monotonic()
+        await caller.open_stream()
+        await caller.send_media(b"hello?")
+        await asyncio.wait_for(caller.closed.wait(), within_s)
+        assert caller.close_code == 1011
+        assert caller.received == []
+        assert (await caller.follow_redirect()).verbs == FALLBACK
+        # Asked again, the answer is no new stream.
+        assert (await caller.post_voice()).verbs == ["Hangup"]
+        await until(lambda: live.is_idle)
+        return time.monotonic() - began
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500, 503])
+async def test_refused_upgrade_is_the_fallback_and_is_not_tried_again(live_server, logs, status):
+    live = await live_server(
+        agent={"upgrade_answers": [HttpAnswer(status=status, body=b"canary-of-the-answer")]}
+    )
+    await check_refused(live)
+    assert not live.agent.upgrade_answers
+    assert (await live.metrics())['bridge_calls_ended_total{why="agent_lost"}'] == 1
+    ours = [line for line in logs.lines if " bridge." in line]
+    assert [line for line in ours if "canary" in line] == []
+    assert len([line for line in ours if f"upgrade refused: {status}" in line]) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirect_is_not_followed(live_server, status):
+    async def take_credential(socket):
+        await socket.gone()
+
+    async with RawAgent(take_credential) as elsewhere:
+        headers = {"Location": elsewhere.ws_url}
+        live = await live_server(agent={"upgrade_answers": [HttpAnswer(status=status, headers=headers)]})
+        await check_refused(live)
+        assert elsewhere.sockets == []
+
+
+async def test_closed_port_is_the_fallback(live_server):
+    async with RawAgent(lambda socket: socket.gone()) as agent:
+        closed = agent.ws_url
+    live = await live_server(RETELL_WS_URL=closed)
+    await check_refused(live)
+
+
+async def test_name_that_does_not_exist_is_the_fallback(live_server):
+    live = await live_server(RETELL_WS_URL="ws://agent.invalid/audio-websocket", BRIDGE_AGENT_CONNECT_S=2)
+    await check_refused(live, within_s=2 + SLACK_S)
+
+
+async def test_agent_that_never_answers_the_upgrade_is_given_up_in_time(live_server):
+    async with RawAgent(lambda socket: socket.gone()) as agent:
+        live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=CONNECT_S)
+        took_s = await check_refused(live, within_s=CONNECT_S + SLACK_S)
+        assert took_s > CONNECT_S
+        # The handler returns only when the bridge has closed its end.
+        await until(lambda: not agent._tasks)
+
+
+async def test_agent_that_drips_its_answer_is_given_up_in_time(live_server):
+    async def drip(socket):
+        with contextlib.suppress(ConnectionError):
+            for byte in accept_head(socket):
+                await socket.send(bytes([byte]))
+                await asyncio.sleep(0.05)
+
+    async with RawAgent(drip) as agent:
+        live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=CONNECT_S)
+        assert await check_refused(live, within_s=CONNECT_S + SLACK_S) > CONNECT_S
+        await until(lambda: not agent._tasks)
+
+
+def headers_of(size):
+    return b"HTTP/1.1 101 Switching Protocols\r\nX-Filling: " + b"x" * size + b"\r\n"
+
+
+WRONG_ANSWERS = {
+    "nothing": lambda socket: b"",
+    "no HTTP": lambda socket: b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "not ASCII": lambda socket: b"HTTP/1.1 101 \xff\xfe\r\n\xff: \xff\r\n\r\n",
+    "NUL": lambda socket: b"HTTP/1.1 101 x\r\na: \x00\r\n\r\n",
+    "status of words": lambda socket: b"HTTP/1.1 abc d\r\n\r\n",
+    "no status": lambda socket: b"HTTP/1.1\r\n\r\n",
+    "header without colon": lambda socket: b"HTTP/1.1 101 x\r\nUpgrade websocket\r\n\r\n",
+    "wrong accept": lambda socket: accept_head(socket, "d3JvbmcgYWNjZXB0IGtleQ=="),
+    "no accept": lambda socket: b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "no upgrade": lambda socket: accept_head(socket).replace(b"Upgrade: websocket\r\n", b""),
+    "too many headers": lambda socket: headers_of(1) + b"a: b\r\n" * 5000,
+    "endless header": lambda socket: headers_of(17 * 1024) * 4,
+    "garbage after the head": lambda socket: accept_head(socket) + b"\xff" * 100,
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ANSWERS)
+async def test_wrong_answer_to_the_upgrade_is_the_fallback(live_server, name):
+    async def serve(socket):
+        await socket.send(WRONG_ANSWERS[name](socket))
+        socket.writer.write_eof()
+        await socket.gone()
+
+    async with RawAgent(serve) as agent:
+        live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=2)
+        await check_refused(live, within_s=2 + SLACK_S)
+        await until(lambda: not agent._tasks)
+
+
+async def test_no_session_is_the_fallback_at_once_and_no_stream(live_server):
+    live = await live_server(agent={"rest_answers": [HttpAnswer(status=402)]})
+    async with live.caller() as caller:
+        answer = await caller.post_voice()
+        assert (answer.status, answer.verbs) == (200, FALLBACK)
+        # The next request is a new attempt.
+        assert (await caller.post_voice()).verbs == ["Connect", "Redirect"]
+
+
+async def test_agents_back_after_an_outage_take_calls_at_once(live_server):
+    live = await live_server()
+    live.agent.upgrade_answers.extend([HttpAnswer(status=503)] * 5)
+    await asyncio.gather(*(check_refused_quietly(live) for _ in range(5)))
+    async with live.bridged() as (caller, session):
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+
+
+async def check_refused_quietly(live):
+    async with live.answered() as caller:
+        await caller.open_stream()
+        await asyncio.wait_for(caller.closed.wait(), SLACK_S)
+        assert caller.close_code == 1011

@@ -1,0 +1,246 @@
+"""What peers cannot do: fill the memory, take more places than there are, keep a process from ending in order."""
+
+import asyncio
+import time
+
+from live import DEADLINE_S, Live, until
+from live_raw import RawAgent
+
+from bridge.standins.numbered import make_numbered, read_numbered
+
+FALLBACK = ["Say", "Hangup"]
+HOLD_FRAMES = 50
+HOLD_MS = 20 * HOLD_FRAMES
+WRITE_HIGH_BYTES = 8192
+STALL_S = 0.5
+
+
+async def flood_caller(caller, session, live: Live, count: int) -> None:
+    """The agent says ``count`` frames at once; wait until the bridge has read them all."""
+    await session.send_frames((make_numbered(n) for n in range(count)), paced=False)
+    await until(lambda: live.server._traffic_now().from_agent == count, 4 * DEADLINE_S)
+
+
+def check_order(numbers: list[int], count: int) -> int:
+    """In order, none twice, with the beginning and the end; returns how many were lost between them."""
+    assert numbers == sorted(set(numbers))
+    assert (numbers[0], numbers[-1]) == (0, count - 1)
+    return count - len(numbers)
+
+
+async def test_caller_who_reads_late_gets_the_newest_in_order_and_memory_is_bounded(live_server):
+    live = await live_server(BRIDGE_HOLD_TO_CALLER_MS=HOLD_MS, BRIDGE_STALL_S=60)
+    count = 12_000
+    async with live.bridged() as (caller, session):
+        [leg] = live.caller_legs
+        caller.pause_reading()
+        await flood_caller(caller, session, live, count)
+        # In one breath: what the peer's kernel takes in the meantime would move the numbers.
+        traffic, held = live.server._traffic_now(), len(leg._held)
+        assert traffic.dropped_to_caller + traffic.to_caller + held == count
+        assert held <= HOLD_FRAMES
+        # What picows gives its transport beyond the mark is at most the message that reached it.
+        assert leg._transport.underlying_transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
+        # The kernel's buffers and ours together: seconds of audio, not minutes.
+        assert traffic.to_caller < 3000
+        caller.resume_reading()
+        await until(lambda: caller.received and caller.received_audio[-1] == make_numbered(count - 1))
+        lost = check_order([read_numbered(audio)[1] for audio in caller.received_audio], count)
+        metrics = await live.metrics()
+        assert metrics['bridge_frames_dropped_total{direction="to_caller"}'] == lost > 0
+        assert metrics['bridge_frames_total{direction="to_caller"}'] == count - lost
+        # And it goes on.
+        await session.send_audio(make_numbered(count))
+        await until(lambda: caller.received_audio[-1] == make_numbered(count))
+        assert caller.warnings == []
+
+
+async def test_agent_that_reads_late_gets_the_newest_in_order(live_server):
+    live = await live_server(BRIDGE_AGENT_CONNECT_S=1, BRIDGE_HOLD_FROM_CALLER_MS=HOLD_MS, BRIDGE_STALL_S=60)
+    count = 6000
+    async with live.bridged() as (caller, session):
+        [leg] = live.agent_legs
+        session.pause_reading()
+        for n in range(count):
+            await caller.send_media(make_numbered(n))
+        await until(lambda: live.server._traffic_now().from_caller == count, 4 * DEADLINE_S)
+        traffic, held = live.server._traffic_now(), len(leg._held)
+        assert traffic.dropped_to_agent + traffic.to_agent + held == count
+        assert held <= HOLD_FRAMES
+        assert leg._transport.underlying_transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
+        session.resume_reading()
+        await until(lambda: session.received and session.received[-1].audio == make_numbered(count - 1))
+        lost = check_order([read_numbered(item.audio)[1] for item in session.received], count)
+        assert (await live.metrics())['bridge_frames_dropped_total{direction="to_agent"}'] == lost > 0
+        await caller.send_media(make_numbered(count))
+        await until(lambda: session.received[-1].audio == make_numbered(count))
+
+
+async def test_other_calls_notice_nothing_of_one_that_does_not_read(live_server):
+    live = await live_server(BRIDGE_STALL_S=60)
+    async with live.bridged() as (caller, session), live.bridged() as (other, other_session):
+        caller.pause_reading()
+        # Half of what a flood is sent at once; the frames of the other call go in between.
+        for batch in range(20):
+            await session.send_frames((make_numbered(n) for n in range(200)), paced=False)
+            await other.send_media(make_numbered(batch, seed=2))
+            await other_session.send_audio(make_numbered(batch, seed=3))
+        await until(lambda: len(other.received) == 20 and len(other_session.received) == 20)
+        assert [read_numbered(audio) for audio in other.received_audio] == [(3, n) for n in range(20)]
+        caller.abort()
+
+
+async def test_caller_who_never_reads_is_aborted(live_server):
+    live = await live_server(BRIDGE_STALL_S=STALL_S)
+    async with live.bridged() as (caller, session):
+        caller.pause_reading()
+        began = time.monotonic()
+        while not session.closed.is_set():
+            # Its media go on coming: it is not silent, it only does not read.
+            await caller.send_media(b"x")
+            if time.monotonic() - began < STALL_S:
+                await session.send_frames((make_numbered(n) for n in range(100)), paced=False)
+            await asyncio.sleep(0.005)
+            assert time.monotonic() - began < STALL_S + 2
+        assert session.close_code == 1000
+        await until(lambda: live.is_idle)
+        caller.abort()
+        assert (await live.metrics())['bridge_calls_ended_total{why="caller_lost"}'] == 1
+
+
+async def test_agent_that_never_reads_is_aborted(live_server):
+    live = await live_server(BRIDGE_STALL_S=STALL_S)
+    async with live.bridged() as (caller, session):
+        session.pause_reading()
+        began = time.monotonic()
+        while not caller.closed.is_set():
+            if time.monotonic() - began < STALL_S:
+                for n in range(100):
+                    await caller.send_media(make_numbered(n))
+            # It speaks on: it is not silent, it only does not read.
+            await session.send_audio(b"x")
+            await asyncio.sleep(0.005)
+            assert time.monotonic() - began < STALL_S + 2
+        assert caller.close_code == 1011
+        await until(lambda: live.is_idle)
+        assert (await caller.follow_redirect()).verbs == FALLBACK
+        session.resume_reading()
+
+
+# Places
+
+
+async def test_call_above_the_limit_is_busy_and_running_calls_are_untouched(live_server):
+    live = await live_server(BRIDGE_MAX_CALLS=2)
+    async with live.bridged() as (one, session), live.answered() as two:
+        async with live.caller() as three:
+            answer = await three.post_voice()
+            assert (answer.verbs, answer.reject_reason) == (["Reject"], "busy")
+        assert (await live.get("/readyz"))[0] == 200
+        assert len(live.agent.requests) == 2
+        await one.send_media(b"still here")
+        await until(lambda: session.received)
+        await two.open_stream()
+        await live.session_of(two)
+        await one.send_stop()
+        await until(lambda: live.live_calls == 1)
+        async with live.bridged():
+            assert live.live_calls == 2
+        assert (await live.metrics())['bridge_calls_refused_total{reason="full"}'] == 1
+
+
+async def test_calls_at_once_never_exceed_the_limit(live_server):
+    live = await live_server(BRIDGE_MAX_CALLS=5)
+    callers = [live.caller() for _ in range(20)]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(enter(caller)) for caller in callers]
+    verbs = [task.result() for task in tasks]
+    assert verbs.count(["Connect", "Redirect"]) == 5
+    assert verbs.count(["Reject"]) == 15
+
+
+async def enter(caller) -> list[str]:
+    async with caller:
+        return (await caller.post_voice()).verbs
+
+
+# The end of the process
+
+
+async def test_drain_lets_the_running_call_end_by_itself(live_server):
+    live = await live_server(BRIDGE_RESUME_LINGER_S=0.5)
+    async with live.bridged() as (caller, session):
+        live.server.drain()
+        drained = asyncio.ensure_future(live.server.drained())
+        assert (await live.get("/readyz"))[0] == 503
+        assert (await live.get("/healthz"))[0] == 200
+        async with live.caller() as late:
+            answer = await late.post_voice()
+            assert (answer.status, answer.verbs) == (200, FALLBACK)
+        # The running call's webhook again is the running call still.
+        assert (await caller.post_voice()).verbs == ["Connect", "Redirect"]
+        await caller.send_media(b"still here")
+        await session.send_audio(b"and here")
+        await until(lambda: session.received and caller.received)
+        assert not drained.done()
+        await session.send_call_ended()
+        await caller.closed.wait()
+        assert caller.close_code == 1000
+        began = time.monotonic()
+        assert (await caller.follow_redirect()).verbs == ["Hangup"]
+        await asyncio.wait_for(drained, 0.5 + DEADLINE_S)
+        assert time.monotonic() - began > 0.3
+
+
+async def test_drain_waits_for_a_call_that_has_its_answer_and_no_socket_yet(live_server):
+    live = await live_server()
+    async with live.answered() as caller:
+        live.server.drain()
+        drained = asyncio.ensure_future(live.server.drained())
+        await caller.open_stream()
+        session = await live.session_of(caller)
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+        assert not drained.done()
+        await caller.hang_up()
+        await asyncio.wait_for(drained, DEADLINE_S)
+
+
+async def test_drain_without_calls_is_over_at_once(live_server):
+    live = await live_server()
+    live.server.drain()
+    await asyncio.wait_for(live.server.drained(), 0.2)
+
+
+async def test_call_that_outlasts_the_drain_is_handed_over(live_server):
+    live = await live_server(BRIDGE_DRAIN_S=0.3, BRIDGE_RESUME_LINGER_S=1)
+    async with live.bridged() as (caller, session):
+        live.server.drain()
+        drained = asyncio.ensure_future(live.server.drained())
+        await asyncio.wait_for(asyncio.gather(caller.closed.wait(), session.closed.wait()), DEADLINE_S)
+        assert (caller.close_code, session.close_code) == (1001, 1000)
+        assert not drained.done()
+        assert (await caller.follow_redirect()).verbs == FALLBACK
+        await asyncio.wait_for(drained, DEADLINE_S)
+
+
+async def test_call_that_is_still_connecting_when_the_drain_is_over_is_handed_over(live_server):
+    async with RawAgent(lambda socket: socket.gone()) as agent:
+        live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_DRAIN_S=0)
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await until(lambda: agent.sockets)
+            live.server.drain()
+            await asyncio.wait_for(live.server.drained(), DEADLINE_S)
+            await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+            assert caller.close_code == 1001
+            assert (await caller.follow_redirect()).verbs == FALLBACK
+
+
+async def test_stop_closes_what_is_left(live_server):
+    live = await live_server()
+    async with live.bridged() as (caller, session):
+        await live.server.stop()
+        await asyncio.wait_for(asyncio.gather(caller.closed.wait(), session.closed.wait()), DEADLINE_S)
+        assert (caller.close_code, session.close_code) == (1001, 1000)
+        assert live.is_idle

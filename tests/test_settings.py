@@ -1,0 +1,281 @@
+"""Settings: every problem at once and in words, what overrides what, and no secret in any message."""
+
+import resource
+
+import pytest
+
+from bridge import settings as settings_module
+from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
+
+SID = "AC" + "0" * 32
+GOOD = {
+    "PUBLIC_URL": "https://voice.example.com",
+    "TWILIO_ACCOUNT_SID": SID,
+    "TWILIO_AUTH_TOKEN": "auth",
+    "RETELL_API_KEY": "key",
+    "RETELL_AGENT_ID": "agent",
+}
+DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """Neither the variables nor the .env file of whoever runs the tests."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def problems(**variables: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(variables)
+    return caught.value.problems
+
+
+# All problems at once
+
+
+def test_with_nothing_set_everything_that_is_missing_is_told_at_once():
+    told = problems()
+    assert [line.partition(":")[0] for line in told] == [
+        "PUBLIC_URL",
+        "TWILIO_ACCOUNT_SID",
+        "TWILIO_AUTH_TOKEN",
+        "RETELL_API_KEY",
+        "RETELL_AGENT_ID",
+    ]
+    assert all(": is missing: " in line for line in told)
+
+
+def test_wrong_and_missing_values_are_told_together():
+    told = problems(
+        PORT="seventy", BRIDGE_MAX_CALLS="0", BRIDGE_FALLBACK="sing", PUBLIC_URL="voice.example.com"
+    )
+    assert {line.partition(":")[0] for line in told} == {
+        "PORT",
+        "BRIDGE_MAX_CALLS",
+        "BRIDGE_FALLBACK",
+        "PUBLIC_URL",
+        "TWILIO_ACCOUNT_SID",
+        "TWILIO_AUTH_TOKEN",
+        "RETELL_API_KEY",
+        "RETELL_AGENT_ID",
+    }
+    assert len(told) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PORT", "seventy", "integer"),
+        ("PORT", "65536", "less than or equal to 65535"),
+        ("PUBLIC_URL", "voice.example.com", "must begin with http:// or https://"),
+        ("PUBLIC_URL", "wss://voice.example.com", "must begin with http:// or https://"),
+        ("PUBLIC_URL", "https://", "name a host"),
+        ("PUBLIC_URL", "https://voice.example.com:port", "is no URL"),
+        ("PUBLIC_URL", "https://voice.example.com:70000", "is no URL"),
+        ("PUBLIC_URL", "https://voice.example.com?x=1", "no user, query or fragment"),
+        ("PUBLIC_URL", "https://voice.example.com/?", "no user, query or fragment"),
+        ("PUBLIC_URL", "https://voice.example.com/#", "no user, query or fragment"),
+        ("PUBLIC_URL", "https://me@voice.example.com", "no user, query or fragment"),
+        ("PUBLIC_URL", "https://:word@voice.example.com", "no user, query or fragment"),
+        ("PUBLIC_URL", "https://voice.example.com/a b", "must begin with"),
+        ("RETELL_WS_URL", "https://api.retellai.com", "must begin with ws:// or wss://"),
+        ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hex digits"),
+        ("TWILIO_ACCOUNT_SID", SID + "0", "AC and 32 hex digits"),
+        ("BRIDGE_AGENT", "parrot", "'retell' or 'echo'"),
+        ("BRIDGE_VALIDATE_SIGNATURES", "no", "must be 0 or 1"),
+        ("BRIDGE_VALIDATE_SIGNATURES", "false", "must be 0 or 1"),
+        ("BRIDGE_FALLBACK", "sing", "must be say:TEXT"),
+        ("BRIDGE_FALLBACK", "say: ", "must be say:TEXT"),
+        ("BRIDGE_FALLBACK", "say:a\x07b", "must be say:TEXT"),
+        ("BRIDGE_FALLBACK", "say:a\udc80b", "must be say:TEXT"),
+        ("BRIDGE_FALLBACK", "dial:0155512345", "must be say:TEXT"),
+        ("BRIDGE_FALLBACK", "dial:+1555", "must be say:TEXT"),
+        ("BRIDGE_FALLBACK", "hangup:now", "must be say:TEXT"),
+        ("BRIDGE_TLS_CERT", "cert.pem", "certificate and key go together"),
+        ("BRIDGE_TLS_KEY", "key.pem", "certificate and key go together"),
+        ("BRIDGE_MAX_CALLS", "0", "greater than or equal to 1"),
+        ("BRIDGE_SESSION_S", "0", "greater than 0"),
+        ("BRIDGE_SESSION_S", "nan", ""),
+        ("BRIDGE_SESSION_S", "inf", ""),
+        ("BRIDGE_SESSION_S", "14", "less than"),
+        ("BRIDGE_TOKEN_S", "60.5", "integer"),
+        ("BRIDGE_LOG_LEVEL", "loud", "'debug'"),
+        ("BRIDGE_HOLD_FROM_CALLER_MS", "4000", "at least BRIDGE_AGENT_CONNECT_S"),
+        ("BRIDGE_AGENT_CONNECT_S", "7", "at least BRIDGE_AGENT_CONNECT_S"),
+    ],
+)
+def test_wrong_value_is_told_in_words_from_wherever_it_comes(name, value, words, monkeypatch):
+    told = problems(**{**GOOD, name: value})
+    assert len(told) == 1
+    assert words in told[0]
+    monkeypatch.setenv(name, value)
+    assert problems(**{key: text for key, text in GOOD.items() if key != name}) == told
+    assert told[0].partition(":")[0].startswith(("BRIDGE_", "PORT", "PUBLIC_URL", "RETELL_", "TWILIO_"))
+    assert "Value error" not in told[0]
+
+
+def test_wrong_port_in_development_is_one_problem():
+    assert [line.partition(":")[0] for line in problems(**DEVELOPMENT, PORT="70000")] == ["PORT"]
+
+
+def test_secrets_are_never_told(monkeypatch):
+    canary = "canary-7f3a"
+    secret = {
+        "TWILIO_AUTH_TOKEN": canary,
+        "RETELL_API_KEY": canary,
+        "BRIDGE_METRICS_TOKEN": canary,
+    }
+    told = problems(**secret, PORT="x", PUBLIC_URL="x")
+    assert canary not in "\n".join(told)
+    settings = load_settings({**GOOD, **secret})
+    assert canary not in repr(settings)
+    assert canary not in str(settings)
+    assert canary not in settings.model_dump_json()
+
+
+# Where values come from
+
+
+def test_option_beats_environment_beats_file(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("PORT=1\nHOST=file\nBRIDGE_MAX_CALLS=1\nUNRELATED=x\n")
+    monkeypatch.setenv("HOST", "environment")
+    monkeypatch.setenv("BRIDGE_MAX_CALLS", "2")
+    settings = load_settings({**GOOD, "BRIDGE_MAX_CALLS": "3"})
+    assert (settings.port, settings.host, settings.bridge_max_calls) == (1, "environment", 3)
+
+
+def test_file_may_have_another_name_and_need_not_exist(tmp_path):
+    (tmp_path / "other").write_text("PORT=1\n")
+    assert load_settings(GOOD, env_file="other").port == 1
+    assert load_settings(GOOD, env_file="missing").port == 3000
+
+
+def test_empty_variable_is_one_that_is_not_set(monkeypatch):
+    monkeypatch.setenv("PORT", "")
+    monkeypatch.setenv("BRIDGE_METRICS_TOKEN", "")
+    assert load_settings(GOOD).port == 3000
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings(GOOD).port = 1
+
+
+# What follows from values
+
+
+def test_defaults_of_the_documented_names():
+    settings = load_settings(GOOD)
+    assert (settings.host, settings.port, settings.bridge_agent) == ("0.0.0.0", 3000, "retell")
+    assert (settings.bridge_max_calls, settings.bridge_workers, settings.bridge_store) == (500, "1", "memory")
+    assert (settings.retell_api_url, settings.retell_ws_url) == (
+        "https://api.retellai.com",
+        "wss://api.retellai.com/audio-websocket",
+    )
+    assert (settings.bridge_playout_max_s, settings.bridge_drain_s, settings.bridge_session_s) == (
+        60,
+        3600,
+        8,
+    )
+    assert settings.bridge_validate_signatures
+    assert settings.bridge_fallback.startswith("say:")
+
+
+def test_without_signatures_it_is_the_echo_on_this_machine_only():
+    settings = load_settings({**DEVELOPMENT, "PORT": "3100"})
+    assert (settings.host, settings.public_url, settings.bridge_agent) == (
+        "127.0.0.1",
+        "http://127.0.0.1:3100",
+        "echo",
+    )
+    assert settings.auth_tokens == []
+
+
+def test_development_defaults_give_way_to_what_is_set():
+    settings = load_settings({**DEVELOPMENT, "HOST": "0.0.0.0", "PUBLIC_URL": "https://tunnel.example.com/"})
+    assert (settings.host, settings.public_url) == ("0.0.0.0", "https://tunnel.example.com")
+
+
+def test_agent_that_costs_money_needs_a_second_word_without_signatures():
+    agent = {"BRIDGE_AGENT": "retell", "RETELL_API_KEY": "key", "RETELL_AGENT_ID": "agent"}
+    (told,) = problems(**DEVELOPMENT, **agent)
+    assert "BRIDGE_ALLOW_UNSIGNED_AGENT=1" in told
+    settings = load_settings({**DEVELOPMENT, **agent, "BRIDGE_ALLOW_UNSIGNED_AGENT": "1"})
+    assert settings.bridge_agent == "retell"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "kept", "stream_base"),
+    [
+        ("https://h.example", "https://h.example", "wss://h.example"),
+        ("https://h.example/", "https://h.example", "wss://h.example"),
+        ("https://h.example:8443/a/b/", "https://h.example:8443/a/b", "wss://h.example:8443/a/b"),
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3000", "ws://127.0.0.1:3000"),
+        ("https://[::1]:3000", "https://[::1]:3000", "wss://[::1]:3000"),
+        ("HTTPS://Voice.Example", "https://Voice.Example", "wss://Voice.Example"),
+    ],
+)
+def test_public_url_gives_the_streams_base(public_url, kept, stream_base):
+    settings = load_settings({**GOOD, "PUBLIC_URL": public_url})
+    assert (settings.public_url, settings.stream_base) == (kept, stream_base)
+
+
+def test_auth_token_may_be_a_list():
+    settings = load_settings({**GOOD, "TWILIO_AUTH_TOKEN": "new, old,,"})
+    assert settings.auth_tokens == ["new", "old"]
+
+
+@pytest.mark.parametrize("value", [",", " , "])
+def test_list_of_no_auth_token_is_missing(value):
+    (told,) = problems(**{**GOOD, "TWILIO_AUTH_TOKEN": value})
+    assert told.startswith("TWILIO_AUTH_TOKEN: is missing")
+
+
+# Open files
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Says what the limits are, and holds what was set."""
+
+    class Limits:
+        now = (0, 0)
+        raised: tuple[int, int] | None = None
+
+    limits = Limits()
+    monkeypatch.setattr(settings_module.resource, "getrlimit", lambda kind: limits.now)
+    monkeypatch.setattr(
+        settings_module.resource, "setrlimit", lambda kind, pair: setattr(limits, "raised", pair)
+    )
+    return limits
+
+
+@pytest.mark.parametrize(
+    ("now", "raised"),
+    [
+        ((1024, 4096), (1640, 4096)),
+        ((1024, resource.RLIM_INFINITY), (1640, resource.RLIM_INFINITY)),
+        ((1639, 1640), (1640, 1640)),
+        ((1640, 1640), None),
+        ((65536, 65536), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+def test_soft_limit_is_raised_as_far_as_needed(limits, now, raised):
+    limits.now = now
+    raise_descriptor_limit(load_settings(GOOD))
+    assert limits.raised == raised
+
+
+def test_too_low_a_hard_limit_says_what_would_fit(limits):
+    limits.now = (256, 1639)
+    with pytest.raises(SettingsError) as caught:
+        raise_descriptor_limit(load_settings(GOOD))
+    (told,) = caught.value.problems
+    assert told.startswith("BRIDGE_MAX_CALLS: 500 calls need 1640 open files and the hard limit is 1639")
+    assert "at most 499" in told
+    assert limits.raised is None
+    raise_descriptor_limit(load_settings({**GOOD, "BRIDGE_MAX_CALLS": "499"}))
+    assert limits.raised == (1638, 1639)

@@ -1,0 +1,168 @@
+"""``bridge agent`` and ``bridge call`` as a user runs them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from click.testing import CliRunner
+
+from bridge.cli import main
+from bridge.standins.audio import frames, speech
+from bridge.standins.twiml import read_twiml
+
+
+def bridge(*arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TWILIO_")}
+    command = [sys.executable, "-m", "bridge", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def answering():
+    """Serve one fixed answer to every post; yields a function that sets it, and the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        answer = (200, "text/xml", "<Response/>")
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status, content_type, body = type(self).answer
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield Handler, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_busy_bridge_is_told_as_the_caller_hears_it(answering):
+    handler, url = answering
+    handler.answer = (200, "text/xml", '<Response><Reject reason="busy"/></Response>')
+    done = bridge("call", url)
+    assert done.returncode == 1
+    assert "the busy tone" in done.stderr
+
+
+def test_refused_webhook_is_told_with_its_status(answering):
+    handler, url = answering
+    handler.answer = (403, "text/plain", "")
+    done = bridge("call", url + "/voice")
+    assert done.returncode == 1
+    assert "403" in done.stderr
+
+
+def test_bridge_that_is_not_there_is_told_without_a_traceback():
+    done = bridge("call", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_wrong_usage_exits_with_2(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"no wav")
+    assert bridge("call", "127.0.0.1:3000").returncode == 2
+    assert bridge("call", "http://127.0.0.1:1", "--wav", str(tmp_path / "a.wav")).returncode == 2
+    assert bridge("agent", "--behaviour", "shout").returncode == 2
+
+
+def test_agent_prints_the_settings_and_stops_on_sigterm():
+    command = [sys.executable, "-m", "bridge", "agent", "--port", "0", "--key", "abc"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = [process.stdout.readline() for _ in range(6)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    text = "".join(lines)
+    assert "RETELL_API_KEY=abc" in text
+    assert "RETELL_WS_URL=ws://127.0.0.1:" in text and "RETELL_API_URL=http://127.0.0.1:" in text
+
+
+def test_help_and_version_exit_with_0():
+    runner = CliRunner()
+    for arguments in (["--help"], ["--version"], *([name, "--help"] for name in main.commands)):
+        assert runner.invoke(main, arguments).exit_code == 0
+
+
+@pytest.fixture
+def echo_bridge():
+    """The real server with its built-in echo, signatures off."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TWILIO_", "BRIDGE_", "RETELL_"))
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "serve", "--port", str(port)],
+        env=environment | {"BRIDGE_VALIDATE_SIGNATURES": "0"},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 15
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None and time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def test_caller_hears_itself_through_an_echo_and_sees_spoilt_audio(echo_bridge, tmp_path):
+    out = tmp_path / "heard.wav"
+    done = bridge("call", echo_bridge, "--out", str(out), "--expect-echo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "byte for byte" in done.stdout
+    assert out.stat().st_size > 2 * 160 * len(list(frames(speech("caller_question"))))
+    done = bridge("call", echo_bridge, "--seconds", "2", "--expect-echo", "--inject", "corrupt")
+    assert done.returncode == 1
+    assert "frame 49 is the first that differs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("<Response><Connect></Connect></Response>", "12200"),
+        ('<Response><Connect><Stream url="https://a/b"/></Connect></Response>', "31922"),
+        ('<Response><Connect><Stream url="wss://a/b?c=d"/></Connect></Response>', "31920"),
+        ('<Response><Connect><Stream url="wss://a/b" track="both_tracks"/></Connect></Response>', "31941"),
+        ("<Response>", "12100"),
+        ('<!DOCTYPE r [<!ENTITY a "b">]><Response>&a;</Response>', "12100"),
+        ("<html/>", "12200"),
+        ("<Response>" + " " * 65536 + "</Response>", "11750"),
+        (
+            '<Response><Connect><Stream url="wss://a/b">'
+            f'<Parameter name="token" value="{"x" * 495}"/></Stream></Connect></Response>',
+            "12200",
+        ),
+    ],
+)
+def test_twiml_that_twilio_refuses_is_a_problem(body, problem):
+    assert read_twiml(200, "text/xml", body).problems[0].startswith(problem)
+
+
+def test_twiml_of_another_type_or_status_is_a_problem():
+    assert read_twiml(200, "text/html", "<Response/>").problems[0].startswith("12300")
+    assert read_twiml(500, "text/xml", "<Response/>").problems[0].startswith("11200")
+    assert read_twiml(200, "application/xml; charset=utf-8", "<Response/>").problems == []

@@ -1,0 +1,431 @@
+"""The webhooks with an agent that is told what to answer, signed by the test's own arithmetic."""
+
+import asyncio
+import base64
+import hmac
+import re
+import time
+from collections.abc import Callable
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+import pytest
+from call_script import LIMITS, RecordingCaller
+
+from bridge.agents import Agent, CallRequest, SessionError
+from bridge.call import ENDS, Call, Record, Why
+from bridge.calls import Calls, Phase
+from bridge.http_messages import Request, Response
+from bridge.metrics import Metrics
+from bridge.settings import load_settings
+from bridge.signature import Signatures
+from bridge.tokens import ResumeState, Tokens
+from bridge.webhooks import Webhooks
+
+BASE = "https://voice.example.com/bridge"
+ACCOUNT = "AC" + "1" * 32
+CALL = "CA" + "2" * 32
+OTHER_CALL = "CA" + "3" * 32
+FORM_TYPE = "application/x-www-form-urlencoded; charset=UTF-8"
+SETTINGS = {
+    "PUBLIC_URL": BASE,
+    "TWILIO_ACCOUNT_SID": ACCOUNT,
+    "TWILIO_AUTH_TOKEN": "auth",
+    "RETELL_API_KEY": "key_test",
+    "RETELL_AGENT_ID": "agent",
+    "BRIDGE_FALLBACK": "say:Sorry",
+    "BRIDGE_MAX_CALLS": "3",
+}
+RINGING = [
+    ("CallSid", CALL),
+    ("AccountSid", ACCOUNT),
+    ("CallStatus", "ringing"),
+    ("From", "+15551234567"),
+    ("ToZip", ""),
+]
+
+
+class Bench:
+    """The webhooks of one process, without its sockets."""
+
+    def __init__(self, **overrides: str) -> None:
+        self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
+        self.calls = Calls(self.settings.bridge_max_calls, 60)
+        self.tokens = Tokens(self.settings.auth_tokens, 60)
+        self.metrics = Metrics()
+        self.asked: list[CallRequest] = []
+        self.answer: Callable[[], dict[str, str]] = lambda: {
+            "call_id": f"id{len(self.asked)}",
+            "access_token": "x",
+        }
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.is_draining = False
+        self.webhooks = Webhooks(
+            self.settings,
+            Agent(name="fake", open_session=self._open_session, socket=None),
+            self.calls,
+            self.tokens,
+            Signatures(self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base),
+            self.metrics,
+            is_draining=lambda: self.is_draining,
+            clock=time.monotonic,
+        )
+
+    async def _open_session(self, call: CallRequest) -> dict[str, str]:
+        self.asked.append(call)
+        await self.gate.wait()
+        return self.answer()
+
+    async def voice(self, call_sid: str = CALL) -> Response:
+        return await self.webhooks.voice(twilio("/voice", with_call_sid(call_sid)))
+
+    async def resume(self, call_sid: str = CALL, state: str | None = None) -> Response:
+        text = state if state is not None else self.tokens.seal_resume(ResumeState(call_sid, 0, 0))
+        return await self.webhooks.resume(twilio("/voice/resume", with_call_sid(call_sid), query=f"s={text}"))
+
+    async def go_live(self, call_sid: str = CALL) -> Call:
+        """Answer the webhook and claim the call, as its media socket does."""
+        token = self.tokens.open_media(parameters_of(await self.voice(call_sid)))
+        call = Call(LIMITS, self, 0.0)
+        call.attach(RecordingCaller([]))
+        call.call_sid = token.call_sid
+        assert self.calls.claim(token.call_sid, token.media_id, token.session, call) is None
+        return call
+
+    def on_call_bridged(self, call: Call) -> None: ...
+
+    def on_call_closed(self, call: Call) -> None:
+        record = ENDS[call.why].record
+        if record is not None:
+            self.calls.finish(call.call_sid, record, 0.0)
+
+    def refused(self, reason: str) -> float | None:
+        return self.metrics.registry.get_sample_value("bridge_calls_refused_total", {"reason": reason})
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+def with_call_sid(call_sid: str) -> list[tuple[str, str]]:
+    return [("CallSid", call_sid), *RINGING[1:]]
+
+
+def sign(url: str, pairs: list[tuple[str, str]], token: str = "auth") -> str:
+    text = url + "".join(name + value for name, value in sorted(set(pairs)))
+    return base64.b64encode(hmac.new(token.encode(), text.encode(), "sha1").digest()).decode()
+
+
+def twilio(path: str, pairs: list[tuple[str, str]], query: str = "", **changes: object) -> Request:
+    """A request as Twilio makes it; ``changes`` are of headers, by name with underscores, None for left out."""
+    url = BASE + path + (f"?{query}" if query else "")
+    headers = {"content-type": FORM_TYPE, "x-twilio-signature": sign(url, pairs)}
+    headers |= {name.replace("_", "-"): value for name, value in changes.items()}
+    sent = {
+        name: value if isinstance(value, tuple) else (value,)
+        for name, value in headers.items()
+        if value is not None
+    }
+    return Request("POST", path, query, sent, urlencode(pairs).encode(), "127.0.0.1")
+
+
+def verbs(response: Response) -> list[str]:
+    assert response.status == 200
+    assert response.content_type.startswith("text/xml")
+    return [element.tag for element in ElementTree.fromstring(response.body)]
+
+
+def parameters_of(response: Response) -> dict[str, str]:
+    root = ElementTree.fromstring(response.body)
+    return {element.attrib["name"]: element.attrib["value"] for element in root.iter("Parameter")}
+
+
+FALLBACK = ["Say", "Hangup"]
+STREAM = ["Connect", "Redirect"]
+
+
+# What is let in
+
+
+@pytest.mark.parametrize("path", ["voice", "resume", "voice_status", "stream_status"])
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"x_twilio_signature": None}, 403),
+        ({"x_twilio_signature": ""}, 403),
+        ({"x_twilio_signature": "x" * 28}, 403),
+        ({"x_twilio_signature": sign(BASE + "/other", RINGING)}, 403),
+        ({"x_twilio_signature": (sign(BASE + "/voice", RINGING),) * 2}, 403),
+        ({"content_type": None}, 415),
+        ({"content_type": "application/json"}, 415),
+        ({"content_type": "multipart/form-data; boundary=x"}, 415),
+        ({"content_type": ("application/x-www-form-urlencoded", "text/plain")}, 415),
+    ],
+)
+async def test_request_that_is_not_twilios_is_refused(bench, path, changes, status):
+    response = await getattr(bench.webhooks, path)(twilio("/voice", RINGING, **changes))
+    assert response.status == status
+    assert bench.asked == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"CallSid=\xff", b"CallSid=%ff", b"&".join(b"a=1" for _ in range(501)), "CallSid=é".encode()]
+)
+async def test_body_that_is_no_form_is_a_bad_request(bench, body):
+    request = twilio("/voice", RINGING)
+    response = await bench.webhooks.voice(Request("POST", "/voice", "", request.headers, body, request.peer))
+    assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", "CA123"), ("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", "CA" + "A" * 32), ("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", CALL + "\n"), ("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", CALL), ("CallSid", OTHER_CALL), ("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", CALL), ("CallSid", CALL), ("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", CALL + "CallStatusringing"), ("AccountSid", ACCOUNT)], "call_sid"),
+        ([("CallSid", CALL)], "account_sid"),
+        ([("CallSid", CALL), ("AccountSid", "AC" + "9" * 32)], "account_sid"),
+        ([("CallSid", CALL), ("AccountSid", ACCOUNT), ("AccountSid", "AC" + "9" * 32)], "account_sid"),
+    ],
+)
+async def test_signed_request_of_no_call_of_ours_is_refused(bench, pairs, reason):
+    response = await bench.webhooks.voice(twilio("/voice", pairs))
+    assert response.status == 403
+    assert bench.refused(reason) == 1
+    assert bench.asked == []
+
+
+async def test_form_split_elsewhere_under_the_same_signature_is_refused(bench):
+    whole = [("CallSid", CALL), ("CallStatus", "ringing"), ("AccountSid", ACCOUNT)]
+    split = [("CallSid", CALL + "CallStatusringing"), ("AccountSid", ACCOUNT)]
+    signature = sign(BASE + "/voice", whole)
+    assert signature == sign(BASE + "/voice", split)
+    assert (await bench.webhooks.voice(twilio("/voice", split, x_twilio_signature=signature))).status == 403
+
+
+async def test_forwarded_and_host_headers_change_nothing(bench):
+    response = await bench.webhooks.voice(
+        twilio(
+            "/voice", RINGING, host="evil.example", x_forwarded_host="evil.example", x_forwarded_proto="http"
+        )
+    )
+    assert b"evil" not in response.body
+    assert b'url="wss://voice.example.com/bridge/media/' in response.body
+
+
+async def test_without_signatures_the_call_sid_is_still_checked():
+    bench = Bench(BRIDGE_VALIDATE_SIGNATURES="0", BRIDGE_ALLOW_UNSIGNED_AGENT="1", BRIDGE_AGENT="retell")
+    assert verbs(await bench.webhooks.voice(twilio("/voice", RINGING, x_twilio_signature=None))) == STREAM
+    bad = [("CallSid", "x"), ("AccountSid", ACCOUNT)]
+    assert (await bench.webhooks.voice(twilio("/voice", bad, x_twilio_signature=None))).status == 403
+
+
+# /voice
+
+
+async def test_voice_opens_one_session_and_answers_its_stream(bench):
+    response = await bench.voice()
+    assert verbs(response) == STREAM
+    assert bench.asked == [CallRequest(CALL, "+15551234567", "")]
+    token = bench.tokens.open_media(parameters_of(response))
+    assert (token.call_sid, token.agent, token.session) == (
+        CALL,
+        "fake",
+        {"call_id": "id1", "access_token": "x"},
+    )
+    root = ElementTree.fromstring(response.body)
+    media = root.find("./Connect/Stream").attrib
+    assert media["url"] == f"wss://voice.example.com/bridge/media/{token.media_id}"
+    assert media["statusCallback"] == BASE + "/stream/status"
+    assert re.fullmatch("[0-9a-f]{32}", token.media_id)
+    redirect = root.find("Redirect")
+    assert redirect.attrib == {"method": "POST"}
+    url, _, state = redirect.text.partition("?s=")
+    assert url == BASE + "/voice/resume"
+    assert bench.tokens.open_resume(state).call_sid == CALL
+
+
+async def test_same_call_again_gets_the_same_session_and_a_fresh_token(bench):
+    first, second = await bench.voice(), await bench.voice()
+    assert len(bench.asked) == 1
+    assert parameters_of(first) != parameters_of(second)
+    assert bench.tokens.open_media(parameters_of(first)) == bench.tokens.open_media(parameters_of(second))
+
+
+async def test_same_call_in_parallel_gets_one_session(bench):
+    bench.gate.clear()
+    asked = [asyncio.create_task(bench.voice()) for _ in range(100)]
+    await asyncio.sleep(0.01)
+    bench.gate.set()
+    tokens = [bench.tokens.open_media(parameters_of(response)) for response in await asyncio.gather(*asked)]
+    assert len(bench.asked) == 1
+    assert len({token.media_id for token in tokens}) == 1
+
+
+async def test_voice_of_a_live_call_opens_nothing_new(bench):
+    call = await bench.go_live()
+    assert verbs(await bench.voice()) == STREAM
+    assert len(bench.asked) == 1
+    assert bench.calls.find(CALL).call is call
+
+
+@pytest.mark.parametrize("record", Record)
+async def test_voice_of_a_call_that_is_over_hangs_up(bench, record):
+    await bench.go_live()
+    bench.calls.finish(CALL, record, 0.0)
+    assert verbs(await bench.voice()) == ["Hangup"]
+    assert len(bench.asked) == 1
+
+
+async def test_full_is_busy_for_new_calls_only(bench):
+    for n in range(3):
+        await bench.go_live(f"CA{n:032x}")
+    response = await bench.voice()
+    assert b'<Reject reason="busy" />' in response.body
+    assert verbs(response) == ["Reject"]
+    assert bench.refused("full") == 1
+    assert verbs(await bench.voice(f"CA{0:032x}")) == STREAM
+
+
+async def test_draining_gives_new_calls_the_fallback_and_known_ones_their_stream(bench):
+    await bench.voice(OTHER_CALL)
+    bench.is_draining = True
+    assert verbs(await bench.voice()) == FALLBACK
+    assert bench.refused("draining") == 1
+    assert verbs(await bench.voice(OTHER_CALL)) == STREAM
+
+
+@pytest.mark.parametrize("error", [SessionError("status 500"), ValueError("a fault of ours"), KeyError("x")])
+async def test_no_session_is_answered_with_the_fallback_and_may_be_tried_again(bench, logs, error):
+    def fail() -> dict[str, str]:
+        raise error
+
+    bench.answer = fail
+    assert verbs(await bench.voice()) == FALLBACK
+    bench.answer = dict
+    assert verbs(await bench.voice()) == STREAM
+    assert len(logs.faults()) == (not isinstance(error, SessionError))
+    logs.records.clear()
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [("hangup", ["Hangup"]), ("dial:+15551234567", ["Dial", "Hangup"]), ("say:x", FALLBACK)],
+)
+async def test_fallback_is_the_operators(rule, wanted):
+    bench = Bench(BRIDGE_FALLBACK=rule)
+    bench.is_draining = True
+    assert verbs(await bench.voice()) == wanted
+
+
+async def test_what_a_caller_claims_to_be_stays_out_of_the_twiml(bench):
+    pairs = [*RINGING[:3], ("From", '"/><Dial>1</Dial>')]
+    response = await bench.webhooks.voice(twilio("/voice", pairs))
+    assert b"Dial" not in response.body
+    assert bench.asked[0].from_number == '"/><Dial>1</Dial>'
+
+
+# /voice/resume
+
+
+RESUMED = {
+    Record.ENDED: ["Hangup"],
+    Record.CALLER_LOST: FALLBACK,
+    Record.AGENT_LOST: FALLBACK,
+    Record.HANDED_OVER: FALLBACK,
+}
+
+
+@pytest.mark.parametrize("record", Record)
+async def test_resume_is_answered_by_the_record(bench, record):
+    await bench.go_live()
+    bench.calls.finish(CALL, record, 0.0)
+    assert verbs(await bench.resume()) == RESUMED[record]
+
+
+@pytest.mark.parametrize("why", [why for why in Why if ENDS[why].record is not None])
+async def test_resume_after_each_end(bench, why):
+    (await bench.go_live()).end(why, 1.0)
+    if ENDS[why].lets_audio_play:
+        bench.calls.find(CALL).call.on_tick(1000.0)
+    assert verbs(await bench.resume()) == RESUMED[ENDS[why].record]
+
+
+async def test_resume_of_an_unknown_call_gets_the_fallback(bench):
+    assert verbs(await bench.resume()) == FALLBACK
+
+
+async def test_resume_of_a_call_whose_socket_was_never_accepted_gets_the_fallback(bench):
+    await bench.voice()
+    assert verbs(await bench.resume()) == FALLBACK
+    assert bench.calls.find(CALL).phase is Phase.OVER
+
+
+async def test_resume_of_a_live_call_proves_that_its_socket_is_gone(bench):
+    call = await bench.go_live()
+    assert verbs(await bench.resume()) == FALLBACK
+    assert call.why is Why.CALLER_LOST
+
+
+async def test_resume_while_the_last_words_play_hangs_up(bench):
+    call = await bench.go_live()
+    call.end(Why.AGENT_ENDED, 1.0)
+    assert bench.calls.find(CALL).phase is Phase.LIVE
+    assert verbs(await bench.resume()) == ["Hangup"]
+
+
+async def test_resume_with_the_state_of_another_call_or_a_forged_one_is_refused(bench):
+    call = await bench.go_live()
+    good = bench.tokens.seal_resume(ResumeState(CALL, 0, 0))
+    media = bench.tokens.seal_media(bench.tokens.open_media(parameters_of(await bench.voice())))["token"]
+    others = Tokens(["other"], 60).seal_resume(ResumeState(CALL, 0, 0))
+    another = bench.tokens.seal_resume(ResumeState(OTHER_CALL, 0, 0))
+    for state in (another, others, media, good[:-2], f"{good}&s={good}", "", "x", "%ff"):
+        assert (await bench.resume(state=state)).status == 403
+    assert call.why is None
+
+
+# Status callbacks
+
+
+@pytest.mark.parametrize("status", ["completed", "busy", "failed", "no-answer", "canceled"])
+async def test_status_of_a_call_that_is_over_tears_it_down(bench, status):
+    call = await bench.go_live()
+    request = twilio("/voice/status", [*RINGING[:2], ("CallStatus", status)])
+    assert (await bench.webhooks.voice_status(request)).status == 204
+    assert call.why is Why.CALL_COMPLETED
+    assert verbs(await bench.resume()) == ["Hangup"]
+
+
+async def test_status_of_an_admitted_call_frees_its_place(bench):
+    await bench.voice()
+    request = twilio("/voice/status", [*RINGING[:2], ("CallStatus", "completed")])
+    await bench.webhooks.voice_status(request)
+    assert bench.calls.admitted == 0
+
+
+@pytest.mark.parametrize("status", ["ringing", "in-progress", "answered", "", "Completed"])
+async def test_status_of_a_running_call_changes_nothing(bench, status):
+    call = await bench.go_live()
+    request = twilio("/voice/status", [*RINGING[:2], ("CallStatus", status)])
+    assert (await bench.webhooks.voice_status(request)).status == 204
+    assert call.why is None
+
+
+async def test_status_of_an_unknown_call_is_taken(bench):
+    for name in ("voice_status", "stream_status"):
+        request = twilio("/x", [*RINGING[:2], ("CallStatus", "completed"), ("StreamEvent", "stream-error")])
+        assert (await getattr(bench.webhooks, name)(request)).status == 204
+    assert bench.calls.find(CALL) is None
