@@ -20,7 +20,7 @@ extensions = [
         extra_compile_args=COMPILE_ARGS,
         extra_link_args=LINK_ARGS,
     )
-    for name in ("g711", "resample", "frame_ring", "media_json")
+    for name in ("g711", "resample", "frame_ring", "media_json", "wire", "handshake")
 ]
 
 setup(

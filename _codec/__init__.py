@@ -1,5 +1,5 @@
 """
-The native core: G.711, resampling, a bounded queue of audio, and media messages.
+The native core: G.711, resampling, a bounded queue of audio, media messages, and the wires they travel on.
 
 ``BRIDGE_CODEC=python`` in the environment chooses the slow reference in place of the compiled modules.
 Nothing chooses it silently: where the compiled modules are missing, the import fails.
@@ -12,8 +12,10 @@ __all__ = [
     "IMPLEMENTATION",
     "Envelope",
     "FrameRing",
+    "Handshake",
     "Resampler",
     "SpanFinder",
+    "Wire",
     "is_base64",
     "pcm16_to_ulaw",
     "ulaw_to_pcm16",
@@ -25,8 +27,10 @@ if TYPE_CHECKING or IMPLEMENTATION == "cython":
     try:
         from _codec.frame_ring import FrameRing
         from _codec.g711 import pcm16_to_ulaw, ulaw_to_pcm16
+        from _codec.handshake import Handshake
         from _codec.media_json import Envelope, SpanFinder, is_base64
         from _codec.resample import Resampler
+        from _codec.wire import Wire
     except ImportError as error:
         raise ImportError(
             f"the compiled codec cannot be loaded ({error}): build it with "
@@ -43,5 +47,6 @@ elif IMPLEMENTATION == "python":
         pcm16_to_ulaw,
         ulaw_to_pcm16,
     )
+    from _codec.reference_wire import Handshake, Wire
 else:
     raise ImportError(f"BRIDGE_CODEC must be 'cython' or 'python', got {IMPLEMENTATION!r}")

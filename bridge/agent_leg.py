@@ -13,7 +13,7 @@ from typing import ClassVar
 import picows
 import structlog
 
-from _codec import Resampler, is_base64, pcm16_to_ulaw
+from _codec import Handshake, Resampler, is_base64, pcm16_to_ulaw
 from bridge.agents import AgentSocket, Audio, Control, Endpoint, Ignored, decoded_bytes
 from bridge.call import Call, Why
 from bridge.leg import Leg, LegLimits
@@ -21,7 +21,7 @@ from bridge.metrics import Metrics
 
 log = structlog.get_logger()
 
-# Small, for memory; picows doubles it when a read fills it.
+# Until the agent's first frame; picows doubles it when a read fills it.
 READ_BUFFER_BYTES = 4096
 
 
@@ -30,7 +30,7 @@ class AgentLeg(Leg):
     Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
 
     Args:
-        wire: What goes through the agent's socket.
+        format: What goes through the agent's socket.
         endpoint: That socket for this call.
         call: The call that this socket carries.
         connect_s: Deadline of DNS, TCP, TLS and upgrade together.
@@ -38,12 +38,11 @@ class AgentLeg(Leg):
     """
 
     side: ClassVar[str] = "agent"
-    control_frames_count: ClassVar[bool] = True
-    pings_when_idle: ClassVar[bool] = True
+    is_client: ClassVar[bool] = True
 
     def __init__(
         self,
-        wire: AgentSocket,
+        format: AgentSocket,
         endpoint: Endpoint,
         call: Call,
         limits: LegLimits,
@@ -54,16 +53,16 @@ class AgentLeg(Leg):
         metrics: Metrics,
         on_gone: Callable[[Leg], None],
     ) -> None:
-        super().__init__(limits, wire.to_agent, clock, on_gone)
+        super().__init__(limits, clock, on_gone)
+        self.wire.set_format(format.audio, format.to_agent)
         self.call = call
-        self._wire = wire
+        self._format = format
         self._endpoint = endpoint
         self._connect_s = connect_s
         self._tls = tls
         self._metrics = metrics
         self._connecting: asyncio.Task[None] | None = None
         self._tcp: socket.socket | None = None
-        self._reaping: asyncio.Task[None] | None = None
         self._transcoder: Transcoder | None = None
 
     # Opening
@@ -76,7 +75,7 @@ class AgentLeg(Leg):
         try:
             async with asyncio.timeout(self._connect_s):
                 await picows.ws_connect(
-                    lambda: self,
+                    lambda: Handshake(self.wire, self.open),
                     self._endpoint.url,
                     ssl_context=self._tls,
                     websocket_handshake_timeout=self._connect_s,
@@ -86,6 +85,8 @@ class AgentLeg(Leg):
                     max_redirects=0,
                     socket_factory=self._open_tcp,
                     read_buffer_init_size=READ_BUFFER_BYTES,
+                    # The wire answers pings; the first frame of all must come up, for there it takes over.
+                    enable_auto_pong=False,
                     ssl_shutdown_timeout=self.limits.close_s
                     if self._endpoint.url.startswith("wss:")
                     else None,
@@ -136,17 +137,12 @@ class AgentLeg(Leg):
             with contextlib.suppress(OSError):
                 self._tcp.shutdown(socket.SHUT_RDWR)
 
-    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+    def open(self, transport: asyncio.Transport) -> None:
         self._tcp = None
-        super().on_ws_connected(transport)
-        if self.is_open:
+        super().open(transport)
+        if self._closing_since is None:
             self.call.on_agent_open(self._clock())
-            self.set_ready()
-
-    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        super().on_ws_disconnected(transport)
-        # picows keeps what it found wrong as an exception, and asyncio complains of one that nobody looks at.
-        self._reaping = asyncio.get_running_loop().create_task(_reap(transport), name="agent reap")
+            self.wire.set_ready()
 
     def close(self, code: int) -> None:
         super().close(code)
@@ -155,13 +151,11 @@ class AgentLeg(Leg):
 
     # The agent's messages
 
-    def on_text(self, message: bytes) -> None:
-        span = self._wire.audio.find(message)
-        if span is not None:
-            payload = message[span[0] : span[1]]
-            self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
-            return
-        match self._wire.parse(message):
+    def read_audio(self, payload: bytes) -> None:
+        self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+
+    def read_text(self, message: bytes) -> None:
+        match self._format.parse(message):
             case Control.INTERRUPT:
                 self._on_interrupt()
             case Control.ENDED:
@@ -201,19 +195,17 @@ class AgentLeg(Leg):
 
     # The end of the peer
 
-    def on_peer_closed(self, code: int | None) -> None:
+    def end_by_peer(self, code: int | None) -> None:
         if code == 1000:
             self.call.on_agent_ended(self._clock())
         else:
             self.call.on_agent_lost(self._clock(), detail=f"close {code}" if code else "no close frame")
 
-    def on_violation(self, code: int, detail: str) -> None:
+    def end_by_violation(self, code: int, detail: str) -> None:
         self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
 
-
-async def _reap(transport: picows.WSTransport) -> None:
-    with contextlib.suppress(Exception):
-        await transport.wait_disconnected()
+    def end_by_fault(self) -> None:
+        self.call.end(Why.FAULT, self._clock())
 
 
 class Transcoder:

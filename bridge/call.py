@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 PLAYED_MARK = "played-out"
 
@@ -47,6 +47,7 @@ class Why(enum.Enum):
     CALLER_VIOLATION = "caller_violation"
     AGENT_VIOLATION = "agent_violation"
     DRAINED = "drained"
+    FAULT = "fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,35 @@ ENDS: dict[Why, End] = {
     Why.CALL_COMPLETED: End(1000, 1000, Record.ENDED),
     Why.CALLER_LOST: End(1001, 1000, Record.CALLER_LOST),
     Why.AGENT_LOST: End(1011, 1011, Record.AGENT_LOST),
-    Why.NO_START: End(1008, 1000, None),
+    Why.NO_START: End(1008, 1000, Record.ENDED),
     Why.TIME_LIMIT: End(1000, 1000, Record.ENDED),
     Why.SILENT_CALLER: End(1000, 1000, Record.ENDED),
     Why.REFUSED: End(1008, 1000, None),
     Why.CALLER_VIOLATION: End(1002, 1000, Record.ENDED),
     Why.AGENT_VIOLATION: End(1011, 1002, Record.AGENT_LOST),
     Why.DRAINED: End(1001, 1000, Record.HANDED_OVER),
+    # A fault of ours: the caller is not to blame and gets the fallback.
+    Why.FAULT: End(1011, 1011, Record.AGENT_LOST),
 }
 
 
+class Relayed(NamedTuple):
+    """What went from one side to the other natively since this was last asked."""
+
+    frames: int
+    audio_bytes: int
+
+
 class CallerSide(Protocol):
-    """What a call asks of the caller's leg."""
+    """
+    What a call asks of the caller's leg.
+
+    After ``relay_to``, plain audio goes straight to the other side, and ``relayed`` tells how much since last asked.
+    """
 
     def send_audio(self, payload: bytes) -> None: ...
+    def relay_to(self, other: AgentSide) -> None: ...
+    def relayed(self) -> Relayed: ...
     def send_clear(self) -> None: ...
     def send_mark(self, name: str) -> None: ...
     def close(self, code: int) -> None: ...
@@ -95,6 +111,8 @@ class AgentSide(Protocol):
 
     def connect(self) -> None: ...
     def send_audio(self, payload: bytes) -> None: ...
+    def relay_to(self, other: CallerSide) -> None: ...
+    def relayed(self) -> Relayed: ...
     def close(self, code: int) -> None: ...
 
 
@@ -211,6 +229,8 @@ class Call:
             assert self.started_at is not None
             self.stats.agent_connect_s = now - self.started_at
             self._enter(State.BRIDGED, self._deadline)
+            if self._caller is not None and self._agent is not None:
+                self._caller.relay_to(self._agent)
             self._observer.on_call_bridged(self)
 
     def on_agent_audio(self, payload: bytes, audio_bytes: int, now: Callable[[], float]) -> None:
@@ -227,6 +247,8 @@ class Call:
         self.stats.frames_from_agent += 1
         if self.stats.first_agent_audio_s is None and self.started_at is not None:
             self.stats.first_agent_audio_s = now() - self.started_at
+            if self._agent is not None:
+                self._agent.relay_to(self._caller)
         self._sent_bytes_since_tick += audio_bytes
         self._caller.send_audio(payload)
 
@@ -234,6 +256,7 @@ class Call:
         """The caller speaks over the agent: what was not heard yet must not be heard. Caller audio is kept."""
         if self._caller is None or self.state is State.CLOSED:
             return
+        self._count_relayed()
         self.stats.interrupts += 1
         self._playout_s = 0.0
         self._sent_bytes_since_tick = 0
@@ -254,6 +277,7 @@ class Call:
         """Act on what is due; called a few times a second for every call."""
         if self.state is State.CLOSED:
             return
+        self._count_relayed()
         self._advance_playout(now)
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
@@ -282,6 +306,7 @@ class Call:
             return
         self.why = why
         self.detail = detail
+        self._count_relayed()
         if ENDS[why].lets_audio_play and self._caller is not None:
             self._advance_playout(now)
             due_s = min(self._playout_s + self._limits.playout_margin_s, self._limits.playout_max_s)
@@ -291,6 +316,13 @@ class Call:
                 self._agent.close(ENDS[why].agent_code)
             return
         self._close(now)
+
+    def _count_relayed(self) -> None:
+        if self._caller is not None and self._agent is not None:
+            self.stats.frames_from_caller += self._caller.relayed().frames
+            from_agent = self._agent.relayed()
+            self.stats.frames_from_agent += from_agent.frames
+            self._sent_bytes_since_tick += from_agent.audio_bytes
 
     def _advance_playout(self, now: float) -> None:
         # The time since the last tick is counted as played before what was sent within it is added: an estimate

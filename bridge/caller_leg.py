@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from _codec import Envelope, SpanFinder, is_base64
+import picows
+
+from _codec import Handshake, is_base64
 from bridge import twilio_messages as twilio
 from bridge.call import AgentSide, Call, Why
 from bridge.leg import Leg, LegLimits
@@ -25,8 +27,7 @@ class CallerLeg(Leg):
     """
 
     side: ClassVar[str] = "caller"
-    control_frames_count: ClassVar[bool] = False
-    pings_when_idle: ClassVar[bool] = False
+    is_client: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -39,25 +40,24 @@ class CallerLeg(Leg):
         metrics: Metrics,
         on_gone: Callable[[Leg], None],
     ) -> None:
-        super().__init__(limits, Envelope(b"", b""), clock, on_gone)
+        super().__init__(limits, clock, on_gone)
         self.media_id = media_id
         self.call = call
         self.stream_sid: str | None = None
-        self.call_sid = ""
         self._authorize = authorize
         self._metrics = metrics
-        self._finder: SpanFinder | None = None
         call.attach(self)
+
+    def handshake(self) -> picows.WSListener:
+        """Who takes the upgraded socket."""
+        return Handshake(self.wire, self.open)
 
     # Twilio's messages
 
-    def on_text(self, message: bytes) -> None:
-        finder = self._finder
-        if finder is not None:
-            span = finder.find(message)
-            if span is not None:
-                self.call.on_caller_audio(message[span[0] : span[1]])
-                return
+    def read_audio(self, payload: bytes) -> None:
+        self.call.on_caller_audio(payload)
+
+    def read_text(self, message: bytes) -> None:
         try:
             self._on_message(twilio.parse(message, self.stream_sid))
         except twilio.BadMessage as error:
@@ -94,10 +94,8 @@ class CallerLeg(Leg):
             self.call.end(Why.REFUSED, now, agent)
             return
         self.stream_sid = start.stream_sid
-        self.call_sid = start.call_sid
-        self._to_peer = twilio.media_envelope(start.stream_sid)
-        self._finder = twilio.media_finder(start.stream_sid)
-        self.set_ready()
+        self.wire.set_format(twilio.media_finder(start.stream_sid), twilio.media_envelope(start.stream_sid))
+        self.wire.set_ready()
         self.call.on_start(agent, now)
 
     def on_ignored(self, reason: str) -> None:
@@ -105,19 +103,22 @@ class CallerLeg(Leg):
 
     # The end of the peer
 
-    def on_peer_closed(self, code: int | None) -> None:
+    def end_by_peer(self, code: int | None) -> None:
         self.call.on_caller_lost(self._clock(), detail=f"close {code}" if code else "no close frame")
 
-    def on_violation(self, code: int, detail: str) -> None:
+    def end_by_violation(self, code: int, detail: str) -> None:
         self.call.on_caller_lost(self._clock(), Why.CALLER_VIOLATION, f"{code} {detail}")
+
+    def end_by_fault(self) -> None:
+        self.call.end(Why.FAULT, self._clock())
 
     # The call's commands
 
     def send_clear(self) -> None:
-        self.drop_held()
+        self.wire.drop_held()
         if self.stream_sid is not None:
-            self.send_text(twilio.clear(self.stream_sid))
+            self.wire.send_text(twilio.clear(self.stream_sid))
 
     def send_mark(self, name: str) -> None:
         if self.stream_sid is not None:
-            self.send_text_after_audio(twilio.mark(self.stream_sid, name))
+            self.wire.send_text_after_audio(twilio.mark(self.stream_sid, name))

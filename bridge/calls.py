@@ -41,6 +41,7 @@ class Known:
 class _Admitting:
     task: asyncio.Task[Known]
     waiting: int = 0
+    is_over: bool = False
 
 
 class Calls:
@@ -98,7 +99,7 @@ class Calls:
         Open one session for a CallSid, however many requests ask for it at once.
 
         Whoever comes second waits for the first one's session; the work is cancelled when the last of them has
-        gone. What ``open_session`` raises comes out here for all of them.
+        gone. A call that ends meanwhile comes out as over. What ``open_session`` raises comes out here for all of them.
         """
         admitting = self._admitting.get(call_sid)
         if admitting is None:
@@ -108,6 +109,8 @@ class Calls:
                     session = await open_session()
                     known = Known(call_sid, media_id, Phase.ADMITTED, clock() + self._claim_s, session)
                     self._admitted[call_sid] = known
+                    if opening.is_over:
+                        self.finish(call_sid, Record.ENDED, clock())
                     return known
                 finally:
                     self._forget(call_sid, opening)
@@ -188,6 +191,8 @@ class Calls:
 
     def end(self, call_sid: str, why: Why, now: float) -> None:
         """Twilio or the agent service says out of band that the call is over."""
+        if admitting := self._admitting.get(call_sid):
+            admitting.is_over = True
         known = self.find(call_sid)
         if known is None:
             return
@@ -195,6 +200,10 @@ class Calls:
             known.call.end(why, now)
         elif known.phase is Phase.ADMITTED:
             self.finish(call_sid, ENDS[why].record or Record.ENDED, now)
+
+    def admitted_at(self, media_id: str) -> str | None:
+        """The CallSid of the admitted call whose media socket is to have this ID."""
+        return next((known.call_sid for known in self._admitted.values() if known.media_id == media_id), None)
 
     async def close(self) -> None:
         """Cancel sessions that are being opened."""

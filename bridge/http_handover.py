@@ -63,10 +63,13 @@ def hand_over(
     for part in (head.encode("ascii"), surplus):
         rest = memoryview(part)
         while rest and not transport.is_closing():
-            room = protocol.get_buffer(len(rest))  # Afresh each round: reading may have moved it.
+            # Afresh each round: reading may have moved the buffer, and the listener may have put a protocol of
+            # its own in picows' place.
+            reader: Any = transport.get_protocol()
+            room = memoryview(reader.get_buffer(len(rest)))
             count = min(len(room), len(rest))
             room[:count] = rest[:count]
-            protocol.buffer_updated(count)
+            reader.buffer_updated(count)
             rest = rest[count:]
 
 
@@ -112,7 +115,10 @@ class _ProbeTransport(asyncio.Transport):
         return self.socket if name == "socket" else default
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        pass
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         self.written += data

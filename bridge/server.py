@@ -121,6 +121,9 @@ class Server:
             # Shorter than any server's own, lest a request goes into a connection that is being closed.
             connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=10.0),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # A reply is bounded as it is read, which what it unpacks to would not be.
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
         )
         tls = None
         if settings.bridge_tls_cert:
@@ -285,7 +288,7 @@ class Server:
         )
         self._legs.add(leg)
         self._open_calls[call] = (leg, None)
-        return leg
+        return leg.handshake()
 
     def _authorize(self, leg: CallerLeg, start: Start) -> AgentSide | str:
         """Check all that ``start`` claims; only a fully valid one uses the token up."""
@@ -344,13 +347,15 @@ class Server:
         caller, agent = self._open_calls.pop(call)
         assert call.why is not None
         record = ENDS[call.why].record
+        # Before `start` only the socket's path tells whose call it is.
+        call_sid = call.call_sid or self._calls.admitted_at(caller.media_id)
         traffic = _traffic_of(call, caller, agent)
         self._traffic.add(traffic)
         if call.call_sid:
             self._last_close_at = now
             self._metrics.calls_ended.labels(call.why.value).inc()
-            if record is not None:
-                self._calls.finish(call.call_sid, record, now)
+        if call_sid and record is not None:
+            self._calls.finish(call_sid, record, now)
         if call.stats.first_agent_audio_s is not None:
             self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
         log.info(
@@ -397,12 +402,12 @@ class Server:
 def _traffic_of(call: Call, caller: CallerLeg, agent: AgentLeg | None) -> Traffic:
     return Traffic(
         from_caller=call.stats.frames_from_caller,
-        to_agent=agent.stats.frames_sent if agent else call.stats.frames_from_caller,
+        to_agent=agent.wire.audio_out_frames if agent else call.stats.frames_from_caller,
         from_agent=call.stats.frames_from_agent,
-        to_caller=caller.stats.frames_sent,
-        dropped_to_agent=agent.stats.frames_dropped if agent else 0,
-        dropped_to_caller=caller.stats.frames_dropped,
-        cleared_to_caller=caller.stats.frames_cleared,
+        to_caller=caller.wire.audio_out_frames,
+        dropped_to_agent=agent.wire.dropped_frames if agent else 0,
+        dropped_to_caller=caller.wire.dropped_frames,
+        cleared_to_caller=caller.wire.cleared_frames,
         interrupts=call.stats.interrupts,
         dtmf=call.stats.dtmf,
     )

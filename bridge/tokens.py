@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -24,6 +24,9 @@ LABEL = b"voice-bridge token"
 # Twilio takes under 500 characters for a Parameter's name and value together.
 PIECE_CHARS = 480
 PIECE_NAME = re.compile(r"token([1-9][0-9]{0,2})?")
+
+
+T = TypeVar("T")
 
 
 class BadToken(Exception):
@@ -81,7 +84,7 @@ class Tokens:
         for n in range(len(pieces)):
             text += pieces.get(f"token{n or ''}", "")
         fields = self._open("media", text, self._media_s)
-        return MediaToken(**fields)
+        return self._as(MediaToken, fields)
 
     def seal_resume(self, state: ResumeState) -> str:
         """The state as text that needs no escaping in a URL."""
@@ -94,7 +97,15 @@ class Tokens:
         Raises:
             BadToken: Not ours.
         """
-        return ResumeState(**self._open("resume", text, None))
+        return self._as(ResumeState, self._open("resume", text, None))
+
+    @staticmethod
+    def _as(kind: type[T], fields: dict[str, Any]) -> T:
+        try:
+            return kind(**fields)
+        except TypeError:
+            # Sealed by another version, while one is being rolled out.
+            raise BadToken from None
 
     def _seal(self, purpose: str, fields: dict[str, object]) -> str:
         return self._fernet.encrypt(orjson.dumps([purpose, fields])).decode()

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable
 from typing import Any
 
-from bridge.call import Call, CallLimits
+from bridge.call import Call, CallLimits, Relayed
 
 LIMITS = CallLimits(start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
 AUDIO_20MS = base64.b64encode(bytes(range(160)))
@@ -24,8 +24,9 @@ class Script:
     def __init__(self, limits: CallLimits = LIMITS, now: float = 0.0) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.call = Call(limits, _Observer(self.log), now)
-        self.agent = _Agent(self.log)
-        self.call.attach(RecordingCaller(self.log))
+        self.caller = RecordingCaller(self.log)
+        self.agent = RecordingAgent(self.log)
+        self.call.attach(self.caller)
 
     def run(self, events: Iterable[tuple[Any, ...]]) -> None:
         """Play ``(now, event, *arguments)``."""
@@ -55,6 +56,14 @@ class Script:
 
     def caller_lost(self, now: float, *arguments: Any) -> None:
         self.call.on_caller_lost(now, *arguments)
+
+    def caller_relayed(self, now: float, frames: int = 1) -> None:
+        """Caller audio went past the call."""
+        self.caller.pending.append(Relayed(frames, 160 * frames))
+
+    def agent_relayed(self, now: float, frames: int = 1) -> None:
+        """Agent audio went past the call."""
+        self.agent.pending.append(Relayed(frames, 160 * frames))
 
     def agent_open(self, now: float) -> None:
         self.call.on_agent_open(now)
@@ -86,11 +95,24 @@ def bridged(limits: CallLimits = LIMITS) -> Script:
     return script
 
 
-class RecordingCaller:
-    """A caller's side that writes down what it is told."""
+class _Side:
+    """``relays_to``: whom audio goes to past the call; ``pending``: what has gone there and was not told yet."""
 
     def __init__(self, log: list[tuple[Any, ...]]) -> None:
+        self.relays_to: list[object] = []
+        self.pending: list[Relayed] = []
         self._log = log
+
+    def relay_to(self, other: object) -> None:
+        self.relays_to.append(other)
+
+    def relayed(self) -> Relayed:
+        pending, self.pending = self.pending, []
+        return Relayed(sum(each.frames for each in pending), sum(each.audio_bytes for each in pending))
+
+
+class RecordingCaller(_Side):
+    """A caller's side that writes down what it is told."""
 
     def send_audio(self, payload: bytes) -> None:
         self._log.append(("caller", "audio", payload))
@@ -105,9 +127,8 @@ class RecordingCaller:
         self._log.append(("caller", "close", code))
 
 
-class _Agent:
-    def __init__(self, log: list[tuple[Any, ...]]) -> None:
-        self._log = log
+class RecordingAgent(_Side):
+    """An agent's side that writes down what it is told."""
 
     def connect(self) -> None:
         self._log.append(("agent", "connect"))

@@ -45,14 +45,14 @@ class RawSocket:
         self.reader = reader
         self.writer = writer
         self.head = ""
-        self._mask = mask
+        self.mask = mask
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
     async def send_frame(self, payload: bytes, opcode: int = TEXT, **options: Any) -> None:
-        await self.send(ws_frame(payload, opcode, **{"mask": self._mask, **options}))
+        await self.send(ws_frame(payload, opcode, **{"mask": self.mask, **options}))
 
     async def read_frame(self) -> tuple[int, bytes] | None:
         """The next frame's opcode and payload, None where the peer is gone."""

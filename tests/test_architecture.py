@@ -16,6 +16,7 @@ ROOT = Path(bridge.__file__).parent.parent
 # Each library, and patterns of the modules that may import it.
 ONLY_IN = {
     "picows": [
+        "_codec.*",
         "bridge.leg",
         "bridge.caller_leg",
         "bridge.agent_leg",
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "bridge.logs": set(),
     "bridge.http_messages": set(),
     "bridge.twilio_messages": {"_codec"},
-    "bridge.leg": {"_codec"},
+    "bridge.leg": {"_codec", "bridge.call"},
     "bridge.calls": {"bridge.call"},
     "bridge.agents": {"_codec"},
     "bridge.agents.retell": {"_codec", "bridge.agents"},

@@ -148,10 +148,9 @@ async def test_retry_after_is_honoured(service):
     assert time.monotonic() - began >= 1
 
 
-async def test_absurd_retry_after_ends_at_the_deadline(service):
-    service.session_s = 0.3
+async def test_retry_after_beyond_all_the_time_there_is_gives_up_at_once(service):
     service.gives(web.Response(status=429, headers={"Retry-After": "999999999"}), GOOD)
-    assert await service.refusal() == "no session within 0.3 s"
+    assert await service.refusal() == "asked to come back in 1e+09 s"
     assert len(service.asked) == 1
 
 
@@ -226,13 +225,14 @@ async def test_cut_off_reply_is_refused(service):
     [
         ("0", 0),
         ("120", 120),
+        ("9" * 15, 999_999_999_999_999),
         ("Fri, 14 Nov 2023 22:13:50 GMT", 30),
         ("Fri, 14 Nov 2023 22:13:00 GMT", 0),
         ("", None),
         ("soon", None),
         ("-1", None),
         ("1.5", None),
-        ("1" * 10, None),
+        ("1" * 19, None),
         ("Fri, 99 Nov 2023 22:13:50 GMT", None),
         ("Fri, 14 Nov 2023 22:13:50 +99999999999999999999", None),
     ],
@@ -254,7 +254,7 @@ def test_any_retry_after_is_a_number_or_nothing(header):
 
 
 def test_wait_doubles_with_jitter():
-    waits = [[retell._Backoff().get_timeout(attempt) for _ in range(100)] for attempt in (1, 2)]
+    waits = [[retell._Backoff(8.0).get_timeout(attempt) for _ in range(100)] for attempt in (1, 2)]
     for wait_s, middle_s in zip(waits, (0.5, 1.0), strict=True):
         assert all(0.75 * middle_s <= one <= 1.25 * middle_s for one in wait_s)
         assert len(set(wait_s)) > 1

@@ -4,7 +4,7 @@ import hmac
 import time
 
 import pytest
-from test_webhooks import BASE, Bench
+from webhook_bench import BASE, Bench
 
 from bridge import webhooks as webhooks_module
 from bridge.agents.retell import is_webhook_of_retell

@@ -86,6 +86,10 @@ WRONG_UPGRADES = {
         {"X-Twilio-Signature": sign(AUTH_TOKEN, url_of(caller)[:-32] + 32 * "0")},
     ),
     "trailing slash": lambda caller: (url_of(caller) + "/", {}),
+    "query that is not signed": lambda caller: (
+        url_of(caller) + "?a=b",
+        {"X-Twilio-Signature": sign(AUTH_TOKEN, url_of(caller))},
+    ),
     "query": lambda caller: (url_of(caller) + "?a=b", {}),
     "encoded path": lambda caller: (url_of(caller).replace("/media/", "/%6dedia/"), {}),
     "dotted path": lambda caller: (url_of(caller).replace("/media/", "/media//"), {}),

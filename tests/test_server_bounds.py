@@ -35,12 +35,10 @@ async def test_caller_who_reads_late_gets_the_newest_in_order_and_memory_is_boun
         [leg] = live.caller_legs
         caller.pause_reading()
         await flood_caller(caller, session, live, count)
-        # In one breath: what the peer's kernel takes in the meantime would move the numbers.
-        traffic, held = live.server._traffic_now(), len(leg._held)
-        assert traffic.dropped_to_caller + traffic.to_caller + held == count
-        assert held <= HOLD_FRAMES
-        # What picows gives its transport beyond the mark is at most the message that reached it.
-        assert leg._transport.underlying_transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
+        traffic = live.server._traffic_now()
+        assert 0 <= count - traffic.dropped_to_caller - traffic.to_caller <= HOLD_FRAMES
+        # Beyond the mark there is at most the message that reached it.
+        assert leg._transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
         # The kernel's buffers and ours together: seconds of audio, not minutes.
         assert traffic.to_caller < 3000
         caller.resume_reading()
@@ -64,10 +62,9 @@ async def test_agent_that_reads_late_gets_the_newest_in_order(live_server):
         for n in range(count):
             await caller.send_media(make_numbered(n))
         await until(lambda: live.server._traffic_now().from_caller == count, 4 * DEADLINE_S)
-        traffic, held = live.server._traffic_now(), len(leg._held)
-        assert traffic.dropped_to_agent + traffic.to_agent + held == count
-        assert held <= HOLD_FRAMES
-        assert leg._transport.underlying_transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
+        traffic = live.server._traffic_now()
+        assert 0 <= count - traffic.dropped_to_agent - traffic.to_agent <= HOLD_FRAMES
+        assert leg._transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
         session.resume_reading()
         await until(lambda: session.received and session.received[-1].audio == make_numbered(count - 1))
         lost = check_order([read_numbered(item.audio)[1] for item in session.received], count)

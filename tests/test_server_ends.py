@@ -218,7 +218,18 @@ async def test_socket_without_start_is_closed_and_no_agent_is_opened(live_server
         await socket.send_frame(caller.writer.connected().encode())
         assert await socket.close_code() == 1008
         await until(lambda: live.is_idle)
+        assert (await caller.follow_redirect()).verbs == HANGUP
         assert not any(session.opened.is_set() for session in live.agent.sessions.values())
+
+
+async def test_caller_whose_start_was_refused_gets_the_fallback(live_server):
+    live = await live_server()
+    async with live.answered() as caller:
+        await caller.open_stream(parameters={"token": "forged"})
+        await asyncio.wait_for(caller.closed.wait(), SLACK_S)
+        assert caller.close_code == 1008
+        assert (await caller.follow_redirect()).verbs == FALLBACK
+        assert (await caller.post_voice()).verbs == HANGUP
 
 
 async def test_answered_call_that_nobody_claims_is_given_up(live_server):
@@ -274,7 +285,7 @@ async def test_agent_that_answers_nothing_is_lost(live_server):
         session.resume_reading()
 
 
-# A close frame without a code, which is 1005 for its receiver, is answered with 1000.
+# A close frame without a code is 1005 for its receiver; its answer has no code either.
 @pytest.mark.parametrize("code", [1001, 1005, 1008, 1011, 1012, 1013, 3000, 4000, 4999])
 async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
     answers = []
@@ -294,7 +305,7 @@ async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
             assert caller.close_code == 1011
             assert (await caller.follow_redirect()).verbs == FALLBACK
             await until(lambda: live.is_idle)
-    assert answers == [1000 if code == 1005 else code]
+    assert answers == [code]
 
 
 @pytest.mark.parametrize("how", ["reset", "fin"])

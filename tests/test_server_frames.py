@@ -1,5 +1,6 @@
 """WebSocket frames of both peers, lawful and not, through the whole server."""
 
+import gc
 import json
 
 import pytest
@@ -157,6 +158,7 @@ async def test_violation_of_the_caller_closes_its_call_only(live_server, name):
                 ws_frame(b"x", mask=False) if name == "wrong masking" else violation(name, mask=True)
             )
             assert await socket.close_code() == VIOLATIONS.get(name, (1002,))[0]
+            socket.writer.write_eof()
             await socket.gone()
             await session.closed.wait()
             assert session.close_code == 1000
@@ -176,6 +178,7 @@ async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_serve
             + (ws_frame(b"x", mask=True) if name == "wrong masking" else violation(name, mask=False))
         )
         codes.append(await socket.close_code())
+        socket.writer.write_eof()
         await socket.gone()
 
     async with RawAgent(serve) as agent:
@@ -188,6 +191,8 @@ async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_serve
             assert codes == [VIOLATIONS.get(name, (1002,))[0]]
             assert "Say" in (await caller.follow_redirect()).verbs
             await until(lambda: live.is_idle)
+    # An exception that nobody looked at is told when it is collected.
+    gc.collect()
 
 
 async def test_largest_message_of_the_agent_passes_and_one_byte_more_is_1009(live_server):

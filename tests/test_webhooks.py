@@ -1,107 +1,32 @@
 """The webhooks with an agent that is told what to answer, signed by the test's own arithmetic."""
 
 import asyncio
-import base64
-import hmac
 import re
-import time
-from collections.abc import Callable
-from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-from call_script import LIMITS, RecordingCaller
+from live import until
+from webhook_bench import (
+    ACCOUNT,
+    BASE,
+    CALL,
+    FALLBACK,
+    OTHER_CALL,
+    RINGING,
+    SETTINGS,
+    STREAM,
+    Bench,
+    parameters_of,
+    sign,
+    twilio,
+    verbs,
+)
 
-from bridge.agents import Agent, CallRequest, SessionError
-from bridge.call import ENDS, Call, Record, Why
-from bridge.calls import Calls, Phase
-from bridge.http_messages import Request, Response
-from bridge.metrics import Metrics
-from bridge.settings import load_settings
-from bridge.signature import Signatures
+from bridge.agents import CallRequest, SessionError
+from bridge.call import ENDS, Record, Why
+from bridge.calls import Phase
+from bridge.http_messages import Request
 from bridge.tokens import ResumeState, Tokens
-from bridge.webhooks import Webhooks
-
-BASE = "https://voice.example.com/bridge"
-ACCOUNT = "AC" + "1" * 32
-CALL = "CA" + "2" * 32
-OTHER_CALL = "CA" + "3" * 32
-FORM_TYPE = "application/x-www-form-urlencoded; charset=UTF-8"
-SETTINGS = {
-    "PUBLIC_URL": BASE,
-    "TWILIO_ACCOUNT_SID": ACCOUNT,
-    "TWILIO_AUTH_TOKEN": "auth",
-    "RETELL_API_KEY": "key_test",
-    "RETELL_AGENT_ID": "agent",
-    "BRIDGE_FALLBACK": "say:Sorry",
-    "BRIDGE_MAX_CALLS": "3",
-}
-RINGING = [
-    ("CallSid", CALL),
-    ("AccountSid", ACCOUNT),
-    ("CallStatus", "ringing"),
-    ("From", "+15551234567"),
-    ("ToZip", ""),
-]
-
-
-class Bench:
-    """The webhooks of one process, without its sockets."""
-
-    def __init__(self, **overrides: str) -> None:
-        self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
-        self.calls = Calls(self.settings.bridge_max_calls, 60)
-        self.tokens = Tokens(self.settings.auth_tokens, 60)
-        self.metrics = Metrics()
-        self.asked: list[CallRequest] = []
-        self.answer: Callable[[], dict[str, str]] = lambda: {
-            "call_id": f"id{len(self.asked)}",
-            "access_token": "x",
-        }
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.is_draining = False
-        self.webhooks = Webhooks(
-            self.settings,
-            Agent(name="fake", open_session=self._open_session, socket=None),
-            self.calls,
-            self.tokens,
-            Signatures(self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base),
-            self.metrics,
-            is_draining=lambda: self.is_draining,
-            clock=time.monotonic,
-        )
-
-    async def _open_session(self, call: CallRequest) -> dict[str, str]:
-        self.asked.append(call)
-        await self.gate.wait()
-        return self.answer()
-
-    async def voice(self, call_sid: str = CALL) -> Response:
-        return await self.webhooks.voice(twilio("/voice", with_call_sid(call_sid)))
-
-    async def resume(self, call_sid: str = CALL, state: str | None = None) -> Response:
-        text = state if state is not None else self.tokens.seal_resume(ResumeState(call_sid, 0, 0))
-        return await self.webhooks.resume(twilio("/voice/resume", with_call_sid(call_sid), query=f"s={text}"))
-
-    async def go_live(self, call_sid: str = CALL) -> Call:
-        """Answer the webhook and claim the call, as its media socket does."""
-        token = self.tokens.open_media(parameters_of(await self.voice(call_sid)))
-        call = Call(LIMITS, self, 0.0)
-        call.attach(RecordingCaller([]))
-        call.call_sid = token.call_sid
-        assert self.calls.claim(token.call_sid, token.media_id, token.session, call) is None
-        return call
-
-    def on_call_bridged(self, call: Call) -> None: ...
-
-    def on_call_closed(self, call: Call) -> None:
-        record = ENDS[call.why].record
-        if record is not None:
-            self.calls.finish(call.call_sid, record, 0.0)
-
-    def refused(self, reason: str) -> float | None:
-        return self.metrics.registry.get_sample_value("bridge_calls_refused_total", {"reason": reason})
 
 
 @pytest.fixture(autouse=True)
@@ -113,43 +38,6 @@ def clean_environment(monkeypatch):
 @pytest.fixture
 async def bench() -> Bench:
     return Bench()
-
-
-def with_call_sid(call_sid: str) -> list[tuple[str, str]]:
-    return [("CallSid", call_sid), *RINGING[1:]]
-
-
-def sign(url: str, pairs: list[tuple[str, str]], token: str = "auth") -> str:
-    text = url + "".join(name + value for name, value in sorted(set(pairs)))
-    return base64.b64encode(hmac.new(token.encode(), text.encode(), "sha1").digest()).decode()
-
-
-def twilio(path: str, pairs: list[tuple[str, str]], query: str = "", **changes: object) -> Request:
-    """A request as Twilio makes it; ``changes`` are of headers, by name with underscores, None for left out."""
-    url = BASE + path + (f"?{query}" if query else "")
-    headers = {"content-type": FORM_TYPE, "x-twilio-signature": sign(url, pairs)}
-    headers |= {name.replace("_", "-"): value for name, value in changes.items()}
-    sent = {
-        name: value if isinstance(value, tuple) else (value,)
-        for name, value in headers.items()
-        if value is not None
-    }
-    return Request("POST", path, query, sent, urlencode(pairs).encode(), "127.0.0.1")
-
-
-def verbs(response: Response) -> list[str]:
-    assert response.status == 200
-    assert response.content_type.startswith("text/xml")
-    return [element.tag for element in ElementTree.fromstring(response.body)]
-
-
-def parameters_of(response: Response) -> dict[str, str]:
-    root = ElementTree.fromstring(response.body)
-    return {element.attrib["name"]: element.attrib["value"] for element in root.iter("Parameter")}
-
-
-FALLBACK = ["Say", "Hangup"]
-STREAM = ["Connect", "Redirect"]
 
 
 # What is let in
@@ -386,15 +274,25 @@ async def test_resume_while_the_last_words_play_hangs_up(bench):
     assert verbs(await bench.resume()) == ["Hangup"]
 
 
-async def test_resume_with_the_state_of_another_call_or_a_forged_one_is_refused(bench):
+async def test_resume_with_a_state_that_is_not_this_calls_gives_the_fallback_and_touches_nothing(bench):
     call = await bench.go_live()
     good = bench.tokens.seal_resume(ResumeState(CALL, 0, 0))
     media = bench.tokens.seal_media(bench.tokens.open_media(parameters_of(await bench.voice())))["token"]
     others = Tokens(["other"], 60).seal_resume(ResumeState(CALL, 0, 0))
     another = bench.tokens.seal_resume(ResumeState(OTHER_CALL, 0, 0))
     for state in (another, others, media, good[:-2], f"{good}&s={good}", "", "x", "%ff"):
-        assert (await bench.resume(state=state)).status == 403
+        assert verbs(await bench.resume(state=state)) == FALLBACK
     assert call.why is None
+
+
+async def test_call_that_ends_while_its_session_is_opened_hangs_up_and_frees_its_place(bench):
+    bench.gate.clear()
+    asking = asyncio.ensure_future(bench.voice())
+    await until(lambda: bench.asked)
+    await bench.webhooks.voice_status(twilio("/voice/status", [*RINGING[:2], ("CallStatus", "canceled")]))
+    bench.gate.set()
+    assert verbs(await asking) == ["Hangup"]
+    assert bench.calls.admitted == 0
 
 
 # Status callbacks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.agents import Agent, CallRequest, decoded_bytes
-from bridge.call import Call
+from bridge.call import Call, CallerSide, Relayed
 
 
 class EchoSide:
@@ -20,6 +20,12 @@ class EchoSide:
 
     def send_audio(self, payload: bytes) -> None:
         self._call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+
+    def relay_to(self, other: CallerSide) -> None:
+        """Nothing comes in here that could pass the call by."""
+
+    def relayed(self) -> Relayed:
+        return Relayed(0, 0)
 
     def close(self, code: int) -> None:
         """Nothing to close."""

@@ -56,10 +56,11 @@ class _Backoff(RetryOptionsBase):
     At most two retries, on connection errors, 429 and a gateway's 5xx.
 
     Never after a read time-out: the session may exist by then. The wait doubles with jitter, or is what
-    Retry-After asks for, cut by the total deadline around all attempts.
+    Retry-After asks for, unless that is beyond all the time there is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session_s: float) -> None:
+        self._session_s = session_s
         super().__init__(
             attempts=3,
             statuses={429, 502, 503, 504},
@@ -75,6 +76,8 @@ class _Backoff(RetryOptionsBase):
     def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
         if response is not None:
             asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
+            if asked_s is not None and asked_s > self._session_s:
+                raise SessionError(f"asked to come back in {asked_s:g} s")
             if asked_s is not None:
                 return asked_s
         return 0.25 * 2.0**attempt * random.uniform(0.75, 1.25)
@@ -82,7 +85,7 @@ class _Backoff(RetryOptionsBase):
 
 def retry_after_s(header: str, wall_clock_s: float) -> float | None:
     """Seconds that a Retry-After header asks to wait (RFC 9110 10.2.3: a number or a date), or None."""
-    if re.fullmatch(r"[0-9]{1,9}", header):
+    if re.fullmatch(r"[0-9]{1,18}", header):
         return float(header)
     try:
         when_s = email.utils.parsedate_to_datetime(header).timestamp()
@@ -124,7 +127,9 @@ def make_retell(service: RetellService, http: aiohttp.ClientSession) -> Agent:
 async def _create_web_call(
     service: RetellService, http: aiohttp.ClientSession, call: CallRequest
 ) -> dict[str, str]:
-    client = RetryClient(client_session=http, retry_options=_Backoff(), raise_for_status=False)
+    client = RetryClient(
+        client_session=http, retry_options=_Backoff(service.session_s), raise_for_status=False
+    )
     try:
         async with client.post(
             f"{service.api_url}/v2/create-web-call",

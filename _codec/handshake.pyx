@@ -1,0 +1,82 @@
+"""A WebSocket from picows' handshake to the wire that has it from then on."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from picows.picows cimport WSFrame, WSListener, WSTransport
+
+from _codec.wire cimport Wire
+
+
+@cython.auto_pickle(False)
+@cython.final
+cdef class Handshake(WSListener):
+    """
+    A picows listener that hands its connection to a `Wire` when the handshake is done.
+
+    As a server's, at once. As a client's, the wire writes at once and reads from the first frame on: only then
+    does picows tell what it had taken from the socket beyond its handshake.
+
+    Args:
+        wire: Takes the connection over.
+        on_open: Called with the transport, when the wire can write.
+    """
+
+    cdef Wire wire
+    cdef object on_open
+    cdef bint is_over
+
+    def __init__(self, Wire wire not None, on_open):
+        self.wire = wire
+        self.on_open = on_open
+
+    cpdef on_ws_connected(self, WSTransport transport):
+        # picows keeps what it found wrong there, and asyncio complains of what nobody looked at.
+        transport.disconnected_future.add_done_callback(_look_at)
+        self.wire.open(transport.underlying_transport)
+        if not transport.is_client_side:
+            self.is_over = True
+            transport.underlying_transport.set_protocol(self.wire)
+        self.on_open(transport.underlying_transport)
+
+    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
+        if self.is_over:
+            # picows goes on to deliver what it had read, which the wire has been fed as bytes.
+            return
+        self.is_over = True
+        transport.underlying_transport.set_protocol(self.wire)
+        # A server's frame is not masked, so that picows' buffer holds it, and all behind it, as it came.
+        self.wire.feed(
+            head_of(frame) + PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size + frame.tail_size)
+        )
+
+    cpdef on_ws_disconnected(self, WSTransport transport):
+        if self.is_over:
+            return
+        self.is_over = True
+        if transport.close_handshake is not None and transport.close_handshake.sent is not None:
+            self.wire.on_broken(transport.close_handshake.sent.code)
+        self.wire.connection_lost(None)
+
+    cpdef pause_writing(self):
+        self.wire.pause_writing()
+
+    cpdef resume_writing(self):
+        self.wire.resume_writing()
+
+
+def _look_at(future):
+    """Take a future's exception, if it has one."""
+    if not future.cancelled():
+        future.exception()
+
+
+cdef bytes head_of(WSFrame frame):
+    """The frame's header as its server sent it (RFC 6455 5.2)."""
+    cdef int first = (
+        frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4 | <int>frame.msg_type
+    )
+    if frame.payload_size < 126:
+        return bytes((first, frame.payload_size))
+    if frame.payload_size < 65536:
+        return bytes((first, 126)) + frame.payload_size.to_bytes(2, "big")
+    return bytes((first, 127)) + frame.payload_size.to_bytes(8, "big")

@@ -1,0 +1,283 @@
+"""The native `Wire` and its plain-Python twin, held equal over seeded interleavings: one truth for two paths."""
+
+from __future__ import annotations
+
+import base64
+import random
+import struct
+from typing import Any
+
+import pytest
+
+import _codec
+from _codec import reference
+from _codec.reference_wire import Wire as ReferenceWire
+from _codec.reference_wire import apply_mask
+from _codec.wire import Wire as NativeWire
+
+STREAM = "MZ00000000000000000000000000000001"
+TO_CALLER = (b'{"event":"media","streamSid":"' + STREAM.encode() + b'","media":{"payload":"', b'"}}')
+TO_AGENT = (b'{"type":"audio","data":"', b'"}')
+FROM_CALLER = ("media.payload", {"event": "media", "streamSid": STREAM}, {"media.track": "inbound"})
+FROM_AGENT = ("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000})
+HIGH_BYTES = 6000
+
+
+class Pipe:
+    """A transport in memory whose peer reads when told to; pauses like a real one, from within the write."""
+
+    def __init__(self) -> None:
+        self.wire: Any = None
+        self.written = b""
+        self.unread_bytes = 0
+        self.is_reading = True
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        if not self.is_reading:
+            self.unread_bytes += len(data)
+            if self.unread_bytes > HIGH_BYTES and not self.wire.is_congested:
+                self.wire.pause_writing()
+
+    def resume(self) -> None:
+        self.is_reading = True
+        self.unread_bytes = 0
+        if self.wire.is_congested:
+            self.wire.resume_writing()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Owner:
+    """Writes down what a wire tells."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda *told: self.told.append((name, *told))
+
+
+class Rig:
+    """A caller's and an agent's wire of one implementation, with all that can be done to them."""
+
+    def __init__(self, wire: Any, codec: Any) -> None:
+        self.codec = codec
+        self.pipes = {"caller": Pipe(), "agent": Pipe()}
+        self.owners = {"caller": Owner(), "agent": Owner()}
+        self.wires: dict[str, Any] = {}
+        for side in self.pipes:
+            self.wires[side] = wire(
+                self.owners[side], is_client=side == "agent", max_message_bytes=4000, hold_ms=400
+            )
+            self.pipes[side].wire = self.wires[side]
+        finders = {"caller": FROM_CALLER, "agent": FROM_AGENT}
+        envelopes = {"caller": TO_CALLER, "agent": TO_AGENT}
+        for side in self.pipes:
+            self.wires[side].set_format(codec.SpanFinder(*finders[side]), codec.Envelope(*envelopes[side]))
+
+    def do(self, step: tuple[Any, ...]) -> None:
+        action, side, *rest = step
+        wire = self.wires[side]
+        other = self.wires["agent" if side == "caller" else "caller"]
+        match action:
+            case "open":
+                wire.open(self.pipes[side])
+            case "ready":
+                wire.set_ready()
+            case "bytes":
+                wire.feed(rest[0])
+            case "join":
+                wire.join(other)
+            case "part":
+                wire.join(None)
+            case "stall":
+                self.pipes[side].is_reading = False
+            case "read":
+                self.pipes[side].resume()
+            case "clear":
+                wire.drop_held()
+                wire.send_text(b'{"event":"clear"}')
+            case "mark":
+                wire.send_text_after_audio(b'{"event":"mark"}')
+            case "audio":
+                wire.send_audio(rest[0])
+            case "ping":
+                wire.send_ping()
+            case "close":
+                wire.send_close(rest[0])
+            case "lost":
+                wire.connection_lost(None)
+
+    def outcome(self) -> dict[str, Any]:
+        return {
+            side: (
+                unmasked(self.pipes[side].written),
+                self.pipes[side].is_closed,
+                self.owners[side].told,
+                [getattr(self.wires[side], name) for name in COUNTERS],
+            )
+            for side in self.pipes
+        }
+
+
+COUNTERS = (
+    "frames_in",
+    "messages_in",
+    "audio_in_frames",
+    "audio_in_bytes",
+    "audio_out_frames",
+    "dropped_frames",
+    "cleared_frames",
+    "is_ready",
+    "is_congested",
+    "is_closing",
+)
+
+
+def unmasked(stream: bytes) -> list[tuple[int, bytes]]:
+    """The frames of a stream: first byte and payload without its mask, which is random."""
+    frames = []
+    while stream:
+        first, length, i = stream[0], stream[1] & 0x7F, 2
+        if length == 126:
+            length, i = struct.unpack(">H", stream[2:4])[0], 4
+        elif length == 127:
+            length, i = struct.unpack(">Q", stream[2:10])[0], 10
+        masked = stream[1] & 0x80
+        i += 4 if masked else 0
+        payload = stream[i : i + length]
+        assert len(payload) == length
+        frames.append((first, apply_mask(payload, stream[i - 4 : i]) if masked else payload))
+        stream = stream[i + length :]
+    return frames
+
+
+def frame(dice: random.Random, side: str, first: int, payload: bytes) -> bytes:
+    """One frame as this side's peer sends it; a caller's peer is a client and masks."""
+    mask_bit = 0x80 if side == "caller" else 0
+    if dice.random() < 0.002:
+        mask_bit ^= 0x80
+    n = len(payload)
+    if n < 126:
+        head = bytes((first, mask_bit | n))
+    elif n < 65536:
+        head = bytes((first, mask_bit | 126)) + n.to_bytes(2)
+    else:
+        head = bytes((first, mask_bit | 127)) + n.to_bytes(8)
+    if not mask_bit:
+        return head + payload
+    mask = dice.randbytes(4)
+    return head + mask + apply_mask(payload, mask)
+
+
+def message(dice: random.Random, side: str) -> bytes:
+    payload = base64.b64encode(dice.randbytes(dice.choice((0, 1, 20, 133, 160, 320, 800))))
+    if dice.random() < 0.05:
+        payload = payload[:-1] + b"!"
+    stream = STREAM if dice.random() < 0.95 else "MZother"
+    texts = (
+        (
+            b'{"event":"media","sequenceNumber":"3","media":{"track":"inbound","payload":"%b"},"streamSid":"%b"}'
+            % (payload, stream.encode()),
+            b'{"event":"mark","streamSid":"MZ","mark":{"name":"m"}}',
+            b'{"event":"media","media":{"payload":"%b","payload":""},"streamSid":"%b"}'
+            % (payload, stream.encode()),
+        )
+        if side == "caller"
+        else (
+            b'{"type":"audio","data":"%b"}' % payload,
+            b'{"type":"interrupt"}',
+            b'{"type":"audio","sample_rate":16000,"data":"%b"}' % payload,
+        )
+    )
+    return dice.choices((*texts, "überall".encode(), b"", b"\xff\xfe"), (70, 6, 6, 3, 2, 0.2))[0]
+
+
+def arriving(dice: random.Random, side: str) -> bytes:
+    """What comes in one go: whole messages, fragments with control frames between, now and then an error."""
+    out = b""
+    for _ in range(dice.randint(1, 4)):
+        kind = dice.random()
+        text = message(dice, side)
+        if kind < 0.75:
+            out += frame(dice, side, 0x81, text)
+        elif kind < 0.88:
+            cuts = sorted(dice.randint(0, len(text)) for _ in range(dice.randint(1, 3)))
+            pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+            for n, piece in enumerate(pieces):
+                first = (0x80 if n == len(pieces) - 1 else 0) | (0x01 if n == 0 else 0)
+                out += frame(dice, side, first, piece)
+                if dice.random() < 0.3:
+                    out += frame(dice, side, 0x89, b"between")
+        elif kind < 0.96:
+            out += frame(dice, side, dice.choice((0x89, 0x8A, 0x82)), dice.randbytes(dice.randint(0, 125)))
+        elif kind < 0.98:
+            out += frame(
+                dice, side, 0x88, dice.choice((b"", b"\x03\xe8", b"\x0f\xa0later", b"\x03\xed", b"\x01"))
+            )
+        else:
+            out += frame(dice, side, dice.choice((0xC1, 0x83, 0x80, 0x09)), text[:100])
+    return out
+
+
+def script(seed: int) -> list[tuple[Any, ...]]:
+    dice = random.Random(seed)
+    steps: list[tuple[Any, ...]] = [("open", "caller")]
+    is_open = {"caller": True, "agent": False}
+    # What has not been delivered yet of each side's stream: cut anywhere, as TCP does.
+    pending = {"caller": b"", "agent": b""}
+    for _ in range(dice.randint(20, 120)):
+        side = dice.choice(("caller", "agent"))
+        action = dice.choices(
+            (
+                "open",
+                "ready",
+                "bytes",
+                "join",
+                "part",
+                "stall",
+                "read",
+                "clear",
+                "mark",
+                "audio",
+                "ping",
+                "close",
+                "lost",
+            ),
+            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2),
+        )[0]
+        if (action == "open") == is_open[side] and action in ("open", "bytes", "lost", "close"):
+            continue
+        if action == "open":
+            is_open[side] = True
+        if action == "bytes":
+            pending[side] += arriving(dice, side)
+            cut = dice.choice((len(pending[side]), dice.randint(0, len(pending[side]))))
+            steps.append((action, side, pending[side][:cut]))
+            pending[side] = pending[side][cut:]
+        elif action == "audio":
+            steps.append((action, side, base64.b64encode(dice.randbytes(dice.randint(0, 400)))))
+        elif action == "close":
+            steps.append((action, side, dice.choice((1000, 1008, 1011))))
+        else:
+            steps.append((action, side))
+        if action == "lost":
+            break
+    return steps
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_native_and_plain_python_write_the_same_bytes(block: int) -> None:
+    """Invariant: the same events give the same bytes, the same calls to the owner, the same counters."""
+    for seed in range(block * 100, block * 100 + 100):
+        steps = script(seed)
+        native, plain = Rig(NativeWire, _codec), Rig(ReferenceWire, reference)
+        for number, step in enumerate(steps):
+            native.do(step)
+            plain.do(step)
+            assert native.outcome() == plain.outcome(), f"seed {seed}, step {number}: {step[:2]}"

@@ -1,0 +1,139 @@
+"""What the tests of webhooks share: the webhooks of one process without sockets, and requests as Twilio signs them."""
+
+import asyncio
+import base64
+import hmac
+import time
+from collections.abc import Callable
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+from call_script import LIMITS, RecordingCaller
+
+from bridge.agents import Agent, CallRequest
+from bridge.call import ENDS, Call
+from bridge.calls import Calls
+from bridge.http_messages import Request, Response
+from bridge.metrics import Metrics
+from bridge.settings import load_settings
+from bridge.signature import Signatures
+from bridge.tokens import ResumeState, Tokens
+from bridge.webhooks import Webhooks
+
+BASE = "https://voice.example.com/bridge"
+ACCOUNT = "AC" + "1" * 32
+CALL = "CA" + "2" * 32
+OTHER_CALL = "CA" + "3" * 32
+FORM_TYPE = "application/x-www-form-urlencoded; charset=UTF-8"
+SETTINGS = {
+    "PUBLIC_URL": BASE,
+    "TWILIO_ACCOUNT_SID": ACCOUNT,
+    "TWILIO_AUTH_TOKEN": "auth",
+    "RETELL_API_KEY": "key_test",
+    "RETELL_AGENT_ID": "agent",
+    "BRIDGE_FALLBACK": "say:Sorry",
+    "BRIDGE_MAX_CALLS": "3",
+}
+RINGING = [
+    ("CallSid", CALL),
+    ("AccountSid", ACCOUNT),
+    ("CallStatus", "ringing"),
+    ("From", "+15551234567"),
+    ("ToZip", ""),
+]
+
+
+class Bench:
+    """The webhooks of one process, without its sockets."""
+
+    def __init__(self, **overrides: str) -> None:
+        self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
+        self.calls = Calls(self.settings.bridge_max_calls, 60)
+        self.tokens = Tokens(self.settings.auth_tokens, 60)
+        self.metrics = Metrics()
+        self.asked: list[CallRequest] = []
+        self.answer: Callable[[], dict[str, str]] = lambda: {
+            "call_id": f"id{len(self.asked)}",
+            "access_token": "x",
+        }
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.is_draining = False
+        self.webhooks = Webhooks(
+            self.settings,
+            Agent(name="fake", open_session=self._open_session, socket=None),
+            self.calls,
+            self.tokens,
+            Signatures(self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base),
+            self.metrics,
+            is_draining=lambda: self.is_draining,
+            clock=time.monotonic,
+        )
+
+    async def _open_session(self, call: CallRequest) -> dict[str, str]:
+        self.asked.append(call)
+        await self.gate.wait()
+        return self.answer()
+
+    async def voice(self, call_sid: str = CALL) -> Response:
+        return await self.webhooks.voice(twilio("/voice", with_call_sid(call_sid)))
+
+    async def resume(self, call_sid: str = CALL, state: str | None = None) -> Response:
+        text = state if state is not None else self.tokens.seal_resume(ResumeState(call_sid, 0, 0))
+        return await self.webhooks.resume(twilio("/voice/resume", with_call_sid(call_sid), query=f"s={text}"))
+
+    async def go_live(self, call_sid: str = CALL) -> Call:
+        """Answer the webhook and claim the call, as its media socket does."""
+        token = self.tokens.open_media(parameters_of(await self.voice(call_sid)))
+        call = Call(LIMITS, self, 0.0)
+        call.attach(RecordingCaller([]))
+        call.call_sid = token.call_sid
+        assert self.calls.claim(token.call_sid, token.media_id, token.session, call) is None
+        return call
+
+    def on_call_bridged(self, call: Call) -> None: ...
+
+    def on_call_closed(self, call: Call) -> None:
+        record = ENDS[call.why].record
+        if record is not None:
+            self.calls.finish(call.call_sid, record, 0.0)
+
+    def refused(self, reason: str) -> float | None:
+        return self.metrics.registry.get_sample_value("bridge_calls_refused_total", {"reason": reason})
+
+
+def with_call_sid(call_sid: str) -> list[tuple[str, str]]:
+    return [("CallSid", call_sid), *RINGING[1:]]
+
+
+def sign(url: str, pairs: list[tuple[str, str]], token: str = "auth") -> str:
+    text = url + "".join(name + value for name, value in sorted(set(pairs)))
+    return base64.b64encode(hmac.new(token.encode(), text.encode(), "sha1").digest()).decode()
+
+
+def twilio(path: str, pairs: list[tuple[str, str]], query: str = "", **changes: object) -> Request:
+    """A request as Twilio makes it; ``changes`` are of headers, by name with underscores, None for left out."""
+    url = BASE + path + (f"?{query}" if query else "")
+    headers = {"content-type": FORM_TYPE, "x-twilio-signature": sign(url, pairs)}
+    headers |= {name.replace("_", "-"): value for name, value in changes.items()}
+    sent = {
+        name: value if isinstance(value, tuple) else (value,)
+        for name, value in headers.items()
+        if value is not None
+    }
+    return Request("POST", path, query, sent, urlencode(pairs).encode(), "127.0.0.1")
+
+
+def verbs(response: Response) -> list[str]:
+    assert response.status == 200
+    assert response.content_type.startswith("text/xml")
+    return [element.tag for element in ElementTree.fromstring(response.body)]
+
+
+def parameters_of(response: Response) -> dict[str, str]:
+    root = ElementTree.fromstring(response.body)
+    return {element.attrib["name"]: element.attrib["value"] for element in root.iter("Parameter")}
+
+
+FALLBACK = ["Say", "Hangup"]
+STREAM = ["Connect", "Redirect"]
