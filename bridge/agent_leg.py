@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import picows
 import structlog
+from aiohappyeyeballs import start_connection
 
 from _codec import Handshake, Resampler, is_base64, pcm16_to_ulaw
 from bridge.agents import AgentSocket, Audio, Control, Endpoint, Ignored, decoded_bytes
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 
 # Until the agent's first frame; picows doubles it when a read fills it.
 READ_BUFFER_BYTES = 4096
+# RFC 8305 5: the recommended delay between attempts.
+HAPPY_EYEBALLS_S = 0.25
 
 
 class AgentLeg(Leg):
@@ -111,25 +114,10 @@ class AgentLeg(Leg):
         self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
 
     async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        reason = OSError("no address")
-        for family, kind, protocol, _, address in await loop.getaddrinfo(
-            url.host, url.port, type=socket.SOCK_STREAM
-        ):
-            tcp = socket.socket(family, kind, protocol)
-            tcp.setblocking(False)
-            try:
-                await loop.sock_connect(tcp, address)
-            except OSError as error:
-                tcp.close()
-                reason = error
-            except asyncio.CancelledError:
-                tcp.close()
-                raise
-            else:
-                self._tcp = tcp
-                return tcp
-        raise reason
+        # Of our own, so that `_cut_handshake` can reach it; and a dead first address costs a quarter second.
+        found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        self._tcp = await start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
+        return self._tcp
 
     def _cut_handshake(self) -> None:
         # picows leaves the socket of a cancelled handshake open until its own deadline.

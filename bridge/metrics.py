@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -43,6 +44,35 @@ class Traffic:
         """Add another's counts to these."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class GcPauses(Collector):
+    """
+    How long the garbage collector held everything up.
+
+    Counted in plain numbers: a collection may begin while a metric's lock is held.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_s = 0.0
+        self.longest_s = 0.0
+        self._began_s = 0.0
+
+    def on_gc(self, phase: str, info: dict[str, int]) -> None:
+        """One of ``gc.callbacks``."""
+        if phase == "start":
+            self._began_s = time.perf_counter()
+            return
+        pause_s = time.perf_counter() - self._began_s
+        self.count += 1
+        self.total_s += pause_s
+        self.longest_s = max(self.longest_s, pause_s)
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily("bridge_gc_pauses", "Runs of the garbage collector", value=self.count)
+        yield CounterMetricFamily("bridge_gc_pause_seconds", "Time spent in them", value=self.total_s)
+        yield GaugeMetricFamily("bridge_gc_pause_longest_seconds", "The longest of them", value=self.longest_s)
 
 
 class _TrafficCollector(Collector):
@@ -107,6 +137,8 @@ class Metrics:
             buckets=FAST_BUCKETS_S,
             registry=r,
         )
+        self.gc_pauses = GcPauses()
+        r.register(self.gc_pauses)
         self.loop_lag_s = Histogram(
             "bridge_event_loop_lag_seconds", "Lateness of the tick", buckets=FAST_BUCKETS_S, registry=r
         )

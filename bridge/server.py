@@ -53,14 +53,14 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clock = time.monotonic
-        self._metrics = Metrics()
+        self.metrics = Metrics()
         self._calls = Calls(settings.bridge_max_calls, settings.bridge_token_s)
         self._tokens = Tokens(settings.auth_tokens, settings.bridge_token_s)
         self._signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
         self._legs: set[Leg] = set()
         self._open_calls: dict[Call, tuple[CallerLeg, AgentLeg | None]] = {}
         self._traffic = Traffic()
-        self._metrics.watch_traffic(self._traffic_now)
+        self.metrics.watch_traffic(self._traffic_now)
         self._draining = False
         self._last_close_at = float("-inf")
         self._idle = asyncio.Event()
@@ -136,7 +136,7 @@ class Server:
             self._calls,
             self._tokens,
             self._signatures,
-            self._metrics,
+            self.metrics,
             is_draining=lambda: self._draining,
             clock=self._clock,
         )
@@ -166,7 +166,7 @@ class Server:
     def drain(self) -> None:
         """Take no new calls; `drained` tells when the running ones are over."""
         self._draining = True
-        self._metrics.draining.set(1)
+        self.metrics.draining.set(1)
         log.info("draining", live=self._calls.live, admitted=self._calls.admitted)
         self._check_idle()
 
@@ -236,7 +236,7 @@ class Server:
             return Response(405, b"405 Method Not Allowed\n", headers=(("Allow", allowed),))
         # The webhooks put the prefix back for the signature.
         response = await answer(replace(request, path=path))
-        self._metrics.requests.labels(path, str(response.status)).inc()
+        self.metrics.requests.labels(path, str(response.status)).inc()
         return response
 
     def _path(self, request: Request) -> str:
@@ -257,9 +257,9 @@ class Server:
                 return Response(401, b"401 Unauthorized\n", headers=(("WWW-Authenticate", "Bearer"),))
         elif not _is_loopback(request.peer) or any(request.headers.get(name) for name in FORWARDING_HEADERS):
             return FORBIDDEN
-        self._metrics.calls_live.set(self._calls.live)
-        self._metrics.calls_admitted.set(self._calls.admitted)
-        return Response(200, self._metrics.text(), METRICS_TYPE)
+        self.metrics.calls_live.set(self._calls.live)
+        self.metrics.calls_admitted.set(self._calls.admitted)
+        return Response(200, self.metrics.text(), METRICS_TYPE)
 
     # Media sockets
 
@@ -273,7 +273,7 @@ class Server:
         if self._settings.bridge_validate_signatures and not self._signatures.is_upgrade(
             path, request.header("x-twilio-signature")
         ):
-            self._metrics.refused("upgrade_signature")
+            self.metrics.refused("upgrade_signature")
             log.warning("upgrade refused", reason="signature")
             return FORBIDDEN
         call = Call(self._call_limits, self, self._clock())
@@ -283,7 +283,7 @@ class Server:
             self._caller_limits,
             self._clock,
             authorize=self._authorize,
-            metrics=self._metrics,
+            metrics=self.metrics,
             on_gone=self._on_leg_gone,
         )
         self._legs.add(leg)
@@ -309,7 +309,7 @@ class Server:
         if refusal := self._calls.claim(token.call_sid, token.media_id, token.session, call):
             return refusal
         call.call_sid = token.call_sid
-        self._metrics.calls.inc()
+        self.metrics.calls.inc()
         wire = self._agent.socket
         if wire is None:
             return EchoSide(call, self._clock)
@@ -321,7 +321,7 @@ class Server:
             self._clock,
             connect_s=self._settings.bridge_agent_connect_s,
             tls=self._tls,
-            metrics=self._metrics,
+            metrics=self.metrics,
             on_gone=self._on_leg_gone,
         )
         self._legs.add(side)
@@ -338,7 +338,7 @@ class Server:
     def on_call_bridged(self, call: Call) -> None:
         """A `CallObserver`'s: both sides are open."""
         assert call.stats.agent_connect_s is not None
-        self._metrics.agent_connect_s.observe(call.stats.agent_connect_s)
+        self.metrics.agent_connect_s.observe(call.stats.agent_connect_s)
         log.info("call bridged", call_sid=call.call_sid, agent_connect_s=round(call.stats.agent_connect_s, 4))
 
     def on_call_closed(self, call: Call) -> None:
@@ -353,11 +353,11 @@ class Server:
         self._traffic.add(traffic)
         if call.call_sid:
             self._last_close_at = now
-            self._metrics.calls_ended.labels(call.why.value).inc()
+            self.metrics.calls_ended.labels(call.why.value).inc()
         if call_sid and record is not None:
             self._calls.finish(call_sid, record, now)
         if call.stats.first_agent_audio_s is not None:
-            self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
+            self.metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
         log.info(
             "call ended",
             call_sid=call.call_sid,
@@ -377,14 +377,14 @@ class Server:
 
     def _on_tick(self) -> None:
         now = self._clock()
-        self._metrics.loop_lag_s.observe(max(0.0, now - self._tick_due))
+        self.metrics.loop_lag_s.observe(max(0.0, now - self._tick_due))
         for leg in tuple(self._legs):
             leg.on_tick(now)
         for call in tuple(self._open_calls):
             call.on_tick(now)
         unclaimed = self._calls.on_tick(now)
         if unclaimed:
-            self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
+            self.metrics.calls_refused.labels("not_claimed").inc(unclaimed)
         self._check_idle()
         self._tick_due = max(self._tick_due + TICK_S, now)
         self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
