@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: demo test check bench asan wheel clean
+.PHONY: demo test check bench asan package clean
 
 demo: $(READY)  ## One whole call on this machine, with no account; leaves recordings and a picture in demo-out/.
 	$(BIN)/python -m bridge demo
@@ -26,8 +26,16 @@ bench: $(READY)
 asan: $(READY)
 	sh tools/asan.sh $(abspath $(BIN))/python
 
-wheel: $(READY)
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+# An sdist, a wheel built from it, and that wheel started in an environment of its own: what users install.
+package: $(READY)
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist . >dist.log 2>&1 || { cat dist.log; exit 1; }
+	rm -f dist.log
+	$(PYTHON) -m venv --clear $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd / && $(abspath $(VENV))-wheel/bin/bridge --version && $(abspath $(VENV))-wheel/bin/python -c 'import _codec; print("codec:", _codec.IMPLEMENTATION)'
+	rm -rf $(VENV)-wheel
 
 clean:
 	rm -rf build dist .venv .venv-* demo-out *.egg-info _codec/*.c _codec/*.so

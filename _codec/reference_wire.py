@@ -118,13 +118,17 @@ class Wire(asyncio.BufferedProtocol):
     def send_close(self, code: int) -> None:
         if self.is_closing:
             return
-        self.drop_held()
+        self.lose_held()
         self._write(CLOSE, b"" if code == NO_STATUS else struct.pack(">H", code))
         self.is_closing = True
         self._partner = None
 
     def drop_held(self) -> None:
         self.cleared_frames += self._held.clear()
+        self._after_held.clear()
+
+    def lose_held(self) -> None:
+        self.dropped_frames += self._held.clear()
         self._after_held.clear()
 
     def _write_audio(self, payload: bytes) -> None:
@@ -305,7 +309,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = self._is_failed = True
-        self.drop_held()
+        self.lose_held()
         self._partner = None
         owner, self._owner, self._transport = self._owner, None, None
         if owner is not None:

@@ -169,7 +169,7 @@ cdef class Wire(Protocol):
         cdef char payload[2]
         if self.is_closing:
             return
-        self.drop_held()
+        self.lose_held()
         payload[0] = <char>((code >> 8) & 0xFF)
         payload[1] = <char>(code & 0xFF)
         self.write_frame(CLOSE, payload, 0 if code == NO_STATUS else 2, NULL, 0, NULL, 0)
@@ -177,8 +177,14 @@ cdef class Wire(Protocol):
         self.partner = None
 
     def drop_held(self):
-        """Forget the audio, and what was to follow it, that has not gone out yet."""
+        """Forget, at an interrupt, the audio, and what was to follow it, that has not gone out yet."""
         self.cleared_frames += self.held.entries
+        self.held.clear()
+        self.after_held.clear()
+
+    def lose_held(self):
+        """Forget it because the socket is at its end; it counts as dropped."""
+        self.dropped_frames += self.held.entries
         self.held.clear()
         self.after_held.clear()
 
@@ -532,7 +538,7 @@ cdef class Wire(Protocol):
         """The transport is gone."""
         self.is_closing = True
         self.is_failed = True
-        self.drop_held()
+        self.lose_held()
         self.partner = None
         # Both ends of the cycle go: memory comes back without waiting for the garbage collector.
         owner = self.owner

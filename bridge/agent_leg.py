@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -14,11 +13,12 @@ import picows
 import structlog
 from aiohappyeyeballs import start_connection
 
-from _codec import Handshake, Resampler, is_base64, pcm16_to_ulaw
+from _codec import Handshake, is_base64
 from bridge.agents import AgentSocket, Audio, Control, Endpoint, Ignored, decoded_bytes
 from bridge.call import Call, Why
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics
+from bridge.transcoder import Transcoder
 
 log = structlog.get_logger()
 
@@ -35,7 +35,6 @@ class AgentLeg(Leg):
     Args:
         format: What goes through the agent's socket.
         endpoint: That socket for this call.
-        call: The call that this socket carries.
         connect_s: Deadline of DNS, TCP, TLS and upgrade together.
         tls: The process's TLS settings, made once: making them takes 20 ms.
     """
@@ -56,9 +55,8 @@ class AgentLeg(Leg):
         metrics: Metrics,
         on_gone: Callable[[Leg], None],
     ) -> None:
-        super().__init__(limits, clock, on_gone)
+        super().__init__(call, limits, clock, on_gone)
         self.wire.set_format(format.audio, format.to_agent)
-        self.call = call
         self._format = format
         self._endpoint = endpoint
         self._connect_s = connect_s
@@ -67,6 +65,7 @@ class AgentLeg(Leg):
         self._connecting: asyncio.Task[None] | None = None
         self._tcp: socket.socket | None = None
         self._transcoder: Transcoder | None = None
+        self._has_warned = False
 
     # Opening
 
@@ -96,7 +95,7 @@ class AgentLeg(Leg):
                 )
         except asyncio.CancelledError:
             self._cut_handshake()
-            self._on_gone(self)
+            self._leave()
             raise
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
@@ -105,12 +104,16 @@ class AgentLeg(Leg):
         except (OSError, picows.WSError) as error:
             # Their texts may hold the answer of the peer, or the URL with the call's credential.
             detail = f"cannot open: {type(error).__name__}"
+        except Exception as error:
+            # Nobody else awaits this task: whatever it meets must end the call.
+            log.exception("fault while the agent's socket was opened", call_sid=self.call.call_sid)
+            detail = f"cannot open: {type(error).__name__}"
         if self._transport is not None:
             return
         self._cut_handshake()
         # picows returns without an error where the peer closes before it answers the upgrade.
         self._closing_since = self._clock()
-        self._on_gone(self)
+        self._leave()
         self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
 
     async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
@@ -164,59 +167,39 @@ class AgentLeg(Leg):
             return
         payload = audio.payload
         if (audio.encoding, audio.sample_rate_hz) != ("mulaw", 8000):
+            self._warn_of_audio(audio)
+            if not Transcoder.can_take(audio):
+                self.on_ignored("unknown_audio")
+                return
             if self._transcoder is None or not self._transcoder.takes(audio):
-                if not Transcoder.can_take(audio):
-                    self.on_ignored("unknown_audio")
-                    return
                 self._transcoder = Transcoder(audio)
-                log.warning(
-                    "agent sends audio that must be transcoded: set it to mu-law 8000 Hz",
-                    encoding=audio.encoding,
-                    sample_rate_hz=audio.sample_rate_hz,
-                    call_sid=self.call.call_sid,
-                )
             payload = self._transcoder.to_mulaw(payload)
         self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+
+    def _warn_of_audio(self, audio: Audio) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "agent sends audio that is not mu-law 8000 Hz: it costs, or is lost; set the agent to it",
+                encoding=audio.encoding[:40],
+                sample_rate_hz=audio.sample_rate_hz,
+                is_lost=not Transcoder.can_take(audio),
+                call_sid=self.call.call_sid,
+            )
 
     def on_ignored(self, reason: str) -> None:
         self._metrics.ignored(self.side, reason)
 
     # The end of the peer
 
-    def end_by_peer(self, code: int | None) -> None:
+    def end_by_peer(self, code: int | None, detail: str) -> None:
         if code == 1000:
             self.call.on_agent_ended(self._clock())
         else:
-            self.call.on_agent_lost(self._clock(), detail=f"close {code}" if code else "no close frame")
+            self.call.on_agent_lost(self._clock(), detail=detail)
 
     def end_by_violation(self, code: int, detail: str) -> None:
         self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
 
     def end_by_fault(self) -> None:
         self.call.end(Why.FAULT, self._clock())
-
-
-class Transcoder:
-    """16-bit PCM of an agent to mu-law 8 kHz, frame by frame, with the filter's state between frames."""
-
-    def __init__(self, audio: Audio) -> None:
-        self._rate_hz = audio.sample_rate_hz
-        self._resampler = Resampler(audio.sample_rate_hz, 8000) if audio.sample_rate_hz != 8000 else None
-        self._half_sample = b""
-
-    @staticmethod
-    def can_take(audio: Audio) -> bool:
-        """Whether this encoding and rate are known."""
-        return audio.encoding in ("s16le", "pcm16", "pcm") and audio.sample_rate_hz in (8000, 16000, 24000)
-
-    def takes(self, audio: Audio) -> bool:
-        """Whether it is the encoding and rate that this transcoder was made for."""
-        return self.can_take(audio) and audio.sample_rate_hz == self._rate_hz
-
-    def to_mulaw(self, payload: bytes) -> bytes:
-        """Base64 text of PCM, any number of bytes, to base64 text of mu-law; a split sample waits for the rest."""
-        pcm = self._half_sample + b64decode(payload)
-        whole_bytes = len(pcm) & ~1
-        self._half_sample = pcm[whole_bytes:]
-        pcm = pcm[:whole_bytes]
-        return b64encode(pcm16_to_ulaw(self._resampler.process(pcm) if self._resampler else pcm))

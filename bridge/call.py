@@ -180,11 +180,6 @@ class Call:
         """Say who the caller's side is, before any other event."""
         self._caller = caller
 
-    @property
-    def playout_s(self) -> float:
-        """Seconds of agent audio that the caller has still to hear, as of the last tick."""
-        return self._playout_s
-
     # From the caller
 
     def on_start(self, agent: AgentSide, now: float) -> None:
@@ -346,3 +341,5 @@ class Call:
         if self._caller is not None:
             self._caller.close(end.caller_code)
         self._observer.on_call_closed(self)
+        # The sides know the call: without this the three would wait for the garbage collector.
+        self._caller = self._agent = None

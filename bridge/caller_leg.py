@@ -22,7 +22,6 @@ class CallerLeg(Leg):
 
     Args:
         media_id: The last part of the socket's path.
-        call: The call that this socket carries.
         authorize: Checks ``start``; gives the agent's side, or the reason of the refusal.
     """
 
@@ -40,9 +39,8 @@ class CallerLeg(Leg):
         metrics: Metrics,
         on_gone: Callable[[Leg], None],
     ) -> None:
-        super().__init__(limits, clock, on_gone)
+        super().__init__(call, limits, clock, on_gone)
         self.media_id = media_id
-        self.call = call
         self.stream_sid: str | None = None
         self._authorize = authorize
         self._metrics = metrics
@@ -103,8 +101,8 @@ class CallerLeg(Leg):
 
     # The end of the peer
 
-    def end_by_peer(self, code: int | None) -> None:
-        self.call.on_caller_lost(self._clock(), detail=f"close {code}" if code else "no close frame")
+    def end_by_peer(self, code: int | None, detail: str) -> None:
+        self.call.on_caller_lost(self._clock(), detail=detail)
 
     def end_by_violation(self, code: int, detail: str) -> None:
         self.call.on_caller_lost(self._clock(), Why.CALLER_VIOLATION, f"{code} {detail}")

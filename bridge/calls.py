@@ -201,6 +201,13 @@ class Calls:
         elif known.phase is Phase.ADMITTED:
             self.finish(call_sid, ENDS[why].record or Record.ENDED, now)
 
+    def give_up_admitted(self, record: Record, now: float) -> int:
+        """No more media sockets are waited for; returns for how many."""
+        call_sids = list(self._admitted)
+        for call_sid in call_sids:
+            self.finish(call_sid, record, now)
+        return len(call_sids)
+
     def admitted_at(self, media_id: str) -> str | None:
         """The CallSid of the admitted call whose media socket is to have this ID."""
         return next((known.call_sid for known in self._admitted.values() if known.media_id == media_id), None)

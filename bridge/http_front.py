@@ -1,5 +1,5 @@
 """
-One port for HTTP and WebSocket: requests go to an `App`, upgraded sockets to picows.
+One port for HTTP and WebSocket: requests go to an `App`, upgraded sockets to picows' handshake.
 
 `http_messages` reads and writes bytes, `http_connection` serves one connection, `http_handover` knows picows.
 The transports are aiofastnet's, as picows needs them.

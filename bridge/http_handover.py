@@ -28,7 +28,7 @@ def hand_over(
     read_buffer_bytes: int,
 ) -> None:
     """
-    Give an upgraded socket to picows, which answers 101 and speaks to ``listener`` from then on.
+    Give an upgraded socket to picows, which answers 101 and tells ``listener``; that may take the socket over.
 
     Args:
         key: Value of ``Sec-WebSocket-Key``, checked.

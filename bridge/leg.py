@@ -16,7 +16,7 @@ from typing import ClassVar
 import structlog
 
 from _codec import Wire
-from bridge.call import Relayed
+from bridge.call import Call, Relayed
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ class LegLimits:
     Bounds of one side's socket.
 
     ``hold_ms``: audio kept while the side cannot take it; beyond, the oldest is dropped.
-    ``silence_s``: without a message for so long (`Leg.frames_count`), the peer is dead.
+    ``silence_s``: without a message (the agent: without any frame) for so long, the peer is dead.
     ``ping_s``: time between pings.
     ``stall_s``: a peer that has not read for so long is aborted.
     ``close_s``: from our close frame to the end of the socket, then abort.
@@ -50,16 +50,20 @@ class Leg:
     One side's socket. Subclasses say what a message means and what the end of the peer means.
 
     Args:
+        call: The call that this socket carries.
         limits: The bounds.
         clock: Seconds, monotonic.
         on_gone: Called once, when the socket is closed for good.
     """
 
     side: ClassVar[str]
-    # Whether the agent's kind of leg this is: we opened it, control frames prove life, pings wait for silence.
+    # The agent's side: we connect; any frame proves life; pings wait for silence.
     is_client: ClassVar[bool]
 
-    def __init__(self, limits: LegLimits, clock: Callable[[], float], on_gone: Callable[[Leg], None]) -> None:
+    def __init__(
+        self, call: Call, limits: LegLimits, clock: Callable[[], float], on_gone: Callable[[Leg], None]
+    ) -> None:
+        self.call = call
         self.limits = limits
         self.wire = Wire(
             self,
@@ -71,6 +75,7 @@ class Leg:
         self._on_gone = on_gone
         self._transport: asyncio.Transport | None = None
         self._told: tuple[int, int] | None = None
+        self._has_left = False
         self._closing_since: float | None = None
         self._congested_since: float | None = None
         # Liveness without a clock read per frame: the tick looks whether anything came since the last one.
@@ -92,7 +97,7 @@ class Leg:
         """A message was dropped and counted, and the call goes on."""
         raise NotImplementedError
 
-    def end_by_peer(self, code: int | None) -> None:
+    def end_by_peer(self, code: int | None, detail: str) -> None:
         """
         The peer sent its close frame, 1005 standing for one without a code, or is gone without (None).
 
@@ -152,6 +157,7 @@ class Leg:
         """End the socket now, without a close frame."""
         if self._closing_since is None:
             self._closing_since = self._clock()
+        self.wire.lose_held()
         if self._transport is not None:
             self._transport.abort()
 
@@ -159,11 +165,20 @@ class Leg:
 
     def on_tick(self, now: float) -> None:
         """Act on what is due; called a few times a second for every leg."""
-        if self._transport is None:
-            return
+        try:
+            self._on_tick(now)
+        except Exception:
+            self._on_fault()
+
+    def _on_tick(self, now: float) -> None:
         if self._closing_since is not None:
             if now - self._closing_since >= self.limits.close_s:
-                self._transport.abort()
+                if self._transport is not None:
+                    self._transport.abort()
+                else:
+                    self._leave()
+            return
+        if self._transport is None:
             return
         signs = self.wire.frames_in if self.is_client else self.wire.messages_in
         if signs != self._signs_at_tick:
@@ -182,8 +197,7 @@ class Leg:
 
     def _lose(self, detail: str) -> None:
         self.abort()
-        log.info("leg lost", side=self.side, detail=detail)
-        self.end_by_peer(None)
+        self.end_by_peer(None, detail)
 
     # The wire's callbacks
 
@@ -201,7 +215,7 @@ class Leg:
 
     def _on_fault(self) -> None:
         # A fault of ours ends this call, not the process.
-        log.exception("fault while handling a message", side=self.side)
+        log.exception("fault on a leg", side=self.side, call_sid=self.call.call_sid)
         self.close(1011)
         self.end_by_fault()
 
@@ -211,7 +225,7 @@ class Leg:
     def on_peer_closed(self, code: int) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.end_by_peer(code)
+            self.end_by_peer(code, f"close {code}")
 
     def on_violation(self, code: int, detail: str) -> None:
         if self._closing_since is None:
@@ -224,6 +238,11 @@ class Leg:
     def on_gone(self) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.end_by_peer(None)
+            self.end_by_peer(None, "no close frame")
         self._transport = None
-        self._on_gone(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._has_left:
+            self._has_left = True
+            self._on_gone(self)

@@ -22,7 +22,11 @@ def set_up_logs(log_format: str, level: str) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(
+            # The plain one: others print local variables, secrets among them.
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         if is_console
         else structlog.processors.JSONRenderer()
     )

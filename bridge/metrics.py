@@ -1,4 +1,4 @@
-"""What Prometheus reads. Counters of the data path live in the legs and calls and are summed when scraped."""
+"""What Prometheus reads. Counters of the data path live in the wires and calls and are summed when scraped."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class GcPauses(Collector):
     def collect(self) -> Iterable[Metric]:
         yield CounterMetricFamily("bridge_gc_pauses", "Runs of the garbage collector", value=self.count)
         yield CounterMetricFamily("bridge_gc_pause_seconds", "Time spent in them", value=self.total_s)
-        yield GaugeMetricFamily("bridge_gc_pause_longest_seconds", "The longest of them", value=self.longest_s)
+        yield GaugeMetricFamily(
+            "bridge_gc_pause_longest_seconds", "The longest of them", value=self.longest_s
+        )
 
 
 class _TrafficCollector(Collector):

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import aiohttp
 import picows
@@ -25,12 +21,13 @@ from bridge.agent_leg import AgentLeg
 from bridge.agents import Agent
 from bridge.agents.echo import EchoSide, make_echo
 from bridge.agents.retell import RetellService, make_retell
-from bridge.call import ENDS, AgentSide, Call, CallLimits, Why
+from bridge.call import ENDS, AgentSide, Call, CallLimits, Record, Why
 from bridge.caller_leg import CallerLeg
 from bridge.calls import Calls
 from bridge.http_front import Front, FrontLimits, Request, Response
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics, Traffic
+from bridge.routes import Routes
 from bridge.settings import Settings
 from bridge.signature import Signatures
 from bridge.tokens import BadToken, Tokens
@@ -42,9 +39,6 @@ log = structlog.get_logger()
 TICK_S = 0.25
 MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
 WHAT_THIS_IS = b"This is a bridge between phone calls and a voice agent; point a Twilio number at /voice.\n"
-NOT_FOUND = Response(404, b"404 Not Found\n")
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 class Server:
@@ -68,8 +62,6 @@ class Server:
         self._ticking: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self._tls = ssl.create_default_context()
-        self._prefix = "/".join(settings.public_url.split("/")[3:])
-        self._prefix = f"/{self._prefix}" if self._prefix else ""
         self._call_limits = CallLimits(
             start_s=settings.bridge_start_s,
             duration_s=settings.bridge_call_max_s,
@@ -140,20 +132,9 @@ class Server:
             is_draining=lambda: self._draining,
             clock=self._clock,
         )
-        self._posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
-            "/voice": webhooks.voice,
-            "/voice/resume": webhooks.resume,
-            "/voice/status": webhooks.voice_status,
-            "/stream/status": webhooks.stream_status,
-            "/retell/webhook": webhooks.retell,
-        }
-        self._gets: dict[str, Callable[[Request], Response]] = {
-            # Also what HAProxy's default health check asks for.
-            "/": lambda request: Response(200, WHAT_THIS_IS),
-            "/healthz": lambda request: Response(200, b"ok\n"),
-            "/readyz": self._readyz,
-            "/metrics": self._metrics_page,
-        }
+        self._routes = Routes(
+            settings, webhooks, self._calls, self.metrics, is_draining=lambda: self._draining
+        )
         await self._front.start(settings.host, settings.port, ssl_context=tls)
         self._tick_due = self._clock()
         self._on_tick()
@@ -201,6 +182,8 @@ class Server:
         now = self._clock()
         for call in tuple(self._open_calls):
             call.end(Why.DRAINED, now)
+        if self._calls.give_up_admitted(Record.HANDED_OVER, now):
+            self._last_close_at = now
 
     def _check_idle(self) -> None:
         if self._draining and not self._open_calls and not self._calls.admitted:
@@ -224,55 +207,22 @@ class Server:
     # HTTP
 
     async def handle(self, request: Request) -> Response:
-        """Route one request."""
-        path = self._path(request)
-        if post := self._posts.get(path):
-            allowed, answer = "POST", post
-        elif get := self._gets.get(path):
-            allowed, answer = "GET, HEAD, OPTIONS", _as_async(get)
-        else:
-            return NOT_FOUND
-        if request.method not in allowed.split(", "):
-            return Response(405, b"405 Method Not Allowed\n", headers=(("Allow", allowed),))
-        # The webhooks put the prefix back for the signature.
-        response = await answer(replace(request, path=path))
-        self.metrics.requests.labels(path, str(response.status)).inc()
-        return response
-
-    def _path(self, request: Request) -> str:
-        """The path below ``PUBLIC_URL``, whose prefix a proxy may have stripped or not."""
-        if self._prefix and request.path.startswith(f"{self._prefix}/"):
-            return request.path.removeprefix(self._prefix)
-        return request.path
-
-    def _readyz(self, request: Request) -> Response:
-        # Full is no reason: the sockets of admitted calls must still be routed here.
-        return Response(503, b"draining\n") if self._draining else Response(200, b"ready\n")
-
-    def _metrics_page(self, request: Request) -> Response:
-        token = self._settings.bridge_metrics_token.get_secret_value()
-        if token:
-            given = (request.header("authorization") or "").encode()
-            if not hmac.compare_digest(given, f"Bearer {token}".encode()):
-                return Response(401, b"401 Unauthorized\n", headers=(("WWW-Authenticate", "Bearer"),))
-        elif not _is_loopback(request.peer) or any(request.headers.get(name) for name in FORWARDING_HEADERS):
-            return FORBIDDEN
-        self.metrics.calls_live.set(self._calls.live)
-        self.metrics.calls_admitted.set(self._calls.admitted)
-        return Response(200, self.metrics.text(), METRICS_TYPE)
+        """An `App`'s: answer a request."""
+        return await self._routes.handle(request)
 
     # Media sockets
 
     def upgrade(self, request: Request) -> picows.WSListener | Response:
         """Accept Twilio's media socket; whose call it is, ``start`` tells."""
-        path = self._path(request)
+        path = self._routes.path(request)
         media = MEDIA_PATH.fullmatch(path)
-        # No browser page has business here, whatever it can make its visitor send.
-        if media is None or request.query or "origin" in request.headers:
+        if media is None or request.query:
             return FORBIDDEN
-        if self._settings.bridge_validate_signatures and not self._signatures.is_upgrade(
-            path, request.header("x-twilio-signature")
-        ):
+        if not self._settings.bridge_validate_signatures:
+            # No page in a developer's browser has business here.
+            if "origin" in request.headers:
+                return FORBIDDEN
+        elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
             self.metrics.refused("upgrade_signature")
             log.warning("upgrade refused", reason="signature")
             return FORBIDDEN
@@ -358,9 +308,10 @@ class Server:
             self._calls.finish(call_sid, record, now)
         if call.stats.first_agent_audio_s is not None:
             self.metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
-        log.info(
+        is_trouble = call.why is Why.REFUSED or record is Record.AGENT_LOST
+        (log.warning if is_trouble else log.info)(
             "call ended",
-            call_sid=call.call_sid,
+            call_sid=call_sid or "",
             why=call.why.value,
             detail=call.detail,
             duration_s=round(now - call.opened_at, 3),
@@ -378,16 +329,23 @@ class Server:
     def _on_tick(self) -> None:
         now = self._clock()
         self.metrics.loop_lag_s.observe(max(0.0, now - self._tick_due))
+        # Armed first: whatever goes wrong below, the other deadlines of the process stay.
+        self._tick_due = max(self._tick_due + TICK_S, now)
+        self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
+        for call, legs in tuple(self._open_calls.items()):
+            try:
+                call.on_tick(now)
+            except Exception:
+                log.exception("fault on a call's tick", call_sid=call.call_sid)
+                for side in legs:
+                    if side is not None:
+                        side.abort()
         for leg in tuple(self._legs):
             leg.on_tick(now)
-        for call in tuple(self._open_calls):
-            call.on_tick(now)
         unclaimed = self._calls.on_tick(now)
         if unclaimed:
             self.metrics.calls_refused.labels("not_claimed").inc(unclaimed)
         self._check_idle()
-        self._tick_due = max(self._tick_due + TICK_S, now)
-        self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
 
     # Counters
 
@@ -411,17 +369,3 @@ def _traffic_of(call: Call, caller: CallerLeg, agent: AgentLeg | None) -> Traffi
         interrupts=call.stats.interrupts,
         dtmf=call.stats.dtmf,
     )
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ipaddress.ip_address(peer.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
-def _as_async(get: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        return get(request)
-
-    return answer

@@ -45,6 +45,8 @@ def _base_url(schemes: tuple[str, ...]) -> Any:
         try:
             parts = urlsplit(url)
             _ = parts.port
+            # As a look-up does it: an empty label, or one of more than 63 characters, is no host.
+            (parts.hostname or "").encode("idna")
         except ValueError:
             raise ValueError(f"is no URL: {text!r}") from None
         if parts.scheme not in schemes or not parts.hostname or re.search(r"[\s\x00-\x20]", url):
@@ -77,6 +79,15 @@ def _switch(value: Any) -> Any:
     if value not in ("0", "1", True, False):
         raise ValueError("must be 0 or 1")
     return value in ("1", True)
+
+
+def _only(supported: str) -> Any:
+    def check(text: str) -> str:
+        if text != supported:
+            raise ValueError(f"only {supported} is supported")
+        return text
+
+    return AfterValidator(check)
 
 
 HttpUrl = Annotated[str, _base_url(("http", "https"))]
@@ -115,8 +126,8 @@ class Settings(BaseSettings):
     bridge_metrics_token: SecretStr = SecretStr("")
     bridge_tls_cert: str = ""
     bridge_tls_key: str = ""
-    bridge_workers: Literal["1"] = "1"
-    bridge_store: Literal["memory"] = "memory"
+    bridge_workers: Annotated[str, _only("1")] = "1"
+    bridge_store: Annotated[str, _only("memory")] = "memory"
     bridge_max_calls: int = Field(default=500, ge=1, le=100_000)
     bridge_log_format: Literal["", "console", "json"] = ""
     bridge_log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -189,8 +200,12 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
     Raises:
         SettingsError: With every problem found, not only the first.
     """
+    try:
+        from_file = DotEnvSettingsSource(Settings, env_file=env_file)()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text: {error}"]) from None
     raw: dict[str, Any] = {
-        **DotEnvSettingsSource(Settings, env_file=env_file)(),
+        **from_file,
         **EnvSettingsSource(Settings)(),
         **{name.lower(): value for name, value in overrides.items()},
     }

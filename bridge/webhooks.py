@@ -196,6 +196,9 @@ class Webhooks:
 
     def _checked_form(self, request: Request) -> MultiDict[str] | Response:
         """The form of a request that is Twilio's and names one call of ours, or the refusal."""
+        signature = request.header("x-twilio-signature")
+        if self._settings.bridge_validate_signatures and not signature:
+            return self._refuse("signature")
         content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
         if content_type != "application/x-www-form-urlencoded":
             return NOT_A_FORM
@@ -210,7 +213,7 @@ class Webhooks:
             return BAD_REQUEST
         form = MultiDict(pairs)
         if self._settings.bridge_validate_signatures and not self._signatures.is_webhook(
-            request.path, request.query, form, request.header("x-twilio-signature")
+            request.path, request.query, form, signature
         ):
             return self._refuse("signature")
         # The signed text joins names and values without a separator, so a form split elsewhere has the same

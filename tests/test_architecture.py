@@ -17,7 +17,6 @@ ROOT = Path(bridge.__file__).parent.parent
 ONLY_IN = {
     "picows": [
         "_codec.*",
-        "bridge.leg",
         "bridge.caller_leg",
         "bridge.agent_leg",
         "bridge.server",

@@ -178,7 +178,7 @@ def test_audio_that_went_past_the_call_is_counted_once():
 def test_audio_that_went_past_the_call_counts_for_the_deadlines():
     script = bridged()
     script.run([(59, "caller_relayed"), (59, "tick"), (60, "agent_relayed", 500), (60, "agent_ended")])
-    assert script.call.playout_s == pytest.approx(10)
+    assert script.call._playout_s == pytest.approx(10)
     script.run([(60 + 10 + LIMITS.playout_margin_s - 0.1, "tick")])
     assert script.call.state is State.PLAYING_OUT
 
@@ -186,7 +186,7 @@ def test_audio_that_went_past_the_call_counts_for_the_deadlines():
 def test_interrupt_forgets_audio_that_went_past_the_call_before_it():
     script = bridged()
     script.run([(1, "agent_relayed", 500), (1, "interrupt"), (1.1, "agent_relayed", 50), (1.1, "tick")])
-    assert script.call.playout_s == pytest.approx(1)
+    assert script.call._playout_s == pytest.approx(1)
     assert script.call.stats.frames_from_agent == 550
 
 
@@ -204,9 +204,9 @@ def test_interrupt_sends_clear_at_once_and_keeps_caller_audio():
 def test_interrupt_resets_the_playout():
     script = bridged()
     script.run([(0, "agent_audio", AUDIO_20MS, 30 * AUDIO_1S_BYTES), (TICK_S, "tick")])
-    assert script.call.playout_s == pytest.approx(30)
+    assert script.call._playout_s == pytest.approx(30)
     script.run([(0.5, "agent_audio", AUDIO_20MS, AUDIO_1S_BYTES), (0.6, "interrupt"), (0.7, "agent_ended")])
-    assert script.call.playout_s == 0
+    assert script.call._playout_s == 0
     script.tick(0.7 + LIMITS.playout_margin_s)
     assert script.call.state is State.CLOSED
 

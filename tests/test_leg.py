@@ -31,6 +31,7 @@ LIMITS = {
     "send_buffer_bytes": 4096,
     "write_high_bytes": 2048,
 }
+CALL_LIMITS = CallLimits(start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
 TICK_S = 0.02
 SLACK_S = 1.0 * FACTOR
 UPGRADE = (
@@ -46,7 +47,8 @@ class PlainLeg(Leg):
     is_client: ClassVar[bool] = False
 
     def __init__(self, limits: LegLimits) -> None:
-        super().__init__(limits, time.monotonic, self._note_gone)
+        call = Call(CALL_LIMITS, Nothing(), time.monotonic())
+        super().__init__(call, limits, time.monotonic, self._note_gone)
         self.wire.set_format(None, Envelope(b"<", b">"))
         self.told: list[object] = []
         self.gone = 0
@@ -62,7 +64,7 @@ class PlainLeg(Leg):
     def on_ignored(self, reason: str) -> None:
         self.told.append(("ignored", reason))
 
-    def end_by_peer(self, code: int | None) -> None:
+    def end_by_peer(self, code: int | None, detail: str) -> None:
         self.told.append(("closed", code))
 
     def end_by_violation(self, code: int, detail: str) -> None:
@@ -210,7 +212,7 @@ async def test_fault_of_ours_is_1011_without_details(make_leg, logs):
         await socket.send_frame(payload, CLOSE)
         await until(lambda: leg.gone)
         assert leg.told == ["fault"]
-    assert [line for line in logs.faults() if "fault while handling" in line]
+    assert [line for line in logs.faults() if "fault on a leg" in line]
     # This one was wanted.
     logs.records.clear()
 
@@ -319,8 +321,7 @@ class Nothing:
 
 
 async def test_agent_audio_before_start_waits_and_goes_out_in_order():
-    limits = CallLimits(start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
-    call = Call(limits, Nothing(), time.monotonic())
+    call = Call(CALL_LIMITS, Nothing(), time.monotonic())
     leg = CallerLeg(
         "0" * 32,
         call,

@@ -27,6 +27,9 @@ FAMILIES = {
     "bridge_first_agent_audio_seconds": ("histogram", set()),
     "bridge_interrupt_to_clear_seconds": ("histogram", set()),
     "bridge_event_loop_lag_seconds": ("histogram", set()),
+    "bridge_gc_pauses": ("counter", set()),
+    "bridge_gc_pause_seconds": ("counter", set()),
+    "bridge_gc_pause_longest_seconds": ("gauge", set()),
 }
 
 

@@ -96,7 +96,6 @@ WRONG_UPGRADES = {
     "no id": lambda caller: (PUBLIC_URL.replace("https", "wss") + "/media/", {}),
     "upper case": lambda caller: (url_of(caller)[:-32] + 32 * "A", {}),
     "another path": lambda caller: (PUBLIC_URL.replace("https", "wss") + "/voice", {}),
-    "a browser": lambda caller: (None, {"Origin": PUBLIC_URL}),
 }
 
 

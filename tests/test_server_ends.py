@@ -246,6 +246,7 @@ async def test_answered_call_that_nobody_claims_is_given_up(live_server):
 
 async def test_silent_caller_is_lost(live_server):
     live = await live_server(BRIDGE_CALLER_SILENCE_S=0.4)
+    at_rest = await settled(live)
     async with live.bridged() as (caller, session):
         before = Resources.now()
         caller.pause_reading()
@@ -256,6 +257,7 @@ async def test_silent_caller_is_lost(live_server):
         await until(lambda: Resources.now().descriptors <= before.descriptors - 2)
         caller.abort()
         assert (await live.metrics())['bridge_calls_ended_total{why="caller_lost"}'] == 1
+    await until_within(at_rest)
 
 
 async def test_pongs_alone_do_not_keep_a_caller(live_server):
@@ -276,6 +278,7 @@ async def test_silent_agent_that_answers_pings_is_alive(live_server):
 
 async def test_agent_that_answers_nothing_is_lost(live_server):
     live = await live_server(BRIDGE_AGENT_SILENCE_S=0.6, BRIDGE_AGENT_PING_S=0.1)
+    before = await settled(live)
     async with live.bridged() as (caller, session):
         session.pause_reading()
         await asyncio.wait_for(caller.closed.wait(), 0.6 + SLACK_S)
@@ -283,6 +286,7 @@ async def test_agent_that_answers_nothing_is_lost(live_server):
         assert (await caller.follow_redirect()).verbs == FALLBACK
         await until(lambda: live.is_idle)
         session.resume_reading()
+    await until_within(before)
 
 
 # A close frame without a code is 1005 for its receiver; its answer has no code either.

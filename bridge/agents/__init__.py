@@ -1,8 +1,8 @@
 """
 Agents as data: how a session is opened, how its socket is reached, how audio is wrapped, what messages mean.
 
-`Agent` is that description; each module beside this one makes one. The data path (`bridge.agent_leg`) is the same
-for all of them.
+`Agent` is that description; each module beside this one makes one. The data path (`_codec.Wire`) is the same for
+all of them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Benchmarks of the bridge; each module is one command."""

@@ -1,0 +1,264 @@
+"""
+Is each function of the native core worth having, beside the library that one would take instead?
+
+    python -m benchmarks.codec
+    python -m benchmarks.codec --json codec.jsonl
+
+Each job is what one frame of 20 ms asks for, done by the compiled core, by its plain-Python reference and by the
+obvious libraries. They take turns in many short samples of CPU time; the ratio is to the compiled core in the same
+turn. Before that each must do the job right. Libraries that are not installed are named and left out; the extra
+`bench` has them.
+
+Not all do quite the same. Nothing else tells base64 without decoding it. soxr is its streaming `ResampleStream` at
+HQ, which is better than a telephone needs; audioop's `ratecv` draws straight lines, and on the way down folds what
+is above 4 kHz into the voice. A deque is neither bounded by time nor one block of memory, as the ring is. The wire
+has no counterpart: `benchmarks.load` measures it.
+
+Last answer (2026-11-22, 2 shared cores, Python 3.11.7), how many times the core's time each takes: orjson 2.3 to find
+the audio (0.43 us); pybase64 9 and binascii 15 to check base64; join 2.3 and orjson 4.7 to wrap; audioop 1.1 to
+decode and 3.6 to encode mu-law; soxr 1.4 to 2.1 and ratecv 0.76 to 1.5 to resample; deque 0.64 to queue; the
+reference 4 to 620. So neither decoding mu-law nor the ring is there for its speed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import platform
+import struct
+import sys
+from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from _codec import frame_ring, g711, media_json, reference, resample
+from benchmarks.contest import Candidate, Contest, Score, measure, table
+from benchmarks.progress import Progress
+
+OPTIONAL = ("pybase64", "soxr")
+RATES = ((8000, 16000), (8000, 24000), (16000, 8000), (24000, 8000))
+PTIME_MS = 20
+# A second of audio waits in the queues.
+WAITING_FRAMES = 50
+
+STREAM = "MZ" + 32 * "a"
+MEDIA_PREFIX = f'{{"event":"media","streamSid":"{STREAM}","media":{{"payload":"'.encode()
+MEDIA_SUFFIX = b'"}}'
+
+
+def tone(rate_hz: int, duration_ms: int) -> bytes:
+    """Return 440 Hz as 16-bit little-endian samples."""
+    count = rate_hz * duration_ms // 1000
+    samples = (round(12000 * math.sin(2 * math.pi * 440 * n / rate_hz)) for n in range(count))
+    return struct.pack(f"<{count}h", *samples)
+
+
+def missing_libraries() -> list[str]:
+    return [name for name in OPTIONAL if find_spec(name) is None]
+
+
+def contests() -> list[Contest]:
+    """Return all jobs, with those candidates that are installed."""
+    pcm = tone(8000, PTIME_MS)
+    ulaw = g711.pcm16_to_ulaw(pcm)
+    payload = base64.b64encode(ulaw)
+    return [
+        find_contest(payload),
+        base64_contest(payload),
+        wrap_contest(payload),
+        ulaw_contest("decode a frame of mu-law", "ulaw_to_pcm16", "ulaw2lin", ulaw),
+        ulaw_contest("encode a frame of mu-law", "pcm16_to_ulaw", "lin2ulaw", pcm),
+        *(resample_contest(from_hz, to_hz) for from_hz, to_hz in RATES),
+        ring_contest(payload),
+    ]
+
+
+def find_contest(payload: bytes) -> Contest:
+    message = (
+        '{"event":"media","sequenceNumber":"1234","media":{"track":"inbound","chunk":"1233","timestamp":"24660",'
+        f'"payload":"{payload.decode()}"}},"streamSid":"{STREAM}"}}'
+    ).encode()
+    shape = ("media.payload", {"event": "media", "streamSid": STREAM}, {"media.track": "inbound"})
+
+    def ours(name: str, codec: ModuleType) -> Candidate:
+        given = {"find": codec.SpanFinder(*shape).find, "message": message}
+        return Candidate(name, "find(message)", given, read=lambda span: span and message[slice(*span)])
+
+    given = {"loads": import_module("orjson").loads, "message": message}
+    return Contest(
+        f"find the audio in a media message of {len(message)} bytes",
+        [
+            ours("SpanFinder.find", media_json),
+            ours("reference", reference),
+            Candidate("orjson.loads", "loads(message)['media']['payload']", given, read=str.encode),
+        ],
+        payload,
+    )
+
+
+def base64_contest(payload: bytes) -> Contest:
+    given = {"text": payload}
+    candidates = [
+        Candidate(name, "is_base64(text)", given | {"is_base64": codec.is_base64})
+        for name, codec in (("is_base64", media_json), ("reference", reference))
+    ]
+    candidates.append(
+        Candidate(
+            "binascii.a2b_base64, strict",
+            "a2b_base64(text, strict_mode=True)",
+            given | {"a2b_base64": import_module("binascii").a2b_base64},
+            read=bool,
+        )
+    )
+    if find_spec("pybase64"):
+        candidates.append(
+            Candidate(
+                "pybase64.b64decode, validate",
+                "b64decode(text, validate=True)",
+                given | {"b64decode": import_module("pybase64").b64decode},
+                read=bool,
+            )
+        )
+    return Contest(f"tell whether {len(payload)} characters are base64", candidates, True)
+
+
+def wrap_contest(payload: bytes) -> Contest:
+    before = b'{"type":"audio","data":"'
+    message = before + payload + b'"}'
+    span = {"message": message, "start": len(before), "end": len(before) + len(payload)}
+    candidates = [
+        Candidate(
+            name,
+            "wrap(message, start, end)",
+            span | {"wrap": codec.Envelope(MEDIA_PREFIX, MEDIA_SUFFIX).wrap},
+        )
+        for name, codec in (("Envelope.wrap", media_json), ("reference", reference))
+    ]
+    return Contest(
+        "wrap audio in a media message",
+        [
+            *candidates,
+            Candidate(
+                'b"".join',
+                "join((prefix, message[start:end], suffix))",
+                span | {"join": b"".join, "prefix": MEDIA_PREFIX, "suffix": MEDIA_SUFFIX},
+            ),
+            Candidate(
+                "orjson.dumps, payload already a str",
+                "dumps({'event': 'media', 'streamSid': stream, 'media': {'payload': payload}})",
+                {"dumps": import_module("orjson").dumps, "stream": STREAM, "payload": payload.decode()},
+            ),
+        ],
+        MEDIA_PREFIX + payload + MEDIA_SUFFIX,
+    )
+
+
+def ulaw_contest(job: str, ours: str, theirs: str, frame: bytes) -> Contest:
+    audioop: Any = import_module("audioop")
+    convert = getattr(audioop, theirs)
+    candidates = [
+        Candidate(name, "convert(frame)", {"convert": getattr(codec, ours), "frame": frame})
+        for name, codec in ((ours, g711), ("reference", reference))
+    ]
+    candidates.append(
+        Candidate(f"audioop.{theirs}", "convert(frame, 2)", {"convert": convert, "frame": frame})
+    )
+    return Contest(job, candidates, convert(frame, 2))
+
+
+def resample_contest(from_hz: int, to_hz: int) -> Contest:
+    given: dict[str, Any] = {"pcm": tone(from_hz, PTIME_MS), "from_hz": from_hz, "to_hz": to_hz}
+    candidates = [
+        Candidate(name, "process(pcm)", given | {"process": codec.Resampler(from_hz, to_hz).process})
+        for name, codec in (("Resampler", resample), ("reference", reference))
+    ]
+    if find_spec("soxr"):
+        numpy = import_module("numpy")
+        stream = import_module("soxr").ResampleStream(from_hz, to_hz, 1, dtype="int16", quality="HQ")
+        candidates.append(
+            Candidate(
+                "soxr.ResampleStream, HQ, to and from bytes",
+                "resample_chunk(frombuffer(pcm, int16)).tobytes()",
+                given
+                | {
+                    "resample_chunk": stream.resample_chunk,
+                    "frombuffer": numpy.frombuffer,
+                    "int16": numpy.dtype("<i2"),
+                },
+            )
+        )
+    candidates.append(
+        Candidate(
+            "audioop.ratecv",
+            "(made := ratecv(pcm, 2, 1, from_hz, to_hz, made[1]))[0]",
+            given | {"ratecv": import_module("audioop").ratecv},
+            setup="made = (b'', None)",
+        )
+    )
+    return Contest(f"resample 20 ms from {from_hz} to {to_hz} Hz", candidates)
+
+
+def ring_contest(payload: bytes) -> Contest:
+    fill = f"for _ in range({WAITING_FRAMES}): put(payload)"
+    candidates = []
+    for name, codec in (("FrameRing", frame_ring), ("reference", reference)):
+        ring = codec.FrameRing(2 * WAITING_FRAMES * PTIME_MS)
+        # What it returns is how many were dropped, none.
+        given = {"put": ring.push, "get": ring.pop, "payload": payload}
+        candidates.append(Candidate(name, "put(payload) or get()", given, fill))
+    queue: Any = import_module("collections").deque()
+    given = {"put": queue.append, "get": queue.popleft, "payload": payload}
+    candidates.append(Candidate("collections.deque", "put(payload) or get()", given, fill))
+    return Contest("put one frame into a queue and take one out", candidates, payload)
+
+
+def to_json(scores: list[Score], rounds: int) -> dict[str, Any]:
+    """Return the run as one object."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "rounds": rounds,
+        "missing": missing_libraries(),
+        "scores": [asdict(item) for item in scores],
+    }
+
+
+@click.command(help="Time the native core beside its reference and the libraries that do the same.")
+@click.option(
+    "--rounds", default=25, show_default=True, type=click.IntRange(2), help="Turns of each candidate."
+)
+@click.option(
+    "--sample-ms", default=10.0, show_default=True, type=click.FloatRange(0.01), help="How long each turn is."
+)
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Append one JSON line here."
+)
+def main(rounds: int, sample_ms: float, json_file: Path | None) -> None:
+    scores: list[Score] = []
+    progress = Progress()
+    jobs = contests()
+    try:
+        for done, contest in enumerate(jobs):
+            progress.show("codec", done, len(jobs), contest.job)
+            scores += measure(contest, rounds, sample_ms / 1000)
+    except ValueError as error:
+        click.echo(f"FAILED: {error}")
+        sys.exit(1)
+    finally:
+        progress.finish()
+    click.echo(table(scores))
+    if missing_libraries():
+        click.echo(f"left out, not installed: python -m pip install {' '.join(missing_libraries())}")
+    if json_file:
+        with json_file.open("a") as output:
+            output.write(json.dumps(to_json(scores, rounds)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Builds and drives the load generator, a C program (generator.c) that plays both ends of all calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks.build import BuildError, compiled
+
+SOURCES = [Path(__file__).parent / name for name in ("generator.c", "generator_basics.h", "generator_legs.h")]
+INJECTIONS = ("drop", "dup", "swap", "corrupt", "late")
+
+
+class GeneratorError(RuntimeError):
+    """The generator could not be built, or ended before its result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """One call as the generator has to make it: where its media goes, and what its ``start`` message says."""
+
+    number: int
+    address: str
+    port: int
+    host: str
+    path: str
+    signature: str | None
+    account_sid: str
+    call_sid: str
+    stream_sid: str
+    parameters: Mapping[str, str]
+
+    def to_line(self) -> str:
+        fields = [
+            str(self.number),
+            self.address,
+            str(self.port),
+            self.host,
+            self.path,
+            self.signature or "-",
+            self.account_sid,
+            self.call_sid,
+            self.stream_sid,
+            json.dumps(dict(self.parameters), separators=(",", ":")),
+        ]
+        if any(character in field for field in fields for character in "\t\r\n"):
+            raise ValueError(f"call {self.number}: a field contains a tab or a line break")
+        return "\t".join(fields) + "\n"
+
+
+def build_generator(with_tls: bool = False) -> Path:
+    """
+    Compile the generator, or find it compiled from the same sources; ``with_tls`` for TLS on the agents' sockets.
+
+    Raises:
+        GeneratorError: If there is no compiler, or it refuses.
+    """
+    try:
+        if with_tls:
+            return compiled("generator-tls", SOURCES, ["-DWITH_TLS", "-lssl", "-lcrypto"])
+        return compiled("generator", SOURCES)
+    except BuildError as error:
+        if "openssl/" in str(error) or "-lssl" in str(error):
+            raise GeneratorError("--tls needs OpenSSL's headers: install libssl-dev.") from error
+        raise GeneratorError(str(error)) from error
+
+
+class Generator:
+    """The running generator: calls go in, events come out, the last of them the result."""
+
+    def __init__(self, process: asyncio.subprocess.Process, agent_port: int) -> None:
+        self._process = process
+        self.agent_port = agent_port
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @classmethod
+    async def start(cls, executable: Path, settings: Mapping[str, int], tls_pem: Path | None = None) -> Self:
+        process = await asyncio.create_subprocess_exec(
+            str(executable),
+            *(f"{name}={value}" for name, value in settings.items()),
+            env={**os.environ, "GENERATOR_TLS_PEM": str(tls_pem or "")},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        generator = cls(process, 0)
+        async for event in generator.events():
+            generator.agent_port = int(event["agent_port"])
+            return generator
+        raise GeneratorError("The load generator ended at once.")
+
+    def begin_call(self, caller: Caller) -> None:
+        self._write(caller.to_line())
+
+    def end_of_calls(self) -> None:
+        self._write("end\n")
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode())
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the generator reports, up to and including its result."""
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            event = json.loads(line)
+            yield event
+            if event["event"] == "result":
+                await self._process.wait()
+                return
+        raise GeneratorError(f"The load generator ended early, with exit code {await self._process.wait()}.")
+
+    async def stop(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()

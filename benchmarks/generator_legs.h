@@ -1,0 +1,236 @@
+/* A leg: one connection and the WebSocket frames on it, client or server, with what could not be sent yet. */
+#ifndef GENERATOR_LEGS_H
+#define GENERATOR_LEGS_H
+#include "generator_basics.h"
+#ifdef WITH_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#endif
+
+enum leg_state { LEG_CONNECTING, LEG_HEAD, LEG_OPEN, LEG_CLOSING, LEG_CLOSED };
+enum opcode { OP_TEXT = 1, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
+struct call;
+
+struct leg {
+    int fd;
+    enum leg_state state;
+    bool is_caller, waits_writable;
+    struct call *call;
+    struct leg *next;
+    struct bytes unparsed, unsent;
+    char accept[32];
+#ifdef WITH_TLS
+    SSL *tls; /* of an agent's leg */
+#endif
+};
+
+enum { UNSENT_BYTES_MAX = 4 << 20 };
+
+static struct leg *legs;
+static int epoll_fd;
+static uint8_t outgoing[65536 + 1024];
+static uint64_t random_state;
+
+/* What the loss of a leg means for its call. */
+static void on_leg_gone(struct leg *leg, int code, const char *why);
+
+/* ---------------------------------------------------------------- the socket, with TLS on the agents' if so built */
+
+#ifdef WITH_TLS
+static SSL_CTX *tls_context;
+
+static void tls_setup(const char *pem)
+{
+    signal(SIGPIPE, SIG_IGN);
+    tls_context = SSL_CTX_new(TLS_server_method());
+    if (!tls_context || SSL_CTX_use_certificate_chain_file(tls_context, pem) != 1 ||
+        SSL_CTX_use_PrivateKey_file(tls_context, pem, SSL_FILETYPE_PEM) != 1) {
+        ERR_print_errors_fp(stderr);
+        exit(1);
+    }
+    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(tls_context, 1);
+}
+
+static void tls_accept(struct leg *leg)
+{
+    leg->tls = SSL_new(tls_context);
+    if (!leg->tls || !SSL_set_fd(leg->tls, leg->fd))
+        fail("TLS");
+    SSL_set_accept_state(leg->tls); /* the first reads are the handshake */
+}
+
+/* What SSL_read and SSL_write say, said as recv and send would. */
+static ssize_t tls_result(struct leg *leg, int result)
+{
+    if (result > 0)
+        return result;
+    int error = SSL_get_error(leg->tls, result), is_system = error == SSL_ERROR_SYSCALL && errno;
+    if (error == SSL_ERROR_ZERO_RETURN)
+        return 0;
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        errno = EAGAIN;
+    else if (!is_system)
+        errno = EPROTO;
+    return -1;
+}
+#endif
+
+static ssize_t leg_send(struct leg *leg, const void *data, size_t n)
+{
+#ifdef WITH_TLS
+    if (leg->tls) {
+        ERR_clear_error();
+        return tls_result(leg, SSL_write(leg->tls, data, (int)n));
+    }
+#endif
+    return send(leg->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t leg_receive(struct leg *leg, void *data, size_t n)
+{
+#ifdef WITH_TLS
+    if (leg->tls) {
+        ERR_clear_error();
+        return tls_result(leg, SSL_read(leg->tls, data, (int)n));
+    }
+#endif
+    return recv(leg->fd, data, n, MSG_DONTWAIT);
+}
+
+/* True if more was read from the socket than was handed out: epoll does not know of it. */
+static bool leg_holds_bytes(struct leg *leg)
+{
+#ifdef WITH_TLS
+    return leg->tls && SSL_has_pending(leg->tls);
+#else
+    (void)leg;
+    return false;
+#endif
+}
+
+static void leg_shut(struct leg *leg)
+{
+#ifdef WITH_TLS
+    if (leg->tls) {
+        ERR_clear_error();
+        SSL_shutdown(leg->tls);
+        SSL_free(leg->tls);
+        leg->tls = NULL;
+    }
+#endif
+    close(leg->fd);
+}
+
+/* ---------------------------------------------------------------- legs and frames */
+
+static void watch(struct leg *leg, int operation, bool writable)
+{
+    struct epoll_event event = {.events = EPOLLIN | (writable ? EPOLLOUT : 0), .data.ptr = leg};
+    if (epoll_ctl(epoll_fd, operation, leg->fd, &event))
+        fail("epoll_ctl");
+    leg->waits_writable = writable;
+}
+
+static struct leg *new_leg(int fd, bool is_caller, struct call *call)
+{
+    struct leg *leg = calloc(1, sizeof *leg);
+    if (!leg)
+        fail("memory");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    /* BBR, the default of some systems, arms a timer for every frame; on loopback there is nothing to pace. */
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    *leg = (struct leg){.fd = fd, .is_caller = is_caller, .call = call, .next = legs, .state = LEG_HEAD};
+    legs = leg;
+    return leg;
+}
+
+/* A leg is never freed before the end: events of the same turn may still point at it. */
+static void leg_gone(struct leg *leg, int code, const char *why)
+{
+    if (leg->state == LEG_CLOSED)
+        return;
+    leg->state = LEG_CLOSED;
+    leg_shut(leg);
+    free(leg->unparsed.at);
+    free(leg->unsent.at);
+    leg->unparsed = leg->unsent = (struct bytes){0};
+    if (leg->call)
+        on_leg_gone(leg, code, why);
+}
+
+static void put(struct leg *leg, const void *data, size_t n)
+{
+    size_t done = 0;
+    if (leg->state == LEG_CLOSED)
+        return;
+    if (!leg->unsent.length) {
+        ssize_t sent = leg_send(leg, data, n);
+        if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+            leg_gone(leg, 1006, strerror(errno));
+            return;
+        }
+        done = sent < 0 ? 0 : (size_t)sent;
+    }
+    if (done == n)
+        return;
+    append(&leg->unsent, (const uint8_t *)data + done, n - done);
+    if (leg->unsent.length > UNSENT_BYTES_MAX)
+        leg_gone(leg, 1006, "the bridge stopped reading");
+    else if (!leg->waits_writable)
+        watch(leg, EPOLL_CTL_MOD, true);
+}
+
+static void on_writable(struct leg *leg)
+{
+    struct bytes *b = &leg->unsent;
+    ssize_t sent = b->length ? leg_send(leg, b->at, b->length) : 0;
+    if (sent < 0) {
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            leg_gone(leg, 1006, strerror(errno));
+        return;
+    }
+    b->length -= (size_t)sent;
+    if (b->length)
+        memmove(b->at, b->at + sent, b->length);
+    else
+        watch(leg, EPOLL_CTL_MOD, false);
+}
+
+/* Sends `n` bytes that lie at `payload`, with eight writable bytes before them; masks them in place on a client's leg. */
+static void put_frame(struct leg *leg, enum opcode opcode, uint8_t *payload, size_t n)
+{
+    uint8_t *head = payload, mask_bit = leg->is_caller ? 0x80 : 0;
+    if (leg->is_caller) {
+        uint32_t key = (uint32_t)(mix(&random_state) >> 32);
+        mask_in_place(payload, n, key);
+        memcpy(head -= 4, &key, 4);
+    }
+    if (n < 126) {
+        *--head = (uint8_t)(mask_bit | n);
+    } else {
+        *--head = (uint8_t)n;
+        *--head = (uint8_t)(n >> 8);
+        *--head = mask_bit | 126;
+    }
+    *--head = (uint8_t)(0x80 | opcode);
+    put(leg, head, (size_t)(payload + n - head));
+}
+
+static void put_copy(struct leg *leg, enum opcode opcode, const void *data, size_t n)
+{
+    if (n)
+        memcpy(outgoing + 8, data, n);
+    put_frame(leg, opcode, outgoing + 8, n);
+}
+
+static void put_close(struct leg *leg, int code)
+{
+    uint8_t text[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+    put_copy(leg, OP_CLOSE, text, 2);
+    if (leg->state == LEG_OPEN)
+        leg->state = LEG_CLOSING;
+}
+
+#endif

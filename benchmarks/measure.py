@@ -1,0 +1,283 @@
+"""One run of the load: the bridge, or a peer, on one core, the generator on others, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import platform
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.bridge_process import (
+    BridgeError,
+    Meter,
+    core_busy_s,
+    free_port,
+    on_cores,
+    running_bridge,
+    running_peer,
+    wait_ready,
+)
+from benchmarks.control import Account, DirectCalls, Webhooks, agent_api
+from benchmarks.generator import INJECTIONS, Generator, build_generator
+from benchmarks.peers import PEERS
+from benchmarks.progress import Progress
+from benchmarks.report import Limits, Measured, settings_of
+from benchmarks.tls import make_certificate, trust
+
+MAX_PROBLEMS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What one run is asked for; ``peer`` is None for the bridge."""
+
+    calls: int
+    seconds: float
+    peer: str | None
+    tls: bool
+    url: str | None
+    public_url: str | None
+    pid: int | None
+    agent_port: int
+    inject: str | None
+    frame_bytes: int
+    interrupts_per_minute: float
+    ramp_s: float
+    pin: bool
+
+    @property
+    def generator_settings(self) -> dict[str, int]:
+        rate = self.interrupts_per_minute
+        return {
+            "calls": self.calls,
+            "seconds_ms": round(self.seconds * 1000),
+            "frame_bytes": self.frame_bytes,
+            "interrupt_ms": round(60_000 / rate) if rate else 0,
+            # Two ports next to each other: a bridge that already runs must have been told both.
+            "agent_port": self.agent_port + 1 if self.agent_port else 0,
+            "inject": INJECTIONS.index(self.inject) + 1 if self.inject else 0,
+            # Peers have no session, so no token either.
+            "auth": 0 if self.peer else 1,
+        }
+
+    @property
+    def is_over_tls(self) -> bool:
+        """The floor is plain in any case: it is the yardstick."""
+        return self.tls and (self.peer is None or PEERS[self.peer].speaks_tls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """Where the stand-in agent is; ``environment`` makes the bridge trust its certificate."""
+
+    api_port: int
+    media_url: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The bridge or peer under load."""
+
+    calls: Webhooks | DirectCalls
+    pid: int | None
+    cores: set[int] | None
+
+
+def choose_cores(pin: bool) -> tuple[set[int], set[int]] | None:
+    """Return the cores of the bridge and those of the load, or None if there is nothing to share out."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    return ({cores[0]}, set(cores[1:])) if pin and len(cores) > 1 else None
+
+
+def build(options: Options) -> list[str]:
+    """
+    Build what a run needs, so that a run does nothing but measure; returns the command of the peer, if it is one.
+
+    Raises:
+        BuildError: If the peer cannot be built here.
+        GeneratorError: If the generator cannot be built.
+    """
+    build_generator(options.is_over_tls)
+    return PEERS[options.peer].build(lambda text: click.echo(text, err=True)) if options.peer else []
+
+
+async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
+    """
+    Make one run.
+
+    Raises:
+        BridgeError: If the bridge does not start.
+        BuildError: If the peer cannot be built here.
+        GeneratorError: If the generator cannot be built, or dies.
+    """
+    command = await asyncio.to_thread(build, options)
+    executable = build_generator(options.is_over_tls)
+    cores = choose_cores(options.pin and options.url is None)
+    measured: Measured | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            if cores:
+                stack.enter_context(on_cores(cores[1]))
+            served, environment = None, {}
+            if options.is_over_tls:
+                directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-load-tls-"))
+                served, trusted = make_certificate(Path(directory))
+                environment = trust(trusted)
+            generator = await Generator.start(executable, options.generator_settings, served)
+            stack.push_async_callback(generator.stop)
+            agent = Agent(
+                api_port=await stack.enter_async_context(agent_api(options.agent_port)),
+                media_url=f"ws{'s' if served else ''}://127.0.0.1:{generator.agent_port}/audio-websocket",
+                environment=environment,
+            )
+            target = await stack.enter_async_context(
+                _target(options, command, agent, cores[0] if cores else None)
+            )
+            measured = await _load(options, limits, target, generator, progress)
+    except BridgeError as error:
+        if measured is None:
+            raise
+        measured = replace(measured, problems=[*measured.problems, str(error)])
+    return measured
+
+
+@asynccontextmanager
+async def _target(
+    options: Options, command: list[str], agent: Agent, cores: set[int] | None
+) -> AsyncIterator[Target]:
+    if options.url:
+        yield await _running_already(options, options.url, agent)
+        return
+    port = free_port()
+    if options.peer:
+        settings = {"PORT": str(port), "AGENT_WS_URL": agent.media_url, **agent.environment}
+        async with running_peer(command, settings, port, cores) as pid:
+            yield Target(calls=DirectCalls(port=port), pid=pid, cores=cores)
+        return
+    url = f"http://127.0.0.1:{port}"
+    account = Account.random()
+    settings = {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "PUBLIC_URL": url,
+        "TWILIO_ACCOUNT_SID": account.sid,
+        "TWILIO_AUTH_TOKEN": account.auth_token,
+        "RETELL_API_KEY": "key_load",
+        "RETELL_AGENT_ID": "agent_load",
+        "RETELL_API_URL": f"http://127.0.0.1:{agent.api_port}",
+        "RETELL_WS_URL": agent.media_url,
+        "BRIDGE_AGENT": "retell",
+        "BRIDGE_MAX_CALLS": str(options.calls + 10),
+        **agent.environment,
+    }
+    async with running_bridge(settings, url, cores) as pid:
+        yield Target(calls=Webhooks(url=url, public_url=url, account=account), pid=pid, cores=cores)
+
+
+async def _running_already(options: Options, url: str, agent: Agent) -> Target:
+    account = Account(
+        sid=os.environ["TWILIO_ACCOUNT_SID"], auth_token=os.environ["TWILIO_AUTH_TOKEN"].split(",")[0]
+    )
+    click.echo(
+        f"agent: RETELL_API_URL=http://127.0.0.1:{agent.api_port} RETELL_WS_URL={agent.media_url}", err=True
+    )
+    await wait_ready(url)
+    webhooks = Webhooks(url=url, public_url=options.public_url or url, account=account)
+    return Target(calls=webhooks, pid=options.pid, cores=None)
+
+
+async def _load(
+    options: Options, limits: Limits, target: Target, generator: Generator, progress: Progress
+) -> Measured:
+    meter = Meter(target.pid) if target.pid else None
+    rss_before_kb = meter.rss_kb() if meter else None
+
+    async def place_calls() -> None:
+        await target.calls.place_calls(options.calls, options.ramp_s, generator.begin_call)
+        generator.end_of_calls()
+
+    placing = asyncio.create_task(place_calls())
+    raw: dict[str, Any] = {}
+    cpu_s, busy_s, rss_peak_kb = 0.0, 0.0, None
+    try:
+        async for event in generator.events():
+            if event["event"] == "progress":
+                _show(progress, event, options)
+            elif event["event"] == "window" and meter:
+                cpu_s = meter.cpu_s() - cpu_s
+                busy_s = core_busy_s(target.cores or set()) - busy_s
+                rss_peak_kb = meter.peak_rss_kb()
+            elif event["event"] == "result":
+                raw = event
+        await placing
+    finally:
+        placing.cancel()
+        progress.finish()
+    return Measured(
+        raw=raw,
+        settings=_settings(options, limits),
+        webhook_ms=target.calls.times_ms,
+        problems=_shortened(target.calls.refusals),
+        bridge_cpu_s=cpu_s if meter else None,
+        others_cpu_s=max(0.0, busy_s - cpu_s) if target.cores else None,
+        rss_before_kb=rss_before_kb,
+        rss_peak_kb=rss_peak_kb,
+    )
+
+
+def _show(progress: Progress, event: dict[str, Any], options: Options) -> None:
+    text = f"{event['up']}/{options.calls} calls, {event['sent']} frames sent, {event['received']} received"
+    if event["phase"] == "steady":
+        progress.show("steady", event["window_s"], options.seconds, f"{event['window_s']:.0f} s, {text}")
+    else:
+        progress.show(event["phase"], event["up"], options.calls, text)
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS_SHOWN
+    return problems[:MAX_PROBLEMS_SHOWN] + (
+        [f"and {more} more calls refused by the webhook"] if more > 0 else []
+    )
+
+
+def _settings(options: Options, limits: Limits) -> dict[str, Any]:
+    return settings_of(
+        limits,
+        name=options.peer or "bridge",
+        tls=options.is_over_tls,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        machine=machine(),
+        python=platform.python_version(),
+        calls=options.calls,
+        seconds=options.seconds,
+        ramp_s=options.ramp_s,
+        frame_bytes=options.frame_bytes,
+        interrupts_per_call_per_minute=options.interrupts_per_minute,
+        inject=options.inject,
+        pinned=choose_cores(options.pin and options.url is None) is not None,
+    )
+
+
+def machine() -> str:
+    """Name the machine as far as it matters for figures."""
+    model = platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{platform.system()} {platform.release()}, {os.cpu_count()} cores of {model}"

@@ -1,0 +1,170 @@
+"""What `--report DIR` leaves: every run as JSON, pictures, and a page for people where there is one to fill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from benchmarks.compare import Comparison, Line, number
+from benchmarks.measure import machine
+from benchmarks.sweep import Sweep
+
+BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What one command found."""
+
+    runs: Sequence[Line]
+    comparison: Comparison | None = None
+    sweep: Sweep | None = None
+
+
+@dataclass
+class Report:
+    """All findings on one machine; the latest take the place of earlier ones of the same kind."""
+
+    machine: str
+    runs: list[Line] = field(default_factory=list)
+    comparisons: list[Line] = field(default_factory=list)
+    sweeps: list[Line] = field(default_factory=list)
+
+    def add(self, findings: Findings) -> None:
+        new = {_kind(run) for run in findings.runs}
+        self.runs = [run for run in self.runs if _kind(run) not in new] + list(findings.runs)
+        first = findings.runs[0]
+        setting = {"date": first["date"], "seconds": first["seconds"]}
+        if findings.comparison:
+            bridge = findings.comparison.typical("bridge")
+            found = {
+                "calls": bridge["calls"],
+                "tls": bridge["tls"],
+                **setting,
+                **findings.comparison.to_json(),
+            }
+            found["typical"] = {
+                name: findings.comparison.typical(name) for name in findings.comparison.names()
+            }
+            self.comparisons = _replaced(self.comparisons, found, "calls", "tls")
+        if findings.sweep:
+            found = {"name": first["name"], "tls": first["tls"], **setting}
+            found |= {"carried": findings.sweep.carried, "why_ended": findings.sweep.why_ended}
+            self.sweeps = _replaced(self.sweeps, found, "name", "tls")
+
+
+def _kind(run: Line) -> tuple[str, int, bool]:
+    return run["name"], run["calls"], run["tls"]
+
+
+def _replaced(known: list[Line], new: Line, *keys: str) -> list[Line]:
+    others = [one for one in known if any(one[key] != new[key] for key in keys)]
+    return sorted([*others, new], key=lambda one: [str(one[key]).zfill(8) for key in keys])
+
+
+def write_report(directory: Path, findings: Findings) -> None:
+    """
+    Add findings to the report in ``directory`` and write its pictures anew; start anew on another machine.
+
+    Where a page ``directory``.md has the two marks, what is between them becomes the report as text.
+    """
+    report = _load(directory / "report.json")
+    report.add(findings)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "report.json").write_text(json.dumps(vars(report), indent=1) + "\n")
+    # Draws with matplotlib, which nothing else here needs.
+    from benchmarks.pictures import draw
+
+    pictures = draw(report.runs, directory)
+    page = directory.with_suffix(".md")
+    text = as_markdown(report, [f"{directory.name}/{picture.name}" for picture in pictures])
+    if page.is_file() and BEGIN in page.read_text():
+        page.write_text(filled(page.read_text(), text))
+        click.echo(f"written: {page}", err=True)
+    click.echo(f"written: {directory}/report.json, {', '.join(p.name for p in pictures)}", err=True)
+
+
+def filled(page: str, text: str) -> str:
+    """Return a page with ``text`` between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def _load(path: Path) -> Report:
+    if path.is_file():
+        report = Report(**json.loads(path.read_text()))
+        if report.machine == machine():
+            return report
+        click.echo(f"{path} is of another machine ({report.machine}): begun anew", err=True)
+    return Report(machine())
+
+
+COLUMNS: list[tuple[str, Callable[[Line], str]]] = [
+    ("µs CPU per frame", lambda run: number(run["bridge_cpu_us_per_frame"], 1, ".2f")),
+    ("% of the core", lambda run: number(run["bridge_load_percent"], 1, ".0f")),
+    ("p99 delay to agent, ms", lambda run: number(run["to_agent_delay_p99_us"], 1e3, ".2f")),
+    ("p99 delay to caller, ms", lambda run: number(run["to_caller_delay_p99_us"], 1e3, ".2f")),
+    ("lost", lambda run: str(run["to_agent_lost"] + run["to_caller_lost"])),
+    (
+        "interrupt to clear p50 / p99 / max, ms",
+        lambda run: " / ".join(
+            number(run[f"interrupt_to_clear_{q}_us"], 1e3, ".2f") for q in ("p50", "p99", "max")
+        ),
+    ),
+    ("KB per call", lambda run: number(run["bridge_kb_per_call"], 1, ".0f")),
+    ("generator, % of its core", lambda run: number(run["generator_load_percent"], 1, ".0f")),
+    ("verdict", lambda run: str(run["verdict"])),
+]
+
+
+def as_markdown(report: Report, pictures: Sequence[str]) -> str:
+    """Return the report as text, pictures by their path."""
+    parts = [
+        f"Machine: {report.machine}. Each row is the middle one of its runs by cost; void ones are left aside."
+    ]
+    for found in report.comparisons:
+        over = ", TLS to the agent (the floor without)" if found["tls"] else ""
+        rows = [
+            [name, _in_floors(found, name), *(form(run) for _, form in COLUMNS)]
+            for name, run in found["typical"].items()
+        ]
+        header = ["", "cost in floors: median (spread)", *(title for title, _ in COLUMNS)]
+        parts.append(
+            f"### {found['calls']} calls{over}\n\n"
+            f"{found['date'][:10]}, {found['seconds']:g} s a run; {found['rounds'] - found['rounds_void']} of "
+            f"{found['rounds']} rounds count.\n\n{_grid(header, rows)}"
+        )
+        parts += [f"`{name}` is left out: {reason}" for name, reason in found["left_out"].items()]
+    if report.sweeps:
+        rows = [
+            [
+                one["name"] + (" (TLS to the agent)" if one["tls"] else ""),
+                "-" if one["carried"] is None else str(one["carried"]),
+                one["why_ended"],
+                one["date"][:10],
+            ]
+            for one in report.sweeps
+        ]
+        parts.append("### Calls that one core carries\n\n" + _grid(["", "calls", "and then", "date"], rows))
+    parts += [f"![{Path(picture).stem.replace('-', ' ')}]({picture})" for picture in pictures]
+    return "\n\n".join(parts)
+
+
+def _in_floors(found: Line, name: str) -> str:
+    if name == "floor":
+        return "1"
+    ratio = found["cost_in_floors"][name]
+    if ratio is None:
+        return "void"
+    spread = f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio["count"] > 1 else ""
+    return f"{ratio['median']:.2f}{spread}"
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

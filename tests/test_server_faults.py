@@ -1,0 +1,115 @@
+"""Faults of ours, and of whoever sets the server up: they end one call at most, and say what they were."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from types import MethodType
+
+import aiohttp
+import pytest
+from call_script import bridged
+from live import ACCOUNT_SID, AUTH_TOKEN, until
+
+from bridge.standins.caller import Caller
+
+AGENT_LOST = 'bridge_calls_ended_total{why="agent_lost"}'
+
+
+async def test_whatever_opening_the_agents_socket_raises_ends_the_call(live_server, logs, monkeypatch):
+    live = await live_server()
+
+    async def connect(*args, **kwargs):
+        raise RuntimeError("canary-of-a-fault")
+
+    monkeypatch.setattr("bridge.agent_leg.picows.ws_connect", connect)
+    async with live.answered() as caller:
+        await caller.open_stream()
+        await caller.closed.wait()
+        assert caller.close_code == 1011
+        await until(lambda: live.is_idle)
+    assert (await live.metrics())[AGENT_LOST] == 1
+    assert logs.faults()
+    # Wanted here.
+    logs.records.clear()
+
+
+async def test_fault_on_one_calls_tick_leaves_the_others_and_the_next_ticks(live_server, logs):
+    live = await live_server()
+    async with live.bridged() as (broken, _), live.bridged() as (sound, session):
+        leg = live.server._open_calls[next(iter(live.server._open_calls))][0]
+
+        def on_tick(self, now):
+            raise RuntimeError("canary-of-a-fault")
+
+        leg._on_tick = MethodType(on_tick, leg)
+        await broken.closed.wait()
+        assert broken.close_code == 1011
+        assert (await live.metrics())['bridge_calls_ended_total{why="fault"}'] == 1
+        await sound.send_media(160 * b"\x7f")
+        await until(lambda: session.received)
+        due = live.server._tick_due
+        await until(lambda: live.server._tick_due > due)
+    assert logs.faults()
+    logs.records.clear()
+
+
+async def test_memory_of_a_call_comes_back_without_the_garbage_collector(live_server, monkeypatch):
+    live = await live_server()
+    gc.collect()
+    gc.disable()
+    try:
+        async with live.bridged() as (caller, session):
+            leg = live.caller_legs[0]
+            held = [weakref.ref(leg), weakref.ref(leg.wire), weakref.ref(live.agent_legs[0])]
+            del leg
+            await session.send_audio(160 * b"\x7f")
+            await caller.hang_up()
+            await session.closed.wait()
+        await until(lambda: live.is_idle)
+        await until(lambda: not any(reference() for reference in held))
+    finally:
+        gc.enable()
+
+
+async def test_drain_that_is_over_gives_up_admitted_calls_and_still_answers_their_resume(live_server):
+    live = await live_server(BRIDGE_DRAIN_S=0, BRIDGE_RESUME_LINGER_S=1)
+    async with live.answered() as caller:
+        live.server.drain()
+        drained = asyncio.ensure_future(live.server.drained())
+        await until(lambda: not live.server._calls.admitted)
+        assert (await caller.follow_redirect()).verbs == ["Say", "Hangup"]
+        await drained
+
+
+@pytest.mark.parametrize("is_stripped", [True, False])
+async def test_path_prefix_is_signed_whether_a_proxy_strips_it_or_not(live_server, is_stripped):
+    public_url = "https://voice.example.com/phone"
+    live = await live_server(PUBLIC_URL=public_url)
+    url = live.url if is_stripped else f"{live.url}/phone"
+    async with Caller(url, public_url=public_url, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN) as caller:
+        assert (await caller.post_voice()).stream_url.startswith("wss://voice.example.com/phone/media/")
+        await caller.open_stream()
+        session = await live.session_of(caller)
+        await caller.send_media(160 * b"\x7f")
+        await until(lambda: session.received)
+
+
+def test_a_call_that_is_over_holds_neither_side():
+    script = bridged()
+    script.run([(1, "stop")])
+    assert script.call._caller is None
+    assert script.call._agent is None
+
+
+async def test_browser_is_refused_where_signatures_are_off(live_server):
+    live = await live_server(BRIDGE_VALIDATE_SIGNATURES=0, PUBLIC_URL="http://127.0.0.1", BRIDGE_AGENT="echo")
+    async with aiohttp.ClientSession() as http:
+        for headers, status in (({"Origin": "http://evil.example"}, 403), ({}, 101)):
+            try:
+                async with http.ws_connect(f"{live.url}/media/{32 * '0'}", headers=headers):
+                    found = 101
+            except aiohttp.WSServerHandshakeError as error:
+                found = error.status
+            assert found == status
