@@ -29,7 +29,6 @@ asan: $(READY)
 # An sdist, a wheel built from it, and that wheel started in an environment of its own: what users install.
 package: $(READY)
 	rm -rf dist
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
 	$(BIN)/python -m build --outdir dist . >dist.log 2>&1 || { cat dist.log; exit 1; }
 	rm -f dist.log
 	$(PYTHON) -m venv --clear $(VENV)-wheel
