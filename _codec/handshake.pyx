@@ -44,6 +44,8 @@ cdef class Handshake(WSListener):
             return
         self.is_over = True
         transport.underlying_transport.set_protocol(self.wire)
+        # picows may yet find fault with what it had read; the one close frame is the wire's.
+        transport.is_close_frame_sent = True
         # A server's frame is not masked, so that picows' buffer holds it, and all behind it, as it came.
         self.wire.feed(
             head_of(frame) + PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size + frame.tail_size)

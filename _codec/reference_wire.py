@@ -60,14 +60,16 @@ class Wire(asyncio.BufferedProtocol):
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
         self.is_client = is_client
-        self.is_ready = self.is_congested = self.is_closing = False
+        self.is_ready = self.is_congested = self.is_closing = self.is_paused = False
         self.frames_in = self.messages_in = 0
         self.audio_in_frames = self.audio_in_bytes = self.audio_out_frames = 0
         self.dropped_frames = self.cleared_frames = 0
         self._owner: Owner | None = owner
         self._max_message_bytes = max_message_bytes
         self._held = FrameRing(hold_ms)
+        self._before_held: bytes | None = None
         self._after_held: list[bytes] = []
+        self._paused_source: Wire | None = None
         self._envelope = Envelope(b"", b"")
         self._finder: SpanFinder | None = None
         self._partner: Wire | None = None
@@ -105,6 +107,12 @@ class Wire(asyncio.BufferedProtocol):
         if not self.is_closing:
             self._write(TEXT, message)
 
+    def send_text_before_audio(self, message: bytes) -> None:
+        if self.is_congested and not self.is_closing:
+            self._before_held = message
+        else:
+            self.send_text(message)
+
     def send_text_after_audio(self, message: bytes) -> None:
         if not self.is_ready or self.is_congested or len(self._held):
             self._after_held.append(message)
@@ -124,12 +132,18 @@ class Wire(asyncio.BufferedProtocol):
         self._partner = None
 
     def drop_held(self) -> None:
-        self.cleared_frames += self._held.clear()
-        self._after_held.clear()
+        self.cleared_frames += len(self._held)
+        self._forget_held()
 
     def lose_held(self) -> None:
-        self.dropped_frames += self._held.clear()
+        self.dropped_frames += len(self._held)
+        self._forget_held()
+
+    def _forget_held(self) -> None:
+        self._held.clear()
+        self._before_held = None
         self._after_held.clear()
+        self._resume_source()
 
     def _write_audio(self, payload: bytes) -> None:
         self.audio_out_frames += 1
@@ -153,6 +167,9 @@ class Wire(asyncio.BufferedProtocol):
         self._transport.write(head + payload)
 
     def _flush(self) -> None:
+        if self._before_held is not None and not self.is_congested:
+            message, self._before_held = self._before_held, None
+            self.send_text(message)
         while self.is_ready and not self.is_congested and not self.is_closing:
             payload = self._held.pop()
             if payload is None:
@@ -162,6 +179,22 @@ class Wire(asyncio.BufferedProtocol):
             messages, self._after_held = self._after_held, []
             for message in messages:
                 self.send_text(message)
+        self._resume_source()
+
+    def _pause_source(self, source: Wire) -> None:
+        if source.is_client and source._transport is not None and not source.is_paused:
+            source.is_paused = True
+            self._paused_source = source
+            source._transport.pause_reading()
+
+    def _resume_source(self) -> None:
+        source = self._paused_source
+        if source is None or self._held.duration_ms * 4 > self._held.capacity_ms:
+            return
+        self._paused_source = None
+        source.is_paused = False
+        if source._transport is not None:
+            source._transport.resume_reading()
 
     # Reading
 
@@ -255,6 +288,8 @@ class Wire(asyncio.BufferedProtocol):
             self.audio_in_bytes += len(payload) // 4 * 3 - payload[-2:].count(b"=")
             if self._partner is not None:
                 self._partner.send_audio(payload)
+                if self._partner._held.duration_ms * 2 > self._partner._held.capacity_ms:
+                    self._partner._pause_source(self)
             else:
                 self._owner.on_audio(payload)
             return

@@ -14,11 +14,14 @@ cdef class Wire(Protocol):
         bytes prefix
         bytes suffix
         FrameRing held
+        bytes before_held
         list after_held
+        Wire paused_source
         readonly bint is_client
         readonly bint is_ready
         readonly bint is_congested
         readonly bint is_closing
+        readonly bint is_paused
         bint is_failed
         Py_ssize_t max_message_bytes
 
@@ -54,3 +57,6 @@ cdef class Wire(Protocol):
         self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
     ) except -1
     cdef int flush(self) except -1
+    cdef int pause_source(self, Wire source) except -1
+    cdef int resume_source(self) except -1
+    cdef int forget_held(self) except -1

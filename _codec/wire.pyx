@@ -152,6 +152,15 @@ cdef class Wire(Protocol):
         if not self.is_closing:
             self.write_frame(TEXT, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), NULL, 0, NULL, 0)
 
+    def send_text_before_audio(self, bytes message not None):
+        """
+        Send a text message at once; while the peer does not read, only the last of them waits, before held audio.
+        """
+        if self.is_congested and not self.is_closing:
+            self.before_held = message
+        else:
+            self.send_text(message)
+
     def send_text_after_audio(self, bytes message not None):
         """Send a text message once the audio before it has gone out."""
         if not self.is_ready or self.is_congested or self.held.entries > 0:
@@ -179,14 +188,18 @@ cdef class Wire(Protocol):
     def drop_held(self):
         """Forget, at an interrupt, the audio, and what was to follow it, that has not gone out yet."""
         self.cleared_frames += self.held.entries
-        self.held.clear()
-        self.after_held.clear()
+        self.forget_held()
 
     def lose_held(self):
         """Forget it because the socket is at its end; it counts as dropped."""
         self.dropped_frames += self.held.entries
+        self.forget_held()
+
+    cdef int forget_held(self) except -1:
         self.held.clear()
+        self.before_held = None
         self.after_held.clear()
+        return self.resume_source()
 
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1:
         if self.is_closing:
@@ -260,6 +273,10 @@ cdef class Wire(Protocol):
     cdef int flush(self) except -1:
         cdef Py_ssize_t n
         cdef bytes payload
+        if self.before_held is not None and not self.is_congested:
+            message = self.before_held
+            self.before_held = None
+            self.send_text(message)
         while self.is_ready and not self.is_congested and not self.is_closing:
             n = self.held.peek_c()
             if n < 0:
@@ -272,6 +289,25 @@ cdef class Wire(Protocol):
             self.after_held = []
             for message in messages:
                 self.send_text(message)
+        self.resume_source()
+        return 0
+
+    cdef int pause_source(self, Wire source) except -1:
+        """Stop reading a source whose audio we hold half a ring of; it may wait, as an agent's may."""
+        if source.is_client and source.transport is not None and not source.is_paused:
+            source.is_paused = True
+            self.paused_source = source
+            source.transport.pause_reading()
+        return 0
+
+    cdef int resume_source(self) except -1:
+        cdef Wire source = self.paused_source
+        if source is None or self.held.samples // 8 * 4 > self.held.capacity_ms:
+            return 0
+        self.paused_source = None
+        source.is_paused = False
+        if source.transport is not None:
+            source.transport.resume_reading()
         return 0
 
     # Reading: the transport's callbacks
@@ -481,7 +517,10 @@ cdef class Wire(Protocol):
             self.audio_in_frames += 1
             self.audio_in_bytes += decoded_bytes(text + start, end - start)
             if self.partner is not None:
-                return self.partner.send_audio_c(text + start, end - start)
+                self.partner.send_audio_c(text + start, end - start)
+                if self.partner.held.samples // 8 * 2 > self.partner.held.capacity_ms:
+                    self.partner.pause_source(self)
+                return 0
             self.owner.on_audio(PyBytes_FromStringAndSize(text + start, end - start))
             return 0
         message = PyBytes_FromStringAndSize(text, n)

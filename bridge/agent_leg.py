@@ -95,7 +95,6 @@ class AgentLeg(Leg):
                 )
         except asyncio.CancelledError:
             self._cut_handshake()
-            self._leave()
             raise
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
@@ -139,6 +138,8 @@ class AgentLeg(Leg):
         super().close(code)
         if self._transport is None and self._connecting is not None:
             self._connecting.cancel()
+            # Here, not in the task: one that is cancelled before its first step never comes to its own clean-up.
+            self._leave()
 
     # The agent's messages
 

@@ -251,7 +251,7 @@ class Call:
         """The caller speaks over the agent: what was not heard yet must not be heard. Caller audio is kept."""
         if self._caller is None or self.state is State.CLOSED:
             return
-        self._count_relayed()
+        self.count_relayed()
         self.stats.interrupts += 1
         self._playout_s = 0.0
         self._sent_bytes_since_tick = 0
@@ -272,7 +272,7 @@ class Call:
         """Act on what is due; called a few times a second for every call."""
         if self.state is State.CLOSED:
             return
-        self._count_relayed()
+        self.count_relayed()
         self._advance_playout(now)
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
@@ -301,7 +301,7 @@ class Call:
             return
         self.why = why
         self.detail = detail
-        self._count_relayed()
+        self.count_relayed()
         if ENDS[why].lets_audio_play and self._caller is not None:
             self._advance_playout(now)
             due_s = min(self._playout_s + self._limits.playout_margin_s, self._limits.playout_max_s)
@@ -312,7 +312,8 @@ class Call:
             return
         self._close(now)
 
-    def _count_relayed(self) -> None:
+    def count_relayed(self) -> None:
+        """Take what has gone past the call into ``stats``."""
         if self._caller is not None and self._agent is not None:
             self.stats.frames_from_caller += self._caller.relayed().frames
             from_agent = self._agent.relayed()

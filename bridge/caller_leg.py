@@ -115,7 +115,7 @@ class CallerLeg(Leg):
     def send_clear(self) -> None:
         self.wire.drop_held()
         if self.stream_sid is not None:
-            self.wire.send_text(twilio.clear(self.stream_sid))
+            self.wire.send_text_before_audio(twilio.clear(self.stream_sid))
 
     def send_mark(self, name: str) -> None:
         if self.stream_sid is not None:

@@ -58,6 +58,8 @@ class Registry:
             bytearray(_READ_BYTES)
         )  # Shared: emptied before the next socket's turn.
         self.connections: set[Connection] = set()
+        # Kept alive between two requests, the longest idle first.
+        self.idle: dict[Connection, None] = {}
         self.tasks: set[asyncio.Task[Response]] = set()
         self._upgraded = upgraded
         self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
@@ -74,7 +76,7 @@ class Registry:
         Raises:
             ConnectionRefusedError: If there are too many; aiofastnet closes the socket on that.
         """
-        if self._is_full():
+        if self._is_full() and not self._gives_way():
             raise ConnectionRefusedError("too many connections")
         connection = Connection(self)
         # A handshake that failed is never reported to its protocol, but it is over after this.
@@ -87,12 +89,13 @@ class Registry:
         """Enter a connection; False if it is to be turned away."""
         if handle := self._handshakes.pop(connection, None):
             handle.cancel()
-        is_admitted = not self.is_closing and not self._is_full()
+        is_admitted = not self.is_closing and (not self._is_full() or self._gives_way())
         self.connections.add(connection)
         return is_admitted
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self.idle.pop(connection, None)
         self._changed.set()
 
     def forget_task(self, task: asyncio.Task[Response]) -> None:
@@ -121,6 +124,13 @@ class Registry:
         except TimeoutError:
             return False
         return True
+
+    def _gives_way(self) -> bool:
+        """Close the connection that is idle longest, so that idle ones cannot keep others out."""
+        for connection in self.idle:
+            connection.finish()
+            return True
+        return False
 
     def _is_full(self) -> bool:
         sockets = len(self.connections) + len(self._handshakes) + self._upgraded()
@@ -215,6 +225,7 @@ class Connection(asyncio.BufferedProtocol):
     # A request's way.
 
     def _begin_request(self) -> None:
+        self._registry.idle.pop(self, None)
         self._reader = RequestReader(self._limits, self._peer)
         self._start_timer(self._limits.request_s, self._on_request_late)
 
@@ -230,6 +241,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
         else:
             self._start_timer(self._limits.keep_alive_s, self._close)
+            self._registry.idle[self] = None
 
     def _read(self) -> None:
         if self._task is None and not self._is_write_paused:
@@ -329,6 +341,7 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self) -> None:
         """Close when what was written has gone out, or has waited too long for it."""
         self._is_ending = True
+        self._registry.idle.pop(self, None)
         self._start_timer(self._limits.write_s, self._transport.abort)
         self._transport.close()
 

@@ -29,6 +29,7 @@ class LegLimits:
     ``hold_ms``: audio kept while the side cannot take it; beyond, the oldest is dropped.
     ``silence_s``: without a message (the agent: without any frame) for so long, the peer is dead.
     ``ping_s``: time between pings.
+    ``control_per_s``: frames other than plain audio; beyond, the peer is closed with 1008.
     ``stall_s``: a peer that has not read for so long is aborted.
     ``close_s``: from our close frame to the end of the socket, then abort.
     ``send_buffer_bytes``: kernel send buffer; ``write_high_bytes``: unsent bytes in the process from which on
@@ -36,6 +37,7 @@ class LegLimits:
     """
 
     max_message_bytes: int
+    control_per_s: int
     hold_ms: int
     silence_s: float
     ping_s: float
@@ -80,6 +82,8 @@ class Leg:
         self._congested_since: float | None = None
         # Liveness without a clock read per frame: the tick looks whether anything came since the last one.
         self._signs_at_tick = 0
+        self._others_at_tick = 0
+        self._ticked_at = clock()
         self._heard_at = clock()
         self._pinged_at = self._heard_at
 
@@ -181,9 +185,17 @@ class Leg:
         if self._transport is None:
             return
         signs = self.wire.frames_in if self.is_client else self.wire.messages_in
-        if signs != self._signs_at_tick:
+        if signs != self._signs_at_tick or self.wire.is_paused:
+            # A peer that we do not read, for the other side is behind, is not silent.
             self._signs_at_tick = signs
             self._heard_at = now
+        others = self.wire.frames_in - self.wire.audio_in_frames
+        if others - self._others_at_tick > self.limits.control_per_s * max(1.0, now - self._ticked_at):
+            self.close(1008)
+            self.end_by_violation(1008, "too many messages that are not audio")
+            return
+        self._others_at_tick = others
+        self._ticked_at = now
         ping_due = self.limits.ping_s + (
             max(self._pinged_at, self._heard_at) if self.is_client else self._pinged_at
         )

@@ -71,6 +71,7 @@ class Server:
         )
         self._caller_limits = LegLimits(
             max_message_bytes=settings.bridge_caller_message_max_bytes,
+            control_per_s=settings.bridge_control_per_s,
             hold_ms=settings.bridge_hold_to_caller_ms,
             silence_s=settings.bridge_caller_silence_s,
             ping_s=settings.bridge_caller_ping_s,
@@ -81,6 +82,7 @@ class Server:
         )
         self._agent_limits = LegLimits(
             max_message_bytes=settings.bridge_agent_message_max_bytes,
+            control_per_s=settings.bridge_control_per_s,
             hold_ms=settings.bridge_hold_from_caller_ms,
             silence_s=settings.bridge_agent_silence_s,
             ping_s=settings.bridge_agent_ping_s,
@@ -353,6 +355,7 @@ class Server:
         total = Traffic()
         total.add(self._traffic)
         for call, (caller, agent) in self._open_calls.items():
+            call.count_relayed()
             total.add(_traffic_of(call, caller, agent))
         return total
 

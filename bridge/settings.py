@@ -165,6 +165,8 @@ class Settings(BaseSettings):
     bridge_hold_to_caller_ms: Annotated[int, Field(ge=20, le=600_000)] = 30_000
     bridge_caller_message_max_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 65536
     bridge_agent_message_max_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 262144
+    # Each goes up to Python; a flood of them would hold up every other call. PCM agents send their audio so.
+    bridge_control_per_s: Annotated[int, Field(ge=100, le=1_000_000)] = 5000
     # Small kernel and process buffers make a peer that does not read noticed within seconds of audio.
     bridge_send_buffer_bytes: Annotated[int, Field(ge=4096, le=16 << 20)] = 32768
     bridge_write_high_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 8192

@@ -23,6 +23,11 @@ FROM_AGENT = ("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rat
 HIGH_BYTES = 6000
 
 
+# Frames that no wire writes, so that what a wire asks of its transport shows in its place among what it writes.
+PAUSED = b"\x8f\x05pause"
+RESUMED = b"\x8f\x06resume"
+
+
 class Pipe:
     """A transport in memory whose peer reads when told to; pauses like a real one, from within the write."""
 
@@ -48,6 +53,12 @@ class Pipe:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def pause_reading(self) -> None:
+        self.written += PAUSED
+
+    def resume_reading(self) -> None:
+        self.written += RESUMED
 
 
 class Owner:
@@ -101,7 +112,7 @@ class Rig:
                 self.pipes[side].resume()
             case "clear":
                 wire.drop_held()
-                wire.send_text(b'{"event":"clear"}')
+                wire.send_text_before_audio(b'{"event":"clear"}')
             case "mark":
                 wire.send_text_after_audio(b'{"event":"mark"}')
             case "audio":
@@ -136,6 +147,7 @@ COUNTERS = (
     "is_ready",
     "is_congested",
     "is_closing",
+    "is_paused",
 )
 
 

@@ -267,8 +267,8 @@ async def test_what_is_sent_ahead_of_an_answer_is_bounded(is_tls):
 @on_uvloop
 async def test_connection_over_the_cap_is_told_503_and_closed():
     async with serving(limits=replace(LIMITS, connections=2)) as scene:
-        first, second = await scene.connect(), await scene.connect()
-        await second.request(H + b"\r\n")
+        first, _ = await scene.connect(), await scene.connect()
+        await until(lambda: scene.front.connections == 2)
         third = await scene.connect()
         assert (await third.answer()).status == 503
         assert await third.closed() == b""

@@ -23,6 +23,7 @@ from bridge.standins.twilio_messages import ToServer, read_from_server
 
 LIMITS = {
     "max_message_bytes": 1000,
+    "control_per_s": 5000,
     "hold_ms": 1000,
     "silence_s": 60.0,
     "ping_s": 60.0,

@@ -113,3 +113,73 @@ async def test_browser_is_refused_where_signatures_are_off(live_server):
             except aiohttp.WSServerHandshakeError as error:
                 found = error.status
             assert found == status
+
+
+async def test_start_and_stop_in_one_segment_leave_no_leg(live_server):
+    live = await live_server()
+    async with live.answered() as caller:
+        await caller.open_stream(greet=False)
+        writer = caller.writer
+        text = [writer.connected(), writer.start(caller.answer.parameters), writer.stop()]
+        for message in text:
+            await caller.send_raw(message)
+        await caller.closed.wait()
+        await until(lambda: not live.agent_legs)
+
+
+async def test_idle_connections_give_way_to_new_ones(live_server):
+    live = await live_server(BRIDGE_HTTP_CONNECTIONS=5, BRIDGE_MAX_CALLS=1)
+    idle = []
+    for _ in range(12):
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        idle.append(writer)
+    async with live.bridged():
+        pass
+    for writer in idle:
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def test_minutes_of_speech_in_one_burst_reach_a_caller_who_reads(live_server):
+    live = await live_server()
+    async with live.bridged() as (caller, session):
+        frames = [n.to_bytes(4) * 40 for n in range(6000)]
+        for frame in frames:
+            await session.send_audio(frame)
+        await until(lambda: len(caller.received) >= len(frames), 20)
+        assert list(caller.received_audio) == frames
+
+
+async def test_interrupts_to_a_caller_who_does_not_read_pile_up_nowhere(live_server):
+    live = await live_server()
+    async with live.bridged() as (caller, session):
+        caller.pause_reading()
+        leg = live.caller_legs[0]
+        while not leg.wire.is_congested:
+            await session.send_audio(8000 * b"\x7f")
+            await asyncio.sleep(0)
+        waiting = leg._transport.get_write_buffer_size()
+        for _ in range(2000):
+            await session.send_interrupt()
+        await session.send_audio(160 * b"\x7e")
+        await until(lambda: leg.wire.audio_out_frames + leg.wire.dropped_frames + leg.wire.cleared_frames)
+        assert leg._transport.get_write_buffer_size() <= waiting + 20_000
+        caller.resume_reading()
+        await until(lambda: caller.received_audio[-1:] == [160 * b"\x7e"])
+
+
+async def test_flood_of_control_messages_closes_the_one_who_sends_it(live_server):
+    live = await live_server(BRIDGE_CONTROL_PER_S=200)
+    async with live.bridged() as (caller, session), live.bridged() as (other, other_session):
+        for _ in range(2000):
+            if session.closed.is_set():
+                break
+            await session.send_raw('{"type":"unknown"}')
+        await session.closed.wait()
+        assert session.close_code == 1008
+        await caller.closed.wait()
+        assert caller.close_code == 1011
+        await other.send_media(160 * b"\x7f")
+        await until(lambda: other_session.received)
