@@ -4,12 +4,13 @@ cdef enum:
 
 
 cdef struct Field:
+    # Small, for a message reads them all: a finder of its own for each call is not in the processor's caches.
     const char* key
-    Py_ssize_t key_bytes
-    int scope
-    int kind
     const char* value
-    Py_ssize_t value_bytes
+    int value_bytes
+    short key_bytes
+    signed char scope
+    signed char kind
 
 
 cdef bint is_base64_c(const unsigned char* p, Py_ssize_t n) noexcept nogil
@@ -26,6 +27,7 @@ cdef class SpanFinder:
     cdef bint find_c(self, const char* p, Py_ssize_t n, Py_ssize_t* start, Py_ssize_t* end) noexcept nogil
     cdef int add(self, object path, int kind, bytes value) except -1
     cdef int field_of(self, bytes key, int scope) except -2
+    cdef Field* field_at(self, object path) except NULL
     cdef int append(self, bytes key, int scope, int kind, bytes value) except -1
     cdef int lookup(self, int scope, const unsigned char* key, Py_ssize_t n) noexcept nogil
     cdef Py_ssize_t after_key(

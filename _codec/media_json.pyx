@@ -12,6 +12,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 cdef enum:
     MAX_DEPTH = 8
     MAX_DIGITS = 18
+    MAX_TEXT_BYTES = 4096
 
 cdef enum Kind:
     PAYLOAD
@@ -129,6 +130,8 @@ cdef bytes plain(text, what):
         raise TypeError(f"{what} must be str, got {type(text).__name__}")
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         raise ValueError(f"{what} must be printable ASCII without quotes or backslashes, got {text!r}")
+    if len(text) > MAX_TEXT_BYTES:
+        raise ValueError(f"{what} must have at most {MAX_TEXT_BYTES} characters, got {len(text)}")
     return text.encode("ascii")
 
 
@@ -193,6 +196,37 @@ cdef class SpanFinder:
         self.append(key, scope, kind, value)
         return 0
 
+    def with_value(self, path, value):
+        """
+        Return a finder that differs only in the value wanted at a path; the texts of both are the same objects.
+
+        Raises:
+            ValueError: If nothing is wanted there so far, or the value cannot be looked for.
+            TypeError: If the value is neither str nor int.
+        """
+        cdef SpanFinder other = SpanFinder.__new__(SpanFinder, "_", {})
+        cdef Field* field
+        cdef bytes wanted = token(path, value)
+        memcpy(other.fields, self.fields, sizeof(self.fields))
+        other.field_count = self.field_count
+        other.required = self.required
+        other.texts = [*self.texts, wanted]
+        field = other.field_at(path)
+        field.value = PyBytes_AS_STRING(wanted)
+        field.value_bytes = <int>PyBytes_GET_SIZE(wanted)
+        return other
+
+    cdef Field* field_at(self, path) except NULL:
+        """Return the field of a path at which a value is wanted."""
+        cdef int index = TOP
+        for key in path.split("."):
+            index = self.field_of(plain(key, "key"), index)
+            if index < 0:
+                break
+        if index < 0 or self.fields[index].kind not in (EQUAL, ABSENT_OR_EQUAL):
+            raise ValueError(f"no value is wanted at {path!r}")
+        return &self.fields[index]
+
     cdef int field_of(self, bytes key, int scope) except -2:
         return self.lookup(scope, <const unsigned char*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
@@ -203,11 +237,11 @@ cdef class SpanFinder:
         self.texts += [key, value]
         self.fields[index] = Field(
             key=PyBytes_AS_STRING(key),
-            key_bytes=PyBytes_GET_SIZE(key),
-            scope=scope,
-            kind=kind,
             value=PyBytes_AS_STRING(value),
-            value_bytes=PyBytes_GET_SIZE(value),
+            value_bytes=<int>PyBytes_GET_SIZE(value),
+            key_bytes=<short>PyBytes_GET_SIZE(key),
+            scope=<signed char>scope,
+            kind=<signed char>kind,
         )
         if kind == PAYLOAD or kind == EQUAL:
             self.required |= 1u << index

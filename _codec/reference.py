@@ -1,5 +1,6 @@
 """The codec in plain Python: what the compiled modules must do, and the oracle of their tests."""
 
+import copy
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ MAX_CAPACITY_MS = 24 * 3600 * 1000
 MAX_PATHS = 8
 MAX_DEPTH = 8
 MAX_DIGITS = 18
+MAX_TEXT_BYTES = 4096
 
 BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 TOKEN = re.compile(
@@ -260,6 +262,22 @@ class SpanFinder:
             raise ValueError("a path to an object cannot be used beside a path to a key in it")
         self._required = {self._payload, *(self._path(text) for text in equal)}
 
+    def with_value(self, path: str, value: str | int) -> "SpanFinder":
+        """
+        Return a finder that differs only in the value wanted at a path; the texts of both are the same objects.
+
+        Raises:
+            ValueError: If nothing is wanted there so far, or the value cannot be looked for.
+            TypeError: If the value is neither str nor int.
+        """
+        other = copy.copy(self)
+        wanted = self._token(path, value)
+        where = tuple(self._plain(key, "key") for key in path.split("."))
+        if where not in self._values:
+            raise ValueError(f"no value is wanted at {path!r}")
+        other._values = {**self._values, where: wanted}
+        return other
+
     def find(self, message: bytes) -> tuple[int, int] | None:
         """
         Return where the base64 text of a message starts and ends.
@@ -296,6 +314,8 @@ class SpanFinder:
     def _plain(text: str, what: str) -> bytes:
         if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
             raise ValueError(f"{what} must be printable ASCII without quotes or backslashes, got {text!r}")
+        if len(text) > MAX_TEXT_BYTES:
+            raise ValueError(f"{what} must have at most {MAX_TEXT_BYTES} characters, got {len(text)}")
         return text.encode("ascii")
 
     @staticmethod

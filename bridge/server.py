@@ -37,9 +37,9 @@ from bridge.webhooks import FORBIDDEN, Webhooks
 log = structlog.get_logger()
 
 # Each call and leg acts on what is due once in so long.
-ROUND_S = 0.25
-# The round is taken in so many slices: all of 500 calls at once would hold up every frame for 4 ms.
-SLICES = 10
+ROUND_S = 0.5
+# The round is taken in so many slices: all of 500 calls at once would hold up every frame for 10 ms.
+SLICES = 25
 MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
 WHAT_THIS_IS = b"This is a bridge between phone calls and a voice agent; point a Twilio number at /voice.\n"
 

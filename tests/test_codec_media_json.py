@@ -175,7 +175,41 @@ class TestFind:
             assert finder.find(b'{"p":"AAAA","n":%b}' % other) is None
 
 
+class TestOtherValue:
+    def test_only_the_value_of_that_path_differs(self, codec):
+        one = codec.SpanFinder("a.p", {"e": "m", "s": "1"}, {"a.t": "x"})
+        two = one.with_value("s", "22").with_value("a.t", 7)
+        mine, other = (
+            b'{"e":"m","s":"1","a":{"p":"AAAA","t":"x"}}',
+            b'{"e":"m","s":"22","a":{"p":"AAAA","t":7}}',
+        )
+        assert (one.find(mine), one.find(other)) == ((27, 31), None)
+        assert (two.find(mine), two.find(other)) == (None, (28, 32))
+
+    def test_it_outlives_the_finder_it_was_made_from(self, codec):
+        finder = codec.SpanFinder("p", {"key": "some text"}).with_value("key", "another text")
+        assert finder.find(b'{"p":"AAAA","key":"another text"}') == (6, 10)
+
+    @pytest.mark.parametrize("path", ["x", "a", "a.p", "a.x", "p.t", "a.t.t"])
+    def test_path_without_a_wanted_value_is_refused(self, codec, path):
+        finder = codec.SpanFinder("a.p", {"s": "1"}, {"a.t": "x"})
+        with pytest.raises(ValueError, match=f"no value is wanted at '{path}'"):
+            finder.with_value(path, "v")
+
+    def test_value_that_cannot_be_looked_for_is_refused(self, codec):
+        finder = codec.SpanFinder("p", {"s": "1"})
+        with pytest.raises(ValueError, match="value of s must be printable"):
+            finder.with_value("s", '"')
+        with pytest.raises(TypeError, match="value of s must be str or int"):
+            finder.with_value("s", None)
+
+
 class TestPaths:
+    def test_texts_are_bounded(self, codec):
+        assert codec.SpanFinder("k" * 4096, {}).find(b'{"%b":"AAAA"}' % (b"k" * 4096)) is not None
+        with pytest.raises(ValueError, match="key must have at most 4096 characters, got 4097"):
+            codec.SpanFinder("k" * 4097, {})
+
     @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a.b.c", "é", 'a"', "a\\", "a\n"])
     def test_unusable_path_is_refused(self, codec, path):
         with pytest.raises(ValueError, match=r"path|key"):

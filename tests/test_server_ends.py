@@ -12,8 +12,8 @@ from bridge.standins.audio import SILENCE
 
 FALLBACK = ["Say", "Hangup"]
 HANGUP = ["Hangup"]
-TICK_S = 0.25
-SLACK_S = TICK_S + 0.75 * FACTOR
+ROUND_S = 0.5
+SLACK_S = ROUND_S + 0.75 * FACTOR
 
 
 async def settled(live: Live) -> Resources:
