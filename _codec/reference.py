@@ -157,6 +157,11 @@ class FrameRing:
         return self._dropped_frames
 
     @property
+    def samples(self) -> int:
+        """How long it plays, in samples of 8 kHz, which are bytes of mu-law."""
+        return self._samples
+
+    @property
     def duration_ms(self) -> int:
         """How long the held audio plays, in whole milliseconds, rounded down."""
         return self._samples // SAMPLES_PER_MS

@@ -7,6 +7,7 @@ It reads and writes the same bytes and calls its owner in the same order; masks 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import struct
@@ -20,6 +21,8 @@ from _codec.reference import Envelope, FrameRing, SpanFinder
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 MAX_FRAGMENTS = 1024
 NO_STATUS = 1005
+
+Codec = Callable[[bytes], bytes]
 
 
 class Owner(Protocol):
@@ -62,7 +65,7 @@ class Wire(asyncio.BufferedProtocol):
         self.is_client = is_client
         self.is_ready = self.is_congested = self.is_closing = self.is_paused = False
         self.frames_in = self.messages_in = 0
-        self.audio_in_frames = self.audio_in_bytes = self.audio_out_frames = 0
+        self.audio_in_frames = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
         self.dropped_frames = self.cleared_frames = 0
         self._owner: Owner | None = owner
         self._max_message_bytes = max_message_bytes
@@ -71,6 +74,13 @@ class Wire(asyncio.BufferedProtocol):
         self._after_held: list[bytes] = []
         self._paused_source: Wire | None = None
         self._envelope = Envelope(b"", b"")
+        self._is_binary = self._is_whole = False
+        self._decode: Codec | None = None
+        self._encode: Codec | None = None
+        self._mark_around: tuple[bytes, bytes] = (b"", b"")
+        self._mark_every_bytes = 0
+        self._bytes_since_mark = 0
+        self._generation = 0
         self._finder: SpanFinder | None = None
         self._partner: Wire | None = None
         self._transport: Any = None
@@ -82,9 +92,37 @@ class Wire(asyncio.BufferedProtocol):
     def open(self, transport: Any) -> None:
         self._transport = transport
 
-    def set_format(self, finder: SpanFinder | None, envelope: Envelope) -> None:
+    def set_format(
+        self,
+        finder: SpanFinder | None,
+        envelope: Envelope,
+        *,
+        is_binary: bool = False,
+        is_whole: bool = False,
+        decode: Codec | None = None,
+        encode: Codec | None = None,
+    ) -> None:
         self._finder = finder
         self._envelope = envelope
+        self._is_binary = is_binary
+        self._is_whole = is_whole
+        self._decode = decode
+        self._encode = encode
+
+    def set_marks(self, prefix: bytes, suffix: bytes, every_bytes: int) -> None:
+        if every_bytes < 3:
+            raise ValueError(f"every_bytes must be at least 3, got {every_bytes}")
+        self._mark_around = prefix, suffix
+        self._mark_every_bytes = every_bytes
+        self._bytes_since_mark = self._generation = 0
+
+    def new_generation(self) -> None:
+        self._generation += 1
+        self._bytes_since_mark = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held.samples
 
     def set_ready(self) -> None:
         self.is_ready = True
@@ -135,6 +173,10 @@ class Wire(asyncio.BufferedProtocol):
         self.cleared_frames += len(self._held)
         self._forget_held()
 
+    def hand_held_to(self, other: Wire) -> None:
+        while (payload := self._held.pop()) is not None:
+            other.dropped_frames += other._held.push(payload)
+
     def lose_held(self) -> None:
         self.dropped_frames += len(self._held)
         self._forget_held()
@@ -147,7 +189,39 @@ class Wire(asyncio.BufferedProtocol):
 
     def _write_audio(self, payload: bytes) -> None:
         self.audio_out_frames += 1
-        self._write(TEXT, self._envelope.wrap_payload(payload))
+        if self._is_binary or self._encode is not None:
+            audio = base64.b64decode(payload)
+            if self._encode is not None:
+                audio = self._encode(audio)
+                if not audio:
+                    return
+            if self._is_binary:
+                self._write(BINARY, audio)
+            else:
+                self._write(TEXT, self._envelope.wrap_payload(base64.b64encode(audio)))
+        elif self._mark_every_bytes:
+            self._write_marked(payload)
+        else:
+            self._write(TEXT, self._envelope.wrap_payload(payload))
+
+    def _write_marked(self, payload: bytes) -> None:
+        audio = base64.b64decode(payload)
+        most = self._mark_every_bytes // 3 * 3
+        while True:
+            piece = audio if len(audio) <= self._mark_every_bytes else audio[:most]
+            audio = audio[len(piece) :]
+            # The text as it came, whatever its last bits are.
+            characters = len(payload) if not audio else len(piece) // 3 * 4
+            self._write(TEXT, self._envelope.wrap_payload(payload[:characters]))
+            payload = payload[characters:]
+            self.audio_out_bytes += len(piece)
+            self._bytes_since_mark += len(piece)
+            if self._bytes_since_mark + 2 >= self._mark_every_bytes:
+                self._bytes_since_mark = 0
+                before, after = self._mark_around
+                self._write(TEXT, before + b"g%d-%d" % (self._generation, self.audio_out_bytes) + after)
+            if not audio:
+                return
 
     def _write(self, opcode: int, payload: bytes) -> None:
         if self._transport is None:
@@ -279,25 +353,51 @@ class Wire(asyncio.BufferedProtocol):
         assert self._owner is not None
         self.messages_in += 1
         if opcode == BINARY:
-            self._owner.on_binary(message)
+            if self._is_binary:
+                self.audio_in_frames += 1
+                self._on_other_audio(message)
+            else:
+                self._owner.on_binary(message)
             return
         span = self._finder.find(message) if self._finder is not None else None
         if span is not None:
             payload = message[span[0] : span[1]]
             self.audio_in_frames += 1
+            if self._decode is not None:
+                self._on_other_audio(base64.b64decode(payload))
+                return
             self.audio_in_bytes += len(payload) // 4 * 3 - payload[-2:].count(b"=")
-            if self._partner is not None:
-                self._partner.send_audio(payload)
-                if self._partner._held.duration_ms * 2 > self._partner._held.capacity_ms:
-                    self._partner._pause_source(self)
+            if self._partner is not None and self._partner._takes_whole():
+                self._partner.audio_out_frames += 1
+                self._partner._write(TEXT, message)
             else:
-                self._owner.on_audio(payload)
+                self._pass_on(payload)
             return
         try:
             message.decode()
         except UnicodeDecodeError:
             raise _Violation(1007, "text is not UTF-8") from None
         self._owner.on_text(message)
+
+    def _takes_whole(self) -> bool:
+        waits = self.is_congested or self.is_closing or len(self._held) > 0
+        return self._is_whole and self.is_ready and not waits
+
+    def _on_other_audio(self, audio: bytes) -> None:
+        if self._decode is not None:
+            audio = self._decode(audio)
+        if audio:
+            self.audio_in_bytes += len(audio)
+            self._pass_on(base64.b64encode(audio))
+
+    def _pass_on(self, payload: bytes) -> None:
+        if self._partner is None:
+            assert self._owner is not None
+            self._owner.on_audio(payload)
+            return
+        self._partner.send_audio(payload)
+        if self._partner._held.duration_ms * 2 > self._partner._held.capacity_ms:
+            self._partner._pause_source(self)
 
     def _on_close(self, payload: bytes) -> None:
         code = NO_STATUS

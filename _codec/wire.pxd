@@ -13,6 +13,15 @@ cdef class Wire(Protocol):
         SpanFinder finder
         bytes prefix
         bytes suffix
+        bint is_binary
+        bint is_whole
+        object decode
+        object encode
+        bytes mark_prefix
+        bytes mark_suffix
+        Py_ssize_t mark_every_bytes
+        Py_ssize_t bytes_since_mark
+        unsigned int generation
         FrameRing held
         bytes before_held
         list after_held
@@ -41,6 +50,8 @@ cdef class Wire(Protocol):
         readonly unsigned long long audio_in_frames
         readonly unsigned long long audio_in_bytes
         readonly unsigned long long audio_out_frames
+        # With marks only.
+        readonly unsigned long long audio_out_bytes
         readonly unsigned long long dropped_frames
         readonly unsigned long long cleared_frames
 
@@ -52,7 +63,13 @@ cdef class Wire(Protocol):
     cdef int keep_partial(self, const char* data, Py_ssize_t n) except -1
     cdef int violate(self, int code, str detail) except -1
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1
+    cdef bint takes_whole(self) noexcept
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1
+    cdef int write_text_audio(self, const char* payload, Py_ssize_t n) except -1
+    cdef int write_marked_audio(self, const char* payload, Py_ssize_t n) except -1
+    cdef int write_other_audio(self, const char* payload, Py_ssize_t n) except -1
+    cdef int on_other_audio(self, const char* audio, Py_ssize_t n) except -1
+    cdef int pass_on(self, const char* payload, Py_ssize_t n) except -1
     cdef int write_frame(
         self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
     ) except -1

@@ -3,7 +3,7 @@ The frames of one WebSocket on an aiofastnet transport, and two of them joined s
 
 A media message goes from one socket's read buffer to the other's send buffer in one stack: unmasked in place,
 found (`SpanFinder`), copied once between the other side's prefix and suffix, masked, sent. No Python object is
-made for it. All else goes up to the owner.
+made for it, nor for the binary frames of an agent that takes and gives mu-law so. All else goes up to the owner.
 
 RFC 6455 as a whole is here: framing, masks, fragments, control frames, close codes, UTF-8; so is what happens when
 a peer does not read. The plain-Python twin is `_codec.reference_wire`.
@@ -16,15 +16,18 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memmove
 
 from aiofastnet.transport cimport Protocol, Transport
 from aiofastnet.utils cimport NoResult
 
+from _codec.base64_text cimport decode_c, decoded_bytes, encode_c, encoded_bytes
 from _codec.frame_ring cimport FrameRing
 from _codec.media_json cimport Envelope, SpanFinder
 
 import os
+from binascii import a2b_base64, b2a_base64
 
 cdef enum:
     CONTINUATION = 0x0
@@ -44,10 +47,13 @@ cdef enum:
     MAX_FRAGMENTS = 1024
     MASKS_BYTES = 4096
     NO_STATUS = 1005
+    # "g", a 32-bit number, "-", a 64-bit number, and the end.
+    MARK_NAME_BYTES = 40
 
 # Shared by all wires: between two callbacks nothing is left in either. One event loop runs them all.
 cdef char shared[SHARED_BYTES]
 cdef char scratch[SCRATCH_BYTES]
+cdef char audio_scratch[SCRATCH_BYTES]
 
 # RFC 6455 5.3 wants masks from a strong source of entropy; the kernel's, taken a page at a time.
 cdef bytes masks = b""
@@ -126,11 +132,61 @@ cdef class Wire(Protocol):
         if isinstance(transport, Transport):
             self.native_transport = transport
 
-    def set_format(self, SpanFinder finder, Envelope envelope not None):
-        """Say how audio is found in what comes (None: nowhere) and wrapped in what goes."""
+    def set_format(
+        self,
+        SpanFinder finder,
+        Envelope envelope not None,
+        *,
+        bint is_binary=False,
+        bint is_whole=False,
+        decode=None,
+        encode=None,
+    ):
+        """
+        Say how audio is found in what comes (None: nowhere) and wrapped in what goes.
+
+        Args:
+            is_binary: Audio comes and goes as binary messages, nothing around it.
+            is_whole: What is joined to this wire hands over its whole messages, which go out as they are; the
+                envelope is for audio that had to wait, or comes without one.
+            decode: Makes mu-law, 8 kHz, of the audio that comes; None: it is that.
+            encode: Makes what goes of mu-law, 8 kHz. Both take and return bytes of any length, and do not raise.
+        """
         self.finder = finder
         self.prefix = envelope.prefix
         self.suffix = envelope.suffix
+        self.is_binary = is_binary
+        self.is_whole = is_whole
+        self.decode = decode
+        self.encode = encode
+
+    def set_marks(self, bytes prefix not None, bytes suffix not None, Py_ssize_t every_bytes):
+        """
+        Send a message ``prefix``, name, ``suffix`` after every so many bytes of audio that went out.
+
+        The name is ``g<generation>-<bytes>``: how often `new_generation` was called, and all audio that has gone
+        out. A payload that is longer than ``every_bytes`` goes out in pieces of about that length.
+
+        Raises:
+            ValueError: If ``every_bytes`` is below 3, a group of base64.
+        """
+        if every_bytes < 3:
+            raise ValueError(f"every_bytes must be at least 3, got {every_bytes}")
+        self.mark_prefix = prefix
+        self.mark_suffix = suffix
+        self.mark_every_bytes = every_bytes
+        self.bytes_since_mark = 0
+        self.generation = 0
+
+    def new_generation(self):
+        """What went out so far was cleared: marks from now on are of the next generation."""
+        self.generation += 1
+        self.bytes_since_mark = 0
+
+    @property
+    def held_bytes(self):
+        """How much audio waits here, in bytes of mu-law."""
+        return self.held.samples
 
     def set_ready(self):
         """Audio may go out from now on; what was held goes first, in order."""
@@ -190,6 +246,13 @@ cdef class Wire(Protocol):
         self.cleared_frames += self.held.entries
         self.forget_held()
 
+    def hand_held_to(self, Wire other not None):
+        """Let another wire of the same kind have the audio that waits here."""
+        payload = self.held.pop()
+        while payload is not None:
+            other.dropped_frames += other.held.push(payload)
+            payload = self.held.pop()
+
     def lose_held(self):
         """Forget it because the socket is at its end; it counts as dropped."""
         self.dropped_frames += self.held.entries
@@ -209,14 +272,69 @@ cdef class Wire(Protocol):
             return 0
         return self.write_audio(payload, n)
 
+    cdef bint takes_whole(self) noexcept:
+        return self.is_whole and self.is_ready and not (
+            self.is_congested or self.is_closing or self.held.entries > 0
+        )
+
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1:
         self.audio_out_frames += 1
+        if self.is_binary or self.encode is not None:
+            return self.write_other_audio(payload, n)
+        if self.mark_every_bytes > 0:
+            return self.write_marked_audio(payload, n)
+        return self.write_text_audio(payload, n)
+
+    cdef int write_text_audio(self, const char* payload, Py_ssize_t n) except -1:
         return self.write_frame(
             TEXT,
             PyBytes_AS_STRING(self.prefix), PyBytes_GET_SIZE(self.prefix),
             payload, n,
             PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix),
         )
+
+    cdef int write_marked_audio(self, const char* payload, Py_ssize_t n) except -1:
+        cdef Py_ssize_t piece, audio_bytes
+        cdef Py_ssize_t most = self.mark_every_bytes // 3 * 4
+        cdef char name[MARK_NAME_BYTES]
+        while True:
+            piece = n if decoded_bytes(payload, n) <= self.mark_every_bytes else most
+            audio_bytes = decoded_bytes(payload, piece)
+            self.write_text_audio(payload, piece)
+            self.audio_out_bytes += <unsigned long long>audio_bytes
+            self.bytes_since_mark += audio_bytes
+            payload += piece
+            n -= piece
+            # A piece in whole groups may be two bytes short of the interval.
+            if self.bytes_since_mark + 2 >= self.mark_every_bytes:
+                self.bytes_since_mark = 0
+                audio_bytes = snprintf(
+                    name, MARK_NAME_BYTES, b"g%u-%llu", self.generation, self.audio_out_bytes
+                )
+                self.write_frame(
+                    TEXT,
+                    PyBytes_AS_STRING(self.mark_prefix), PyBytes_GET_SIZE(self.mark_prefix),
+                    name, audio_bytes,
+                    PyBytes_AS_STRING(self.mark_suffix), PyBytes_GET_SIZE(self.mark_suffix),
+                )
+            if n == 0:
+                return 0
+
+    cdef int write_other_audio(self, const char* payload, Py_ssize_t n) except -1:
+        """Write audio to an agent that does not take the base64 text of mu-law."""
+        cdef bytes audio, text
+        if self.encode is None and n <= SCRATCH_BYTES:
+            n = decode_c(payload, n, audio_scratch)
+            return self.write_frame(BINARY, audio_scratch, n, NULL, 0, NULL, 0)
+        audio = a2b_base64(PyBytes_FromStringAndSize(payload, n))
+        if self.encode is not None:
+            audio = self.encode(audio)
+            if not audio:
+                return 0
+        if self.is_binary:
+            return self.write_frame(BINARY, PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio), NULL, 0, NULL, 0)
+        text = b2a_base64(audio, newline=False)
+        return self.write_text_audio(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
     cdef int write_frame(
         self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
@@ -511,18 +629,21 @@ cdef class Wire(Protocol):
         cdef Py_ssize_t end = 0
         self.messages_in += 1
         if opcode == BINARY:
+            if self.is_binary:
+                self.audio_in_frames += 1
+                return self.on_other_audio(text, n)
             self.owner.on_binary(PyBytes_FromStringAndSize(text, n))
             return 0
         if self.finder is not None and self.finder.find_c(text, n, &start, &end):
             self.audio_in_frames += 1
-            self.audio_in_bytes += decoded_bytes(text + start, end - start)
-            if self.partner is not None:
-                self.partner.send_audio_c(text + start, end - start)
-                if self.partner.held.samples // 8 * 2 > self.partner.held.capacity_ms:
-                    self.partner.pause_source(self)
-                return 0
-            self.owner.on_audio(PyBytes_FromStringAndSize(text + start, end - start))
-            return 0
+            if self.decode is not None:
+                audio = a2b_base64(PyBytes_FromStringAndSize(text + start, end - start))
+                return self.on_other_audio(PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio))
+            self.audio_in_bytes += <unsigned long long>decoded_bytes(text + start, end - start)
+            if self.partner is not None and self.partner.takes_whole():
+                self.partner.audio_out_frames += 1
+                return self.partner.write_frame(TEXT, text, n, NULL, 0, NULL, 0)
+            return self.pass_on(text + start, end - start)
         message = PyBytes_FromStringAndSize(text, n)
         if not message.isascii():
             try:
@@ -530,6 +651,33 @@ cdef class Wire(Protocol):
             except UnicodeDecodeError:
                 return self.violate(1007, "text is not UTF-8")
         self.owner.on_text(message)
+        return 0
+
+    cdef int on_other_audio(self, const char* audio, Py_ssize_t n) except -1:
+        """Take audio of an agent that does not give the base64 text of mu-law."""
+        cdef bytes mulaw, text
+        if self.decode is not None:
+            mulaw = self.decode(PyBytes_FromStringAndSize(audio, n))
+            audio = PyBytes_AS_STRING(mulaw)
+            n = PyBytes_GET_SIZE(mulaw)
+        if n == 0:
+            return 0
+        self.audio_in_bytes += <unsigned long long>n
+        if encoded_bytes(n) <= SCRATCH_BYTES:
+            n = encode_c(audio, n, audio_scratch)
+            return self.pass_on(audio_scratch, n)
+        text = PyBytes_FromStringAndSize(NULL, encoded_bytes(n))
+        n = encode_c(audio, n, PyBytes_AS_STRING(text))
+        return self.pass_on(PyBytes_AS_STRING(text), n)
+
+    cdef int pass_on(self, const char* payload, Py_ssize_t n) except -1:
+        """Hand one frame, base64 text of mu-law, to the partner or up."""
+        if self.partner is None:
+            self.owner.on_audio(PyBytes_FromStringAndSize(payload, n))
+            return 0
+        self.partner.send_audio_c(payload, n)
+        if self.partner.held.samples // 8 * 2 > self.partner.held.capacity_ms:
+            self.partner.pause_source(self)
         return 0
 
     cdef int on_close(self, const char* payload, Py_ssize_t n) except -1:
@@ -618,10 +766,3 @@ cdef Py_ssize_t frame_bytes(const uint8_t* p, Py_ssize_t n) noexcept nogil:
         # `parse` has refused a frame beyond the bound before it is kept.
         return header + 8 + <Py_ssize_t>length64
     return header + length
-
-
-cdef inline Py_ssize_t decoded_bytes(const char* text, Py_ssize_t n) noexcept nogil:
-    """The length of valid base64 text once decoded."""
-    if n == 0:
-        return 0
-    return n // 4 * 3 - (text[n - 1] == c"=") - (text[n - 2] == c"=")

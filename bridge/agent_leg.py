@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import picows
@@ -14,11 +15,26 @@ import structlog
 from aiohappyeyeballs import start_connection
 
 from _codec import Handshake, is_base64
-from bridge.agents import AgentSocket, Audio, Control, Endpoint, Ignored, decoded_bytes
-from bridge.call import Call, Why
+from bridge.agents import (
+    MULAW_8K,
+    Agent,
+    Audio,
+    Control,
+    Event,
+    Failed,
+    Ignored,
+    Mark,
+    Reply,
+    SessionError,
+    Started,
+    Transfer,
+    decoded_bytes,
+)
+from bridge.call import AgentSide, Call, Why
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics
-from bridge.transcoder import Transcoder
+from bridge.setting_types import E164
+from bridge.transcoder import FromMulaw, ToMulaw, can_transcode
 
 log = structlog.get_logger()
 
@@ -33,9 +49,10 @@ class AgentLeg(Leg):
     Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
 
     Args:
-        format: What goes through the agent's socket.
-        endpoint: That socket for this call.
-        connect_s: Deadline of DNS, TCP, TLS and upgrade together.
+        agent: The service; one with a socket.
+        started: The call; without a session, if the service is yet to be asked for one.
+        connect_s: Deadline of DNS, TCP, TLS, upgrade and the agent's word that it is ready together.
+        transfer_prefixes: What a number begins with that the agent may transfer the call to.
         tls: The process's TLS settings, made once: making them takes 20 ms.
     """
 
@@ -44,60 +61,76 @@ class AgentLeg(Leg):
 
     def __init__(
         self,
-        format: AgentSocket,
-        endpoint: Endpoint,
+        agent: Agent,
+        started: Started,
         call: Call,
         limits: LegLimits,
         clock: Callable[[], float],
         *,
         connect_s: float,
+        transfer_prefixes: tuple[str, ...],
         tls: ssl.SSLContext,
         metrics: Metrics,
         on_gone: Callable[[Leg], None],
     ) -> None:
         super().__init__(call, limits, clock, on_gone)
-        self.wire.set_format(format.audio, format.to_agent)
-        self._format = format
-        self._endpoint = endpoint
+        assert agent.dialogue is not None
+        assert agent.endpoint is not None
+        self._agent = agent
+        self._endpoint_of = agent.endpoint
+        self._started = started
+        self._dialogue = agent.dialogue(started)
         self._connect_s = connect_s
+        self._transfer_prefixes = transfer_prefixes
         self._tls = tls
         self._metrics = metrics
         self._connecting: asyncio.Task[None] | None = None
+        self._connecting_since = clock()
         self._tcp: socket.socket | None = None
-        self._transcoder: Transcoder | None = None
+        self._is_ready = False
+        self._decode: ToMulaw | None = None
+        self._encode: FromMulaw | None = None
+        self._judges_audio = False
         self._has_warned = False
+        self._kept_alive_at = clock()
+
+    @property
+    def needs_heard(self) -> bool:
+        return self._dialogue.needs_heard
 
     # Opening
 
     def connect(self) -> None:
+        self._connecting_since = self._clock()
         self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="agent connect")
 
     async def _connect(self) -> None:
         detail = ""
         try:
             async with asyncio.timeout(self._connect_s):
+                endpoint = self._endpoint_of(await self._session())
                 await picows.ws_connect(
                     lambda: Handshake(self.wire, self.open),
-                    self._endpoint.url,
+                    endpoint.url,
                     ssl_context=self._tls,
                     websocket_handshake_timeout=self._connect_s,
                     max_frame_size=self.limits.max_message_bytes,
-                    extra_headers=dict(self._endpoint.headers),
+                    extra_headers=dict(endpoint.headers),
                     # Redirects would carry the credential to another host.
                     max_redirects=0,
                     socket_factory=self._open_tcp,
                     read_buffer_init_size=READ_BUFFER_BYTES,
                     # The wire answers pings; the first frame of all must come up, for there it takes over.
                     enable_auto_pong=False,
-                    ssl_shutdown_timeout=self.limits.close_s
-                    if self._endpoint.url.startswith("wss:")
-                    else None,
+                    ssl_shutdown_timeout=self.limits.close_s if endpoint.url.startswith("wss:") else None,
                 )
         except asyncio.CancelledError:
             self._cut_handshake()
             raise
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
+        except SessionError as error:
+            detail = f"no session: {error}"
         except picows.WSInvalidStatusError as error:
             detail = f"upgrade refused: {error.response.status if error.response else 'no status'}"
         except (OSError, picows.WSError) as error:
@@ -115,6 +148,10 @@ class AgentLeg(Leg):
         self._leave()
         self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
 
+    async def _session(self) -> Mapping[str, str]:
+        started = self._started
+        return started.session if started.has_session else await self._agent.open_session(started.call)
+
     async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
         # Of our own, so that `_cut_handshake` can reach it; and a dead first address costs a quarter second.
         found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
@@ -131,15 +168,74 @@ class AgentLeg(Leg):
         self._tcp = None
         super().open(transport)
         if self._closing_since is None:
-            self.call.on_agent_open(self._clock())
-            self.wire.set_ready()
+            self._send(self._dialogue.opening())
+            if not self._dialogue.waits_for_ready:
+                self._on_ready()
+
+    def _on_ready(self) -> None:
+        if self._is_ready:
+            return
+        self._is_ready = True
+        dialogue = self._dialogue
+        if dialogue.from_agent_format != MULAW_8K:
+            self._decode = ToMulaw(dialogue.from_agent_format)
+        if dialogue.to_agent_format != MULAW_8K:
+            self._encode = FromMulaw(dialogue.to_agent_format)
+        self._set_format()
+        self.call.on_agent_open(self._clock())
+        self.wire.set_ready()
+
+    def _set_format(self) -> None:
+        dialogue = self._dialogue
+        self._judges_audio = dialogue.judges_audio
+        self.wire.set_format(
+            None if dialogue.judges_audio else dialogue.audio,
+            dialogue.to_agent,
+            is_binary=dialogue.is_binary,
+            is_whole=dialogue.is_whole,
+            decode=self._decode,
+            encode=self._encode,
+        )
 
     def close(self, code: int) -> None:
+        if self._is_ready and self._closing_since is None:
+            self._send(self._dialogue.closing())
         super().close(code)
         if self._transport is None and self._connecting is not None:
             self._connecting.cancel()
             # Here, not in the task: one that is cancelled before its first step never comes to its own clean-up.
             self._leave()
+
+    def take_over(self, other: AgentSide) -> None:
+        if isinstance(other, AgentLeg):
+            other.wire.hand_held_to(self.wire)
+
+    def _on_tick(self, now: float) -> None:
+        super()._on_tick(now)
+        if self._transport is None or self._closing_since is not None:
+            return
+        if not self._is_ready and now - self._connecting_since >= self._connect_s:
+            self._fail(f"not ready within {self._connect_s:g} s")
+            return
+        keepalive = self._dialogue.keepalive if self._is_ready else None
+        if keepalive is not None and now - self._kept_alive_at >= self._dialogue.keepalive_s:
+            self._kept_alive_at = now
+            self._send((keepalive,))
+
+    def _fail(self, detail: str) -> None:
+        # The call first: another agent may take over the audio that waits here.
+        self.call.on_agent_lost(self._clock(), detail=detail)
+        self.close(1000)
+
+    def _send(self, messages: Iterable[bytes]) -> None:
+        for message in messages:
+            self.wire.send_text(message)
+
+    def send_dtmf(self, digit: str) -> None:
+        self._send(self._dialogue.on_dtmf(digit))
+
+    def on_played(self, name: str) -> None:
+        self._send(self._dialogue.on_played(name))
 
     # The agent's messages
 
@@ -147,44 +243,74 @@ class AgentLeg(Leg):
         self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
     def read_text(self, message: bytes) -> None:
-        match self._format.parse(message):
+        for event in self._dialogue.read(message):
+            self._on_event(event)
+        if self._is_ready and self._dialogue.judges_audio != self._judges_audio:
+            self._set_format()
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Audio():
+                self._on_audio(event)
             case Control.INTERRUPT:
                 self._on_interrupt()
+            case Control.TURN:
+                self.call.on_agent_turn(self._clock())
+            case Control.READY:
+                self._on_ready()
             case Control.ENDED:
                 self.call.on_agent_ended(self._clock())
-            case Audio() as audio:
-                self._on_audio(audio)
+            case Control.HANG_UP:
+                self.call.on_agent_hang_up(self._clock())
+            case Reply(message):
+                self._send((message,))
+            case Mark(name):
+                self.call.on_agent_mark(name)
+            case Transfer(to_number):
+                self._on_transfer(to_number)
+            case Failed(detail):
+                self._fail(detail)
             case Ignored(reason):
                 self.on_ignored(reason)
 
     def _on_interrupt(self) -> None:
         began = self._clock()
-        self.call.on_interrupt()
+        heard_ms = self.call.on_interrupt(began)
         self._metrics.interrupt_to_clear(self._clock() - began)
+        self._send(self._dialogue.on_interrupt(heard_ms))
+
+    def _on_transfer(self, to_number: str) -> None:
+        if E164.fullmatch(to_number) and to_number.startswith(self._transfer_prefixes or ("-",)):
+            self.call.on_agent_transfer(to_number, self._clock())
+            return
+        self.on_ignored("transfer_not_allowed")
+        log.warning(
+            "transfer refused: BRIDGE_TRANSFER_TO does not allow this number", call_sid=self.call.call_sid
+        )
 
     def _on_audio(self, audio: Audio) -> None:
         if not is_base64(audio.payload):
             self.on_ignored("not_base64")
             return
         payload = audio.payload
-        if (audio.encoding, audio.sample_rate_hz) != ("mulaw", 8000):
+        if audio.format != MULAW_8K:
             self._warn_of_audio(audio)
-            if not Transcoder.can_take(audio):
+            if not can_transcode(audio.format):
                 self.on_ignored("unknown_audio")
                 return
-            if self._transcoder is None or not self._transcoder.takes(audio):
-                self._transcoder = Transcoder(audio)
-            payload = self._transcoder.to_mulaw(payload)
+            if self._decode is None or self._decode.format != audio.format:
+                self._decode = ToMulaw(audio.format)
+            payload = b64encode(self._decode(b64decode(payload)))
         self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
     def _warn_of_audio(self, audio: Audio) -> None:
-        if not self._has_warned:
+        if not self._has_warned and audio.format != self._dialogue.from_agent_format:
             self._has_warned = True
             log.warning(
                 "agent sends audio that is not mu-law 8000 Hz: it costs, or is lost; set the agent to it",
-                encoding=audio.encoding[:40],
-                sample_rate_hz=audio.sample_rate_hz,
-                is_lost=not Transcoder.can_take(audio),
+                encoding=audio.format.encoding[:40],
+                sample_rate_hz=audio.format.sample_rate_hz,
+                is_lost=not can_transcode(audio.format),
                 call_sid=self.call.call_sid,
             )
 

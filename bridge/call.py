@@ -8,9 +8,11 @@ monotonic clock; commands go out to the two sides. How a call can end is one tab
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from bridge.heard import Heard
 
 PLAYED_MARK = "played-out"
 
@@ -30,12 +32,16 @@ class Record(enum.Enum):
     CALLER_LOST = "caller_lost"
     AGENT_LOST = "agent_lost"
     HANDED_OVER = "handed_over"
+    TRANSFERRED = "transferred"
+    DIALLED = "dialled"
 
 
 class Why(enum.Enum):
     """Why a call ends."""
 
     AGENT_ENDED = "agent_ended"
+    AGENT_HUNG_UP = "agent_hung_up"
+    AGENT_TRANSFERRED = "agent_transferred"
     CALLER_STOPPED = "caller_stopped"
     CALL_COMPLETED = "call_completed"
     CALLER_LOST = "caller_lost"
@@ -57,17 +63,21 @@ class End:
 
     ``caller_code`` and ``agent_code`` are the WebSocket close codes that the legs get, where they are still open;
     a leg whose peer broke the protocol has already been closed with RFC 6455's code. ``record`` is None where
-    nothing is remembered, so that a live call of the same CallSid stays untouched.
+    nothing is remembered, so that a live call of the same CallSid stays untouched. ``asks_twilio``: it is told by
+    its REST API before the caller's leg is closed, which would make it ask ``/voice/resume``.
     """
 
     caller_code: int
     agent_code: int
     record: Record | None
     lets_audio_play: bool = False
+    asks_twilio: bool = False
 
 
 ENDS: dict[Why, End] = {
     Why.AGENT_ENDED: End(1000, 1000, Record.ENDED, lets_audio_play=True),
+    Why.AGENT_HUNG_UP: End(1000, 1000, Record.ENDED, lets_audio_play=True, asks_twilio=True),
+    Why.AGENT_TRANSFERRED: End(1000, 1000, Record.TRANSFERRED, lets_audio_play=True, asks_twilio=True),
     Why.CALLER_STOPPED: End(1000, 1000, Record.ENDED),
     Why.CALL_COMPLETED: End(1000, 1000, Record.ENDED),
     Why.CALLER_LOST: End(1001, 1000, Record.CALLER_LOST),
@@ -96,8 +106,15 @@ class CallerSide(Protocol):
     What a call asks of the caller's leg.
 
     After ``relay_to``, plain audio goes straight to the other side, and ``relayed`` tells how much since last asked.
+    After ``mark_audio``, marks go with the audio, ``sent_bytes`` is how much of it went out and ``held_bytes`` how
+    much waits.
     """
 
+    @property
+    def sent_bytes(self) -> int: ...
+    @property
+    def held_bytes(self) -> int: ...
+    def mark_audio(self) -> None: ...
     def send_audio(self, payload: bytes) -> None: ...
     def relay_to(self, other: AgentSide) -> None: ...
     def relayed(self) -> Relayed: ...
@@ -107,9 +124,19 @@ class CallerSide(Protocol):
 
 
 class AgentSide(Protocol):
-    """What a call asks of the agent's side; ``connect`` answers through ``on_agent_open`` or ``on_agent_lost``."""
+    """
+    What a call asks of the agent's side; ``connect`` answers through ``on_agent_open`` or ``on_agent_lost``.
 
+    ``needs_heard``: `Call.on_interrupt` is to tell how much was heard. ``take_over`` gets the audio that waits at
+    another agent, which could not be had.
+    """
+
+    @property
+    def needs_heard(self) -> bool: ...
     def connect(self) -> None: ...
+    def take_over(self, other: AgentSide) -> None: ...
+    def send_dtmf(self, digit: str) -> None: ...
+    def on_played(self, name: str) -> None: ...
     def send_audio(self, payload: bytes) -> None: ...
     def relay_to(self, other: CallerSide) -> None: ...
     def relayed(self) -> Relayed: ...
@@ -120,6 +147,8 @@ class CallObserver(Protocol):
     """Who is told what becomes of a call."""
 
     def on_call_bridged(self, call: Call) -> None: ...
+    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None: ...
 
 
@@ -132,6 +161,7 @@ class CallLimits:
     caller_silent_s: float
     playout_max_s: float
     playout_margin_s: float
+    twilio_api_s: float
 
 
 @dataclass(slots=True)
@@ -152,7 +182,9 @@ class Call:
 
     Args:
         limits: The deadlines.
-        observer: Told once when both sides are open, and once when both have been told to close.
+        observer: Told once when both sides are open, and once when both have been told to close; whenever an agent
+            that could not be had is replaced; and when Twilio is to be told to end or transfer the call, which
+            `on_twilio_answered` answers.
         now: When the media socket was accepted.
     """
 
@@ -161,6 +193,7 @@ class Call:
         self.why: Why | None = None
         self.detail = ""
         self.call_sid = ""
+        self.transfer_to = ""
         self.stats = CallStats()
         self.opened_at = now
         self.started_at: float | None = None
@@ -168,6 +201,9 @@ class Call:
         self._observer = observer
         self._caller: CallerSide | None = None
         self._agent: AgentSide | None = None
+        self._spares: Iterator[AgentSide] = iter(())
+        self._heard: Heard | None = None
+        self._has_asked_twilio = False
         self._deadline: float | None = now + limits.start_s
         # Agent audio that Twilio has been sent and cannot have played yet, kept to within one tick.
         self._playout_s = 0.0
@@ -182,14 +218,21 @@ class Call:
 
     # From the caller
 
-    def on_start(self, agent: AgentSide, now: float) -> None:
-        """The stream's parameters were verified: open the agent's side."""
+    def on_start(self, agents: Iterator[AgentSide], now: float) -> None:
+        """The stream's parameters were verified: open the agent's side, the first of those that can be had."""
         if self.state is not State.AWAITING_START:
             return
         self.started_at = now
         self._last_audio_at = now
-        self._agent = agent
+        self._spares = agents
         self._enter(State.CONNECTING, now + self._limits.duration_s)
+        self._engage(next(agents), now)
+
+    def _engage(self, agent: AgentSide, now: float) -> None:
+        self._agent = agent
+        if agent.needs_heard and self._caller is not None and self._heard is None:
+            self._heard = Heard(now)
+            self._caller.mark_audio()
         agent.connect()
 
     def on_caller_audio(self, payload: bytes) -> None:
@@ -199,14 +242,21 @@ class Call:
             if self.state is State.BRIDGED or self.state is State.CONNECTING:
                 self._agent.send_audio(payload)
 
-    def on_dtmf(self) -> None:
-        """The caller pressed a key; no agent of today's set takes it, so it is counted."""
+    def on_dtmf(self, digit: str) -> None:
+        """The caller pressed a key."""
         self.stats.dtmf += 1
+        if self._agent is not None and self.state is State.BRIDGED:
+            self._agent.send_dtmf(digit)
 
     def on_mark(self, name: str, now: float) -> None:
         """Twilio says that what came before this mark was played, or cleared."""
-        if self.state is State.PLAYING_OUT and name == PLAYED_MARK:
-            self._close(now)
+        if name == PLAYED_MARK:
+            if self.state is State.PLAYING_OUT:
+                self._on_played_out(now)
+        elif self._heard is not None and self._heard.on_mark(name, now):
+            pass
+        elif self._agent is not None and self.state is State.BRIDGED:
+            self._agent.on_played(name)
 
     def on_stop(self, now: float) -> None:
         """The caller hung up, or Twilio stopped the stream."""
@@ -247,23 +297,59 @@ class Call:
         self._sent_bytes_since_tick += audio_bytes
         self._caller.send_audio(payload)
 
-    def on_interrupt(self) -> None:
-        """The caller speaks over the agent: what was not heard yet must not be heard. Caller audio is kept."""
+    def on_agent_turn(self, now: float) -> None:
+        """What the agent says from here on is a turn of its own."""
+        if self._heard is not None and self._caller is not None:
+            self._heard.on_turn(self._caller.sent_bytes + self._caller.held_bytes, now)
+
+    def on_agent_mark(self, name: str) -> None:
+        """The agent wants to know when what it has said so far was played; ``on_played`` of its side tells."""
+        if self._caller is not None and self.state is State.BRIDGED:
+            self._caller.send_mark(name)
+
+    def on_interrupt(self, now: float) -> int | None:
+        """
+        The caller speaks over the agent: what was not heard yet must not be heard. Caller audio is kept.
+
+        Returns:
+            How much of the agent's turn was heard, in ms; None if all of it, or if the agent does not ask.
+        """
         if self._caller is None or self.state is State.CLOSED:
-            return
+            return None
         self.count_relayed()
         self.stats.interrupts += 1
         self._playout_s = 0.0
         self._sent_bytes_since_tick = 0
         self._caller.send_clear()
+        return self._heard.on_clear(self._caller.sent_bytes, now) if self._heard is not None else None
+
+    def on_agent_hang_up(self, now: float) -> None:
+        """The agent ends the phone call."""
+        self.end(Why.AGENT_HUNG_UP, now)
+
+    def on_agent_transfer(self, to_number: str, now: float) -> None:
+        """The agent hands the caller over to another number, after its last words."""
+        if self.state is State.BRIDGED:
+            self.transfer_to = to_number
+            self.end(Why.AGENT_TRANSFERRED, now)
 
     def on_agent_ended(self, now: float) -> None:
         """The agent ended the call; its last words are still to be heard."""
         self.end(Why.AGENT_ENDED, now)
 
     def on_agent_lost(self, now: float, why: Why = Why.AGENT_LOST, detail: str = "") -> None:
-        """The agent refused, timed out or vanished; once it has ended the call this no longer matters."""
-        if self.state is not State.PLAYING_OUT:
+        """
+        The agent refused, timed out or vanished; once it has ended the call this no longer matters.
+
+        Before it was open, the next one is tried.
+        """
+        spare = next(self._spares, None) if self.state is State.CONNECTING else None
+        if spare is not None:
+            assert self._agent is not None
+            self._observer.on_agent_replaced(self, detail)
+            spare.take_over(self._agent)
+            self._engage(spare, now)
+        elif self.state is not State.PLAYING_OUT:
             self.end(why, now, detail)
 
     # From the clock and the operator
@@ -281,7 +367,7 @@ class Call:
             if self.state is State.AWAITING_START:
                 self.end(Why.NO_START, now)
             elif self.state is State.PLAYING_OUT:
-                self._close(now)
+                self._on_played_out(now)
             else:
                 self.end(Why.TIME_LIMIT, now)
         elif self._agent is not None and now - self._last_audio_at >= self._limits.caller_silent_s:
@@ -296,7 +382,7 @@ class Call:
         if self.state is State.CLOSED:
             return
         if self.state is State.PLAYING_OUT:
-            if why is not Why.AGENT_ENDED:
+            if not ENDS[why].lets_audio_play:
                 self._close(now)
             return
         self.why = why
@@ -311,6 +397,20 @@ class Call:
                 self._agent.close(ENDS[why].agent_code)
             return
         self._close(now)
+
+    def on_twilio_answered(self, now: float) -> None:
+        """Twilio was told to end or transfer the call, or could not be."""
+        if self.state is State.PLAYING_OUT:
+            self._close(now)
+
+    def _on_played_out(self, now: float) -> None:
+        assert self.why is not None
+        if ENDS[self.why].asks_twilio and not self._has_asked_twilio:
+            self._has_asked_twilio = True
+            self._deadline = now + self._limits.twilio_api_s
+            self._observer.on_twilio_asked(self)
+        else:
+            self._close(now)
 
     def count_relayed(self) -> None:
         """Take what has gone past the call into ``stats``."""
@@ -344,3 +444,4 @@ class Call:
         self._observer.on_call_closed(self)
         # The sides know the call: without this the three would wait for the garbage collector.
         self._caller = self._agent = None
+        self._spares = iter(())

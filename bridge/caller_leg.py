@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import picows
@@ -10,10 +10,11 @@ import picows
 from _codec import Handshake, is_base64
 from bridge import twilio_messages as twilio
 from bridge.call import AgentSide, Call, Why
+from bridge.heard import MARK_EVERY_BYTES
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics
 
-Authorize = Callable[["CallerLeg", twilio.Start], "AgentSide | str"]
+Authorize = Callable[["CallerLeg", twilio.Start], "Iterator[AgentSide] | str"]
 
 
 class CallerLeg(Leg):
@@ -22,7 +23,8 @@ class CallerLeg(Leg):
 
     Args:
         media_id: The last part of the socket's path.
-        authorize: Checks ``start``; gives the agent's side, or the reason of the refusal.
+        authorize: Checks ``start``; gives the agents' sides in the order in which they are tried, or the reason of
+            the refusal.
     """
 
     side: ClassVar[str] = "caller"
@@ -77,8 +79,8 @@ class CallerLeg(Leg):
                     self.on_ignored("not_base64")
             case twilio.Mark(name):
                 self.call.on_mark(name, now)
-            case twilio.Dtmf():
-                self.call.on_dtmf()
+            case twilio.Dtmf(digit):
+                self.call.on_dtmf(digit)
             case twilio.Stop():
                 self.call.on_stop(now)
 
@@ -86,15 +88,15 @@ class CallerLeg(Leg):
         if self.stream_sid is not None:
             self.on_ignored("second_start")
             return
-        agent = self._authorize(self, start)
-        if isinstance(agent, str):
-            self._metrics.refused(agent)
-            self.call.end(Why.REFUSED, now, agent)
+        agents = self._authorize(self, start)
+        if isinstance(agents, str):
+            self._metrics.refused(agents)
+            self.call.end(Why.REFUSED, now, agents)
             return
         self.stream_sid = start.stream_sid
         self.wire.set_format(twilio.media_finder(start.stream_sid), twilio.media_envelope(start.stream_sid))
         self.wire.set_ready()
-        self.call.on_start(agent, now)
+        self.call.on_start(agents, now)
 
     def on_ignored(self, reason: str) -> None:
         self._metrics.ignored(self.side, reason)
@@ -112,8 +114,21 @@ class CallerLeg(Leg):
 
     # The call's commands
 
+    @property
+    def sent_bytes(self) -> int:
+        return self.wire.audio_out_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        return self.wire.held_bytes
+
+    def mark_audio(self) -> None:
+        if self.stream_sid is not None:
+            self.wire.set_marks(*twilio.mark_around_name(self.stream_sid), MARK_EVERY_BYTES)
+
     def send_clear(self) -> None:
         self.wire.drop_held()
+        self.wire.new_generation()
         if self.stream_sid is not None:
             self.wire.send_text_before_audio(twilio.clear(self.stream_sid))
 

@@ -32,9 +32,26 @@ class Known:
     media_id: str
     phase: Phase
     until: float
+    agents: tuple[str, ...] = ()
     session: dict[str, str] = field(default_factory=dict)
+    # The TwiML of a call that has no media socket, and the number that one was transferred to.
+    answer: str = ""
+    transfer_to: str = ""
     record: Record | None = None
     call: Call | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """
+    What was opened for a call: the first of ``agents`` gave the session, the others are tried after it.
+
+    ``answer`` is the TwiML of a call that goes to its agent without a media socket.
+    """
+
+    agents: tuple[str, ...]
+    session: dict[str, str]
+    answer: str = ""
 
 
 @dataclass(slots=True)
@@ -92,7 +109,7 @@ class Calls:
         self,
         call_sid: str,
         media_id: str,
-        open_session: Callable[[], Awaitable[dict[str, str]]],
+        open_session: Callable[[], Awaitable[Session]],
         clock: Callable[[], float],
     ) -> Known:
         """
@@ -106,11 +123,22 @@ class Calls:
 
             async def work() -> Known:
                 try:
-                    session = await open_session()
-                    known = Known(call_sid, media_id, Phase.ADMITTED, clock() + self._claim_s, session)
+                    opened = await open_session()
+                    known = Known(
+                        call_sid,
+                        media_id,
+                        Phase.ADMITTED,
+                        clock() + self._claim_s,
+                        opened.agents,
+                        opened.session,
+                        opened.answer,
+                    )
                     self._admitted[call_sid] = known
                     if opening.is_over:
                         self.finish(call_sid, Record.ENDED, clock())
+                    elif opened.answer:
+                        # Nobody will claim it: it takes no place here.
+                        self.finish(call_sid, Record.DIALLED, clock())
                     return known
                 finally:
                     self._forget(call_sid, opening)
@@ -149,7 +177,7 @@ class Calls:
         if known is None:
             if self.is_full:
                 return "full"
-            known = Known(call_sid, media_id, Phase.ADMITTED, 0.0, session)
+            known = Known(call_sid, media_id, Phase.ADMITTED, 0.0, session=session)
         elif known.phase is Phase.LIVE:
             return "call_live"
         elif known.phase is Phase.OVER:
@@ -162,13 +190,14 @@ class Calls:
         self._live[call_sid] = known
         return None
 
-    def finish(self, call_sid: str, record: Record, now: float) -> None:
+    def finish(self, call_sid: str, record: Record, now: float, transfer_to: str = "") -> None:
         """A live or admitted call is over."""
         known = self._live.pop(call_sid, None) or self._admitted.pop(call_sid, None)
         if known is None:
             return
         known.phase = Phase.OVER
         known.record = record
+        known.transfer_to = transfer_to
         known.until = now + REMEMBERED_S
         known.call = None
         known.session = {}
@@ -200,6 +229,10 @@ class Calls:
             known.call.end(why, now)
         elif known.phase is Phase.ADMITTED:
             self.finish(call_sid, ENDS[why].record or Record.ENDED, now)
+
+    def forget_over(self, call_sid: str) -> None:
+        """A call that was over here comes back: the agent that it was sent to could not be had."""
+        self._over.pop(call_sid, None)
 
     def give_up_admitted(self, record: Record, now: float) -> int:
         """No more media sockets are waited for; returns for how many."""

@@ -133,6 +133,9 @@ class Metrics:
             buckets=SLOW_BUCKETS_S,
             registry=r,
         )
+        self.agents_replaced = Counter(
+            "bridge_agents_replaced", "Agents that could not be had, and the next one was tried", registry=r
+        )
         self.interrupt_to_clear_s = Histogram(
             "bridge_interrupt_to_clear_seconds",
             "interrupt read to clear written",

@@ -45,6 +45,7 @@ class Routes:
         self._posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/voice": webhooks.voice,
             "/voice/resume": webhooks.resume,
+            "/voice/dialled": webhooks.dialled,
             "/voice/status": webhooks.voice_status,
             "/stream/status": webhooks.stream_status,
             "/retell/webhook": webhooks.retell,

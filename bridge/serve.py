@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 import _codec
+from bridge.directory import DirectoryError
 from bridge.http_front import on_loop_exception
 from bridge.logs import set_up_logs
 from bridge.server import Server
@@ -59,10 +60,11 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, on_signal)
     try:
         await server.start()
-    except OSError as error:
+    except (OSError, DirectoryError) as error:
         log.error("cannot start", host=settings.host, port=settings.port, error=str(error))
         await server.stop()
         return 1
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
     if not settings.bridge_validate_signatures:
         log.warning(
             "signatures are not checked: anyone who reaches this port can make calls; for development only"

@@ -12,25 +12,29 @@ import contextlib
 import re
 import ssl
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 import aiohttp
 import picows
 import structlog
 
 from bridge.agent_leg import AgentLeg
-from bridge.agents import Agent
-from bridge.agents.echo import EchoSide, make_echo
-from bridge.agents.retell import RetellService, make_retell
+from bridge.agents import CallRequest, Started, Tools
 from bridge.call import ENDS, AgentSide, Call, CallLimits, Record, Why
 from bridge.caller_leg import CallerLeg
 from bridge.calls import Calls
+from bridge.directory import DirectoryError
+from bridge.echo_side import EchoSide
 from bridge.http_front import Front, FrontLimits, Request, Response
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics, Traffic
 from bridge.routes import Routes
+from bridge.sessions import Sessions
 from bridge.settings import Settings
 from bridge.signature import Signatures
-from bridge.tokens import BadToken, Tokens
+from bridge.tokens import BadToken, MediaToken, Tokens
+from bridge.twilio_api import TwilioApi
 from bridge.twilio_messages import Start
 from bridge.webhooks import FORBIDDEN, Webhooks
 
@@ -66,6 +70,7 @@ class Server:
         self._tick_due = 0.0
         self._round: list[Call | Leg] = []
         self._slice_size = 0
+        self._asking_twilio: set[asyncio.Task[None]] = set()
         self._tls = ssl.create_default_context()
         self._call_limits = CallLimits(
             start_s=settings.bridge_start_s,
@@ -73,28 +78,25 @@ class Server:
             caller_silent_s=settings.bridge_caller_no_audio_s,
             playout_max_s=settings.bridge_playout_max_s,
             playout_margin_s=settings.bridge_playout_margin_s,
+            twilio_api_s=settings.bridge_twilio_api_s,
         )
         self._caller_limits = LegLimits(
             max_message_bytes=settings.bridge_caller_message_max_bytes,
-            control_per_s=settings.bridge_control_per_s,
             hold_ms=settings.bridge_hold_to_caller_ms,
             silence_s=settings.bridge_caller_silence_s,
             ping_s=settings.bridge_caller_ping_s,
+            control_per_s=settings.bridge_control_per_s,
             stall_s=settings.bridge_stall_s,
             close_s=settings.bridge_close_s,
             send_buffer_bytes=settings.bridge_send_buffer_bytes,
             write_high_bytes=settings.bridge_write_high_bytes,
         )
-        self._agent_limits = LegLimits(
+        self._agent_limits = replace(
+            self._caller_limits,
             max_message_bytes=settings.bridge_agent_message_max_bytes,
-            control_per_s=settings.bridge_control_per_s,
             hold_ms=settings.bridge_hold_from_caller_ms,
             silence_s=settings.bridge_agent_silence_s,
             ping_s=settings.bridge_agent_ping_s,
-            stall_s=settings.bridge_stall_s,
-            close_s=settings.bridge_close_s,
-            send_buffer_bytes=settings.bridge_send_buffer_bytes,
-            write_high_bytes=settings.bridge_write_high_bytes,
         )
         self._front = Front(
             self,
@@ -113,6 +115,7 @@ class Server:
 
         Raises:
             OSError: The address cannot be bound, or the certificate cannot be read.
+            DirectoryError: A file of agents or routes has become bad since the settings were read.
         """
         settings = self._settings
         self._http = aiohttp.ClientSession(
@@ -128,10 +131,17 @@ class Server:
         if settings.bridge_tls_cert:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(settings.bridge_tls_cert, settings.bridge_tls_key)
-        self._agent = self._make_agent()
+        self._sessions = Sessions(settings.read_directory(), Tools(self._http, settings.bridge_session_s))
+        self._twilio = TwilioApi(
+            self._http,
+            settings.twilio_api_url,
+            settings.twilio_account_sid,
+            settings.auth_tokens,
+            settings.bridge_twilio_api_s,
+        )
         webhooks = Webhooks(
             settings,
-            self._agent,
+            self._sessions,
             self._calls,
             self._tokens,
             self._signatures,
@@ -150,6 +160,17 @@ class Server:
     def port(self) -> int:
         """The port that is listened on."""
         return self._front.port
+
+    def reload(self) -> None:
+        """Read the files of agents and routes again, for calls that come; bad ones are refused."""
+        try:
+            directory = self._settings.read_directory()
+        except DirectoryError as error:
+            for _, problem in error.problems:
+                log.error("reload refused, what was read before stays", problem=problem)
+            return
+        self._sessions.replace(directory)
+        log.info("reloaded", agents=sorted(directory.names))
 
     def drain(self) -> None:
         """Take no new calls; `drained` tells when the running ones are over."""
@@ -181,6 +202,9 @@ class Server:
             leg.abort()
         await self._front.close()
         await self._calls.close()
+        for task in self._asking_twilio:
+            task.cancel()
+        await asyncio.gather(*self._asking_twilio, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
         await self._http.close()
@@ -195,21 +219,6 @@ class Server:
     def _check_idle(self) -> None:
         if self._draining and not self._open_calls and not self._calls.admitted:
             self._idle.set()
-
-    def _make_agent(self) -> Agent:
-        settings = self._settings
-        if settings.bridge_agent == "echo":
-            return make_echo()
-        return make_retell(
-            RetellService(
-                api_url=settings.retell_api_url,
-                api_key=settings.retell_api_key.get_secret_value(),
-                agent_id=settings.retell_agent_id,
-                ws_url=settings.retell_ws_url,
-                session_s=settings.bridge_session_s,
-            ),
-            self._http,
-        )
 
     # HTTP
 
@@ -247,7 +256,7 @@ class Server:
         self._open_calls[call] = (leg, None)
         return leg.handshake()
 
-    def _authorize(self, leg: CallerLeg, start: Start) -> AgentSide | str:
+    def _authorize(self, leg: CallerLeg, start: Start) -> Iterator[AgentSide] | str:
         """Check all that ``start`` claims; only a fully valid one uses the token up."""
         try:
             token = self._tokens.open_media(start.custom_parameters)
@@ -260,30 +269,41 @@ class Server:
             return "account_sid"
         if not start.is_mulaw_8k:
             return "media_format"
-        if token.agent != self._agent.name:
+        if not any(self._sessions.agent(name) for name in token.agents):
             return "agent"
         call = leg.call
         if refusal := self._calls.claim(token.call_sid, token.media_id, token.session, call):
             return refusal
         call.call_sid = token.call_sid
         self.metrics.calls.inc()
-        wire = self._agent.socket
-        if wire is None:
-            return EchoSide(call, self._clock)
-        side = AgentLeg(
-            wire,
-            wire.endpoint(token.session),
-            call,
-            self._agent_limits,
-            self._clock,
-            connect_s=self._settings.bridge_agent_connect_s,
-            tls=self._tls,
-            metrics=self.metrics,
-            on_gone=self._on_leg_gone,
-        )
-        self._legs.add(side)
-        self._open_calls[call] = (leg, side)
-        return side
+        return self._sides(leg, start, token)
+
+    def _sides(self, leg: CallerLeg, start: Start, token: MediaToken) -> Iterator[AgentSide]:
+        asked = CallRequest(token.call_sid, token.from_number, token.to_number)
+        # What waits for an agent may have to wait for the ones after it too.
+        limits = replace(self._agent_limits, hold_ms=self._agent_limits.hold_ms * len(token.agents))
+        for n, name in enumerate(token.agents):
+            agent = self._sessions.agent(name)
+            if agent is None or agent.dial is not None:
+                continue
+            if agent.dialogue is None:
+                yield EchoSide(leg.call, self._clock)
+                continue
+            side = AgentLeg(
+                agent,
+                Started(asked, start.account_sid, start.stream_sid, token.session if n == 0 else {}, n == 0),
+                leg.call,
+                limits,
+                self._clock,
+                connect_s=self._settings.bridge_agent_connect_s,
+                transfer_prefixes=self._settings.transfer_prefixes,
+                tls=self._tls,
+                metrics=self.metrics,
+                on_gone=self._on_leg_gone,
+            )
+            self._legs.add(side)
+            self._open_calls[leg.call] = (leg, side)
+            yield side
 
     # What becomes of calls
 
@@ -297,6 +317,26 @@ class Server:
         assert call.stats.agent_connect_s is not None
         self.metrics.agent_connect_s.observe(call.stats.agent_connect_s)
         log.info("call bridged", call_sid=call.call_sid, agent_connect_s=round(call.stats.agent_connect_s, 4))
+
+    def on_agent_replaced(self, call: Call, detail: str) -> None:
+        """A `CallObserver`'s: an agent could not be had, and the next one is tried."""
+        self.metrics.agents_replaced.inc()
+        log.warning("agent could not be had, the next one is tried", call_sid=call.call_sid, detail=detail)
+
+    def on_twilio_asked(self, call: Call) -> None:
+        """A `CallObserver`'s: the agent wants the phone call ended or transferred."""
+        task = asyncio.get_running_loop().create_task(self._ask_twilio(call), name="ask Twilio")
+        self._asking_twilio.add(task)
+        task.add_done_callback(self._asking_twilio.discard)
+
+    async def _ask_twilio(self, call: Call) -> None:
+        try:
+            if call.transfer_to:
+                await self._twilio.transfer(call.call_sid, call.transfer_to)
+            else:
+                await self._twilio.hang_up(call.call_sid)
+        finally:
+            call.on_twilio_answered(self._clock())
 
     def on_call_closed(self, call: Call) -> None:
         """A `CallObserver`'s: both sides were told to close."""
@@ -312,7 +352,7 @@ class Server:
             self._last_close_at = now
             self.metrics.calls_ended.labels(call.why.value).inc()
         if call_sid and record is not None:
-            self._calls.finish(call_sid, record, now)
+            self._calls.finish(call_sid, record, now, call.transfer_to)
         if call.stats.first_agent_audio_s is not None:
             self.metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
         is_trouble = call.why is Why.REFUSED or record is Record.AGENT_LOST

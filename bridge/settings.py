@@ -10,16 +10,12 @@ import re
 import resource
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+
+from bridge.directory import FREE, Directory, DirectoryError, open_directory, problem_of
+from bridge.setting_types import HttpUrl, Seconds, Switch
 
 # Each call holds two sockets; the rest is for HTTP, the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2
@@ -35,27 +31,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-def _base_url(schemes: tuple[str, ...]) -> Any:
-    def check(text: str) -> str:
-        if not text:  # The default of what is required only at times; see `_cross_checks`.
-            return ""
-        url = text.rstrip("/")
-        try:
-            parts = urlsplit(url)
-            _ = parts.port
-            # As a look-up does it: an empty label, or one of more than 63 characters, is no host.
-            (parts.hostname or "").encode("idna")
-        except ValueError:
-            raise ValueError(f"is no URL: {text!r}") from None
-        if parts.scheme not in schemes or not parts.hostname or re.search(r"[\s\x00-\x20]", url):
-            raise ValueError(f"must begin with {' or '.join(s + '://' for s in schemes)} and name a host")
-        if "@" in parts.netloc or parts.query or parts.fragment or "?" in url or "#" in url:
-            raise ValueError("must have no user, query or fragment")
-        return parts.scheme + url[len(parts.scheme) :]
-
-    return AfterValidator(check)
 
 
 def _fallback(text: str) -> str:
@@ -75,12 +50,6 @@ def _account_sid(text: str) -> str:
     return text
 
 
-def _switch(value: Any) -> Any:
-    if value not in ("0", "1", True, False):
-        raise ValueError("must be 0 or 1")
-    return value in ("1", True)
-
-
 def _only(supported: str) -> Any:
     def check(text: str) -> str:
         if text != supported:
@@ -90,20 +59,28 @@ def _only(supported: str) -> Any:
     return AfterValidator(check)
 
 
-HttpUrl = Annotated[str, _base_url(("http", "https"))]
-WsUrl = Annotated[str, _base_url(("ws", "wss"))]
-Switch = Annotated[bool, BeforeValidator(_switch)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
+def _names(text: str) -> str:
+    if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in text.split(",")):
+        raise ValueError(
+            "must be the name of an agent, or several with commas between: each is tried in turn"
+        )
+    return text
 
 
-class Settings(BaseSettings):
+def _numbers(text: str) -> str:
+    if not all(re.fullmatch(r"\+[0-9]{1,15}", number) for number in text.split(",") if text):
+        raise ValueError("must be beginnings of E.164 numbers with commas between, e.g. +4930,+14155550100")
+    return text
+
+
+class Settings(BaseModel):
     """
     Everything that can be set. Times in seconds unless the name says otherwise.
 
     What each is for stands in the README's table; a reason for a default stands here.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, case_sensitive=False)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     host: str = "0.0.0.0"  # noqa: S104  # it is a server; development mode narrows it
     port: int = Field(default=3000, ge=0, le=65535)
@@ -111,18 +88,21 @@ class Settings(BaseSettings):
 
     twilio_account_sid: Annotated[str, AfterValidator(_account_sid)] = ""
     twilio_auth_token: SecretStr = SecretStr("")
+    twilio_api_url: HttpUrl = "https://api.twilio.com"
 
+    # Retell's webhook is signed with it, whichever agent answers.
     retell_api_key: SecretStr = SecretStr("")
-    retell_agent_id: str = ""
-    retell_api_url: HttpUrl = "https://api.retellai.com"
-    retell_ws_url: WsUrl = "wss://api.retellai.com/audio-websocket"
 
-    bridge_agent: Literal["retell", "echo"] = "retell"
+    bridge_agent: Annotated[str, AfterValidator(_names)] = "retell"
+    bridge_routes_file: str = ""
+    bridge_agents_file: str = ""
     bridge_validate_signatures: Switch = True
     bridge_allow_unsigned_agent: Switch = False
     bridge_fallback: Annotated[str, AfterValidator(_fallback)] = (
         "say:We are sorry, nobody can take your call at the moment. Please try again later."
     )
+    # Nowhere by default: an agent that is talked into it could call a number that costs.
+    bridge_transfer_to: Annotated[str, AfterValidator(_numbers)] = ""
     bridge_metrics_token: SecretStr = SecretStr("")
     bridge_tls_cert: str = ""
     bridge_tls_key: str = ""
@@ -132,7 +112,10 @@ class Settings(BaseSettings):
     bridge_log_format: Literal["", "console", "json"] = ""
     bridge_log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    # Retell's session: 8 s leave room for a second request within the 15 s that Twilio gives a webhook.
+    # Ringing at an agent's SIP address, which answers within seconds.
+    bridge_dial_s: Annotated[float, Field(ge=5, le=600)] = 20.0
+    # The agents' sessions, all that are tried: 8 s leave room for a second request within the 15 s that Twilio gives
+    # a webhook.
     bridge_session_s: Annotated[float, Field(gt=0, le=13)] = 8.0
     # DNS, TCP, TLS and upgrade of the agent's socket.
     bridge_agent_connect_s: Seconds = 5.0
@@ -155,6 +138,8 @@ class Settings(BaseSettings):
     # Longest last words; the margin covers the network and Twilio's own buffering.
     bridge_playout_max_s: Seconds = 60.0
     bridge_playout_margin_s: Seconds = 5.0
+    # Twilio's REST API, asked to end or transfer a call; its socket stays until then.
+    bridge_twilio_api_s: Seconds = 10.0
     bridge_drain_s: Annotated[float, Field(ge=0, le=86400)] = 3600.0
     # Twilio asks /voice/resume right after its socket closed.
     bridge_resume_linger_s: Annotated[float, Field(ge=0, le=60)] = 5.0
@@ -172,22 +157,32 @@ class Settings(BaseSettings):
     bridge_write_high_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 8192
     bridge_http_connections: Annotated[int, Field(ge=1, le=100_000)] = 512
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` read: it must not come back from the environment what that left out."""
-        return (init_settings,)
-
     @property
     def auth_tokens(self) -> list[str]:
         """The account's auth tokens, the newest first while one is being rotated."""
         return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
+
+    # All that is set, for what agents want of it.
+    _variables: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def read_directory(self) -> Directory:
+        """
+        Read who answers calls, from the settings and the files that they name, as those are now.
+
+        Raises:
+            DirectoryError: With every problem found.
+        """
+        return open_directory(self.agents, self.bridge_routes_file, self.bridge_agents_file, self._variables)
+
+    @property
+    def agents(self) -> list[str]:
+        """Who answers where no route fits; each is tried in turn."""
+        return self.bridge_agent.split(",")
+
+    @property
+    def transfer_prefixes(self) -> tuple[str, ...]:
+        """What a number begins with that an agent may transfer a call to."""
+        return tuple(prefix for prefix in self.bridge_transfer_to.split(",") if prefix)
 
     @property
     def stream_base(self) -> str:
@@ -203,16 +198,20 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
         SettingsError: With every problem found, not only the first.
     """
     try:
-        from_file = DotEnvSettingsSource(Settings, env_file=env_file)()
+        from_file = DotEnvSettingsSource(BaseSettings, env_file=env_file).env_vars
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{env_file}: cannot be read as UTF-8 text: {error}"]) from None
-    raw: dict[str, Any] = {
-        **from_file,
-        **EnvSettingsSource(Settings)(),
-        **{name.lower(): value for name, value in overrides.items()},
-    }
     # An empty variable is one that is not set, as shells and compose files write it.
-    raw = {name: value for name, value in raw.items() if value != ""}
+    variables = {
+        name: value
+        for name, value in {
+            **from_file,
+            **EnvSettingsSource(BaseSettings).env_vars,
+            **{name.lower(): value for name, value in overrides.items()},
+        }.items()
+        if value
+    }
+    raw: dict[str, Any] = {name: variables[name] for name in Settings.model_fields if name in variables}
     problems: list[str] = []
     bad: set[str] = set()
     try:
@@ -222,14 +221,31 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
             name = str(item["loc"][0])
             bad.add(name)
             if name in raw:  # A default that follows from a wrong value is no problem of its own.
-                problems.append(_problem(name, item["msg"], raw[name]))
+                problems.append(problem_of(name, item["msg"], raw[name]))
         settings = Settings.model_validate(
             _with_development_defaults({name: value for name, value in raw.items() if name not in bad})
         )
+    settings._variables = variables
     problems += [text for name, text in _cross_checks(settings) if name not in bad]
+    try:
+        directory = settings.read_directory()
+    except DirectoryError as error:
+        problems += [text for name, text in error.problems if name not in bad]
+    else:
+        problems += [] if "bridge_agent" in bad else _unsigned_agents(settings, directory)
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _unsigned_agents(settings: Settings, directory: Directory) -> list[str]:
+    costly = sorted(directory.names - {FREE})
+    if settings.bridge_validate_signatures or settings.bridge_allow_unsigned_agent or not costly:
+        return []
+    return [
+        f"BRIDGE_AGENT: {costly[0]} costs money and BRIDGE_VALIDATE_SIGNATURES=0 lets anyone call it: "
+        "set BRIDGE_ALLOW_UNSIGNED_AGENT=1 as well if that is wanted"
+    ]
 
 
 def _with_development_defaults(raw: dict[str, Any]) -> dict[str, Any]:
@@ -237,12 +253,6 @@ def _with_development_defaults(raw: dict[str, Any]) -> dict[str, Any]:
         return raw
     port = raw.get("port", "3000")
     return {"host": "127.0.0.1", "public_url": f"http://127.0.0.1:{port}", "bridge_agent": "echo", **raw}
-
-
-def _problem(name: str, message: str, value: Any) -> str:
-    secret = name.endswith(("token", "key"))
-    told = "" if secret or value is None else f" (it is {value!r})"
-    return f"{name.upper()}: {message.removeprefix('Value error, ')}{told}"
 
 
 def _cross_checks(s: Settings) -> list[tuple[str, str]]:
@@ -263,17 +273,6 @@ def _cross_checks(s: Settings) -> list[tuple[str, str]]:
                     "TWILIO_AUTH_TOKEN: is missing: from Twilio's console; signs every request of Twilio's",
                 )
             )
-    elif s.bridge_agent != "echo" and not s.bridge_allow_unsigned_agent:
-        found.append(
-            (
-                "bridge_agent",
-                f"BRIDGE_AGENT: {s.bridge_agent} costs money and BRIDGE_VALIDATE_SIGNATURES=0 lets anyone call it: "
-                "set BRIDGE_ALLOW_UNSIGNED_AGENT=1 as well if that is wanted",
-            )
-        )
-    if s.bridge_agent == "retell":
-        need("retell_api_key", "from Retell's dashboard, or BRIDGE_AGENT=echo to try without an agent")
-        need("retell_agent_id", "the agent that answers, from Retell's dashboard")
     if bool(s.bridge_tls_cert) != bool(s.bridge_tls_key):
         missing = "bridge_tls_key" if s.bridge_tls_cert else "bridge_tls_cert"
         found.append((missing, f"{missing.upper()}: is missing: certificate and key go together"))

@@ -35,21 +35,31 @@ class BadToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MediaToken:
-    """What the media socket needs to know: bound to one CallSid and one socket path."""
+    """
+    What the media socket needs to know: bound to one CallSid and one socket path.
+
+    ``session`` is that of the first of ``agents``, who are tried in turn.
+    """
 
     call_sid: str
     media_id: str
-    agent: str
+    agents: list[str]
     session: dict[str, str]
+    from_number: str
+    to_number: str
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """What `/voice/resume` is told about: which call, how often it was re-attached, since when (Unix time)."""
+    """
+    What `/voice/resume` and `/voice/dialled` are told about: which call, how often it was re-attached, since when
+    (Unix time), and who is to be tried next.
+    """
 
     call_sid: str
     attempt: int
     first_at: int
+    agents: list[str]
 
 
 class Tokens:

@@ -1,34 +1,44 @@
-"""What an agent sends that is not mu-law 8 kHz, made so: the usual mistake in an agent's settings."""
+"""An agent's audio that is not mu-law 8 kHz, made so, and the way back."""
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from _codec import Resampler, pcm16_to_ulaw, ulaw_to_pcm16
+from bridge.agents import AudioFormat
 
-from _codec import Resampler, pcm16_to_ulaw
-from bridge.agents import Audio
+RATES_HZ = (8000, 16000, 24000)
 
 
-class Transcoder:
-    """16-bit PCM of an agent to mu-law 8 kHz, frame by frame, with the filter's state between frames."""
+def can_transcode(format: AudioFormat) -> bool:
+    """Whether this encoding and rate are known."""
+    return format.encoding == "pcm16" and format.sample_rate_hz in RATES_HZ
 
-    def __init__(self, audio: Audio) -> None:
-        self._rate_hz = audio.sample_rate_hz
-        self._resampler = Resampler(audio.sample_rate_hz, 8000) if audio.sample_rate_hz != 8000 else None
+
+class ToMulaw:
+    """
+    16-bit PCM of an agent to mu-law 8 kHz, frame by frame, with the filter's state between frames.
+
+    Frames are of any number of bytes: a sample that is split between two waits for its rest.
+    """
+
+    def __init__(self, format: AudioFormat) -> None:
+        self.format = format
+        self._resampler = Resampler(format.sample_rate_hz, 8000) if format.sample_rate_hz != 8000 else None
         self._half_sample = b""
 
-    @staticmethod
-    def can_take(audio: Audio) -> bool:
-        """Whether this encoding and rate are known."""
-        return audio.encoding in ("s16le", "pcm16", "pcm") and audio.sample_rate_hz in (8000, 16000, 24000)
-
-    def takes(self, audio: Audio) -> bool:
-        """Whether it is the encoding and rate that this transcoder was made for."""
-        return self.can_take(audio) and audio.sample_rate_hz == self._rate_hz
-
-    def to_mulaw(self, payload: bytes) -> bytes:
-        """Base64 text of PCM, any number of bytes, to base64 text of mu-law; a split sample waits for the rest."""
-        pcm = self._half_sample + b64decode(payload)
+    def __call__(self, audio: bytes) -> bytes:
+        pcm = self._half_sample + audio
         whole_bytes = len(pcm) & ~1
         self._half_sample = pcm[whole_bytes:]
         pcm = pcm[:whole_bytes]
-        return b64encode(pcm16_to_ulaw(self._resampler.process(pcm) if self._resampler else pcm))
+        return pcm16_to_ulaw(self._resampler.process(pcm) if self._resampler else pcm)
+
+
+class FromMulaw:
+    """Mu-law 8 kHz to 16-bit PCM for an agent, frame by frame."""
+
+    def __init__(self, format: AudioFormat) -> None:
+        self._resampler = Resampler(8000, format.sample_rate_hz) if format.sample_rate_hz != 8000 else None
+
+    def __call__(self, mulaw: bytes) -> bytes:
+        pcm = ulaw_to_pcm16(mulaw)
+        return self._resampler.process(pcm) if self._resampler else pcm

@@ -158,6 +158,12 @@ def clear(stream_sid: str) -> bytes:
     return orjson.dumps({"event": "clear", "streamSid": stream_sid})
 
 
+def mark_around_name(stream_sid: str) -> tuple[bytes, bytes]:
+    """What stands before and after the name, plain ASCII, in a `mark`."""
+    before, after = mark(stream_sid, "|").split(b"|")
+    return before, after
+
+
 def mark(stream_sid: str, name: str) -> bytes:
     """Comes back when everything sent before it has been played, or cleared."""
     return orjson.dumps({"event": "mark", "streamSid": stream_sid, "mark": {"name": name}})

@@ -24,6 +24,26 @@ def stream(url: str, parameters: Mapping[str, str], status_callback: str, resume
     return str(response)
 
 
+def dial_sip(uri: str, action: str, timeout_s: int) -> str:
+    """
+    Connect the call to a SIP address; ``action`` is asked when that is over, or could not be had.
+
+    The caller hears ringing until the address answers.
+    """
+    response = VoiceResponse()
+    dial = response.dial(answer_on_bridge=True, timeout=timeout_s, action=action, method="POST")
+    dial.sip(uri)
+    return str(response)
+
+
+def dial(number: str) -> str:
+    """Connect the call to a phone number, and end it after that."""
+    response = VoiceResponse()
+    response.dial(number)
+    response.hangup()
+    return str(response)
+
+
 def busy() -> str:
     """The caller hears the busy tone, and nobody is charged."""
     response = VoiceResponse()

@@ -10,8 +10,8 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import orjson
@@ -19,12 +19,13 @@ import structlog
 from multidict import MultiDict
 
 from bridge import twiml
-from bridge.agents import Agent, CallRequest, SessionError
+from bridge.agents import CallRequest, SessionError
 from bridge.agents.retell import is_webhook_of_retell
 from bridge.call import Record, Why
-from bridge.calls import Calls, Known, Phase
+from bridge.calls import Calls, Known, Phase, Session
 from bridge.http_messages import Request, Response
 from bridge.metrics import Metrics
+from bridge.sessions import Sessions
 from bridge.settings import Settings
 from bridge.signature import Signatures
 from bridge.tokens import BadToken, MediaToken, ResumeState, Tokens
@@ -55,7 +56,7 @@ class Webhooks:
     def __init__(
         self,
         settings: Settings,
-        agent: Agent,
+        sessions: Sessions,
         calls: Calls,
         tokens: Tokens,
         signatures: Signatures,
@@ -65,7 +66,7 @@ class Webhooks:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
-        self._agent = agent
+        self._sessions = sessions
         self._calls = calls
         self._tokens = tokens
         self._signatures = signatures
@@ -93,10 +94,10 @@ class Webhooks:
         call_sid = form["CallSid"]
         known = self._calls.find(call_sid)
         if known is not None and known.phase is Phase.OVER:
-            return twiml.hangup()
+            return self._over(known)
         if known is not None:
             self._calls.renew(known, self._clock())
-            return self._stream(known)
+            return self._stream(known, CallRequest(call_sid, form.get("From", ""), form.get("To", "")))
         if not self._calls.is_being_admitted(call_sid):
             if self._is_draining():
                 return self._fallback(call_sid, "draining")
@@ -105,18 +106,77 @@ class Webhooks:
                 log.warning("call refused", call_sid=call_sid, reason="full")
                 return twiml.busy()
         asked = CallRequest(call_sid, form.get("From", ""), form.get("To", ""))
+        chain = self._sessions.chain(asked)
+
+        async def open_session() -> Session:
+            return await self._open(asked, chain)
+
         try:
-            known = await self._calls.admit(
-                call_sid, secrets.token_hex(16), partial(self._agent.open_session, asked), self._clock
-            )
+            known = await self._calls.admit(call_sid, secrets.token_hex(16), open_session, self._clock)
         except SessionError as error:
             return self._fallback(call_sid, "no_session", str(error))
-        return twiml.hangup() if known.phase is Phase.OVER else self._stream(known)
+        return self._over(known) if known.phase is Phase.OVER else self._stream(known, asked)
 
-    def _stream(self, known: Known) -> str:
+    async def _open(self, asked: CallRequest, chain: Sequence[str]) -> Session:
+        opened = await self._sessions.open(asked, chain)
+        sip_uri = self._sessions.sip_uri(opened)
+        if sip_uri is None:
+            return opened
+        state = ResumeState(asked.call_sid, 0, int(time.time()), list(opened.agents[1:]))
+        action = f"{self._settings.public_url}/voice/dialled?s={self._tokens.seal_resume(state)}"
+        log.info("call dialled", call_sid=asked.call_sid, agent=opened.agents[0])
+        return replace(opened, answer=twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
+
+    @staticmethod
+    def _over(known: Known) -> str:
+        """What a call that is over, or went elsewhere, gets if it is asked about again."""
+        if known.record is Record.DIALLED:
+            return known.answer
+        return twiml.dial(known.transfer_to) if known.record is Record.TRANSFERRED else twiml.hangup()
+
+    async def dialled(self, request: Request) -> Response:
+        """What Twilio asks when a SIP address was dialled: the call is over, or the address could not be had."""
+        form = self._checked_form(request)
+        if isinstance(form, Response):
+            return form
+        call_sid = form["CallSid"]
+        status = form.get("DialCallStatus", "")
+        state = self._resume_state(request, call_sid)
+        log.info("dialled agent is gone", call_sid=call_sid, status=status)
+        if status in ("completed", "answered"):
+            return _twiml(twiml.hangup())
+        if state is None or not state.agents:
+            return _twiml(self._fallback(call_sid, "not_answered", status))
+        try:
+            answer = await self._try_next(form, state)
+        except SessionError as error:
+            answer = self._fallback(call_sid, "no_session", str(error))
+        except Exception:
+            log.exception("fault while a call was answered", call_sid=call_sid)
+            answer = self._fallback(call_sid, "fault")
+        return _twiml(answer)
+
+    async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
+        asked = CallRequest(state.call_sid, form.get("From", ""), form.get("To", ""))
+        self._calls.forget_over(state.call_sid)
+
+        async def open_session() -> Session:
+            return await self._open(asked, state.agents)
+
+        known = await self._calls.admit(state.call_sid, secrets.token_hex(16), open_session, self._clock)
+        return self._over(known) if known.phase is Phase.OVER else self._stream(known, asked)
+
+    def _stream(self, known: Known, asked: CallRequest) -> str:
         settings = self._settings
-        token = MediaToken(known.call_sid, known.media_id, self._agent.name, known.session)
-        state = ResumeState(known.call_sid, 0, int(time.time()))
+        token = MediaToken(
+            known.call_sid,
+            known.media_id,
+            list(known.agents),
+            known.session,
+            asked.from_number,
+            asked.to_number,
+        )
+        state = ResumeState(known.call_sid, 0, int(time.time()), [])
         return twiml.stream(
             f"{settings.stream_base}/media/{known.media_id}",
             self._tokens.seal_media(token),
@@ -135,21 +195,26 @@ class Webhooks:
         if isinstance(form, Response):
             return form
         call_sid = form["CallSid"]
-        texts = [value for name, value in parse_qsl(request.query) if name == "s"]
-        try:
-            is_ours = self._tokens.open_resume(texts[0] if len(texts) == 1 else "").call_sid == call_sid
-        except BadToken:
-            # Sealed before a restart, or with an auth token that is gone: Twilio's request all the same.
-            is_ours = False
+        is_ours = self._resume_state(request, call_sid) is not None
         if is_ours:
             # Twilio asks only when its end of the socket is gone, which a half-open one does not tell.
             self._calls.end(call_sid, Why.CALLER_LOST, self._clock())
         known = self._calls.find(call_sid) if is_ours else None
         record = known.record if known is not None else None
         log.info("resume asked", call_sid=call_sid, record=record.value if record else "unknown")
-        if record is Record.ENDED:
-            return _twiml(twiml.hangup())
+        if known is not None and record in (Record.ENDED, Record.TRANSFERRED):
+            return _twiml(self._over(known))
         return _twiml(twiml.fallback(self._settings.bridge_fallback))
+
+    def _resume_state(self, request: Request, call_sid: str) -> ResumeState | None:
+        """The state in a request's URL, if it is this call's."""
+        texts = [value for name, value in parse_qsl(request.query) if name == "s"]
+        try:
+            state = self._tokens.open_resume(texts[0] if len(texts) == 1 else "")
+        except BadToken:
+            # Sealed before a restart, or with an auth token that is gone: Twilio's request all the same.
+            return None
+        return state if state.call_sid == call_sid else None
 
     async def voice_status(self, request: Request) -> Response:
         """The call's status callback: a call that is over is torn down, whatever its sockets say."""

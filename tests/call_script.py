@@ -8,7 +8,9 @@ from typing import Any
 
 from bridge.call import Call, CallLimits, Relayed
 
-LIMITS = CallLimits(start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
+LIMITS = CallLimits(
+    start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=10
+)
 AUDIO_20MS = base64.b64encode(bytes(range(160)))
 AUDIO_1S_BYTES = 8000
 
@@ -26,6 +28,9 @@ class Script:
         self.call = Call(limits, _Observer(self.log), now)
         self.caller = RecordingCaller(self.log)
         self.agent = RecordingAgent(self.log)
+        # Tried where ``agent`` cannot be had; they log as "spare".
+        self.spares: list[RecordingAgent] = []
+        self.heard_ms: list[int | None] = []
         self.call.attach(self.caller)
 
     def run(self, events: Iterable[tuple[Any, ...]]) -> None:
@@ -40,13 +45,13 @@ class Script:
     # Events
 
     def start(self, now: float) -> None:
-        self.call.on_start(self.agent, now)
+        self.call.on_start(iter([self.agent, *self.spares]), now)
 
     def caller_audio(self, now: float, payload: bytes = AUDIO_20MS) -> None:
         self.call.on_caller_audio(payload)
 
-    def dtmf(self, now: float) -> None:
-        self.call.on_dtmf()
+    def dtmf(self, now: float, digit: str = "5") -> None:
+        self.call.on_dtmf(digit)
 
     def mark(self, now: float, name: str) -> None:
         self.call.on_mark(name, now)
@@ -72,7 +77,19 @@ class Script:
         self.call.on_agent_audio(payload, audio_bytes, lambda: now)
 
     def interrupt(self, now: float) -> None:
-        self.call.on_interrupt()
+        self.heard_ms.append(self.call.on_interrupt(now))
+
+    def turn(self, now: float) -> None:
+        self.call.on_agent_turn(now)
+
+    def hang_up(self, now: float) -> None:
+        self.call.on_agent_hang_up(now)
+
+    def transfer(self, now: float, to_number: str) -> None:
+        self.call.on_agent_transfer(to_number, now)
+
+    def twilio_answered(self, now: float) -> None:
+        self.call.on_twilio_answered(now)
 
     def agent_ended(self, now: float) -> None:
         self.call.on_agent_ended(now)
@@ -114,6 +131,12 @@ class _Side:
 class RecordingCaller(_Side):
     """A caller's side that writes down what it is told."""
 
+    sent_bytes = 0
+    held_bytes = 0
+
+    def mark_audio(self) -> None:
+        self._log.append(("caller", "mark audio"))
+
     def send_audio(self, payload: bytes) -> None:
         self._log.append(("caller", "audio", payload))
 
@@ -130,14 +153,29 @@ class RecordingCaller(_Side):
 class RecordingAgent(_Side):
     """An agent's side that writes down what it is told."""
 
+    needs_heard = False
+
+    def __init__(self, log: list[tuple[Any, ...]], name: str = "agent") -> None:
+        super().__init__(log)
+        self._name = name
+
     def connect(self) -> None:
-        self._log.append(("agent", "connect"))
+        self._log.append((self._name, "connect"))
+
+    def take_over(self, other: object) -> None:
+        self._log.append((self._name, "take over", other))
 
     def send_audio(self, payload: bytes) -> None:
-        self._log.append(("agent", "audio", payload))
+        self._log.append((self._name, "audio", payload))
+
+    def send_dtmf(self, digit: str) -> None:
+        self._log.append((self._name, "dtmf", digit))
+
+    def on_played(self, name: str) -> None:
+        self._log.append((self._name, "played", name))
 
     def close(self, code: int) -> None:
-        self._log.append(("agent", "close", code))
+        self._log.append((self._name, "close", code))
 
 
 class _Observer:
@@ -146,6 +184,12 @@ class _Observer:
 
     def on_call_bridged(self, call: Call) -> None:
         self._log.append(("observer", "bridged"))
+
+    def on_agent_replaced(self, call: Call, detail: str) -> None:
+        self._log.append(("observer", "agent replaced", detail))
+
+    def on_twilio_asked(self, call: Call) -> None:
+        self._log.append(("observer", "Twilio asked", call.transfer_to))
 
     def on_call_closed(self, call: Call) -> None:
         self._log.append(("observer", "closed"))

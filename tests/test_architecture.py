@@ -29,10 +29,17 @@ ONLY_IN = {
     "twilio": ["bridge.signature", "bridge.twiml", "bridge.standins.*"],
     "cryptography": ["bridge.tokens"],
     "prometheus_client": ["bridge.metrics"],
-    "pydantic": ["bridge.settings"],
+    "pydantic": ["bridge.settings", "bridge.setting_types", "bridge.directory", "bridge.agents*"],
     "pydantic_settings": ["bridge.settings"],
-    "aiohttp": ["bridge.agents.*", "bridge.server", "bridge.standins.*", "bridge.demo"],
-    "aiohttp_retry": ["bridge.agents.*"],
+    "aiohttp": [
+        "bridge.agents",
+        "bridge.agent_rest",
+        "bridge.twilio_api",
+        "bridge.server",
+        "bridge.standins.*",
+        "bridge.demo",
+    ],
+    "aiohttp_retry": ["bridge.agent_rest"],
     "click": ["bridge.cli", "bridge.__main__", "bridge.demo", "bridge.standins.*"],
     "uvloop": ["bridge.serve", "bridge.demo", "bridge.standins.*"],
     "numpy": ["bridge.demo*", "bridge.standins.*"],
@@ -42,8 +49,14 @@ ONLY_IN = {
 # Modules of the call's core, and all that they may import of the project.
 MAY_IMPORT = {
     "bridge": set(),
-    "bridge.call": set(),
-    "bridge.settings": set(),
+    "bridge.call": {"bridge.heard"},
+    "bridge.heard": set(),
+    "bridge.setting_types": set(),
+    "bridge.settings": {"bridge.directory", "bridge.setting_types"},
+    "bridge.directory": {"bridge.agents", "bridge.agents.generic"},
+    "bridge.sessions": {"bridge.agents", "bridge.calls", "bridge.directory"},
+    "bridge.twilio_api": {"bridge.twiml"},
+    "bridge.transcoder": {"_codec", "bridge.agents"},
     "bridge.signature": set(),
     "bridge.twiml": set(),
     "bridge.tokens": set(),
@@ -54,9 +67,13 @@ MAY_IMPORT = {
     "bridge.leg": {"_codec", "bridge.call"},
     "bridge.calls": {"bridge.call"},
     "bridge.agents": {"_codec"},
-    "bridge.agents.retell": {"_codec", "bridge.agents"},
-    "bridge.agents.echo": {"bridge.agents", "bridge.call"},
+    "bridge.agent_rest": {"bridge.agents"},
+    "bridge.echo_side": {"bridge.agents", "bridge.call"},
 }
+
+
+# An agent is described without a look at anything else.
+FOR_AGENTS = {"_codec", "bridge.agents", "bridge.agent_rest", "bridge.setting_types"}
 
 
 def name_of(path: Path) -> str:
@@ -114,6 +131,13 @@ def test_module_imports_no_more_of_the_project_than_it_may(name):
     assert of_project(ALL_IMPORTS[name]) <= MAY_IMPORT[name]
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bridge.agents.")])
+def test_agent_imports_only_what_describes_agents(name):
+    beyond = of_project(ALL_IMPORTS[name]) - FOR_AGENTS
+    assert all(module.startswith("bridge.agents.retell") for module in beyond)
+    assert not beyond or name.startswith("bridge.agents.retell_")
+
+
 def test_private_names_of_picows_are_behind_one_module():
     for name, modules in ALL_IMPORTS.items():
         if name.startswith("bridge"):
@@ -143,7 +167,15 @@ def test_package_imports_nothing():
 
 
 def test_call_has_neither_input_nor_output_nor_a_clock():
-    assert ALL_IMPORTS["bridge.call"] <= {"__future__", "enum", "collections.abc", "dataclasses", "typing"}
+    assert ALL_IMPORTS["bridge.call"] | ALL_IMPORTS["bridge.heard"] <= {
+        "__future__",
+        "re",
+        "enum",
+        "collections.abc",
+        "dataclasses",
+        "typing",
+        "bridge.heard",
+    }
 
 
 def test_imports_make_no_circle():

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, Script, bridged
+from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, Script, bridged
 
 from bridge.call import ENDS, PLAYED_MARK, Call, Record, State, Why
 
@@ -17,6 +17,8 @@ EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Record | None,
     Why.AGENT_ENDED: ([(1, "agent_ended")], 1000, 1000, Record.ENDED, True),
     Why.CALLER_STOPPED: ([(1, "stop")], 1000, 1000, Record.ENDED, False),
     Why.CALL_COMPLETED: ([(1, "end", Why.CALL_COMPLETED)], 1000, 1000, Record.ENDED, False),
+    Why.AGENT_HUNG_UP: ([(1, "hang_up")], 1000, 1000, Record.ENDED, True),
+    Why.AGENT_TRANSFERRED: ([(1, "transfer", "+14155550100")], 1000, 1000, Record.TRANSFERRED, True),
     Why.CALLER_LOST: ([(1, "caller_lost")], 1001, 1000, Record.CALLER_LOST, False),
     Why.AGENT_LOST: ([(1, "agent_lost")], 1011, 1011, Record.AGENT_LOST, False),
     Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, Record.ENDED, False),
@@ -55,11 +57,130 @@ def test_end_closes_both_sides_with_the_codes_of_its_row(why: Why):
     if plays:
         assert script.call.state is State.PLAYING_OUT
         script.mark(2, PLAYED_MARK)
+    if ENDS[why].asks_twilio:
+        assert script.call.state is State.PLAYING_OUT
+        script.twilio_answered(3)
     assert script.call.state is State.CLOSED
     assert script.sent_to("caller")[-1] == ("close", caller_code)
     closes = [entry for entry in script.sent_to("agent") if entry[0] == "close"]
     assert closes == ([] if agent_code is None else [("close", agent_code)])
     assert script.log[-1] == ("observer", "closed")
+
+
+# What the agent asks of Twilio
+
+
+def test_twilio_is_asked_after_the_last_words_and_before_the_callers_leg_is_closed():
+    script = bridged()
+    script.run([(1, "agent_audio", AUDIO_20MS, AUDIO_1S_BYTES), (1, "transfer", "+14155550100")])
+    assert script.log[-2:] == [("caller", "mark", PLAYED_MARK), ("agent", "close", 1000)]
+    script.run([(1.9, "tick"), (2, "mark", PLAYED_MARK)])
+    assert script.log[-1] == ("observer", "Twilio asked", "+14155550100")
+    script.twilio_answered(2.2)
+    assert script.log[-2:] == [("caller", "close", 1000), ("observer", "closed")]
+
+
+def test_twilio_that_does_not_answer_is_asked_once_and_not_waited_for():
+    script = bridged()
+    script.run([(1, "hang_up"), (2, "mark", PLAYED_MARK), (2 + LIMITS.twilio_api_s, "tick")])
+    assert script.sent_to("observer") == [("bridged",), ("Twilio asked", ""), ("closed",)]
+    script.twilio_answered(20)
+    assert script.log[-1] == ("observer", "closed")
+
+
+@pytest.mark.parametrize("event", [("stop",), ("caller_lost",)])
+def test_caller_who_leaves_meanwhile_ends_the_call(event):
+    script = bridged()
+    script.run([(1, "hang_up"), (2, "mark", PLAYED_MARK), (3, *event)])
+    assert script.call.state is State.CLOSED
+    assert script.call.why is Why.AGENT_HUNG_UP
+
+
+def test_agent_that_is_not_open_transfers_nothing():
+    script = Script()
+    script.run([(0, "start"), (1, "transfer", "+14155550100")])
+    assert script.call.state is State.CONNECTING
+
+
+# One agent after the other
+
+
+def with_spare() -> Script:
+    script = Script()
+    script.spares = [RecordingAgent(script.log, "spare")]
+    script.start(0)
+    return script
+
+
+def test_agent_that_cannot_be_had_is_replaced_and_its_audio_taken_over():
+    script = with_spare()
+    script.run([(1, "caller_audio"), (2, "agent_lost", Why.AGENT_LOST, "refused"), (2, "caller_audio")])
+    assert script.log == [
+        ("agent", "connect"),
+        ("agent", "audio", AUDIO_20MS),
+        ("observer", "agent replaced", "refused"),
+        ("spare", "take over", script.agent),
+        ("spare", "connect"),
+        ("spare", "audio", AUDIO_20MS),
+    ]
+    script.run([(3, "agent_open"), (4, "stop")])
+    assert script.log[-4:] == [
+        ("observer", "bridged"),
+        ("spare", "close", 1000),
+        ("caller", "close", 1000),
+        ("observer", "closed"),
+    ]
+
+
+def test_last_agent_that_cannot_be_had_ends_the_call():
+    script = with_spare()
+    script.run([(1, "agent_lost"), (2, "agent_lost")])
+    assert script.call.why is Why.AGENT_LOST
+
+
+def test_agent_that_was_open_is_not_replaced():
+    script = with_spare()
+    script.run([(1, "agent_open"), (2, "agent_lost")])
+    assert script.call.why is Why.AGENT_LOST
+    assert script.sent_to("spare") == []
+
+
+# Keys, marks and what was heard
+
+
+def test_keys_go_to_an_open_agent_and_are_counted():
+    script = Script()
+    script.run([(0, "start"), (1, "dtmf", "1"), (2, "agent_open"), (3, "dtmf", "#")])
+    assert script.sent_to("agent") == [("connect",), ("dtmf", "#")]
+    assert script.call.stats.dtmf == 2
+
+
+def test_marks_of_the_agent_come_back_to_it():
+    script = bridged()
+    script.call.on_agent_mark("its own")
+    script.mark(1, "its own")
+    assert script.sent_to("caller")[-1] == ("mark", "its own")
+    assert script.sent_to("agent")[-1] == ("played", "its own")
+
+
+def test_interrupt_tells_what_was_heard_of_the_turn():
+    script = Script()
+    script.agent.needs_heard = True
+    script.run([(0, "start"), (0, "agent_open")])
+    assert ("caller", "mark audio") in script.log
+    script.caller.sent_bytes, script.caller.held_bytes = 3000, 1000
+    script.turn(1)
+    script.caller.sent_bytes, script.caller.held_bytes = 20_000, 0
+    script.run([(2, "mark", "g0-4800"), (2.05, "interrupt"), (2.1, "mark", "g0-20000"), (2.2, "interrupt")])
+    assert script.heard_ms == [(4800 + 400 - 4000) // 8, None]
+    assert ("agent", "played", "g0-4800") not in script.log
+
+
+def test_agent_that_does_not_ask_is_not_told_what_was_heard():
+    script = bridged()
+    script.run([(1, "agent_audio"), (1, "interrupt")])
+    assert script.heard_ms == [None]
+    assert ("caller", "mark audio") not in script.log
 
 
 # Opening
@@ -369,11 +490,13 @@ def test_agents_audio_does_not_count_as_the_callers():
 def test_call_without_a_side_ends_quietly():
     call = Call(LIMITS, _NoObserver(), 0)
     call.on_agent_audio(AUDIO_20MS, 160, lambda: 0.0)
-    call.on_interrupt()
+    call.on_interrupt(0)
     call.on_agent_ended(1)
     assert call.state is State.CLOSED
 
 
 class _NoObserver:
     def on_call_bridged(self, call: Call) -> None: ...
+    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None: ...

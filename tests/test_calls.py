@@ -8,7 +8,7 @@ from call_script import LIMITS
 from bridge import calls as calls_module
 from bridge.agents import SessionError
 from bridge.call import Call, Record, Why
-from bridge.calls import Calls, Known, Phase
+from bridge.calls import Calls, Known, Phase, Session
 
 SID = "CA" + "0" * 32
 OTHER_SID = "CA" + "1" * 32
@@ -30,9 +30,9 @@ class Sessions:
     def __init__(self) -> None:
         self.opened = 0
         self.cancelled = 0
-        self.answer: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
 
-    async def open(self) -> dict[str, str]:
+    async def open(self) -> Session:
         self.opened += 1
         try:
             return await asyncio.shield(self.answer)
@@ -48,6 +48,8 @@ class CallsObserver:
         self.calls, self.call_sid, self.record = calls, call_sid, record
 
     def on_call_bridged(self, call: Call) -> None: ...
+    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_twilio_asked(self, call: Call) -> None: ...
 
     def on_call_closed(self, call: Call) -> None:
         self.calls.finish(self.call_sid, self.record, 0.0)
@@ -57,8 +59,8 @@ def make_call() -> Call:
     return Call(LIMITS, CallsObserver(Calls(1, 1), "", Record.ENDED), 0.0)
 
 
-async def some_session() -> dict[str, str]:
-    return dict(SESSION)
+async def some_session() -> Session:
+    return Session(("agent",), dict(SESSION))
 
 
 async def admit(calls: Calls, call_sid: str = SID, clock: Clock | None = None) -> Known:
@@ -86,7 +88,7 @@ async def test_a_hundred_requests_at_once_open_one_session(calls):
     await asyncio.sleep(0)
     assert calls.is_being_admitted(SID)
     assert calls.admitted == 1
-    sessions.answer.set_result(SESSION)
+    sessions.answer.set_result(Session(("agent",), dict(SESSION)))
     known = await asyncio.gather(*asked)
     assert sessions.opened == 1
     assert {id(one) for one in known} == {id(calls.find(SID))}
@@ -113,7 +115,7 @@ async def test_one_who_goes_away_does_not_disturb_the_others(calls):
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0)
-    sessions.answer.set_result(SESSION)
+    sessions.answer.set_result(Session(("agent",), dict(SESSION)))
     assert (await second).session == SESSION
     assert sessions.cancelled == 0
     with pytest.raises(asyncio.CancelledError):
@@ -190,7 +192,7 @@ async def test_full_counts_live_and_admitted_and_being_admitted():
     assert (calls.live, calls.admitted, calls.is_full) == (1, 2, True)
     calls.finish(SID, Record.ENDED, 0)
     assert not calls.is_full
-    sessions.answer.set_result(SESSION)
+    sessions.answer.set_result(Session(("agent",), dict(SESSION)))
     await asked
     assert calls.admitted == 2
 

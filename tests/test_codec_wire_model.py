@@ -7,6 +7,7 @@ import random
 import struct
 from typing import Any
 
+import orjson
 import pytest
 
 import _codec
@@ -20,7 +21,28 @@ TO_CALLER = (b'{"event":"media","streamSid":"' + STREAM.encode() + b'","media":{
 TO_AGENT = (b'{"type":"audio","data":"', b'"}')
 FROM_CALLER = ("media.payload", {"event": "media", "streamSid": STREAM}, {"media.track": "inbound"})
 FROM_AGENT = ("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000})
+MARK_AROUND = (b'{"event":"mark","streamSid":"' + STREAM.encode() + b'","mark":{"name":"', b'"}}')
 HIGH_BYTES = 6000
+
+
+def every_other(audio: bytes) -> bytes:
+    """Stands for a decoder: shorter, and of a single byte nothing at all."""
+    return audio[1::2]
+
+
+def doubled(mulaw: bytes) -> bytes:
+    """Stands for an encoder."""
+    return b"".join(bytes((value, value)) for value in mulaw)
+
+
+# What the agent's socket carries, as it is set there.
+FORMATS: dict[str, dict[str, Any]] = {
+    "text": {},
+    "binary": {"is_binary": True},
+    "whole": {"is_whole": True},
+    "text of samples": {"decode": every_other, "encode": doubled},
+    "binary samples": {"is_binary": True, "decode": every_other, "encode": doubled},
+}
 
 
 # Frames that no wire writes, so that what a wire asks of its transport shows in its place among what it writes.
@@ -76,8 +98,7 @@ class Owner:
 class Rig:
     """A caller's and an agent's wire of one implementation, with all that can be done to them."""
 
-    def __init__(self, wire: Any, codec: Any) -> None:
-        self.codec = codec
+    def __init__(self, wire: Any, codec: Any, format: dict[str, Any]) -> None:
         self.pipes = {"caller": Pipe(), "agent": Pipe()}
         self.owners = {"caller": Owner(), "agent": Owner()}
         self.wires: dict[str, Any] = {}
@@ -88,8 +109,12 @@ class Rig:
             self.pipes[side].wire = self.wires[side]
         finders = {"caller": FROM_CALLER, "agent": FROM_AGENT}
         envelopes = {"caller": TO_CALLER, "agent": TO_AGENT}
-        for side in self.pipes:
-            self.wires[side].set_format(codec.SpanFinder(*finders[side]), codec.Envelope(*envelopes[side]))
+        self.formats = {
+            side: (codec.SpanFinder(*finders[side]), codec.Envelope(*envelopes[side])) for side in self.pipes
+        }
+        self.format = format
+        self.wires["caller"].set_format(*self.formats["caller"])
+        self.wires["agent"].set_format(*self.formats["agent"], **format)
 
     def do(self, step: tuple[Any, ...]) -> None:
         action, side, *rest = step
@@ -110,8 +135,15 @@ class Rig:
                 self.pipes[side].is_reading = False
             case "read":
                 self.pipes[side].resume()
+            case "judge":
+                self.wires["agent"].set_format(None, self.formats["agent"][1], **self.format)
+            case "trust":
+                self.wires["agent"].set_format(*self.formats["agent"], **self.format)
+            case "marks":
+                self.wires["caller"].set_marks(*MARK_AROUND, rest[0])
             case "clear":
                 wire.drop_held()
+                wire.new_generation()
                 wire.send_text_before_audio(b'{"event":"clear"}')
             case "mark":
                 wire.send_text_after_audio(b'{"event":"mark"}')
@@ -142,6 +174,8 @@ COUNTERS = (
     "audio_in_frames",
     "audio_in_bytes",
     "audio_out_frames",
+    "audio_out_bytes",
+    "held_bytes",
     "dropped_frames",
     "cleared_frames",
     "is_ready",
@@ -260,8 +294,11 @@ def script(seed: int) -> list[tuple[Any, ...]]:
                 "ping",
                 "close",
                 "lost",
+                "judge",
+                "trust",
+                "marks",
             ),
-            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2),
+            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2, 1, 2, 1),
         )[0]
         if (action == "open") == is_open[side] and action in ("open", "bytes", "lost", "close"):
             continue
@@ -274,6 +311,8 @@ def script(seed: int) -> list[tuple[Any, ...]]:
             pending[side] = pending[side][cut:]
         elif action == "audio":
             steps.append((action, side, base64.b64encode(dice.randbytes(dice.randint(0, 400)))))
+        elif action == "marks":
+            steps.append((action, side, dice.choice((3, 160, 400, 1600))))
         elif action == "close":
             steps.append((action, side, dice.choice((1000, 1008, 1011))))
         else:
@@ -283,13 +322,68 @@ def script(seed: int) -> list[tuple[Any, ...]]:
     return steps
 
 
-@pytest.mark.parametrize("block", range(20))
-def test_native_and_plain_python_write_the_same_bytes(block: int) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("block", range(10))
+def test_native_and_plain_python_write_the_same_bytes(format: str, block: int) -> None:
     """Invariant: the same events give the same bytes, the same calls to the owner, the same counters."""
-    for seed in range(block * 100, block * 100 + 100):
+    first_seed = 10_000 * list(FORMATS).index(format) + 60 * block
+    for seed in range(first_seed, first_seed + 60):
         steps = script(seed)
-        native, plain = Rig(NativeWire, _codec), Rig(ReferenceWire, reference)
+        native = Rig(NativeWire, _codec, FORMATS[format])
+        plain = Rig(ReferenceWire, reference, FORMATS[format])
         for number, step in enumerate(steps):
             native.do(step)
             plain.do(step)
             assert native.outcome() == plain.outcome(), f"seed {seed}, step {number}: {step[:2]}"
+
+
+@pytest.mark.parametrize(("wire", "codec"), [(NativeWire, _codec), (ReferenceWire, reference)])
+def test_another_wire_takes_over_what_waits_in_order(wire: Any, codec: Any) -> None:
+    first, second = Rig(wire, codec, {}), Rig(wire, codec, FORMATS["binary"])
+    frames = [bytes([n]) * 160 for n in range(4)]
+    for audio in frames[:3]:
+        first.wires["agent"].send_audio(base64.b64encode(audio))
+    second.wires["agent"].send_audio(base64.b64encode(b"before"))
+    first.wires["agent"].hand_held_to(second.wires["agent"])
+    second.wires["agent"].send_audio(base64.b64encode(frames[3]))
+    assert (first.wires["agent"].held_bytes, second.wires["agent"].held_bytes) == (0, 4 * 160 + 6)
+    second.wires["agent"].open(second.pipes["agent"])
+    second.wires["agent"].set_ready()
+    written = unmasked(second.pipes["agent"].written)
+    assert written == [(0x82, audio) for audio in (b"before", *frames)]
+    assert first.wires["agent"].dropped_frames == 0
+
+
+@pytest.mark.parametrize(("wire", "codec"), [(NativeWire, _codec), (ReferenceWire, reference)])
+def test_mark_follows_every_so_many_bytes_and_names_its_generation(wire: Any, codec: Any) -> None:
+    rig = Rig(wire, codec, {})
+    rig.do(("open", "caller"))
+    rig.do(("ready", "caller"))
+    rig.do(("marks", "caller", 1600))
+    audio = bytes(range(250)) * 16
+    for _ in range(9):
+        rig.do(("audio", "caller", base64.b64encode(audio[:160])))
+    assert len(unmasked(rig.pipes["caller"].written)) == 9
+    rig.do(("audio", "caller", base64.b64encode(audio[:160])))
+    rig.do(("clear", "caller"))
+    rig.do(("audio", "caller", base64.b64encode(audio)))
+    sent = [orjson.loads(text) for _, text in unmasked(rig.pipes["caller"].written)[9:]]
+    told = [
+        message["mark"]["name"]
+        if message["event"] == "mark"
+        else base64.b64decode(message["media"]["payload"])
+        if message["event"] == "media"
+        else message["event"]
+        for message in sent
+    ]
+    assert told == [
+        audio[:160],
+        "g0-1600",
+        "clear",
+        audio[:1599],
+        "g1-3199",
+        audio[1599:3198],
+        "g1-4798",
+        audio[3198:],
+    ]
+    assert rig.wires["caller"].audio_out_bytes == 1600 + 4000

@@ -32,7 +32,9 @@ LIMITS = {
     "send_buffer_bytes": 4096,
     "write_high_bytes": 2048,
 }
-CALL_LIMITS = CallLimits(start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5)
+CALL_LIMITS = CallLimits(
+    start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=60
+)
 TICK_S = 0.02
 SLACK_S = 1.0 * FACTOR
 UPGRADE = (
@@ -310,6 +312,8 @@ async def test_leg_closed_before_its_socket_opens_takes_the_socket_down(make_leg
 class Nothing:
     """An agent's side that takes everything, and the observer of a call."""
 
+    needs_heard = False
+
     def connect(self) -> None: ...
     def send_audio(self, payload: bytes) -> None: ...
     def relay_to(self, other: object) -> None: ...
@@ -317,7 +321,12 @@ class Nothing:
         return Relayed(0, 0)
 
     def close(self, code: int) -> None: ...
+    def take_over(self, other: object) -> None: ...
+    def send_dtmf(self, digit: str) -> None: ...
+    def on_played(self, name: str) -> None: ...
     def on_call_bridged(self, call: Call) -> None: ...
+    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None: ...
 
 
@@ -328,7 +337,7 @@ async def test_agent_audio_before_start_waits_and_goes_out_in_order():
         call,
         LegLimits(**{**LIMITS, "max_message_bytes": 65536}),
         time.monotonic,
-        authorize=lambda leg, start: Nothing(),
+        authorize=lambda leg, start: iter([Nothing()]),
         metrics=Metrics(),
         on_gone=lambda leg: None,
     )

@@ -9,6 +9,7 @@ from bridge.metrics import Metrics, Traffic
 
 # Name of each family, its type, and its labels: what dashboards and alerts rely on.
 FAMILIES = {
+    "bridge_agents_replaced": ("counter", set()),
     "bridge_calls_live": ("gauge", set()),
     "bridge_calls_admitted": ("gauge", set()),
     "bridge_draining": ("gauge", set()),

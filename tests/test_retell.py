@@ -13,8 +13,20 @@ from aiohttp.test_utils import TestServer, unused_port
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.agents import Audio, CallRequest, Control, Ignored, SessionError, decoded_bytes, retell
-from bridge.agents.retell import RetellService, make_retell, parse, retry_after_s
+from bridge import agent_rest
+from bridge.agent_rest import retry_after_s
+from bridge.agents import (
+    Audio,
+    AudioFormat,
+    CallRequest,
+    Control,
+    Ignored,
+    SessionError,
+    Tools,
+    decoded_bytes,
+    retell,
+)
+from bridge.agents.retell import Needs, RetellDialogue, parse
 
 CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+15557654321")
 GOOD = {"call_id": "abc_-123", "access_token": "secret-token"}
@@ -22,6 +34,15 @@ API_KEY = "key-canary"
 # Statuses that stand for what the service does instead of an answer.
 NEVER, CUT_OFF = 299, 298
 PAYLOAD = base64.b64encode(bytes(range(160))).decode()
+
+
+def needs(api_url: str) -> Needs:
+    return Needs(
+        retell_api_key=API_KEY,
+        retell_agent_id="agent",
+        retell_api_url=api_url,
+        retell_ws_url="wss://h.example/audio-websocket",
+    )
 
 
 class Service:
@@ -62,16 +83,7 @@ class Service:
 
     async def open(self, url: str | None = None) -> dict[str, str]:
         async with aiohttp.ClientSession() as http:
-            agent = make_retell(
-                RetellService(
-                    api_url=url or self.url,
-                    api_key=API_KEY,
-                    agent_id="agent",
-                    ws_url="wss://h.example/audio-websocket",
-                    session_s=self.session_s,
-                ),
-                http,
-            )
+            agent = retell.describe(needs(url or self.url), Tools(http, self.session_s))
             return await agent.open_session(CALL)
 
     async def refusal(self, url: str | None = None) -> str:
@@ -84,7 +96,7 @@ class Service:
 @pytest.fixture
 async def service(monkeypatch) -> AsyncIterator[Service]:
     # The waits keep their proportions and take no time.
-    monkeypatch.setattr(retell.random, "uniform", lambda low, high: 0.02)
+    monkeypatch.setattr(agent_rest.random, "uniform", lambda low, high: 0.02)
     service = Service()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", service.handle)
@@ -254,7 +266,7 @@ def test_any_retry_after_is_a_number_or_nothing(header):
 
 
 def test_wait_doubles_with_jitter():
-    waits = [[retell._Backoff(8.0).get_timeout(attempt) for _ in range(100)] for attempt in (1, 2)]
+    waits = [[agent_rest._Backoff(8.0).get_timeout(attempt) for _ in range(100)] for attempt in (1, 2)]
     for wait_s, middle_s in zip(waits, (0.5, 1.0), strict=True):
         assert all(0.75 * middle_s <= one <= 1.25 * middle_s for one in wait_s)
         assert len(set(wait_s)) > 1
@@ -266,10 +278,7 @@ def test_wait_doubles_with_jitter():
 @pytest.fixture
 async def wire():
     async with aiohttp.ClientSession() as http:
-        service = RetellService(
-            api_url="", api_key=API_KEY, agent_id="a", ws_url="wss://h.example/audio-websocket", session_s=8
-        )
-        yield make_retell(service, http).socket
+        yield retell.describe(needs("http://h.example"), Tools(http, 8))
 
 
 async def test_endpoint_has_the_call_in_its_path_and_the_token_in_its_header(wire):
@@ -278,8 +287,8 @@ async def test_endpoint_has_the_call_in_its_path_and_the_token_in_its_header(wir
     assert endpoint.headers == {"Authorization": "Bearer secret-token"}
 
 
-async def test_audio_to_the_agent_is_exactly_this(wire):
-    assert orjson.loads(wire.to_agent.wrap_payload(PAYLOAD.encode())) == {
+def test_audio_to_the_agent_is_exactly_this():
+    assert orjson.loads(RetellDialogue.to_agent.wrap_payload(PAYLOAD.encode())) == {
         "type": "audio",
         "audio_encoding": "mulaw",
         "sample_rate": 8000,
@@ -301,12 +310,12 @@ async def test_audio_to_the_agent_is_exactly_this(wire):
         ({"data": PAYLOAD}, False),
     ],
 )
-async def test_only_plain_mulaw_goes_the_fast_way(wire, fields, is_fast):
+def test_only_plain_mulaw_goes_the_fast_way(fields, is_fast):
     message = orjson.dumps(fields)
-    span = wire.audio.find(message)
+    span = RetellDialogue.audio.find(message)
     assert (span is not None) is is_fast
     if span is not None:
-        assert parse(message) == Audio(message[span[0] : span[1]], "mulaw", 8000)
+        assert parse(message) == Audio(message[span[0] : span[1]])
 
 
 @pytest.mark.parametrize(
@@ -315,12 +324,12 @@ async def test_only_plain_mulaw_goes_the_fast_way(wire, fields, is_fast):
         (b'{"type":"interrupt"}', Control.INTERRUPT),
         (b'{"type":"interrupt","reason":"x"}', Control.INTERRUPT),
         (b'{"type":"call_ended"}', Control.ENDED),
-        (b'{"type":"audio","data":"AAAA"}', Audio(b"AAAA", "mulaw", 8000)),
+        (b'{"type":"audio","data":"AAAA"}', Audio(b"AAAA")),
         (
             b'{"type":"audio","data":"AAAA","audio_encoding":"s16le","sample_rate":16000}',
-            Audio(b"AAAA", "s16le", 16000),
+            Audio(b"AAAA", AudioFormat("pcm16", 16000)),
         ),
-        (b'{"type":"audio","data":"!"}', Audio(b"!", "mulaw", 8000)),
+        (b'{"type":"audio","data":"!"}', Audio(b"!")),
         (b'{"type":"audio"}', Ignored("missing_field")),
         (b'{"type":"audio","data":null}', Ignored("missing_field")),
         (b'{"type":"audio","data":5}', Ignored("missing_field")),

@@ -83,7 +83,7 @@ def test_wrong_and_missing_values_are_told_together():
         ("RETELL_WS_URL", "https://api.retellai.com", "must begin with ws:// or wss://"),
         ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hex digits"),
         ("TWILIO_ACCOUNT_SID", SID + "0", "AC and 32 hex digits"),
-        ("BRIDGE_AGENT", "parrot", "'retell' or 'echo'"),
+        ("BRIDGE_AGENT", "parrot", "there is no agent 'parrot'; there are: "),
         ("BRIDGE_VALIDATE_SIGNATURES", "no", "must be 0 or 1"),
         ("BRIDGE_VALIDATE_SIGNATURES", "false", "must be 0 or 1"),
         ("BRIDGE_FALLBACK", "sing", "must be say:TEXT"),
@@ -170,10 +170,7 @@ def test_defaults_of_the_documented_names():
     settings = load_settings(GOOD)
     assert (settings.host, settings.port, settings.bridge_agent) == ("0.0.0.0", 3000, "retell")
     assert (settings.bridge_max_calls, settings.bridge_workers, settings.bridge_store) == (500, "1", "memory")
-    assert (settings.retell_api_url, settings.retell_ws_url) == (
-        "https://api.retellai.com",
-        "wss://api.retellai.com/audio-websocket",
-    )
+    assert settings.read_directory().names == {"retell"}
     assert (settings.bridge_playout_max_s, settings.bridge_drain_s, settings.bridge_session_s) == (
         60,
         3600,

@@ -28,6 +28,10 @@ from bridge.calls import Phase
 from bridge.http_messages import Request
 from bridge.tokens import ResumeState, Tokens
 
+TRANSFERRED = ["Dial", "Hangup"]
+# Those of calls that had a media socket.
+MEDIA_RECORDS = [record for record in Record if record is not Record.DIALLED]
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
@@ -128,9 +132,9 @@ async def test_voice_opens_one_session_and_answers_its_stream(bench):
     assert verbs(response) == STREAM
     assert bench.asked == [CallRequest(CALL, "+15551234567", "")]
     token = bench.tokens.open_media(parameters_of(response))
-    assert (token.call_sid, token.agent, token.session) == (
+    assert (token.call_sid, token.agents, token.session) == (
         CALL,
-        "fake",
+        ["fake"],
         {"call_id": "id1", "access_token": "x"},
     )
     root = ElementTree.fromstring(response.body)
@@ -169,11 +173,11 @@ async def test_voice_of_a_live_call_opens_nothing_new(bench):
     assert bench.calls.find(CALL).call is call
 
 
-@pytest.mark.parametrize("record", Record)
-async def test_voice_of_a_call_that_is_over_hangs_up(bench, record):
+@pytest.mark.parametrize("record", MEDIA_RECORDS)
+async def test_voice_of_a_call_that_is_over_does_what_is_left_of_it(bench, record):
     await bench.go_live()
-    bench.calls.finish(CALL, record, 0.0)
-    assert verbs(await bench.voice()) == ["Hangup"]
+    bench.calls.finish(CALL, record, 0.0, "+14155550100")
+    assert verbs(await bench.voice()) == (TRANSFERRED if record is Record.TRANSFERRED else ["Hangup"])
     assert len(bench.asked) == 1
 
 
@@ -233,13 +237,14 @@ RESUMED = {
     Record.CALLER_LOST: FALLBACK,
     Record.AGENT_LOST: FALLBACK,
     Record.HANDED_OVER: FALLBACK,
+    Record.TRANSFERRED: TRANSFERRED,
 }
 
 
-@pytest.mark.parametrize("record", Record)
+@pytest.mark.parametrize("record", MEDIA_RECORDS)
 async def test_resume_is_answered_by_the_record(bench, record):
     await bench.go_live()
-    bench.calls.finish(CALL, record, 0.0)
+    bench.calls.finish(CALL, record, 0.0, "+14155550100")
     assert verbs(await bench.resume()) == RESUMED[record]
 
 
@@ -247,7 +252,9 @@ async def test_resume_is_answered_by_the_record(bench, record):
 async def test_resume_after_each_end(bench, why):
     (await bench.go_live()).end(why, 1.0)
     if ENDS[why].lets_audio_play:
-        bench.calls.find(CALL).call.on_tick(1000.0)
+        call = bench.calls.find(CALL).call
+        call.on_tick(1000.0)
+        call.on_twilio_answered(1001.0)
     assert verbs(await bench.resume()) == RESUMED[ENDS[why].record]
 
 
@@ -276,10 +283,10 @@ async def test_resume_while_the_last_words_play_hangs_up(bench):
 
 async def test_resume_with_a_state_that_is_not_this_calls_gives_the_fallback_and_touches_nothing(bench):
     call = await bench.go_live()
-    good = bench.tokens.seal_resume(ResumeState(CALL, 0, 0))
+    good = bench.tokens.seal_resume(ResumeState(CALL, 0, 0, []))
     media = bench.tokens.seal_media(bench.tokens.open_media(parameters_of(await bench.voice())))["token"]
-    others = Tokens(["other"], 60).seal_resume(ResumeState(CALL, 0, 0))
-    another = bench.tokens.seal_resume(ResumeState(OTHER_CALL, 0, 0))
+    others = Tokens(["other"], 60).seal_resume(ResumeState(CALL, 0, 0, []))
+    another = bench.tokens.seal_resume(ResumeState(OTHER_CALL, 0, 0, []))
     for state in (another, others, media, good[:-2], f"{good}&s={good}", "", "x", "%ff"):
         assert verbs(await bench.resume(state=state)) == FALLBACK
     assert call.why is None

@@ -4,15 +4,15 @@ import asyncio
 import base64
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 from call_script import LIMITS, RecordingCaller
 
-from bridge.agents import Agent, CallRequest
+from bridge.agents import CallRequest
 from bridge.call import ENDS, Call
-from bridge.calls import Calls
+from bridge.calls import Calls, Session
 from bridge.http_messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.settings import load_settings
@@ -43,6 +43,27 @@ RINGING = [
 ]
 
 
+class FakeSessions:
+    """In place of the agents: who is tried is told, and one function answers for all of them."""
+
+    def __init__(self, open_session: Callable[[CallRequest], Awaitable[dict[str, str]]]) -> None:
+        self.names: tuple[str, ...] = ("fake",)
+        self.dialled: set[str] = set()
+        self.tried: list[tuple[str, ...]] = []
+        self._open_session = open_session
+
+    def chain(self, call: CallRequest) -> tuple[str, ...]:
+        return self.names
+
+    async def open(self, call: CallRequest, chain: Sequence[str]) -> Session:
+        self.tried.append(tuple(chain))
+        return Session(tuple(chain), await self._open_session(call))
+
+    def sip_uri(self, opened: Session) -> str | None:
+        name = opened.agents[0]
+        return f"sip:{opened.session['call_id']}@{name}.example" if name in self.dialled else None
+
+
 class Bench:
     """The webhooks of one process, without its sockets."""
 
@@ -59,9 +80,10 @@ class Bench:
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_draining = False
+        self.sessions = FakeSessions(self._open_session)
         self.webhooks = Webhooks(
             self.settings,
-            Agent(name="fake", open_session=self._open_session, socket=None),
+            self.sessions,
             self.calls,
             self.tokens,
             Signatures(self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base),
@@ -79,7 +101,7 @@ class Bench:
         return await self.webhooks.voice(twilio("/voice", with_call_sid(call_sid)))
 
     async def resume(self, call_sid: str = CALL, state: str | None = None) -> Response:
-        text = state if state is not None else self.tokens.seal_resume(ResumeState(call_sid, 0, 0))
+        text = state if state is not None else self.tokens.seal_resume(ResumeState(call_sid, 0, 0, []))
         return await self.webhooks.resume(twilio("/voice/resume", with_call_sid(call_sid), query=f"s={text}"))
 
     async def go_live(self, call_sid: str = CALL) -> Call:
@@ -92,6 +114,10 @@ class Bench:
         return call
 
     def on_call_bridged(self, call: Call) -> None: ...
+
+    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+
+    def on_twilio_asked(self, call: Call) -> None: ...
 
     def on_call_closed(self, call: Call) -> None:
         record = ENDS[call.why].record

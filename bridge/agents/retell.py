@@ -1,180 +1,112 @@
 """
-Retell's audio-socket protocol.
+Retell's audio-socket protocol, and what its other ways in share.
 
 Retell withdrew this socket for its own service on 2025-01-01; compatible servers and the stand-in speak it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import email.utils
 import hmac
-import random
 import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import aiohttp
 import orjson
-from aiohttp_retry import RetryClient, RetryOptionsBase
+from pydantic import Field, SecretStr
 
 from _codec import Envelope, SpanFinder
+from bridge.agent_rest import ask
 from bridge.agents import (
     Agent,
-    AgentMessage,
-    AgentSocket,
+    AgentSettings,
     Audio,
+    AudioFormat,
     CallRequest,
     Control,
+    Dialogue,
     Endpoint,
+    Event,
     Ignored,
-    SessionError,
+    Started,
+    Tools,
 )
+from bridge.setting_types import HttpUrl, WsUrl
 
 CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Header-safe text: the token becomes an Authorization header.
 ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
-REPLY_MAX_BYTES = 65536
 WEBHOOK_AGE_MS = 300_000
+# How Retell's messages name 16-bit samples.
+PCM16_NAMES = ("s16le", "pcm16", "pcm")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetellService:
-    """Where the service is and how long it may take, in seconds; ``session_s`` is for all attempts together."""
+class RetellNeeds(AgentSettings):
+    """What all of Retell's ways in want."""
 
-    api_url: str
-    api_key: str
-    agent_id: str
-    ws_url: str
-    session_s: float
+    retell_api_key: SecretStr = Field(
+        description="from Retell's dashboard, or BRIDGE_AGENT=echo to try without an agent"
+    )
+    retell_agent_id: str = Field(description="the agent that answers, from Retell's dashboard")
+    retell_api_url: HttpUrl = "https://api.retellai.com"
 
-
-class _Backoff(RetryOptionsBase):
-    """
-    At most two retries, on connection errors, 429 and a gateway's 5xx.
-
-    Never after a read time-out: the session may exist by then. The wait doubles with jitter, or is what
-    Retry-After asks for, unless that is beyond all the time there is.
-    """
-
-    def __init__(self, session_s: float) -> None:
-        self._session_s = session_s
-        super().__init__(
-            attempts=3,
-            statuses={429, 502, 503, 504},
-            exceptions={
-                aiohttp.ClientConnectorError,
-                aiohttp.ServerDisconnectedError,
-                aiohttp.ClientOSError,
-            },
-            retry_all_server_errors=False,
-            methods={"POST"},
-        )
-
-    def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
-        if response is not None:
-            asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
-            if asked_s is not None and asked_s > self._session_s:
-                raise SessionError(f"asked to come back in {asked_s:g} s")
-            if asked_s is not None:
-                return asked_s
-        return 0.25 * 2.0**attempt * random.uniform(0.75, 1.25)
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The REST API's header."""
+        return {"Authorization": f"Bearer {self.retell_api_key.get_secret_value()}"}
 
 
-def retry_after_s(header: str, wall_clock_s: float) -> float | None:
-    """Seconds that a Retry-After header asks to wait (RFC 9110 10.2.3: a number or a date), or None."""
-    if re.fullmatch(r"[0-9]{1,18}", header):
-        return float(header)
-    try:
-        when_s = email.utils.parsedate_to_datetime(header).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, when_s - wall_clock_s)
+class RetellSocketNeeds(RetellNeeds):
+    """What those with an audio socket want."""
+
+    retell_ws_url: WsUrl = "wss://api.retellai.com/audio-websocket"
 
 
-def make_retell(service: RetellService, http: aiohttp.ClientSession) -> Agent:
-    """Describe the agent; ``http`` is the process's shared session."""
+class Needs(RetellSocketNeeds):
+    """What this agent wants."""
+
+
+class RetellDialogue(Dialogue):
+    """JSON both ways; audio may name its own encoding, and what is not mu-law 8 kHz is transcoded."""
+
+    to_agent = Envelope(b'{"type":"audio","audio_encoding":"mulaw","sample_rate":8000,"data":"', b'"}')
+    audio = SpanFinder("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000})
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        return (parse(message),)
+
+
+def describe(needs: Needs, tools: Tools) -> Agent:
+    """Describe the agent."""
 
     async def open_session(call: CallRequest) -> dict[str, str]:
-        try:
-            async with asyncio.timeout(service.session_s):
-                return await _create_web_call(service, http, call)
-        except TimeoutError:
-            raise SessionError(f"no session within {service.session_s:g} s") from None
-
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
-        return Endpoint(
-            f"{service.ws_url}/{session['call_id']}", {"Authorization": f"Bearer {session['access_token']}"}
-        )
-
-    return Agent(
-        name="retell",
-        open_session=open_session,
-        socket=AgentSocket(
-            endpoint=endpoint,
-            to_agent=Envelope(
-                b'{"type":"audio","audio_encoding":"mulaw","sample_rate":8000,"data":"',
-                b'"}',
-            ),
-            audio=SpanFinder("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000}),
-            parse=parse,
-        ),
-    )
-
-
-async def _create_web_call(
-    service: RetellService, http: aiohttp.ClientSession, call: CallRequest
-) -> dict[str, str]:
-    client = RetryClient(
-        client_session=http, retry_options=_Backoff(service.session_s), raise_for_status=False
-    )
-    try:
-        async with client.post(
-            f"{service.api_url}/v2/create-web-call",
+        return await ask(
+            tools,
+            "POST",
+            f"{needs.retell_api_url}/v2/create-web-call",
+            needs.authorization,
+            fields={"call_id": CALL_ID, "access_token": ACCESS_TOKEN},
             json={
-                "agent_id": service.agent_id,
+                "agent_id": needs.retell_agent_id,
                 "audio_websocket_protocol": "twilio",
                 "audio_encoding": "mulaw",
                 "sample_rate": 8000,
                 "metadata": {"callSid": call.call_sid, "from": call.from_number},
             },
-            headers={"Authorization": f"Bearer {service.api_key}"},
-            allow_redirects=False,
-        ) as response:
-            body = await _read_bounded(response)
-            if not 200 <= response.status < 300:
-                raise SessionError(f"status {response.status}")
-    except aiohttp.ClientError as error:
-        raise SessionError(type(error).__name__) from None
-    return _session_of(body)
+        )
+
+    def endpoint(session: Mapping[str, str]) -> Endpoint:
+        return Endpoint(
+            f"{needs.retell_ws_url}/{session['call_id']}",
+            {"Authorization": f"Bearer {session['access_token']}"},
+        )
+
+    def dialogue(started: Started) -> Dialogue:
+        return RetellDialogue()
+
+    return Agent(name="retell", open_session=open_session, endpoint=endpoint, dialogue=dialogue)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > REPLY_MAX_BYTES:
-            raise SessionError(f"reply of more than {REPLY_MAX_BYTES} bytes")
-    return bytes(body)
-
-
-def _session_of(body: bytes) -> dict[str, str]:
-    try:
-        reply = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise SessionError("reply is not JSON") from None
-    session: dict[str, str] = {}
-    for field, pattern in (("call_id", CALL_ID), ("access_token", ACCESS_TOKEN)):
-        value: Any = reply.get(field) if isinstance(reply, dict) else None
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise SessionError(f"reply has no valid {field}")
-        session[field] = value
-    return session
-
-
-def parse(message: bytes) -> AgentMessage:
+def parse(message: bytes) -> Event:
     """Read one message of the agent's that is not a plain mu-law frame."""
     try:
         fields = orjson.loads(message)
@@ -193,7 +125,7 @@ def parse(message: bytes) -> AgentMessage:
             return Ignored("unknown_type")
 
 
-def _parse_audio(fields: dict[str, Any]) -> AgentMessage:
+def _parse_audio(fields: dict[str, Any]) -> Event:
     data = fields.get("data")
     encoding = fields.get("audio_encoding", "mulaw")
     rate_hz = fields.get("sample_rate", 8000)
@@ -201,7 +133,9 @@ def _parse_audio(fields: dict[str, Any]) -> AgentMessage:
         return Ignored("missing_field")
     if not isinstance(encoding, str) or not isinstance(rate_hz, int) or isinstance(rate_hz, bool):
         return Ignored("unknown_audio")
-    return Audio(data.encode(), encoding, rate_hz)
+    if encoding in PCM16_NAMES:
+        encoding = "pcm16"
+    return Audio(data.encode(), AudioFormat(encoding, rate_hz))
 
 
 def is_webhook_of_retell(body: bytes, signature: str | None, api_key: str, wall_clock_ms: int) -> bool:

@@ -1,0 +1,95 @@
+"""
+Base64 text to bytes and back, for agents whose audio is binary; Twilio's is text.
+
+Source: RFC 4648, section 4.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t
+
+from _codec.media_json cimport is_base64_c
+
+cdef const char* ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+# What each character stands for; 0 for all others, which valid text has none of but the padding.
+cdef uint8_t VALUES[256]
+
+
+cdef void fill_values() noexcept nogil:
+    cdef int i
+    for i in range(256):
+        VALUES[i] = 0
+    for i in range(64):
+        VALUES[<uint8_t>ALPHABET[i]] = <uint8_t>i
+
+
+fill_values()
+
+
+cdef Py_ssize_t encode_c(const char* data, Py_ssize_t n, char* out) noexcept nogil:
+    cdef const uint8_t* p = <const uint8_t*>data
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t o = 0
+    cdef uint32_t three
+    while i + 3 <= n:
+        three = (<uint32_t>p[i] << 16) | (<uint32_t>p[i + 1] << 8) | p[i + 2]
+        out[o] = ALPHABET[three >> 18]
+        out[o + 1] = ALPHABET[(three >> 12) & 63]
+        out[o + 2] = ALPHABET[(three >> 6) & 63]
+        out[o + 3] = ALPHABET[three & 63]
+        i += 3
+        o += 4
+    if i < n:
+        three = <uint32_t>p[i] << 16
+        if i + 1 < n:
+            three |= <uint32_t>p[i + 1] << 8
+        out[o] = ALPHABET[three >> 18]
+        out[o + 1] = ALPHABET[(three >> 12) & 63]
+        out[o + 2] = ALPHABET[(three >> 6) & 63] if i + 1 < n else c"="
+        out[o + 3] = c"="
+        o += 4
+    return o
+
+
+cdef Py_ssize_t decode_c(const char* text, Py_ssize_t n, char* out) noexcept nogil:
+    cdef const uint8_t* p = <const uint8_t*>text
+    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t o = 0
+    cdef uint32_t three
+    # A last group that is cut short is not read.
+    while i + 4 <= n:
+        three = (
+            (<uint32_t>VALUES[p[i]] << 18)
+            | (<uint32_t>VALUES[p[i + 1]] << 12)
+            | (<uint32_t>VALUES[p[i + 2]] << 6)
+            | VALUES[p[i + 3]]
+        )
+        out[o] = <char>(three >> 16)
+        out[o + 1] = <char>((three >> 8) & 0xFF)
+        out[o + 2] = <char>(three & 0xFF)
+        i += 4
+        o += 3
+    return o if n < 4 else decoded_bytes(text, i)
+
+
+def encode(bytes data not None):
+    """Return the base64 text of some bytes."""
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+    cdef bytes text = PyBytes_FromStringAndSize(NULL, encoded_bytes(n))
+    encode_c(PyBytes_AS_STRING(data), n, PyBytes_AS_STRING(text))
+    return text
+
+
+def decode(bytes text not None):
+    """
+    Return what a base64 text stands for.
+
+    Raises:
+        ValueError: If the text is not valid base64.
+    """
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(text)
+    if not is_base64_c(<const unsigned char*>PyBytes_AS_STRING(text), n):
+        raise ValueError("text is not base64")
+    cdef bytes room = PyBytes_FromStringAndSize(NULL, n // 4 * 3)
+    n = decode_c(PyBytes_AS_STRING(text), n, PyBytes_AS_STRING(room))
+    return room[:n]

@@ -1,0 +1,123 @@
+"""One request to an agent service's REST API that opens a session: bounded, retried only where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import aiohttp
+import orjson
+from aiohttp_retry import RetryClient, RetryOptionsBase
+
+from bridge.agents import SessionError, Tools
+
+REPLY_MAX_BYTES = 65536
+
+
+class _Backoff(RetryOptionsBase):
+    """
+    At most two retries, on connection errors, 429 and a gateway's 5xx.
+
+    Never after a read time-out: the session may exist by then. The wait doubles with jitter, or is what
+    Retry-After asks for, unless that is beyond all the time there is.
+    """
+
+    def __init__(self, session_s: float) -> None:
+        self._session_s = session_s
+        super().__init__(
+            attempts=3,
+            statuses={429, 502, 503, 504},
+            exceptions={
+                aiohttp.ClientConnectorError,
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ClientOSError,
+            },
+            retry_all_server_errors=False,
+            methods={"GET", "POST"},
+        )
+
+    def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
+        if response is not None:
+            asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
+            if asked_s is not None and asked_s > self._session_s:
+                raise SessionError(f"asked to come back in {asked_s:g} s")
+            if asked_s is not None:
+                return asked_s
+        return 0.25 * 2.0**attempt * random.uniform(0.75, 1.25)
+
+
+def retry_after_s(header: str, wall_clock_s: float) -> float | None:
+    """Seconds that a Retry-After header asks to wait (RFC 9110 10.2.3: a number or a date), or None."""
+    if re.fullmatch(r"[0-9]{1,18}", header):
+        return float(header)
+    try:
+        when_s = email.utils.parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, when_s - wall_clock_s)
+
+
+async def ask(
+    tools: Tools,
+    method: Literal["GET", "POST"],
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    fields: Mapping[str, re.Pattern[str]],
+    json: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """
+    Ask for a session.
+
+    Args:
+        fields: What is wanted of the reply, a JSON object, and what each must look like in full.
+
+    Raises:
+        SessionError: No 2xx, no such reply, or not within the time that a session may take.
+    """
+    try:
+        async with asyncio.timeout(tools.session_s):
+            body = await _request(tools, method, url, headers, json)
+    except TimeoutError:
+        raise SessionError(f"no session within {tools.session_s:g} s") from None
+    except aiohttp.ClientError as error:
+        raise SessionError(type(error).__name__) from None
+    return _session_of(body, fields)
+
+
+async def _request(
+    tools: Tools, method: str, url: str, headers: Mapping[str, str], json: Mapping[str, Any] | None
+) -> bytes:
+    client = RetryClient(
+        client_session=tools.http, retry_options=_Backoff(tools.session_s), raise_for_status=False
+    )
+    async with client.request(
+        method, url, json=json, headers=dict(headers), allow_redirects=False
+    ) as response:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > REPLY_MAX_BYTES:
+                raise SessionError(f"reply of more than {REPLY_MAX_BYTES} bytes")
+        if not 200 <= response.status < 300:
+            raise SessionError(f"status {response.status}")
+        return bytes(body)
+
+
+def _session_of(body: bytes, fields: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise SessionError("reply is not JSON") from None
+    session: dict[str, str] = {}
+    for field, pattern in fields.items():
+        value: Any = reply.get(field) if isinstance(reply, dict) else None
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise SessionError(f"reply has no valid {field}")
+        session[field] = value
+    return session

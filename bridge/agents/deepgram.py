@@ -1,0 +1,134 @@
+"""
+Deepgram's Voice Agent over its WebSocket: settings first, then binary mu-law both ways.
+
+Source: the types of deepgram-sdk 7.17.0 and the vendor's Voice Agent API reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, Field, SecretStr
+
+from bridge.agents import (
+    Agent,
+    AgentSettings,
+    Control,
+    Dialogue,
+    Endpoint,
+    Event,
+    Failed,
+    Ignored,
+    Reply,
+    Started,
+    Tools,
+    Transfer,
+    no_session,
+)
+from bridge.setting_types import WsUrl
+
+MULAW = {"encoding": "mulaw", "sample_rate": 8000}
+
+
+def _is_agent_file(path: str) -> str:
+    try:
+        agent = orjson.loads(Path(path).read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ValueError(f"must be a JSON file: {error}") from None
+    if not isinstance(agent, dict):
+        raise ValueError("must hold a JSON object, the value of Settings.agent")
+    return path
+
+
+class Needs(AgentSettings):
+    """What this agent wants."""
+
+    deepgram_api_key: SecretStr = Field(description="from Deepgram's console")
+    deepgram_agent_url: WsUrl = "wss://agent.deepgram.com/v1/agent/converse"
+    deepgram_agent_file: Annotated[str, AfterValidator(_is_agent_file)] = Field(
+        description="a JSON file with the agent: what stands under agent in Deepgram's Settings message"
+    )
+
+
+class DeepgramDialogue(Dialogue):
+    """Says who the agent is when it is welcomed, and speaks when that was taken."""
+
+    is_binary = True
+    waits_for_ready = True
+    # Deepgram closes a socket that was quiet for 10 s.
+    keepalive = b'{"type":"KeepAlive"}'
+    keepalive_s = 5.0
+
+    def __init__(self, agent: Mapping[str, Any]) -> None:
+        self._agent = agent
+        self._is_ready = False
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        try:
+            fields = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            return (Ignored("not_json"),)
+        match fields:
+            case {"type": "Welcome"}:
+                return (Reply(self._settings()),)
+            case {"type": "SettingsApplied"} if not self._is_ready:
+                self._is_ready = True
+                return (Control.READY,)
+            case {"type": "UserStartedSpeaking"}:
+                return (Control.INTERRUPT,)
+            case {"type": "FunctionCallRequest", "functions": list(functions)}:
+                return tuple(self._call(function) for function in functions)
+            case {"type": "Error"}:
+                text = str(fields.get("description", ""))[:200]
+                return (Failed(text) if not self._is_ready else Ignored("agent_error"),)
+            case {"type": str()}:
+                return ()
+        return (Ignored("unknown_type"),)
+
+    def _settings(self) -> bytes:
+        return orjson.dumps(
+            {
+                "type": "Settings",
+                "audio": {"input": MULAW, "output": {**MULAW, "container": "none"}},
+                "agent": self._agent,
+            }
+        )
+
+    def _call(self, function: Any) -> Event:
+        match function:
+            case {"client_side": False}:
+                return Ignored("function_of_the_service")
+            case {"name": "hang_up"}:
+                return Control.HANG_UP
+            case {"name": "transfer_call", "arguments": str(text)}:
+                try:
+                    return Transfer(str(orjson.loads(text)["to_number"]))
+                except (orjson.JSONDecodeError, KeyError, TypeError):
+                    return Ignored("missing_field")
+            case {"name": str(name), "id": str(call_id)}:
+                answer = {
+                    "type": "FunctionCallResponse",
+                    "id": call_id,
+                    "name": name,
+                    "content": "this function is not known here",
+                }
+                return Reply(orjson.dumps(answer))
+        return Ignored("unknown_function")
+
+
+def describe(needs: Needs, tools: Tools) -> Agent:
+    """Describe the agent."""
+    agent = orjson.loads(Path(needs.deepgram_agent_file).read_bytes())
+
+    def endpoint(session: Mapping[str, str]) -> Endpoint:
+        return Endpoint(
+            needs.deepgram_agent_url, {"Authorization": f"Token {needs.deepgram_api_key.get_secret_value()}"}
+        )
+
+    def dialogue(started: Started) -> Dialogue:
+        return DeepgramDialogue(agent)
+
+    return Agent(name="deepgram", open_session=no_session, endpoint=endpoint, dialogue=dialogue)

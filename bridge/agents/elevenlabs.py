@@ -1,0 +1,150 @@
+"""
+ElevenLabs' conversational agents over their WebSocket.
+
+Source: the types of elevenlabs 2.78.0 and the vendor's twilio-custom-server guide. The agent's own settings name
+its formats: ``ulaw_8000`` needs no transcoding, ``pcm_8000``, ``pcm_16000`` and ``pcm_24000`` are transcoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from pydantic import Field, SecretStr
+
+from _codec import Envelope, SpanFinder
+from bridge.agent_rest import ask
+from bridge.agents import (
+    MULAW_8K,
+    Agent,
+    AgentSettings,
+    Audio,
+    AudioFormat,
+    CallRequest,
+    Control,
+    Dialogue,
+    Endpoint,
+    Event,
+    Failed,
+    Ignored,
+    Reply,
+    Started,
+    Tools,
+    Transfer,
+)
+from bridge.setting_types import HttpUrl, WsUrl
+
+SIGNED_URL = re.compile(r"wss?://[\x21-\x7e]{1,2048}")
+FORMATS = {
+    "ulaw_8000": MULAW_8K,
+    "pcm_8000": AudioFormat("pcm16", 8000),
+    "pcm_16000": AudioFormat("pcm16", 16000),
+    "pcm_24000": AudioFormat("pcm16", 24000),
+}
+
+
+class Needs(AgentSettings):
+    """What this agent wants."""
+
+    # Only a public agent answers without.
+    elevenlabs_api_key: SecretStr = SecretStr("")
+    elevenlabs_agent_id: str = Field(description="the agent that answers, from ElevenLabs' dashboard")
+    elevenlabs_ws_url: WsUrl = "wss://api.elevenlabs.io/v1/convai/conversation"
+    elevenlabs_api_url: HttpUrl = "https://api.elevenlabs.io"
+
+
+class ElevenLabsDialogue(Dialogue):
+    """Audio carries ``event_id``; what is not above an interruption's is void, even what was under way."""
+
+    to_agent = Envelope(b'{"user_audio_chunk":"', b'"}')
+    audio = SpanFinder("audio_event.audio_base_64", {"type": "audio"})
+    waits_for_ready = True
+
+    def __init__(self) -> None:
+        self._void_up_to = -1
+
+    def opening(self) -> Iterable[bytes]:
+        return (b'{"type":"conversation_initiation_client_data"}',)
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        try:
+            fields = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            return (Ignored("not_json"),)
+        match fields:
+            case {"type": "audio", "audio_event": {"audio_base_64": str(audio), "event_id": int(event_id)}}:
+                return (self._judge(audio, event_id),)
+            case {"type": "interruption", "interruption_event": {"event_id": int(event_id)}}:
+                self._void_up_to = max(self._void_up_to, event_id)
+                self.judges_audio = True
+                return (Control.INTERRUPT,)
+            case {"type": "ping", "ping_event": {"event_id": int(event_id)}}:
+                return (Reply(orjson.dumps({"type": "pong", "event_id": event_id})),)
+            case {
+                "type": "conversation_initiation_metadata",
+                "conversation_initiation_metadata_event": dict(event),
+            }:
+                return (self._begin(event),)
+            case {"type": "client_tool_call", "client_tool_call": dict(call)}:
+                return self._call_tool(call)
+            case {"type": str()}:
+                return ()
+        return (Ignored("unknown_type"),)
+
+    def _begin(self, event: Mapping[str, Any]) -> Event:
+        named = event.get("user_input_audio_format", "pcm_16000"), event.get("agent_output_audio_format")
+        if not all(name in FORMATS for name in named):
+            return Failed(f"its audio formats are {named}: set the agent to ulaw_8000"[:200])
+        self.to_agent_format, self.from_agent_format = (FORMATS[str(name)] for name in named)
+        return Control.READY
+
+    def _judge(self, audio: str, event_id: int) -> Event:
+        if event_id <= self._void_up_to:
+            return Ignored("void_audio")
+        self.judges_audio = False
+        return Audio(audio.encode(), self.from_agent_format)
+
+    def _call_tool(self, call: Mapping[str, Any]) -> Iterable[Event]:
+        match call:
+            case {"tool_name": "hang_up"}:
+                return (Control.HANG_UP,)
+            case {"tool_name": "transfer_call", "parameters": {"to_number": str(to_number)}}:
+                return (Transfer(to_number),)
+            case {"tool_call_id": str(call_id)}:
+                result = {
+                    "type": "client_tool_result",
+                    "tool_call_id": call_id,
+                    "result": "this tool is not known here",
+                    "is_error": True,
+                }
+                return (Reply(orjson.dumps(result)),)
+        return (Ignored("unknown_function"),)
+
+
+def describe(needs: Needs, tools: Tools) -> Agent:
+    """Describe the agent."""
+    key = needs.elevenlabs_api_key.get_secret_value()
+    query = f"agent_id={quote(needs.elevenlabs_agent_id, safe='')}"
+
+    async def open_session(call: CallRequest) -> dict[str, str]:
+        if not key:
+            return {}
+        # The signed URL is the credential of one conversation; the key stays out of the socket.
+        return await ask(
+            tools,
+            "GET",
+            f"{needs.elevenlabs_api_url}/v1/convai/conversation/get-signed-url?{query}",
+            {"xi-api-key": key},
+            fields={"signed_url": SIGNED_URL},
+        )
+
+    def endpoint(session: Mapping[str, str]) -> Endpoint:
+        return Endpoint(session.get("signed_url") or f"{needs.elevenlabs_ws_url}?{query}", {})
+
+    def dialogue(started: Started) -> Dialogue:
+        return ElevenLabsDialogue()
+
+    return Agent(name="elevenlabs", open_session=open_session, endpoint=endpoint, dialogue=dialogue)

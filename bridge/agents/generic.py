@@ -1,0 +1,264 @@
+"""
+Agents that a settings file describes, with no code: JSON with base64 in it, or binary audio.
+
+Source of what can be said: the services of today differ in where the base64 text stands, in a few control
+messages, and in what is sent first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from _codec import Envelope, SpanFinder
+from bridge.agent_rest import ask
+from bridge.agents import (
+    Agent,
+    Audio,
+    AudioFormat,
+    CallRequest,
+    Control,
+    Dialogue,
+    Endpoint,
+    Event,
+    Failed,
+    Ignored,
+    Reply,
+    Started,
+    Tools,
+    Transfer,
+    no_session,
+)
+
+AUDIO_HERE = "{audio}"
+PLACEHOLDER = re.compile(r"\{([a-z_][a-z_0-9.]*)\}")
+SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
+
+# What a message must be: a text that it is, or values by the path of their keys.
+Match = str | dict[str, str | int | bool]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class FromAgent(_Table):
+    """Where the base64 text stands in a message of the agent's, as `_codec.SpanFinder` has it."""
+
+    path: str
+    equal: dict[str, str | int] = {}
+    absent_or_equal: dict[str, str | int] = {}
+
+
+class Asked(_Table):
+    """A message of the agent's, and the answer it gets, with ``{path}`` for what the message holds there."""
+
+    match: Match
+    answer: str
+
+
+class TransferAsked(_Table):
+    """A message that asks for a transfer, and where in it the number stands."""
+
+    match: Match
+    to: str
+
+
+class SessionAsked(_Table):
+    """A request before the socket opens; what ``reply`` names can stand in ``url``, ``headers`` and ``first``."""
+
+    url: str = Field(pattern=r"^https?://")
+    headers: dict[str, str] = {}
+    body: dict[str, Any] = {}
+    reply: list[str] = Field(min_length=1)
+
+
+class Description(_Table):
+    """One agent: a table of the file that ``BRIDGE_AGENTS_FILE`` names."""
+
+    url: str = Field(pattern=r"^wss?://")
+    headers: dict[str, str] = {}
+    session: SessionAsked | None = None
+    first: list[str] = []
+    binary: bool = False
+    to_agent: str = ""
+    from_agent: FromAgent | None = None
+    encoding: Literal["mulaw", "pcm16"] = "mulaw"
+    sample_rate: Literal[8000, 16000, 24000] = 8000
+    ready: Match | None = None
+    interrupt: Match | None = None
+    ended: Match | None = None
+    hang_up: Match | None = None
+    error: Match | None = None
+    turn: Match | None = None
+    transfer: TransferAsked | None = None
+    answers: list[Asked] = []
+    dtmf: str = ""
+    keepalive: str = ""
+    keepalive_s: float = Field(default=10.0, ge=0.5, le=3600)
+    _finder: SpanFinder | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Description:
+        if self.encoding == "mulaw" and self.sample_rate != 8000:
+            raise ValueError("mulaw has a sample_rate of 8000; for others say encoding = 'pcm16'")
+        if self.binary:
+            if self.to_agent or self.from_agent:
+                raise ValueError("binary = true stands without to_agent and from_agent")
+            return self
+        if self.from_agent is None or self.to_agent.count(AUDIO_HERE) != 1:
+            raise ValueError(
+                "either binary = true, or to_agent with {audio} in it once, and from_agent with the path of the "
+                "base64 text"
+            )
+        place = self.from_agent
+        self._finder = SpanFinder(place.path, place.equal, place.absent_or_equal)
+        return self
+
+    @property
+    def finder(self) -> SpanFinder | None:
+        """Finds the audio in the agent's messages; None: it is binary."""
+        return self._finder
+
+
+class GenericDialogue(Dialogue):
+    """Does what a `Description` says."""
+
+    def __init__(self, described: Description, started: Started) -> None:
+        self._described = described
+        self._values = values_of(started.call, started.session) | {"stream_sid": started.stream_sid}
+        self.is_binary = described.binary
+        self.waits_for_ready = described.ready is not None
+        self.audio = described.finder
+        before, _, after = described.to_agent.partition(AUDIO_HERE)
+        self.to_agent = Envelope(self._text(before), self._text(after))
+        self.to_agent_format = self.from_agent_format = AudioFormat(described.encoding, described.sample_rate)
+        self.keepalive = described.keepalive.encode() or None
+        self.keepalive_s = described.keepalive_s
+
+    def opening(self) -> Iterable[bytes]:
+        return [self._text(message) for message in self._described.first]
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        described = self._described
+        fields = _fields_of(message)
+        plain: tuple[tuple[Match | None, Event], ...] = (
+            (described.interrupt, Control.INTERRUPT),
+            (described.ended, Control.ENDED),
+            (described.hang_up, Control.HANG_UP),
+            (described.turn, Control.TURN),
+            (described.ready, Control.READY),
+            (described.error, Failed(message[:200].decode(errors="replace"))),
+        )
+        for match, event in plain:
+            if match is not None and _fits(match, message, fields):
+                return (event,)
+        if described.transfer and _fits(described.transfer.match, message, fields):
+            return (Transfer(str(_at(fields, described.transfer.to))),)
+        for asked in described.answers:
+            if _fits(asked.match, message, fields):
+                return (Reply(_filled(asked.answer, lambda path: _at(fields, path))),)
+        place = described.from_agent
+        if place is not None and _fits(place.equal, message, fields):
+            audio = _at(fields, place.path)
+            if isinstance(audio, str):
+                return (Audio(audio.encode(), self.from_agent_format),)
+        return (Ignored("unknown_type"),)
+
+    def on_dtmf(self, digit: str) -> Iterable[bytes]:
+        if not self._described.dtmf:
+            return ()
+        return (_filled(self._described.dtmf, (self._values | {"digit": digit}).get),)
+
+    def _text(self, template: str) -> bytes:
+        return _filled(template, self._values.get)
+
+
+def describe_table(name: str, described: Description, secrets: Mapping[str, str], tools: Tools) -> Agent:
+    """
+    Describe an agent of the settings file.
+
+    Args:
+        secrets: What ``{env.NAME}`` stands for in URLs and headers, by ``env.name``.
+    """
+    asked = described.session
+
+    async def open_session(call: CallRequest) -> dict[str, str]:
+        if asked is None:
+            return {}
+        values = {**values_of(call, {}), **secrets}
+        body = orjson.loads(_filled(orjson.dumps(asked.body).decode(), values.get))
+        return await ask(
+            tools,
+            "POST",
+            plain(asked.url, values),
+            {name: plain(text, values) for name, text in asked.headers.items()},
+            fields=dict.fromkeys(asked.reply, SESSION_TEXT),
+            json=body,
+        )
+
+    def endpoint(session: Mapping[str, str]) -> Endpoint:
+        values = {**{f"session.{key}": value for key, value in session.items()}, **secrets}
+        return Endpoint(
+            plain(described.url, values),
+            {name: plain(text, values) for name, text in described.headers.items()},
+        )
+
+    return Agent(
+        name=name,
+        open_session=no_session if asked is None else open_session,
+        endpoint=endpoint,
+        dialogue=lambda started: GenericDialogue(described, started),
+    )
+
+
+def values_of(call: CallRequest, session: Mapping[str, str]) -> dict[str, str]:
+    """What placeholders stand for in a call."""
+    return {
+        "call_sid": call.call_sid,
+        "from": call.from_number,
+        "to": call.to_number,
+        **{f"session.{key}": value for key, value in session.items()},
+    }
+
+
+def plain(template: str, values: Mapping[str, str]) -> str:
+    """A URL or a header with its placeholders filled; unknown ones stay."""
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), template)
+
+
+def _filled(template: str, value_of: Any) -> bytes:
+    """JSON text with its placeholders filled: within quotes as JSON has it, else as a value; unknown ones stay."""
+
+    def fill(found: re.Match[str]) -> str:
+        value = value_of(found[1])
+        if value is None:
+            return found[0]
+        text = orjson.dumps(value).decode()
+        is_quoted = isinstance(value, str) and found.string[: found.start()].count('"') % 2 == 1
+        return text[1:-1] if is_quoted else text
+
+    return PLACEHOLDER.sub(fill, template).encode()
+
+
+def _fields_of(message: bytes) -> Any:
+    try:
+        return orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _at(fields: Any, path: str) -> Any:
+    for key in path.split("."):
+        fields = fields.get(key) if isinstance(fields, dict) else None
+    return fields
+
+
+def _fits(match: Match, message: bytes, fields: Any) -> bool:
+    if isinstance(match, str):
+        return message == match.encode()
+    return isinstance(fields, dict) and all(_at(fields, path) == value for path, value in match.items())

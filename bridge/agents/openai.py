@@ -1,0 +1,187 @@
+"""
+OpenAI's Realtime API over its WebSocket, mu-law both ways (``audio/pcmu``).
+
+Source: the types of openai 3.54.0, and the vendor's API reference for Realtime. A turn is an item: when the caller
+speaks over it, the model is told by ``conversation.item.truncate`` what the caller has really heard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from pydantic import Field, SecretStr
+
+from _codec import Envelope, SpanFinder
+from bridge.agents import (
+    Agent,
+    AgentSettings,
+    Audio,
+    Control,
+    Dialogue,
+    Endpoint,
+    Event,
+    Failed,
+    Ignored,
+    Reply,
+    Started,
+    Tools,
+    Transfer,
+    no_session,
+)
+from bridge.setting_types import Switch, WsUrl
+
+# What the model may call; it is told to only where OPENAI_REALTIME_TOOLS is 1.
+TOOLS = [
+    {
+        "type": "function",
+        "name": "hang_up",
+        "description": "End the phone call, after what has been said was heard.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+    {
+        "type": "function",
+        "name": "transfer_call",
+        "description": "Connect the caller to another phone number and leave the call.",
+        "parameters": {
+            "type": "object",
+            "properties": {"to_number": {"type": "string", "description": "E.164, e.g. +14155550100"}},
+            "required": ["to_number"],
+        },
+    },
+]
+
+
+class Needs(AgentSettings):
+    """What this agent wants."""
+
+    openai_api_key: SecretStr = Field(description="from OpenAI's dashboard")
+    openai_realtime_url: WsUrl = "wss://api.openai.com/v1/realtime"
+    openai_realtime_model: str = "gpt-realtime"
+    openai_realtime_voice: str = ""
+    openai_realtime_instructions: str = ""
+    # 1: the model says something first, as a phone agent does.
+    openai_realtime_greets: Switch = False
+    openai_realtime_tools: Switch = False
+
+
+class OpenAiDialogue(Dialogue):
+    """The items of one session; audio of an item that was interrupted is void, even what was under way."""
+
+    to_agent = Envelope(b'{"type":"input_audio_buffer.append","audio":"', b'"}')
+    waits_for_ready = True
+    needs_heard = True
+    _plain_audio = SpanFinder("delta", {"type": "response.output_audio.delta"})
+
+    def __init__(self, needs: Needs) -> None:
+        self.audio = self._plain_audio
+        self._needs = needs
+        self._is_ready = False
+        self._item_id = ""
+        self._content_index = 0
+        self._void_item_id = ""
+
+    def opening(self) -> Iterable[bytes]:
+        needs = self._needs
+        audio: dict[str, Any] = {
+            "input": {"format": {"type": "audio/pcmu"}},
+            "output": {"format": {"type": "audio/pcmu"}},
+        }
+        if needs.openai_realtime_voice:
+            audio["output"]["voice"] = needs.openai_realtime_voice
+        session: dict[str, Any] = {"type": "realtime", "output_modalities": ["audio"], "audio": audio}
+        if needs.openai_realtime_instructions:
+            session["instructions"] = needs.openai_realtime_instructions
+        if needs.openai_realtime_tools:
+            session["tools"] = TOOLS
+        return (orjson.dumps({"type": "session.update", "session": session}),)
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        try:
+            fields = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            return (Ignored("not_json"),)
+        match fields:
+            case {"type": "response.output_audio.delta", "delta": str(delta)}:
+                return (self._audio_of(fields, delta),)
+            case {"type": "response.content_part.added", "part": {"type": "audio"}}:
+                return self._begin_item(fields)
+            case {"type": "input_audio_buffer.speech_started"}:
+                return (Control.INTERRUPT,)
+            case {"type": "session.updated"} if not self._is_ready:
+                return self._begin_session()
+            case {"type": "response.function_call_arguments.done"}:
+                return self._call_function(fields)
+            case {"type": "error", "error": {"message": str(text)}}:
+                # Most errors leave the session open; one before it is ready has refused our settings.
+                return (Failed(text[:200]) if not self._is_ready else Ignored("agent_error"),)
+            case {"type": str()}:
+                return ()
+        return (Ignored("unknown_type"),)
+
+    def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
+        item_id, self._void_item_id = self._item_id, self._item_id
+        self.judges_audio = bool(item_id)
+        if not item_id or heard_ms is None:
+            return ()
+        return (
+            orjson.dumps(
+                {
+                    "type": "conversation.item.truncate",
+                    "item_id": item_id,
+                    "content_index": self._content_index,
+                    "audio_end_ms": heard_ms,
+                }
+            ),
+        )
+
+    def _begin_session(self) -> Iterable[Event]:
+        self._is_ready = True
+        greeting = (Reply(b'{"type":"response.create"}'),) if self._needs.openai_realtime_greets else ()
+        return (Control.READY, *greeting)
+
+    def _begin_item(self, fields: Mapping[str, Any]) -> Iterable[Event]:
+        item_id, index = fields.get("item_id"), fields.get("content_index")
+        if not isinstance(item_id, str) or not isinstance(index, int):
+            return (Ignored("missing_field"),)
+        if item_id == self._void_item_id:
+            return ()
+        self._item_id, self._content_index = item_id, index
+        self.judges_audio = False
+        return (Control.TURN,)
+
+    def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Event:
+        if self._void_item_id and fields.get("item_id") == self._void_item_id:
+            return Ignored("void_audio")
+        self.judges_audio = False
+        return Audio(delta.encode())
+
+    def _call_function(self, fields: Mapping[str, Any]) -> Iterable[Event]:
+        try:
+            arguments = json.loads(fields.get("arguments") or "{}")
+        except (TypeError, ValueError):
+            arguments = None
+        match fields.get("name"), arguments:
+            case "hang_up", _:
+                return (Control.HANG_UP,)
+            case "transfer_call", {"to_number": str(to_number)}:
+                return (Transfer(to_number),)
+        return (Ignored("unknown_function"),)
+
+
+def describe(needs: Needs, tools: Tools) -> Agent:
+    """Describe the agent."""
+
+    def endpoint(session: Mapping[str, str]) -> Endpoint:
+        return Endpoint(
+            f"{needs.openai_realtime_url}?model={quote(needs.openai_realtime_model, safe='')}",
+            {"Authorization": f"Bearer {needs.openai_api_key.get_secret_value()}"},
+        )
+
+    def dialogue(started: Started) -> Dialogue:
+        return OpenAiDialogue(needs)
+
+    return Agent(name="openai", open_session=no_session, endpoint=endpoint, dialogue=dialogue)

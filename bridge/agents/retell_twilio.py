@@ -1,0 +1,117 @@
+"""
+Retell's documented audio socket in its ``twilio`` form: Twilio's own messages, passed through.
+
+Retell announced its end for 2025-01-01; compatible servers and the stand-in speak it. The call's id is the
+credential of its socket. Source: retell-sdk's text, which points to Twilio's message reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from _codec import Envelope, SpanFinder
+from bridge.agents import (
+    Agent,
+    Audio,
+    CallRequest,
+    Control,
+    Dialogue,
+    Event,
+    Ignored,
+    Mark,
+    Started,
+    Tools,
+)
+from bridge.agents.retell import RetellSocketNeeds
+from bridge.agents.retell_web import register, socket_of
+
+
+class Needs(RetellSocketNeeds):
+    """What this agent wants."""
+
+
+class TwilioDialogue(Dialogue):
+    """
+    Speaks Twilio's part.
+
+    ``start`` has none of the stream's parameters, for they hold the bridge's token. Frames that had to wait lack
+    the counters of Twilio's.
+    """
+
+    is_whole = True
+    audio = SpanFinder("media.payload", {"event": "media"})
+
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self._sequence = 1
+        self.to_agent = Envelope(
+            orjson.dumps({"event": "media", "streamSid": started.stream_sid})[:-1]
+            + b',"media":{"track":"inbound","payload":"',
+            b'"}}',
+        )
+
+    def opening(self) -> Iterable[bytes]:
+        started = self._started
+        start = {
+            "accountSid": started.account_sid,
+            "callSid": started.call.call_sid,
+            "streamSid": started.stream_sid,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": {},
+        }
+        return (
+            orjson.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}),
+            self._message("start", start),
+        )
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        try:
+            fields = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            return (Ignored("not_json"),)
+        match fields:
+            case {"event": "media", "media": {"payload": str(payload)}}:
+                return (Audio(payload.encode()),)
+            case {"event": "clear"}:
+                return (Control.INTERRUPT,)
+            case {"event": "mark", "mark": {"name": str(name)}}:
+                return (Mark(name),)
+        return (Ignored("unknown_type"),)
+
+    def on_dtmf(self, digit: str) -> Iterable[bytes]:
+        return (self._message("dtmf", {"track": "inbound_track", "digit": digit}),)
+
+    def on_played(self, name: str) -> Iterable[bytes]:
+        return (self._message("mark", {"name": name}),)
+
+    def closing(self) -> Iterable[bytes]:
+        started = self._started
+        return (self._message("stop", {"accountSid": started.account_sid, "callSid": started.call.call_sid}),)
+
+    def _message(self, event: str, body: Mapping[str, object]) -> bytes:
+        sequence, self._sequence = str(self._sequence), self._sequence + 1
+        return orjson.dumps(
+            {
+                "event": event,
+                "sequenceNumber": sequence,
+                event: body,
+                "streamSid": self._started.stream_sid,
+            }
+        )
+
+
+def describe(needs: Needs, tools: Tools) -> Agent:
+    """Describe the agent."""
+
+    async def open_session(call: CallRequest) -> dict[str, str]:
+        return await register(needs, tools, call, "twilio", "mulaw", 8000)
+
+    return Agent(
+        name="retell-twilio",
+        open_session=open_session,
+        endpoint=lambda session: socket_of(needs, session),
+        dialogue=TwilioDialogue,
+    )

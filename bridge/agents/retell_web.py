@@ -1,0 +1,97 @@
+"""
+Retell's documented audio socket in its ``web`` form: binary samples, the literal texts ``clear``, ``ping``, ``pong``.
+
+Retell announced its end for 2025-01-01; compatible servers and the stand-in speak it. The call's id is the
+credential of its socket. Sources: docs.retellai.com/api-references/audio-websocket, retell-client-js-sdk 1.3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from bridge.agent_rest import ask
+from bridge.agents import (
+    MULAW_8K,
+    Agent,
+    AudioFormat,
+    CallRequest,
+    Control,
+    Dialogue,
+    Endpoint,
+    Event,
+    Ignored,
+    Started,
+    Tools,
+)
+from bridge.agents.retell import CALL_ID, RetellSocketNeeds
+
+
+class Needs(RetellSocketNeeds):
+    """What this agent wants."""
+
+    # mu-law is in the schema and was not seen in use; s16le was.
+    retell_web_encoding: Literal["mulaw", "s16le"] = "mulaw"
+    retell_web_sample_rate: Literal["8000", "16000", "24000"] = "8000"
+
+
+class WebDialogue(Dialogue):
+    """Everything but three literal texts is audio, or of no meaning to a call."""
+
+    is_binary = True
+    keepalive = b"ping"
+    keepalive_s = 5.0
+
+    def __init__(self, format: AudioFormat) -> None:
+        self.to_agent_format = self.from_agent_format = format
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        if message == b"clear":
+            return (Control.INTERRUPT,)
+        return () if message == b"pong" else (Ignored("unknown_type"),)
+
+
+def describe(needs: Needs, tools: Tools) -> Agent:
+    """Describe the agent."""
+    encoding = needs.retell_web_encoding
+    format = MULAW_8K if encoding == "mulaw" else AudioFormat("pcm16", int(needs.retell_web_sample_rate))
+
+    async def open_session(call: CallRequest) -> dict[str, str]:
+        return await register(needs, tools, call, "web", encoding, format.sample_rate_hz)
+
+    def dialogue(started: Started) -> Dialogue:
+        return WebDialogue(format)
+
+    return Agent(
+        name="retell-web",
+        open_session=open_session,
+        endpoint=lambda session: socket_of(needs, session),
+        dialogue=dialogue,
+    )
+
+
+async def register(
+    needs: RetellSocketNeeds, tools: Tools, call: CallRequest, protocol: str, encoding: str, rate_hz: int
+) -> dict[str, str]:
+    """Ask for a call with an audio socket of one of the two forms that Retell documented."""
+    return await ask(
+        tools,
+        "POST",
+        f"{needs.retell_api_url}/register-call",
+        needs.authorization,
+        fields={"call_id": CALL_ID},
+        json={
+            "agent_id": needs.retell_agent_id,
+            "audio_websocket_protocol": protocol,
+            "audio_encoding": encoding,
+            "sample_rate": rate_hz,
+            "from_number": call.from_number,
+            "to_number": call.to_number,
+            "metadata": {"callSid": call.call_sid},
+        },
+    )
+
+
+def socket_of(needs: RetellSocketNeeds, session: Mapping[str, str]) -> Endpoint:
+    """A registered call's audio socket."""
+    return Endpoint(f"{needs.retell_ws_url}/{session['call_id']}", {})
