@@ -46,5 +46,5 @@ $(READY): pyproject.toml setup.py $(wildcard _codec/*.pyx _codec/*.pxd _codec/*.
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is needed: apt-get install python3-venv (or your system's)." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Building the native core and installing what it needs into $(VENV); a minute the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev,vendors]'
 	@touch $@

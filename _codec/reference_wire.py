@@ -74,7 +74,9 @@ class Wire(asyncio.BufferedProtocol):
         self._after_held: list[bytes] = []
         self._paused_source: Wire | None = None
         self._envelope = Envelope(b"", b"")
-        self._is_binary = self._is_whole = False
+        self._is_binary = False
+        self._numbered: tuple[bytes, bytes, bytes] | None = None
+        self._messages_numbered = 0
         self._decode: Codec | None = None
         self._encode: Codec | None = None
         self._mark_around: tuple[bytes, bytes] = (b"", b"")
@@ -98,14 +100,14 @@ class Wire(asyncio.BufferedProtocol):
         envelope: Envelope,
         *,
         is_binary: bool = False,
-        is_whole: bool = False,
+        numbered: tuple[bytes, bytes, bytes] | None = None,
         decode: Codec | None = None,
         encode: Codec | None = None,
     ) -> None:
         self._finder = finder
         self._envelope = envelope
         self._is_binary = is_binary
-        self._is_whole = is_whole
+        self._numbered = numbered
         self._decode = decode
         self._encode = encode
 
@@ -115,6 +117,10 @@ class Wire(asyncio.BufferedProtocol):
         self._mark_around = prefix, suffix
         self._mark_every_bytes = every_bytes
         self._bytes_since_mark = self._generation = 0
+
+    def next_number(self) -> int:
+        self._messages_numbered += 1
+        return self._messages_numbered
 
     def new_generation(self) -> None:
         self._generation += 1
@@ -201,8 +207,17 @@ class Wire(asyncio.BufferedProtocol):
                 self._write(TEXT, self._envelope.wrap_payload(base64.b64encode(audio)))
         elif self._mark_every_bytes:
             self._write_marked(payload)
+        elif self._numbered is not None:
+            self._write_numbered(payload, self._numbered)
         else:
             self._write(TEXT, self._envelope.wrap_payload(payload))
+
+    def _write_numbered(self, payload: bytes, between: tuple[bytes, bytes, bytes]) -> None:
+        counts = self.next_number(), self.audio_out_frames, self.audio_out_bytes // 8
+        head = b"".join(b"%d%b" % pair for pair in zip(counts, between, strict=True))
+        self.audio_out_bytes += len(base64.b64decode(payload))
+        before, after = self._envelope.wrap_payload(b"|").split(b"|")
+        self._write(TEXT, before + head + payload + after)
 
     def _write_marked(self, payload: bytes) -> None:
         audio = base64.b64decode(payload)
@@ -367,21 +382,13 @@ class Wire(asyncio.BufferedProtocol):
                 self._on_other_audio(base64.b64decode(payload))
                 return
             self.audio_in_bytes += len(payload) // 4 * 3 - payload[-2:].count(b"=")
-            if self._partner is not None and self._partner._takes_whole():
-                self._partner.audio_out_frames += 1
-                self._partner._write(TEXT, message)
-            else:
-                self._pass_on(payload)
+            self._pass_on(payload)
             return
         try:
             message.decode()
         except UnicodeDecodeError:
             raise _Violation(1007, "text is not UTF-8") from None
         self._owner.on_text(message)
-
-    def _takes_whole(self) -> bool:
-        waits = self.is_congested or self.is_closing or len(self._held) > 0
-        return self._is_whole and self.is_ready and not waits
 
     def _on_other_audio(self, audio: bytes) -> None:
         if self._decode is not None:

@@ -14,7 +14,8 @@ cdef class Wire(Protocol):
         bytes prefix
         bytes suffix
         bint is_binary
-        bint is_whole
+        tuple numbered
+        unsigned long long messages_numbered
         object decode
         object encode
         bytes mark_prefix
@@ -50,7 +51,7 @@ cdef class Wire(Protocol):
         readonly unsigned long long audio_in_frames
         readonly unsigned long long audio_in_bytes
         readonly unsigned long long audio_out_frames
-        # With marks only.
+        # With marks or numbers only.
         readonly unsigned long long audio_out_bytes
         readonly unsigned long long dropped_frames
         readonly unsigned long long cleared_frames
@@ -63,7 +64,8 @@ cdef class Wire(Protocol):
     cdef int keep_partial(self, const char* data, Py_ssize_t n) except -1
     cdef int violate(self, int code, str detail) except -1
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1
-    cdef bint takes_whole(self) noexcept
+    cpdef unsigned long long next_number(self)
+    cdef int write_numbered_audio(self, const char* payload, Py_ssize_t n) except -1
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1
     cdef int write_text_audio(self, const char* payload, Py_ssize_t n) except -1
     cdef int write_marked_audio(self, const char* payload, Py_ssize_t n) except -1

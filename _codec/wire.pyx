@@ -138,7 +138,7 @@ cdef class Wire(Protocol):
         Envelope envelope not None,
         *,
         bint is_binary=False,
-        bint is_whole=False,
+        numbered=None,
         decode=None,
         encode=None,
     ):
@@ -147,8 +147,8 @@ cdef class Wire(Protocol):
 
         Args:
             is_binary: Audio comes and goes as binary messages, nothing around it.
-            is_whole: What is joined to this wire hands over its whole messages, which go out as they are; the
-                envelope is for audio that had to wait, or comes without one.
+            numbered: Three texts. After the envelope's prefix come the message's number, the first text, the
+                frame's number, the second, the ms of audio before it, the third, all counted here.
             decode: Makes mu-law, 8 kHz, of the audio that comes; None: it is that.
             encode: Makes what goes of mu-law, 8 kHz. Both take and return bytes of any length, and do not raise.
         """
@@ -156,7 +156,7 @@ cdef class Wire(Protocol):
         self.prefix = envelope.prefix
         self.suffix = envelope.suffix
         self.is_binary = is_binary
-        self.is_whole = is_whole
+        self.numbered = numbered
         self.decode = decode
         self.encode = encode
 
@@ -177,6 +177,11 @@ cdef class Wire(Protocol):
         self.mark_every_bytes = every_bytes
         self.bytes_since_mark = 0
         self.generation = 0
+
+    cpdef unsigned long long next_number(self):
+        """The number of the next message that goes out, from 1."""
+        self.messages_numbered += 1
+        return self.messages_numbered
 
     def new_generation(self):
         """What went out so far was cleared: marks from now on are of the next generation."""
@@ -272,23 +277,38 @@ cdef class Wire(Protocol):
             return 0
         return self.write_audio(payload, n)
 
-    cdef bint takes_whole(self) noexcept:
-        return self.is_whole and self.is_ready and not (
-            self.is_congested or self.is_closing or self.held.entries > 0
-        )
-
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1:
         self.audio_out_frames += 1
         if self.is_binary or self.encode is not None:
             return self.write_other_audio(payload, n)
         if self.mark_every_bytes > 0:
             return self.write_marked_audio(payload, n)
+        if self.numbered is not None:
+            return self.write_numbered_audio(payload, n)
         return self.write_text_audio(payload, n)
 
     cdef int write_text_audio(self, const char* payload, Py_ssize_t n) except -1:
         return self.write_frame(
             TEXT,
             PyBytes_AS_STRING(self.prefix), PyBytes_GET_SIZE(self.prefix),
+            payload, n,
+            PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix),
+        )
+
+    cdef int write_numbered_audio(self, const char* payload, Py_ssize_t n) except -1:
+        cdef bytes head = b"%b%d%b%d%b%d%b" % (
+            self.prefix,
+            self.next_number(),
+            self.numbered[0],
+            self.audio_out_frames,
+            self.numbered[1],
+            self.audio_out_bytes // 8,
+            self.numbered[2],
+        )
+        self.audio_out_bytes += <unsigned long long>decoded_bytes(payload, n)
+        return self.write_frame(
+            TEXT,
+            PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
             payload, n,
             PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix),
         )
@@ -640,9 +660,6 @@ cdef class Wire(Protocol):
                 audio = a2b_base64(PyBytes_FromStringAndSize(text + start, end - start))
                 return self.on_other_audio(PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio))
             self.audio_in_bytes += <unsigned long long>decoded_bytes(text + start, end - start)
-            if self.partner is not None and self.partner.takes_whole():
-                self.partner.audio_out_frames += 1
-                return self.partner.write_frame(TEXT, text, n, NULL, 0, NULL, 0)
             return self.pass_on(text + start, end - start)
         message = PyBytes_FromStringAndSize(text, n)
         if not message.isascii():

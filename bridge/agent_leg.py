@@ -80,6 +80,7 @@ class AgentLeg(Leg):
         self._endpoint_of = agent.endpoint
         self._started = started
         self._dialogue = agent.dialogue(started)
+        self._dialogue.next_number = self.wire.next_number
         self._connect_s = connect_s
         self._transfer_prefixes = transfer_prefixes
         self._tls = tls
@@ -192,7 +193,7 @@ class AgentLeg(Leg):
             None if dialogue.judges_audio else dialogue.audio,
             dialogue.to_agent,
             is_binary=dialogue.is_binary,
-            is_whole=dialogue.is_whole,
+            numbered=dialogue.numbered,
             decode=self._decode,
             encode=self._encode,
         )

@@ -8,6 +8,18 @@ from pathlib import Path
 import click
 
 INJECT_KINDS = ("drop", "dup", "swap", "corrupt", "late")
+AGENT_PROTOCOLS = (
+    "retell",
+    "retell-web",
+    "retell-twilio",
+    "retell-sip",
+    "openai",
+    "elevenlabs",
+    "deepgram",
+    "binary",
+    "json",
+)
+AUDIO_FORMATS = ("ulaw_8000", "pcm_8000", "pcm_16000", "pcm_24000")
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -78,6 +90,13 @@ def demo(out: Path, inject: str | None) -> None:
 
 
 @main.command()
+@click.option(
+    "--protocol",
+    type=click.Choice(AGENT_PROTOCOLS),
+    default="retell",
+    show_default=True,
+    help="What it speaks; see above.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="0: any.")
 @click.option(
@@ -88,17 +107,56 @@ def demo(out: Path, inject: str | None) -> None:
     help="What the agent does in a call.",
 )
 @click.option("--key", default="key_standin", show_default=True, help="The API key that it expects.")
+@click.option(
+    "--audio-format",
+    type=click.Choice(AUDIO_FORMATS),
+    default="ulaw_8000",
+    show_default=True,
+    help="What retell-web and elevenlabs carry; the others only know the default.",
+)
 @click.option("--inject", type=click.Choice(INJECT_KINDS), help="Spoil every 50th frame that it sends.")
 @click.option(
     "--open-delay-s", type=click.FloatRange(0), default=0.0, help="Wait before a call's socket opens."
 )
-def agent(host: str, port: int, behaviour: str, key: str, inject: str | None, open_delay_s: float) -> None:
-    """Run the stand-in agent service, to develop a bridge against; Ctrl-C ends it."""
+def agent(
+    protocol: str,
+    host: str,
+    port: int,
+    behaviour: str,
+    key: str,
+    audio_format: str,
+    inject: str | None,
+    open_delay_s: float,
+) -> None:
+    """
+    Run the stand-in agent service, to develop a bridge against; Ctrl-C ends it.
+
+    It prints the settings with which a bridge uses it. What each protocol needs of a bridge:
+
+    \b
+      retell         create-web-call, then a socket with its access token; JSON
+      retell-web     register-call, then a socket; binary audio
+      retell-twilio  register-call, then a socket; Twilio's own messages
+      retell-sip     register-phone-call; no socket and no audio
+      openai         the key and a model; session.update with audio/pcmu
+      elevenlabs     the key, or a signed URL got with it
+      deepgram       the key; Settings with mulaw at 8000 Hz
+      binary, json   no key; agents of no vendor, on /agent
+    """
     from bridge.standins.commands import run_agent
 
+    if audio_format != "ulaw_8000" and protocol not in ("retell-web", "elevenlabs"):
+        raise click.BadParameter(f"{protocol} only knows ulaw_8000", param_hint="--audio-format")
     sys.exit(
         run_agent(
-            host=host, port=port, behaviour=behaviour, key=key, inject=inject, open_delay_s=open_delay_s
+            protocol=protocol,
+            audio_format=audio_format,
+            host=host,
+            port=port,
+            behaviour=behaviour,
+            key=key,
+            inject=inject,
+            open_delay_s=open_delay_s,
         )
     )
 
@@ -156,3 +214,32 @@ def call(
             expect_echo=expect_echo,
         )
     )
+
+
+@main.command(name="retell-agent")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--agent-id",
+    metavar="ID",
+    help="The agent to change.  [env: RETELL_AGENT_ID; default: the one of the file's agent_name, or a new one]",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what differs.")
+@click.option("--publish", is_flag=True, help="Publish the version too: Retell changes drafts only.")
+@click.option("--example", is_flag=True, help="Print a commented FILE and exit.")
+def retell_agent(
+    file: Path | None, agent_id: str | None, dry_run: bool, publish: bool, example: bool
+) -> None:
+    """
+    Make a Retell agent, or change it, to what the TOML file FILE says.
+
+    The key is read from RETELL_API_KEY. Every value is checked before anything is sent, and nothing is sent if
+    nothing differs.
+    """
+    from bridge.retell_agent import EXAMPLE, run
+
+    if example:
+        click.echo(EXAMPLE.read_text("utf-8"), nl=False)
+        return
+    if file is None:
+        raise click.UsageError("FILE is missing; --example prints one to begin with")
+    sys.exit(run(file, agent_id=agent_id, dry_run=dry_run, publish=publish))

@@ -164,26 +164,27 @@ def open_directory(
         tables = _read_tables(agents_file, problems)
     needs: dict[str, AgentSettings] = {}
     used: dict[str, Description] = {}
-    by_setting = {
-        "bridge_agent": list(default),
-        "bridge_routes_file": sorted({n for r in routes for n in r.names}),
-    }
-    for setting, names in by_setting.items():
-        for name in names:
-            if name in tables:
-                used[name] = tables[name]
-            elif name in BUILT_IN:
-                needs.setdefault(name, AgentSettings())
-            else:
-                known = ", ".join([*BUILT_IN, *tables])
-                problems.append(
-                    (setting, f"{setting.upper()}: there is no agent {name!r}; there are: {known}")
-                )
+    named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
+    for n, route in enumerate(routes):
+        place = f"BRIDGE_ROUTES_FILE: {routes_file}: route.{n}"
+        named += [("bridge_routes_file", place, name) for name in sorted(route.names)]
+    for setting, place, name in named:
+        if name in tables:
+            used[name] = tables[name]
+        elif name in BUILT_IN:
+            needs.setdefault(name, AgentSettings())
+        else:
+            known = ", ".join([*BUILT_IN, *tables])
+            problems.append((setting, f"{place}: there is no agent {name!r}; there are: {known}"))
     for name in needs:
         needs[name] = _read_needs(name, variables, problems)
+    for name, table in used.items():
+        for variable in sorted(table.variables - variables.keys()):
+            problems.append((variable, f"{variable.upper()}: is missing: {agents_file}: {name} names it"))
     if problems:
         raise DirectoryError(list(dict.fromkeys(problems)))
-    secrets = {f"env.{name}": value for name, value in variables.items()}
+    # In either spelling, as settings are.
+    secrets = {f"env.{key}": text for name, text in variables.items() for key in (name, name.upper())}
     return Directory(default, routes, needs, used, secrets)
 
 

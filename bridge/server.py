@@ -269,7 +269,8 @@ class Server:
             return "account_sid"
         if not start.is_mulaw_8k:
             return "media_format"
-        if not any(self._sessions.agent(name) for name in token.agents):
+        agents = [self._sessions.agent(name) for name in token.agents]
+        if not any(agent is not None and agent.dial is None for agent in agents):
             return "agent"
         call = leg.call
         if refusal := self._calls.claim(token.call_sid, token.media_id, token.session, call):

@@ -28,8 +28,8 @@ class Sessions:
 
     def replace(self, directory: Directory) -> None:
         """From now on calls go by another directory; those that are up keep what they have."""
-        self._directory = directory
-        self._agents = directory.describe(self._tools)
+        agents = directory.describe(self._tools)
+        self._directory, self._agents = directory, agents
 
     def agent(self, name: str) -> Agent | None:
         """The agent of a name; None if there is no such one any more."""

@@ -172,7 +172,17 @@ class Settings(BaseModel):
         Raises:
             DirectoryError: With every problem found.
         """
-        return open_directory(self.agents, self.bridge_routes_file, self.bridge_agents_file, self._variables)
+        directory = open_directory(
+            self.agents, self.bridge_routes_file, self.bridge_agents_file, self._variables
+        )
+        costly = sorted(directory.names - {FREE})
+        if costly and not (self.bridge_validate_signatures or self.bridge_allow_unsigned_agent):
+            text = (
+                f"BRIDGE_AGENT: {costly[0]} costs money and BRIDGE_VALIDATE_SIGNATURES=0 lets anyone call it: "
+                "set BRIDGE_ALLOW_UNSIGNED_AGENT=1 as well if that is wanted"
+            )
+            raise DirectoryError([("bridge_agent", text)])
+        return directory
 
     @property
     def agents(self) -> list[str]:
@@ -222,30 +232,20 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
             bad.add(name)
             if name in raw:  # A default that follows from a wrong value is no problem of its own.
                 problems.append(problem_of(name, item["msg"], raw[name]))
-        settings = Settings.model_validate(
-            _with_development_defaults({name: value for name, value in raw.items() if name not in bad})
-        )
+        good = {name: value for name, value in raw.items() if name not in bad}
+        if "bridge_agent" in bad:
+            # Whatever is meant, it need not want what the default does.
+            good["bridge_agent"] = FREE
+        settings = Settings.model_validate(_with_development_defaults(good))
     settings._variables = variables
     problems += [text for name, text in _cross_checks(settings) if name not in bad]
     try:
-        directory = settings.read_directory()
+        settings.read_directory()
     except DirectoryError as error:
         problems += [text for name, text in error.problems if name not in bad]
-    else:
-        problems += [] if "bridge_agent" in bad else _unsigned_agents(settings, directory)
     if problems:
         raise SettingsError(problems)
     return settings
-
-
-def _unsigned_agents(settings: Settings, directory: Directory) -> list[str]:
-    costly = sorted(directory.names - {FREE})
-    if settings.bridge_validate_signatures or settings.bridge_allow_unsigned_agent or not costly:
-        return []
-    return [
-        f"BRIDGE_AGENT: {costly[0]} costs money and BRIDGE_VALIDATE_SIGNATURES=0 lets anyone call it: "
-        "set BRIDGE_ALLOW_UNSIGNED_AGENT=1 as well if that is wanted"
-    ]
 
 
 def _with_development_defaults(raw: dict[str, Any]) -> dict[str, Any]:

@@ -21,11 +21,11 @@ REPLY_MAX_BYTES = 65536
 
 class TwilioApi:
     """
-    Changes calls that are up; ends quietly where there is no account, as in development.
+    Changes calls that are up; where there is no account, as in development, nothing is asked.
 
     Args:
         auth_tokens: The account's; each is tried, for one may be on its way out.
-        deadline_s: For one request.
+        deadline_s: For one change, however many tokens it takes.
     """
 
     def __init__(
@@ -70,10 +70,16 @@ class TwilioApi:
             data=form,
             headers={"Authorization": login},
             allow_redirects=False,
+            # The session's own is for agents.
+            timeout=aiohttp.ClientTimeout(total=None),
         ) as response:
             if 200 <= response.status < 300:
                 return response.status, ""
-            body = await response.content.read(REPLY_MAX_BYTES)
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > REPLY_MAX_BYTES:
+                    break
         try:
             code = orjson.loads(body)["code"]
         except (orjson.JSONDecodeError, KeyError, TypeError):

@@ -92,12 +92,10 @@ class Webhooks:
 
     async def _admit(self, form: MultiDict[str]) -> str:
         call_sid = form["CallSid"]
+        asked = CallRequest(call_sid, form.get("From", ""), form.get("To", ""))
         known = self._calls.find(call_sid)
-        if known is not None and known.phase is Phase.OVER:
-            return self._over(known)
         if known is not None:
-            self._calls.renew(known, self._clock())
-            return self._stream(known, CallRequest(call_sid, form.get("From", ""), form.get("To", "")))
+            return self._answer_of(known, asked)
         if not self._calls.is_being_admitted(call_sid):
             if self._is_draining():
                 return self._fallback(call_sid, "draining")
@@ -105,7 +103,6 @@ class Webhooks:
                 self._metrics.refused("full")
                 log.warning("call refused", call_sid=call_sid, reason="full")
                 return twiml.busy()
-        asked = CallRequest(call_sid, form.get("From", ""), form.get("To", ""))
         chain = self._sessions.chain(asked)
 
         async def open_session() -> Session:
@@ -115,7 +112,7 @@ class Webhooks:
             known = await self._calls.admit(call_sid, secrets.token_hex(16), open_session, self._clock)
         except SessionError as error:
             return self._fallback(call_sid, "no_session", str(error))
-        return self._over(known) if known.phase is Phase.OVER else self._stream(known, asked)
+        return self._answer_of(known, asked)
 
     async def _open(self, asked: CallRequest, chain: Sequence[str]) -> Session:
         opened = await self._sessions.open(asked, chain)
@@ -126,6 +123,13 @@ class Webhooks:
         action = f"{self._settings.public_url}/voice/dialled?s={self._tokens.seal_resume(state)}"
         log.info("call dialled", call_sid=asked.call_sid, agent=opened.agents[0])
         return replace(opened, answer=twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
+
+    def _answer_of(self, known: Known, asked: CallRequest) -> str:
+        """The TwiML of a call that is known."""
+        if known.phase is Phase.OVER:
+            return self._over(known)
+        self._calls.renew(known, self._clock())
+        return self._stream(known, asked)
 
     @staticmethod
     def _over(known: Known) -> str:
@@ -142,11 +146,12 @@ class Webhooks:
         call_sid = form["CallSid"]
         status = form.get("DialCallStatus", "")
         state = self._resume_state(request, call_sid)
-        log.info("dialled agent is gone", call_sid=call_sid, status=status)
-        if status in ("completed", "answered"):
+        log.info("dialled agent is gone", call_sid=call_sid, status=status[:40])
+        # A caller who hung up while it rang is not there for another agent.
+        if status in ("completed", "answered") or form.get("CallStatus") in OVER_STATUSES:
             return _twiml(twiml.hangup())
         if state is None or not state.agents:
-            return _twiml(self._fallback(call_sid, "not_answered", status))
+            return _twiml(self._fallback(call_sid, "not_answered", status[:40]))
         try:
             answer = await self._try_next(form, state)
         except SessionError as error:
@@ -158,13 +163,20 @@ class Webhooks:
 
     async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
         asked = CallRequest(state.call_sid, form.get("From", ""), form.get("To", ""))
+        known = self._calls.find(state.call_sid)
+        is_next = known is None or (known.record is Record.DIALLED and list(known.agents[1:]) == state.agents)
+        if known is not None and not is_next:
+            # Twilio asks again, and the next one was already found.
+            return self._answer_of(known, asked)
+        if self._calls.is_full and not self._calls.is_being_admitted(state.call_sid):
+            return self._fallback(state.call_sid, "full")
         self._calls.forget_over(state.call_sid)
 
         async def open_session() -> Session:
             return await self._open(asked, state.agents)
 
         known = await self._calls.admit(state.call_sid, secrets.token_hex(16), open_session, self._clock)
-        return self._over(known) if known.phase is Phase.OVER else self._stream(known, asked)
+        return self._answer_of(known, asked)
 
     def _stream(self, known: Known, asked: CallRequest) -> str:
         settings = self._settings

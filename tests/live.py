@@ -124,12 +124,13 @@ class Live:
             yield caller, await self.session_of(caller)
 
     async def session_of(self, caller: Caller) -> AgentSession:
-        """The agent's end of a call, once both ends are open."""
-        [session] = [
+        """The agent's end of a call, once both ends are open; an agent that is not told whose it is: the next one."""
+        sessions = [
             session
             for session in self.agent.sessions.values()
-            if session.request["metadata"]["callSid"] == caller.call_sid
+            if (session.request or {}).get("metadata", {}).get("callSid") == caller.call_sid
         ]
+        session = sessions[0] if sessions else await self.agent.next_session(DEADLINE_S)
         await soon(session.opened.wait())
         known = self.server._calls.find(caller.call_sid)
         await until(lambda: known is None or known.call is None or known.call.state is not State.CONNECTING)

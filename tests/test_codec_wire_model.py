@@ -39,7 +39,7 @@ def doubled(mulaw: bytes) -> bytes:
 FORMATS: dict[str, dict[str, Any]] = {
     "text": {},
     "binary": {"is_binary": True},
-    "whole": {"is_whole": True},
+    "numbered": {"numbered": (b'","chunk":"', b'","timestamp":"', b'","data":"')},
     "text of samples": {"decode": every_other, "encode": doubled},
     "binary samples": {"is_binary": True, "decode": every_other, "encode": doubled},
 }
@@ -139,6 +139,8 @@ class Rig:
                 self.wires["agent"].set_format(None, self.formats["agent"][1], **self.format)
             case "trust":
                 self.wires["agent"].set_format(*self.formats["agent"], **self.format)
+            case "number":
+                wire.send_text(b"%d" % wire.next_number())
             case "marks":
                 self.wires["caller"].set_marks(*MARK_AROUND, rest[0])
             case "clear":
@@ -297,8 +299,9 @@ def script(seed: int) -> list[tuple[Any, ...]]:
                 "judge",
                 "trust",
                 "marks",
+                "number",
             ),
-            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2, 1, 2, 1),
+            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2, 1, 2, 1, 1),
         )[0]
         if (action == "open") == is_open[side] and action in ("open", "bytes", "lost", "close"):
             continue

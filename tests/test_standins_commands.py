@@ -1,5 +1,6 @@
 """``bridge agent`` and ``bridge call`` as a user runs them."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import aiohttp
 import pytest
 from click.testing import CliRunner
 
@@ -79,6 +81,9 @@ def test_wrong_usage_exits_with_2(tmp_path):
     assert bridge("call", "127.0.0.1:3000").returncode == 2
     assert bridge("call", "http://127.0.0.1:1", "--wav", str(tmp_path / "a.wav")).returncode == 2
     assert bridge("agent", "--behaviour", "shout").returncode == 2
+    assert bridge("agent", "--protocol", "plivo").returncode == 2
+    done = bridge("agent", "--protocol", "openai", "--audio-format", "pcm_16000")
+    assert done.returncode == 2 and "openai only knows ulaw_8000" in done.stderr
 
 
 def test_agent_prints_the_settings_and_stops_on_sigterm():
@@ -90,6 +95,69 @@ def test_agent_prints_the_settings_and_stops_on_sigterm():
     text = "".join(lines)
     assert "RETELL_API_KEY=abc" in text
     assert "RETELL_WS_URL=ws://127.0.0.1:" in text and "RETELL_API_URL=http://127.0.0.1:" in text
+
+
+@contextlib.contextmanager
+def agent(*arguments):
+    """A running ``bridge agent``; afterwards it must end well, and ``rest`` is what it had still to say."""
+    command = [sys.executable, "-m", "bridge", "agent", "--port", "0", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
+        try:
+            yield process.stdout
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (
+            ["retell-web", "--audio-format", "pcm_16000"],
+            ["BRIDGE_AGENT=retell-web", "RETELL_WEB_SAMPLE_RATE=16000"],
+        ),
+        (["retell-sip"], ["BRIDGE_AGENT=retell-sip", "RETELL_API_URL=http://127.0.0.1:"]),
+        (["openai"], ["BRIDGE_AGENT=openai", "OPENAI_REALTIME_URL=ws://127.0.0.1:"]),
+        (["elevenlabs"], ["BRIDGE_AGENT=elevenlabs", "ELEVENLABS_WS_URL=ws://127.0.0.1:"]),
+        (["deepgram"], ["BRIDGE_AGENT=deepgram", "DEEPGRAM_AGENT_URL=ws://127.0.0.1:"]),
+    ],
+)
+def test_agent_prints_the_settings_of_its_protocol(arguments, settings):
+    with agent("--protocol", *arguments) as out:
+        missing = set(settings)
+        while missing and (line := out.readline()):
+            missing -= {setting for setting in missing if setting in line}
+    assert not missing
+
+
+async def test_agent_without_settings_prints_its_socket_and_tells_its_calls():
+    with agent("--protocol", "binary", "--behaviour", "silent") as out:
+        first = out.readline()
+        assert "its socket is ws://127.0.0.1:" in first and first.endswith("/agent\n")
+        async with aiohttp.ClientSession() as http, http.ws_connect(first.split()[-1]) as socket:
+            name, _, text = out.readline().partition(": ")
+            assert text == "the socket is open\n" and name.startswith("call_")
+            await socket.send_bytes(b"a")
+            await socket.send_str("x")
+        assert out.readline().startswith(
+            f"{name}: closed with 1000; 1 frames from the caller, 0 to the caller"
+        )
+        assert out.readline().startswith(f"{name}: fault: ")
+
+
+async def test_agent_names_a_registered_call_by_its_call_sid():
+    with agent("--protocol", "retell-sip", "--key", "abc") as out:
+        url = out.readline().split()[4].rstrip(";")
+        for _ in range(4):
+            out.readline()
+        body = {"agent_id": "any", "metadata": {"callSid": "CA123"}}
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": "Bearer abc"}) as http,
+            http.post(f"{url}/v2/register-phone-call", json=body) as response,
+        ):
+            assert response.status == 201
+        assert out.readline().startswith("CA123: registered")
 
 
 def test_help_and_version_exit_with_0():

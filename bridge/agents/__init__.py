@@ -152,7 +152,8 @@ class Dialogue:
         to_agent: The envelope of one frame to the agent.
         audio: Finds the base64 text in the agent's plain frames; None leaves all messages to `read`.
         is_binary: Audio goes both ways as binary messages, with nothing around it.
-        is_whole: The agent takes Twilio's own ``media`` messages.
+        numbered: Frames to the agent carry numbers, as `_codec.Wire.set_format` has it; ``next_number`` gives those
+            of the other messages in between.
         to_agent_format, from_agent_format: Of the audio; what is not mu-law at 8000 Hz is transcoded.
         waits_for_ready: No audio may go before `Control.READY`.
         needs_heard: `on_interrupt` must know how much was heard, which takes marks on the way to the caller.
@@ -165,7 +166,8 @@ class Dialogue:
     to_agent_format: AudioFormat = MULAW_8K
     from_agent_format: AudioFormat = MULAW_8K
     is_binary: bool = False
-    is_whole: bool = False
+    numbered: tuple[bytes, bytes, bytes] | None = None
+    next_number: Callable[[], int]
     waits_for_ready: bool = False
     needs_heard: bool = False
     keepalive: bytes | None = None

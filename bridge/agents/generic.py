@@ -8,11 +8,13 @@ messages, and in what is sent first.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from _codec import Envelope, SpanFinder
 from bridge.agent_rest import ask
@@ -35,11 +37,13 @@ from bridge.agents import (
 )
 
 AUDIO_HERE = "{audio}"
-PLACEHOLDER = re.compile(r"\{([a-z_][a-z_0-9.]*)\}")
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z_0-9.]*)\}")
+# A quote of JSON text; one with a backslash before it is none.
+QUOTE = re.compile(r'\\.|"', re.DOTALL)
 SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
 
 # What a message must be: a text that it is, or values by the path of their keys.
-Match = str | dict[str, str | int | bool]
+Match = str | Annotated[dict[str, str | int | bool], Field(min_length=1)]
 
 
 class _Table(BaseModel):
@@ -75,6 +79,15 @@ class SessionAsked(_Table):
     headers: dict[str, str] = {}
     body: dict[str, Any] = {}
     reply: list[str] = Field(min_length=1)
+
+    @field_validator("body")
+    @classmethod
+    def _is_json(cls, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            orjson.dumps(body)
+        except TypeError as error:
+            raise ValueError(f"cannot be written as JSON: {error}") from None
+        return body
 
 
 class Description(_Table):
@@ -120,6 +133,19 @@ class Description(_Table):
         return self
 
     @property
+    def variables(self) -> set[str]:
+        """The variables that it names, in lower case."""
+        texts = [self.url, *self.headers.values()]
+        if self.session is not None:
+            texts += [
+                self.session.url,
+                *self.session.headers.values(),
+                orjson.dumps(self.session.body).decode(),
+            ]
+        named = {name for text in texts for name in PLACEHOLDER.findall(text)}
+        return {name.removeprefix("env.").lower() for name in named if name.startswith("env.")}
+
+    @property
     def finder(self) -> SpanFinder | None:
         """Finds the audio in the agent's messages; None: it is binary."""
         return self._finder
@@ -135,7 +161,7 @@ class GenericDialogue(Dialogue):
         self.waits_for_ready = described.ready is not None
         self.audio = described.finder
         before, _, after = described.to_agent.partition(AUDIO_HERE)
-        self.to_agent = Envelope(self._text(before), self._text(after))
+        self.to_agent = Envelope(self._text(before), self._text(after, before))
         self.to_agent_format = self.from_agent_format = AudioFormat(described.encoding, described.sample_rate)
         self.keepalive = described.keepalive.encode() or None
         self.keepalive_s = described.keepalive_s
@@ -164,6 +190,11 @@ class GenericDialogue(Dialogue):
                 return (Reply(_filled(asked.answer, lambda path: _at(fields, path))),)
         place = described.from_agent
         if place is not None and _fits(place.equal, message, fields):
+            if not all(
+                _at(fields, path) is None or _is_same(_at(fields, path), value)
+                for path, value in place.absent_or_equal.items()
+            ):
+                return (Ignored("unknown_audio"),)
             audio = _at(fields, place.path)
             if isinstance(audio, str):
                 return (Audio(audio.encode(), self.from_agent_format),)
@@ -174,8 +205,8 @@ class GenericDialogue(Dialogue):
             return ()
         return (_filled(self._described.dtmf, (self._values | {"digit": digit}).get),)
 
-    def _text(self, template: str) -> bytes:
-        return _filled(template, self._values.get)
+    def _text(self, template: str, before: str = "") -> bytes:
+        return _filled(template, self._values.get, before)
 
 
 def describe_table(name: str, described: Description, secrets: Mapping[str, str], tools: Tools) -> Agent:
@@ -183,20 +214,23 @@ def describe_table(name: str, described: Description, secrets: Mapping[str, str]
     Describe an agent of the settings file.
 
     Args:
-        secrets: What ``{env.NAME}`` stands for in URLs and headers, by ``env.name``.
+        secrets: What ``{env.NAME}`` stands for in URLs, headers and a session's body, by ``env.NAME``.
     """
     asked = described.session
 
     async def open_session(call: CallRequest) -> dict[str, str]:
         if asked is None:
             return {}
-        values = {**values_of(call, {}), **secrets}
-        body = orjson.loads(_filled(orjson.dumps(asked.body).decode(), values.get))
+        values = values_of(call, {})
+        # A caller's number is what the caller says it is.
+        in_url = {name: quote(text, safe="") for name, text in values.items()}
+        in_header = {name: quote(text, safe=string.punctuation) for name, text in values.items()}
+        body = orjson.loads(_filled(orjson.dumps(asked.body).decode(), {**values, **secrets}.get))
         return await ask(
             tools,
             "POST",
-            plain(asked.url, values),
-            {name: plain(text, values) for name, text in asked.headers.items()},
+            plain(asked.url, {**in_url, **secrets}),
+            {name: plain(text, {**in_header, **secrets}) for name, text in asked.headers.items()},
             fields=dict.fromkeys(asked.reply, SESSION_TEXT),
             json=body,
         )
@@ -231,16 +265,22 @@ def plain(template: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), template)
 
 
-def _filled(template: str, value_of: Any) -> bytes:
-    """JSON text with its placeholders filled: within quotes as JSON has it, else as a value; unknown ones stay."""
+def _filled(template: str, value_of: Any, before: str = "") -> bytes:
+    """
+    JSON text with its placeholders filled: within quotes as JSON has it, else as a value; unknown ones stay.
+
+    Args:
+        before: What of the same JSON text stands before the template.
+    """
 
     def fill(found: re.Match[str]) -> str:
         value = value_of(found[1])
         if value is None:
             return found[0]
         text = orjson.dumps(value).decode()
-        is_quoted = isinstance(value, str) and found.string[: found.start()].count('"') % 2 == 1
-        return text[1:-1] if is_quoted else text
+        if QUOTE.findall(before + found.string[: found.start()]).count('"') % 2 == 0:
+            return text
+        return text[1:-1] if isinstance(value, str) else orjson.dumps(text).decode()[1:-1]
 
     return PLACEHOLDER.sub(fill, template).encode()
 
@@ -261,4 +301,11 @@ def _at(fields: Any, path: str) -> Any:
 def _fits(match: Match, message: bytes, fields: Any) -> bool:
     if isinstance(match, str):
         return message == match.encode()
-    return isinstance(fields, dict) and all(_at(fields, path) == value for path, value in match.items())
+    return isinstance(fields, dict) and all(
+        _is_same(_at(fields, path), value) for path, value in match.items()
+    )
+
+
+def _is_same(found: Any, wanted: str | int | bool) -> bool:
+    # Python's True is 1, JSON's is not.
+    return isinstance(found, bool) == isinstance(wanted, bool) and bool(found == wanted)

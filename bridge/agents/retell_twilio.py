@@ -1,5 +1,5 @@
 """
-Retell's documented audio socket in its ``twilio`` form: Twilio's own messages, passed through.
+Retell's documented audio socket in its ``twilio`` form: Twilio's own messages.
 
 Retell announced its end for 2025-01-01; compatible servers and the stand-in speak it. The call's id is the
 credential of its socket. Source: retell-sdk's text, which points to Twilio's message reference.
@@ -34,22 +34,19 @@ class Needs(RetellSocketNeeds):
 
 class TwilioDialogue(Dialogue):
     """
-    Speaks Twilio's part.
+    Speaks Twilio's part, with numbers of its own.
 
-    ``start`` has none of the stream's parameters, for they hold the bridge's token. Frames that had to wait lack
-    the counters of Twilio's.
+    ``start`` has none of the stream's parameters, for they hold the bridge's token.
     """
 
-    is_whole = True
+    numbered = (b'","media":{"track":"inbound","chunk":"', b'","timestamp":"', b'","payload":"')
     audio = SpanFinder("media.payload", {"event": "media"})
 
     def __init__(self, started: Started) -> None:
         self._started = started
-        self._sequence = 1
         self.to_agent = Envelope(
-            orjson.dumps({"event": "media", "streamSid": started.stream_sid})[:-1]
-            + b',"media":{"track":"inbound","payload":"',
-            b'"}}',
+            b'{"event":"media","sequenceNumber":"',
+            b'"},"streamSid":' + orjson.dumps(started.stream_sid) + b"}",
         )
 
     def opening(self) -> Iterable[bytes]:
@@ -92,11 +89,10 @@ class TwilioDialogue(Dialogue):
         return (self._message("stop", {"accountSid": started.account_sid, "callSid": started.call.call_sid}),)
 
     def _message(self, event: str, body: Mapping[str, object]) -> bytes:
-        sequence, self._sequence = str(self._sequence), self._sequence + 1
         return orjson.dumps(
             {
                 "event": event,
-                "sequenceNumber": sequence,
+                "sequenceNumber": str(self.next_number()),
                 event: body,
                 "streamSid": self._started.stream_sid,
             }

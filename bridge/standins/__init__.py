@@ -13,6 +13,7 @@ the project, so an error in the bridge cannot hide in a shared function.
 - ``twilio_messages``: Media Streams messages, written as Twilio does and checked as Twilio does
 - ``sockets``: cutting a socket, and not reading it
 - ``caller``: one phone call through Twilio
-- ``agent``, ``agent_session``, ``behaviours``: a voice agent service with Retell's audio socket
+- ``agent``, ``agent_session``, ``session_socket``, ``behaviours``: a voice agent service and its calls
+- ``protocols``: what it speaks, one vendor's way or another's; ``formats``: the audio in it
 - ``accounting``, ``picture``: what went where in a call between the two, in numbers and as a picture
 """

@@ -1,4 +1,4 @@
-"""A voice agent service that speaks Retell's REST and audio socket; it takes any number of calls."""
+"""A voice agent service, in the protocol of one vendor or another; it takes any number of calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import secrets
 import ssl as tls
 import time
 from collections import deque
@@ -22,10 +21,12 @@ from aiohttp import web
 from .agent_session import AgentSession
 from .audio import SPOKEN, speech
 from .behaviours import Behaviour, conversation
+from .formats import MULAW
 from .inject import Injector
+from .protocols import PROTOCOLS
+from .protocols.protocol import DEFAULT_AGENT_ID, Account, Refused
 
 SESSION_TIMEOUT_S = 10.0
-_EXPECTED = {"audio_websocket_protocol": "twilio", "audio_encoding": "mulaw", "sample_rate": 8000}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,50 +48,63 @@ def sign_retell_webhook(body: bytes | str, api_key: str, now_ms: int) -> str:
 
 class AgentService:
     """
-    Plays Retell: ``POST /v2/create-web-call`` and ``GET /audio-websocket/CALL_ID``.
+    Plays an agent service: its REST API, if it has one, and its socket.
 
     Args:
+        protocol: One of ``protocols.PROTOCOLS``.
         port: 0 takes any free one.
-        key: The bearer token of the REST API.
+        key: What the service's own kind of credential must be.
         agent_id: The only agent there is; None takes any.
         behaviour: What the agent does in a call.
-        token_characters: Length of the access tokens.
-        open_delay_s: Before the upgrade of an audio socket completes.
+        token_characters: Length of Retell's access tokens.
+        open_delay_s: Before the upgrade of a socket completes.
+        ready_delay_s: Before the service says that audio may flow, where it says so.
+        fail_ready: It says instead that it cannot be done.
         inject: Kind of fault in the audio that is sent.
         ssl: Serve https and wss.
+        from_caller_format, to_caller_format: Audio of ElevenLabs; and of ``retell-web``, both the same, as
+            `environment` names it: a registration may ask for another. One of ``formats.FORMATS``.
 
     Attributes:
         rest_answers: Given first, one each, in place of the usual answer to a registration.
-        upgrade_answers: Likewise for upgrades of the audio socket.
-        requests: The bodies of all registrations, good and bad.
-        sessions: Registered calls by call id, in order.
+        upgrade_answers: Likewise for upgrades of the socket.
+        requests: The bodies of all registrations, good and bad; of one without a body, its query.
+        sessions: Calls by call id, in the order of their registration, or of their socket if they had none.
         faults: What the bridge did against the protocol outside of a call.
 
-    ``behaviour``, ``open_delay_s`` and the answers may be changed while it runs.
+    ``behaviour``, the delays, ``fail_ready`` and the answers may be changed while it runs.
     """
 
     def __init__(
         self,
         *,
+        protocol: str = "retell",
         host: str = "127.0.0.1",
         port: int = 0,
         key: str = "key_standin",
-        agent_id: str | None = "agent_standin",
+        agent_id: str | None = DEFAULT_AGENT_ID,
         behaviour: Behaviour = conversation,
         token_characters: int = 320,
         open_delay_s: float = 0.0,
+        ready_delay_s: float = 0.0,
+        fail_ready: bool = False,
         rest_answers: Iterable[HttpAnswer] = (),
         upgrade_answers: Iterable[HttpAnswer] = (),
         inject: str | None = None,
         ssl: tls.SSLContext | None = None,
+        from_caller_format: str = MULAW,
+        to_caller_format: str = MULAW,
     ) -> None:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         self.host = host
         self.port = port
         self.key = key
         self.agent_id = agent_id
         self.behaviour = behaviour
-        self.token_characters = token_characters
         self.open_delay_s = open_delay_s
+        self.ready_delay_s = ready_delay_s
+        self.fail_ready = fail_ready
         self.rest_answers = deque(rest_answers)
         self.upgrade_answers = deque(upgrade_answers)
         self.requests: list[Any] = []
@@ -98,6 +112,15 @@ class AgentService:
         self.faults: list[str] = []
         # Called with every call as its socket opens, before the agent says a word.
         self.on_session: Callable[[AgentSession], None] | None = None
+        self._protocol = PROTOCOLS[protocol](
+            Account(
+                key=key,
+                agent_id=agent_id,
+                token_characters=token_characters,
+                from_caller_format=from_caller_format,
+                to_caller_format=to_caller_format,
+            )
+        )
         self._inject = inject
         self._ssl = ssl
         self._runner: web.AppRunner | None = None
@@ -118,8 +141,11 @@ class AgentService:
         for name in SPOKEN:
             speech(name)
         app = web.Application()
-        app.router.add_post("/v2/create-web-call", self._register)
-        app.router.add_get("/audio-websocket/{call_id}", self._upgrade)
+        if rest := self._protocol.rest:
+            app.router.add_route(rest.method, rest.path, self._register)
+        if self._protocol.socket_path:
+            app.router.add_get(self._protocol.socket_path, self._upgrade)
+        app.router.add_route("*", "/{path:.*}", self._not_found)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, self.port, ssl_context=self._ssl).start()
@@ -134,27 +160,30 @@ class AgentService:
             await self._runner.cleanup()
 
     @property
+    def protocol(self) -> str:
+        """The name of the protocol."""
+        return self._protocol.name
+
+    @property
     def url(self) -> str:
         """The base of the REST API."""
         return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """The base of the audio socket."""
-        return f"{'wss' if self._ssl else 'ws'}://{self.host}:{self.port}/audio-websocket"
+        """The socket, up to what differs from call to call."""
+        return f"{'wss' if self._ssl else 'ws'}://{self.host}:{self.port}{self._protocol.socket_prefix}"
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that point a bridge here."""
-        return {
-            "BRIDGE_AGENT": "retell",
-            "RETELL_API_KEY": self.key,
-            "RETELL_AGENT_ID": self.agent_id or "agent_standin",
-            "RETELL_API_URL": self.url,
-            "RETELL_WS_URL": self.ws_url,
-        }
+        """Return the settings that point a bridge here; none for an agent that a file must describe."""
+        return self._protocol.environment(self.url, self.ws_url)
 
     async def next_session(self, timeout_s: float = SESSION_TIMEOUT_S) -> AgentSession:
-        """Return the next call whose audio socket opens, or has opened and was not returned before."""
+        """
+        Return the next call whose socket opens, or has opened and was not returned before.
+
+        A call that has no socket, as with SIP, counts from its registration.
+        """
         async with asyncio.timeout(timeout_s):
             return await self._new.get()
 
@@ -173,64 +202,32 @@ class AgentService:
             return response.status
 
     async def _register(self, request: web.Request) -> web.Response:
-        raw = await request.read()
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = None
+        rest = self._protocol.rest
+        assert rest is not None
+        body = await _json_of(request) if request.can_read_body else dict(request.query) or None
         self.requests.append(body)
-        status, problem = self._judge(request, body)
-        if problem:
-            self.faults.append(f"create-web-call: {problem}")
-            return web.json_response({"status": "error", "message": problem}, status=status)
-        answer = self.rest_answers.popleft() if self.rest_answers else HttpAnswer()
+        try:
+            session, reply = self._protocol.register(request, body, self.ws_url)
+        except Refused as refused:
+            return self._refuse(rest.path.rpartition("/")[2], refused)
+        answer = self.rest_answers.popleft() if self.rest_answers else HttpAnswer(status=rest.status)
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
         if answer.body is not None or not 200 <= answer.status < 300:
             return web.Response(status=answer.status, body=answer.body or b"{}", headers=answer.headers)
-        call_id = "call_" + secrets.token_hex(16)
-        access_token = secrets.token_urlsafe(self.token_characters)[: self.token_characters]
-        inject = Injector(self._inject) if self._inject else None
-        self.sessions[call_id] = AgentSession(call_id, access_token, body, inject)
-        return web.json_response(
-            {
-                "call_type": "web_call",
-                "call_id": call_id,
-                "access_token": access_token,
-                "agent_id": body["agent_id"],
-                "call_status": "registered",
-                "metadata": body.get("metadata", {}),
-            },
-            status=answer.status,
-            headers=answer.headers,
-        )
-
-    def _judge(self, request: web.Request, body: Any) -> tuple[int, str]:
-        if request.headers.get("Authorization") != f"Bearer {self.key}":
-            return 401, "the API key is missing or wrong"
-        if not isinstance(body, dict):
-            return 400, "the body is not a JSON object"
-        if self.agent_id is not None and body.get("agent_id") != self.agent_id:
-            return 404, f"no agent {body.get('agent_id')!r}"
-        for name, value in _EXPECTED.items():
-            if body.get(name) != value:
-                return 422, f"{name} is {body.get(name)!r}, not {value!r}"
-        metadata = body.get("metadata")
-        if not isinstance(metadata, dict) or not metadata.keys() >= {"callSid", "from"}:
-            return 422, f"metadata is {metadata!r}; callSid and from are expected"
-        return 200, ""
+        self.sessions[session.call_id] = session
+        if self._protocol.socket_path is None:
+            self._announce(session)
+        return web.json_response(reply, status=answer.status, headers=answer.headers)
 
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
-        session = self.sessions.get(request.match_info["call_id"])
-        if session is None:
-            self.faults.append("audio-websocket: unknown call id")
-            return web.Response(status=404)
-        if request.headers.get("Authorization") != f"Bearer {session.access_token}":
-            self.faults.append("audio-websocket: the access token is missing or wrong")
-            return web.Response(status=401)
-        if session.opened.is_set():
-            self.faults.append("audio-websocket: opened twice for one call")
-            return web.Response(status=409)
+        label = self._protocol.socket_prefix.rpartition("/")[2]
+        try:
+            session = self._protocol.admit(request, self.sessions)
+            if session.opened.is_set():
+                raise Refused(409, "opened twice for one call")
+        except Refused as refused:
+            return self._refuse(label, refused)
         answer = self.upgrade_answers.popleft() if self.upgrade_answers else None
         if answer is not None:
             await asyncio.sleep(answer.delay_s)
@@ -241,9 +238,29 @@ class AgentService:
         transport = cast(asyncio.Transport, request.transport)
         socket: web.WebSocketResponse[bool] = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
-        self._new.put_nowait(session)
-        if self.on_session is not None:
-            self.on_session(session)
+        self.sessions.setdefault(session.call_id, session)
+        session.ready_delay_s, session.fail_ready = self.ready_delay_s, self.fail_ready
+        session.inject = Injector(self._inject) if self._inject else None
+        self._announce(session)
         with contextlib.suppress(ConnectionError):
             await session.run(socket, transport, self.behaviour)
         return socket
+
+    def _announce(self, session: AgentSession) -> None:
+        self._new.put_nowait(session)
+        if self.on_session is not None:
+            self.on_session(session)
+
+    async def _not_found(self, request: web.Request) -> web.Response:
+        return self._refuse(f"{request.method} {request.path}", Refused(404, "there is no such thing here"))
+
+    def _refuse(self, label: str, refused: Refused) -> web.Response:
+        self.faults.append(f"{label}: {refused}")
+        return web.json_response({"status": "error", "message": str(refused)}, status=refused.status)
+
+
+async def _json_of(request: web.Request) -> Any:
+    try:
+        return json.loads(await request.read())
+    except ValueError:
+        return None

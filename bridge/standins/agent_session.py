@@ -1,4 +1,4 @@
-"""One call at the stand-in agent: Retell's audio socket, from the agent's side."""
+"""One call at the stand-in agent, whatever its protocol: what came, what was sent, what it waits for."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from .audio import SAMPLE_RATE_HZ
+from .audio import FRAME_BYTES, SAMPLE_RATE_HZ
+from .formats import MULAW, Decoder, Encoder
 from .inject import Delivery, Injector
-from .sockets import abort_with_reset
+from .session_socket import SessionSocket
 
-CLOSE_TIMEOUT_S = 5.0
-# The whole of what a bridge says on this socket.
-_TO_AGENT = {"type": "audio", "audio_encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
+# What the agent had on its way when it was interrupted; loud, and nothing that it says otherwise.
+STALE_FRAME = b"\x2a" * FRAME_BYTES
 
 
 class AudioSent(NamedTuple):
@@ -27,50 +27,65 @@ class AudioSent(NamedTuple):
 
 
 class AudioReceived(NamedTuple):
-    """Audio of the caller, decoded and as the base64 text that came."""
+    """Audio of the caller, as mu-law and as the base64 text that came, empty where the wire is binary."""
 
     at: float
     audio: bytes
     payload: str
 
 
-class AgentSession:
+class AgentSession(SessionSocket):
     """
-    One call: what came, what was sent, and the means to misbehave.
+    One call: each protocol is a subclass, which writes and reads what goes over the wire.
 
     Attributes:
-        call_id, access_token: As registered; ``request`` is the body of that request.
-        received: Caller audio, in order.
-        sent: Agent audio, in order.
-        interrupts_at: When an interrupt was sent; ``ended_at``: when ``call_ended`` was, None before.
-        faults: What the bridge did against the protocol, in words.
-        opened, closed: Set when the socket is; ``close_code`` is the one received, 1006 if it went away.
+        call_id: The name of the call; ``request`` is what it was registered or opened with.
+        received: Caller audio, in order, as mu-law.
+        sent: Agent audio, in order, as mu-law, but for ``stale``: frames of what an interrupt had made void.
+        received_raw, sent_raw: The same audio, stale frames included, as the bytes on the wire.
+        messages: What the bridge said in JSON, but for audio.
+        interrupts_at: When an interrupt was sent; ``ended_at``: when the end was, None before.
+        ready: Set when the bridge has said what it must before audio may flow.
+        ready_delay_s: How long that is held back; ``fail_ready``: refuse with the protocol's error instead.
+        stale_frames: How many stale frames follow an interrupt, where the protocol can tell them apart.
 
     Times are those of the event loop.
     """
 
+    # Whether nothing must be said before audio may flow.
+    is_ready_at_once: ClassVar[bool] = True
+
     def __init__(
-        self, call_id: str, access_token: str, request: dict[str, Any], inject: Injector | None = None
+        self,
+        call_id: str,
+        request: Any,
+        *,
+        from_caller_format: str = MULAW,
+        to_caller_format: str = MULAW,
     ) -> None:
+        super().__init__()
         self.call_id = call_id
-        self.access_token = access_token
         self.request = request
+        self.from_caller_format = from_caller_format
+        self.to_caller_format = to_caller_format
         self.received: list[AudioReceived] = []
+        self.received_raw: list[bytes] = []
         self.sent: list[AudioSent] = []
+        self.sent_raw: list[bytes] = []
+        self.stale: list[bytes] = []
+        self.messages: list[dict[str, Any]] = []
         self.interrupts_at: list[float] = []
-        self.faults: list[str] = []
-        self.opened = asyncio.Event()
-        self.closed = asyncio.Event()
+        self.ready = asyncio.Event()
         self.opened_at = 0.0
         self.ended_at: float | None = None
-        self.close_code: int | None = None
-        self.close_reason = ""
+        self.ready_delay_s = 0.0
+        self.fail_ready = False
+        self.stale_frames = 3
+        self.inject: Injector | None = None
         # Called with an event ("interrupt", "call_ended") or the name of a recording as it begins.
         self.on_event: Callable[[str], None] | None = None
-        self._inject = inject
-        self._socket: web.WebSocketResponse[bool] | None = None
-        self._transport: asyncio.Transport | None = None
-        self._close_done = asyncio.Event()
+        self._encoder = Encoder(to_caller_format)
+        self._decoder = Decoder(from_caller_format)
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def audio(self) -> AsyncIterator[bytes]:
@@ -79,13 +94,12 @@ class AgentSession:
             yield audio
 
     async def send_audio(self, audio: bytes, **fields: Any) -> None:
-        """Send one ``audio`` message of any length; ``fields`` are added to it."""
+        """Send mu-law of any length; ``fields`` are added to the message, where audio is in JSON."""
         self.sent.append(AudioSent(self._now(), audio))
-        for delivery in self._inject.plan(audio) if self._inject else (Delivery(audio),):
+        for delivery in self.inject.plan(audio) if self.inject else (Delivery(audio),):
             if delivery.wait_s:
                 await asyncio.sleep(delivery.wait_s)
-            data = base64.b64encode(delivery.audio).decode()
-            await self._send({"type": "audio", **fields, "data": data})
+            await self._write_audio(self._encode(delivery.audio), fields)
 
     async def send_frames(self, audio: Iterable[bytes], *, paced: bool = True) -> None:
         """Send frames, frame ``n`` when the ones before it have lasted; unpaced: as fast as they go."""
@@ -99,46 +113,14 @@ class AgentSession:
     async def send_interrupt(self) -> None:
         """Say that the caller speaks: what was said but not yet heard is void."""
         self.interrupts_at.append(self._now())
-        await self._send({"type": "interrupt"})
+        await self._write_interrupt()
         self.tell("interrupt")
 
     async def send_call_ended(self) -> None:
-        """Say that the agent has ended the call."""
+        """Say that the agent has ended the call; where the protocol has no word for it, by closing."""
         self.ended_at = self._now()
-        await self._send({"type": "call_ended"})
+        await self._write_end()
         self.tell("call_ended")
-
-    async def send_raw(self, message: str | bytes) -> None:
-        """Send any text frame, or a binary one."""
-        if isinstance(message, str):
-            await self._open_socket().send_str(message)
-        else:
-            await self._open_socket().send_bytes(message)
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket with a code; waits for the answer, with a deadline."""
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._open_socket().close(code=code, message=reason.encode())
-        except (ConnectionError, TimeoutError):
-            self.abort()
-        finally:
-            self._close_done.set()
-
-    def abort(self) -> None:
-        """Cut the socket with a reset."""
-        assert self._transport is not None, "the socket is not open"
-        abort_with_reset(self._transport)
-
-    def pause_reading(self) -> None:
-        """Read nothing more: pings are not answered either."""
-        assert self._transport is not None, "the socket is not open"
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        assert self._transport is not None, "the socket is not open"
-        self._transport.resume_reading()
 
     def tell(self, event: str) -> None:
         """Tell the observer, if there is one."""
@@ -155,72 +137,107 @@ class AgentSession:
         self._socket, self._transport = socket, transport
         self.opened_at = self._now()
         self.opened.set()
-        task = asyncio.create_task(self._behave(behaviour))
+        if self.is_ready_at_once:
+            self.ready.set()
+        tasks = [
+            asyncio.create_task(self._guard(lambda: self._converse(behaviour))),
+            asyncio.create_task(self._guard(self._run_beside)),
+        ]
         try:
             await self._read(socket)
         finally:
             self._note_closed(socket.close_code or 1006)
             self._audio.put_nowait(None)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _behave(self, behaviour: Callable[[AgentSession], Awaitable[None]]) -> None:
-        try:
+    # What a protocol says for itself
+
+    async def _begin(self) -> bool:
+        """Greet the bridge and wait until it is ready; returns whether the agent may speak."""
+        return True
+
+    async def _beside(self) -> None:
+        """Do what goes on beside the conversation for as long as the call does."""
+
+    async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    async def _write_interrupt(self) -> None:
+        raise NotImplementedError
+
+    async def _write_end(self) -> None:
+        await self.close()
+
+    async def _on_message(self, message: dict[str, Any]) -> None:
+        """Take a message; an exception of a kind that bad input raises is a fault of the bridge."""
+        raise NotImplementedError
+
+    async def _on_text(self, text: str) -> None:
+        message = json.loads(text)
+        if not isinstance(message, dict):
+            raise ValueError("not an object")
+        await self._on_message(message)
+
+    async def _on_binary(self, data: bytes) -> None:
+        raise ValueError(f"a binary frame of {len(data)} bytes")
+
+    # What they do it with
+
+    async def _make_ready(self, answer: dict[str, Any], refusal: dict[str, Any]) -> bool:
+        """Tell the bridge that audio may flow, after ``ready_delay_s``, or the opposite; returns which."""
+        await asyncio.sleep(self.ready_delay_s)
+        if self.fail_ready:
+            await self.send_json(refusal)
+            return False
+        self.ready.set()
+        await self.send_json(answer)
+        return True
+
+    def _receive(self, wire: bytes, payload: str = "") -> None:
+        """Take audio of the caller, as it is on the wire."""
+        audio = self._decoder.decode(wire)
+        self.received_raw.append(wire)
+        self.received.append(AudioReceived(self._now(), audio, payload))
+        self._audio.put_nowait(audio)
+
+    def _receive_base64(self, payload: object) -> None:
+        if not isinstance(payload, str):
+            raise ValueError("the audio is not a text")
+        self._receive(base64.b64decode(payload, validate=True), payload)
+
+    def _check_ready(self, before: str) -> None:
+        """Raise if audio comes too early; ``before`` is what it should have waited for."""
+        if not self.ready.is_set():
+            raise ValueError(f"audio before {before}")
+
+    def _encode(self, audio: bytes) -> bytes:
+        wire = self._encoder.encode(audio)
+        self.sent_raw.append(wire)
+        return wire
+
+    def _encode_stale(self) -> bytes:
+        self.stale.append(STALE_FRAME)
+        return self._encode(STALE_FRAME)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _converse(self, behaviour: Callable[[AgentSession], Awaitable[None]]) -> None:
+        if await self._begin():
             await behaviour(self)
+
+    async def _run_beside(self) -> None:
+        await self.ready.wait()
+        await self._beside()
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
         except ConnectionError:
             # The bridge closed the socket while the agent spoke; the reader notes how.
             return
         except Exception as error:
-            self.faults.append(f"the stand-in's behaviour failed: {error!r}")
+            self.faults.append(f"the stand-in itself failed: {error!r}")
             raise
-
-    async def _read(self, socket: web.WebSocketResponse[bool]) -> None:
-        while True:
-            message = await socket.receive()
-            if message.type is WSMsgType.TEXT:
-                self._on_text(message.data)
-            elif message.type is WSMsgType.BINARY:
-                self.faults.append(f"a binary frame of {len(message.data)} bytes")
-            elif message.type is WSMsgType.CLOSE:
-                # A close frame without a code is 1005 for its receiver.
-                self._note_closed(message.data or 1005, str(message.extra or ""))
-                return
-            elif message.type is WSMsgType.CLOSING:
-                # close() reads the answer to its own close frame, with a deadline.
-                await self._close_done.wait()
-                return
-            else:
-                if message.type is WSMsgType.ERROR:
-                    self.faults.append(f"WebSocket protocol violation: {message.data}")
-                self._note_closed(1006)
-                return
-
-    def _on_text(self, text: str) -> None:
-        try:
-            message = json.loads(text)
-            data = message.pop("data")
-            if message != _TO_AGENT:
-                raise ValueError(f"{message} around the data, not {_TO_AGENT}")
-            if not isinstance(data, str):
-                raise ValueError("data is not a text")
-            audio = base64.b64decode(data, validate=True)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            self.faults.append(f"{error!r} in {text[:80]!r}")
-            return
-        self.received.append(AudioReceived(self._now(), audio, data))
-        self._audio.put_nowait(audio)
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        await self.send_raw(json.dumps(message, separators=(",", ":")))
-
-    def _open_socket(self) -> web.WebSocketResponse[bool]:
-        assert self._socket is not None, "the socket is not open"
-        return self._socket
-
-    def _note_closed(self, code: int, reason: str = "") -> None:
-        if not self.closed.is_set():
-            self.close_code, self.close_reason = code, reason
-            self.closed.set()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()

@@ -18,6 +18,7 @@ from .audio import SAMPLE_RATE_HZ, UnsupportedWavError, is_loud, read_wav, speec
 from .behaviours import BEHAVIOURS
 from .caller import Caller
 from .inject import Injector
+from .protocols.retell_calls import SipCall
 
 # A call is over when it was quiet for so long on both sides.
 QUIET_S = 3.0
@@ -26,10 +27,21 @@ TAIL_S = 1.0
 
 
 def run_agent(
-    *, host: str, port: int, behaviour: str, key: str, inject: str | None, open_delay_s: float
+    *,
+    protocol: str,
+    audio_format: str,
+    host: str,
+    port: int,
+    behaviour: str,
+    key: str,
+    inject: str | None,
+    open_delay_s: float,
 ) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
     service = AgentService(
+        protocol=protocol,
+        from_caller_format=audio_format,
+        to_caller_format=audio_format,
         host=host,
         port=port,
         key=key,
@@ -52,9 +64,12 @@ async def _serve_agent(service: AgentService) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     async with service:
-        click.echo(f"stand-in agent service on {service.url}; a bridge uses it with these settings:")
-        for name, value in service.environment().items():
-            click.echo(f"  {name}={value}")
+        if settings := service.environment():
+            click.echo(f"stand-in agent service on {service.url}; a bridge uses it with these settings:")
+            for name, value in settings.items():
+                click.echo(f"  {name}={value}")
+        else:
+            click.echo(f"stand-in agent service; its socket is {service.ws_url}")
         watcher = asyncio.create_task(_tell_calls(service))
         await stopping.wait()
         watcher.cancel()
@@ -65,20 +80,30 @@ async def _serve_agent(service: AgentService) -> None:
 
 async def _tell_calls(service: AgentService) -> None:
     async def tell(session: AgentSession) -> None:
-        call_sid = session.request["metadata"]["callSid"]
-        click.echo(f"{call_sid}: the socket is open")
+        name = _name_of(session)
+        if isinstance(session, SipCall):
+            click.echo(f"{name}: registered; its audio goes over SIP, to nobody here")
+            return
+        click.echo(f"{name}: the socket is open")
         await session.closed.wait()
         click.echo(
-            f"{call_sid}: closed with {session.close_code}; {len(session.received)} frames from the caller, "
+            f"{name}: closed with {session.close_code}; {len(session.received)} frames from the caller, "
             f"{len(session.sent)} to the caller, {len(session.interrupts_at)} interrupts"
         )
         for fault in session.faults:
-            click.echo(f"{call_sid}: fault: {fault}", err=True)
+            click.echo(f"{name}: fault: {fault}", err=True)
 
     async with asyncio.TaskGroup() as group:
         while True:
             with contextlib.suppress(TimeoutError):
                 group.create_task(tell(await service.next_session(timeout_s=3600.0)))
+
+
+def _name_of(session: AgentSession) -> str:
+    """Return the CallSid where the bridge tells it, else the service's own name of the call."""
+    metadata = session.request.get("metadata")
+    call_sid = metadata.get("callSid") if isinstance(metadata, dict) else None
+    return call_sid if isinstance(call_sid, str) else session.call_id
 
 
 def run_call(

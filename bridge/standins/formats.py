@@ -1,0 +1,68 @@
+"""The encodings that agents use on the wire, to and from mu-law at 8 kHz."""
+
+from __future__ import annotations
+
+import audioop
+from typing import Any
+
+from .audio import SAMPLE_RATE_HZ
+
+# The names are ElevenLabs'; the rate is in the name. All but the first are 16-bit PCM, little-endian, mono.
+FORMATS = {"ulaw_8000": 8000, "pcm_8000": 8000, "pcm_16000": 16000, "pcm_24000": 24000}
+MULAW = "ulaw_8000"
+SAMPLE_BYTES = 2
+
+
+def pcm(rate_hz: int) -> str:
+    """Return the name of 16-bit PCM at a rate."""
+    return f"pcm_{rate_hz}"
+
+
+def check_format(name: str) -> None:
+    """Raise `ValueError` unless it is one of ``FORMATS``."""
+    if name not in FORMATS:
+        raise ValueError(f"the audio format must be one of {', '.join(FORMATS)}, got {name!r}")
+
+
+class Encoder:
+    """Mu-law to what goes over the wire, message by message; the resampler's state stays between them."""
+
+    def __init__(self, name: str) -> None:
+        check_format(name)
+        self._name = name
+        self._state: Any = None
+
+    def encode(self, audio: bytes) -> bytes:
+        """Return the bytes for the wire."""
+        if self._name == MULAW:
+            return audio
+        samples = audioop.ulaw2lin(audio, SAMPLE_BYTES)
+        if (rate_hz := FORMATS[self._name]) != SAMPLE_RATE_HZ:
+            samples, self._state = audioop.ratecv(
+                samples, SAMPLE_BYTES, 1, SAMPLE_RATE_HZ, rate_hz, self._state
+            )
+        return samples
+
+
+class Decoder:
+    """What came over the wire to mu-law, message by message; the resampler's state stays between them."""
+
+    def __init__(self, name: str) -> None:
+        check_format(name)
+        self._name = name
+        self._state: Any = None
+
+    def decode(self, wire: bytes) -> bytes:
+        """
+        Return mu-law.
+
+        Raises:
+            ValueError: If a sample is cut in two.
+        """
+        if self._name == MULAW:
+            return wire
+        if len(wire) % SAMPLE_BYTES:
+            raise ValueError(f"{len(wire)} bytes are no whole number of 16-bit samples")
+        if (rate_hz := FORMATS[self._name]) != SAMPLE_RATE_HZ:
+            wire, self._state = audioop.ratecv(wire, SAMPLE_BYTES, 1, rate_hz, SAMPLE_RATE_HZ, self._state)
+        return audioop.lin2ulaw(wire, SAMPLE_BYTES)

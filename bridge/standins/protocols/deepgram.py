@@ -1,0 +1,158 @@
+"""Deepgram's Voice Agent: settings and events in JSON, mu-law as binary frames."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from bridge.standins.agent_session import AgentSession
+from bridge.standins.audio import SAMPLE_RATE_HZ
+
+from .protocol import Protocol
+from .turns import TurnSession
+
+_INPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
+_OUTPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ, "container": "none"}
+# Taken and not acted upon: the stand-in's behaviour decides what it says.
+_NOTED = {
+    "ForceEndTurn",
+    "InjectAgentMessage",
+    "InjectUserMessage",
+    "UpdateListen",
+    "UpdatePrompt",
+    "UpdateSpeak",
+    "UpdateThink",
+}
+
+
+class FunctionResponse(NamedTuple):
+    """The result of a function call."""
+
+    call_id: str
+    name: str
+    content: str
+
+
+class DeepgramSession(TurnSession):
+    """
+    A conversation with Deepgram's agent.
+
+    Attributes:
+        settings: The bridge's ``Settings``, empty before.
+        keepalives: When each ``KeepAlive`` came.
+        function_outputs: Results of function calls.
+    """
+
+    is_ready_at_once = False
+
+    def __init__(self, call_id: str, request: dict[str, str]) -> None:
+        super().__init__(call_id, request)
+        self.settings: dict[str, Any] = {}
+        self.keepalives: list[float] = []
+        self.function_outputs: list[FunctionResponse] = []
+        self._pending_calls: dict[str, str] = {}
+        self._configured = asyncio.Event()
+
+    async def send_function_call(
+        self, name: str, arguments: dict[str, Any], *, client_side: bool = True
+    ) -> str:
+        """Ask for a function call, or tell of one that is made without the bridge; returns its id."""
+        call_id = "func_" + secrets.token_hex(6)
+        if client_side:
+            self._pending_calls[call_id] = name
+        function = {"id": call_id, "name": name, "arguments": json.dumps(arguments)}
+        functions = [{**function, "client_side": client_side}]
+        await self.send_json({"type": "FunctionCallRequest", "functions": functions})
+        return call_id
+
+    async def _begin(self) -> bool:
+        await self.send_json({"type": "Welcome", "request_id": self.call_id})
+        await self._configured.wait()
+        return await self._make_ready(
+            {"type": "SettingsApplied"}, _error("the settings could not be applied", "SETTINGS_FAILED")
+        )
+
+    async def _write_turn(self) -> None:
+        await self.send_json({"type": "ConversationText", "role": "assistant", "content": "..."})
+        latency = {"total_latency": 0.5, "tts_latency": 0.1, "ttt_latency": 0.4}
+        await self.send_json({"type": "AgentStartedSpeaking", **latency})
+
+    async def _write_turn_end(self, is_cut: bool) -> None:
+        await self.send_json({"type": "AgentAudioDone"})
+
+    async def _write_audio_of_turn(self, wire: bytes, fields: dict[str, Any]) -> None:
+        assert not fields, "binary audio has no fields"
+        await self.send_raw(wire)
+
+    async def _write_interrupt(self) -> None:
+        await self.send_json({"type": "UserStartedSpeaking"})
+        await self.end_turn(is_cut=True)
+
+    async def _on_binary(self, data: bytes) -> None:
+        self._check_ready("SettingsApplied")
+        self._receive(data)
+
+    async def _on_message(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+        try:
+            await self._take_message(message["type"], message)
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            await self.send_json(_error(f"{problem!r}", "UNPARSABLE_CLIENT_MESSAGE"))
+            raise
+
+    async def _take_message(self, event: object, message: dict[str, Any]) -> None:
+        if event == "Settings":
+            self._on_settings(message)
+        elif not self._configured.is_set():
+            raise ValueError(f"{event} before Settings")
+        elif event == "KeepAlive":
+            self.keepalives.append(self._now())
+        elif event == "FunctionCallResponse":
+            response = FunctionResponse(message["id"], message["name"], message["content"])
+            if self._pending_calls.pop(response.call_id, None) != response.name:
+                raise ValueError(f"no function call of {response.name!r} waits for {response.call_id!r}")
+            if not isinstance(response.content, str):
+                raise ValueError("the content of a function call's response is not a text")
+            self.function_outputs.append(response)
+        elif event not in _NOTED:
+            raise ValueError(f"unknown message {event!r}")
+
+    def _on_settings(self, settings: dict[str, Any]) -> None:
+        if self._configured.is_set():
+            raise ValueError("Settings came twice")
+        for side, expected in (("input", _INPUT), ("output", _OUTPUT)):
+            if (audio := settings["audio"][side]) != expected:
+                raise ValueError(f"audio.{side} is {audio}, not {expected}")
+        if not isinstance(settings["agent"], dict | str):
+            raise ValueError(f"the agent is {settings['agent']!r}")
+        self.settings = settings
+        self._configured.set()
+
+
+def _error(description: str, code: str) -> dict[str, Any]:
+    return {"type": "Error", "description": description, "code": code}
+
+
+class Deepgram(Protocol):
+    """``GET /v1/agent/converse``"""
+
+    name = "deepgram"
+    socket_path = "/v1/agent/converse"
+
+    def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
+        """Let in who has the key."""
+        self.check_header(request, "Authorization", f"Token {self.account.key}")
+        return DeepgramSession("req_" + secrets.token_hex(10), dict(request.query))
+
+    def environment(self, url: str, ws_url: str) -> dict[str, str]:
+        """Name the key and the socket."""
+        return {
+            "BRIDGE_AGENT": self.name,
+            "DEEPGRAM_API_KEY": self.account.key,
+            "DEEPGRAM_AGENT_URL": ws_url,
+        }

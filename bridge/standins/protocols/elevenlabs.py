@@ -1,0 +1,203 @@
+"""ElevenLabs Agents over their WebSocket: JSON with base64 audio, each piece of it numbered."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import secrets
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from bridge.standins.agent_session import AgentSession
+from bridge.standins.formats import FORMATS
+
+from .protocol import Account, Protocol, Refused, Rest
+
+# Taken and not acted upon.
+_NOTED = {"contextual_update", "feedback", "mcp_tool_approval_result", "multimodal_message", "user_activity"}
+_NOTED |= {"user_message"}
+
+
+class ToolResult(NamedTuple):
+    """The result of a client tool."""
+
+    tool_call_id: str
+    result: str
+    is_error: bool
+
+
+class ElevenLabsSession(AgentSession):
+    """
+    A conversation. Audio of the bridge is taken from the start: their own client does not wait either.
+
+    Attributes:
+        client_data: The bridge's ``conversation_initiation_client_data``, empty if there was none.
+        client_data_wait_s: How long that is waited for.
+        ping_every_s: Between pings; ``pongs`` has the event ids that came back, in order.
+        tool_results: Results of client tools.
+    """
+
+    is_ready_at_once = False
+
+    def __init__(self, call_id: str, request: dict[str, str], account: Account) -> None:
+        super().__init__(
+            call_id,
+            request,
+            from_caller_format=account.from_caller_format,
+            to_caller_format=account.to_caller_format,
+        )
+        self.client_data: dict[str, Any] = {}
+        self.client_data_wait_s = 0.25
+        self.ping_every_s = 2.0
+        self.pongs: list[int] = []
+        self.tool_results: list[ToolResult] = []
+        self._has_spoken = asyncio.Event()
+        self._event_ids = itertools.count(1)
+        self._audio_id = 0
+        self._ping_ids: set[int] = set()
+        self._pending_calls: set[str] = set()
+
+    async def send_ping(self) -> int:
+        """Send a ping now; returns its event id."""
+        event_id = next(self._event_ids)
+        self._ping_ids.add(event_id)
+        await self._send("ping", "ping_event", event_id=event_id, ping_ms=50 if self.pongs else None)
+        return event_id
+
+    async def send_tool_call(self, tool_name: str, parameters: dict[str, Any]) -> str:
+        """Ask for a client tool; returns the id of the call."""
+        tool_call_id = "tool_" + secrets.token_hex(6)
+        self._pending_calls.add(tool_call_id)
+        await self._send(
+            "client_tool_call",
+            "client_tool_call",
+            tool_name=tool_name,
+            tool_call_id=tool_call_id,
+            parameters=parameters,
+            event_id=next(self._event_ids),
+        )
+        return tool_call_id
+
+    async def _begin(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.client_data_wait_s):
+                await self._has_spoken.wait()
+        event = {
+            "conversation_id": self.call_id,
+            "agent_output_audio_format": self.to_caller_format,
+            "user_input_audio_format": self.from_caller_format,
+        }
+        is_ready = await self._make_ready(
+            {
+                "type": "conversation_initiation_metadata",
+                "conversation_initiation_metadata_event": event,
+            },
+            {"type": "error", "error_event": {"code": 1008, "message": "no", "error_type": "override_error"}},
+        )
+        if not is_ready:
+            await self.close(1008, "override_error")
+        return is_ready
+
+    async def _beside(self) -> None:
+        while True:
+            await asyncio.sleep(self.ping_every_s)
+            await self.send_ping()
+
+    async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
+        self._audio_id = next(self._event_ids)
+        await self._send_audio_event(wire, self._audio_id, fields)
+
+    async def _send_audio_event(self, wire: bytes, event_id: int, fields: dict[str, Any]) -> None:
+        audio = base64.b64encode(wire).decode()
+        await self._send("audio", "audio_event", **fields, audio_base_64=audio, event_id=event_id)
+
+    async def _write_interrupt(self) -> None:
+        await self._send("interruption", "interruption_event", event_id=next(self._event_ids))
+        if self._audio_id:
+            for _ in range(self.stale_frames):
+                await self._send_audio_event(self._encode_stale(), self._audio_id, {})
+
+    async def _send(self, event: str, inside: str, **body: Any) -> None:
+        await self.send_json({"type": event, inside: body})
+
+    async def _on_message(self, message: dict[str, Any]) -> None:
+        is_first = not self._has_spoken.is_set()
+        self._has_spoken.set()
+        if "user_audio_chunk" in message:
+            if message.keys() != {"user_audio_chunk"}:
+                raise ValueError("audio with other fields beside it")
+            self._receive_base64(message["user_audio_chunk"])
+            return
+        self.messages.append(message)
+        event = message["type"]
+        if event == "conversation_initiation_client_data":
+            if not is_first:
+                raise ValueError(f"{event} is not the first message")
+            self.client_data = message
+        elif event == "pong":
+            self._ping_ids.remove(message["event_id"])
+            self.pongs.append(message["event_id"])
+        elif event == "client_tool_result":
+            result = ToolResult(message["tool_call_id"], message["result"], message["is_error"])
+            self._pending_calls.remove(result.tool_call_id)
+            if not isinstance(result.result, str) or not isinstance(result.is_error, bool):
+                raise ValueError(f"the result of a tool is {result}")
+            self.tool_results.append(result)
+        elif event not in _NOTED:
+            raise ValueError(f"unknown message {event!r}")
+
+
+class ElevenLabs(Protocol):
+    """
+    ``GET /v1/convai/conversation?agent_id=...``, with the key or as a signed URL.
+
+    A service without a key has a public agent, which needs neither.
+    """
+
+    name = "elevenlabs"
+    rest = Rest("GET", "/v1/convai/conversation/get-signed-url", 200)
+    socket_path = "/v1/convai/conversation"
+    formats = frozenset(FORMATS)
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        self._signed: dict[str, AgentSession] = {}
+
+    def register(self, request: web.Request, body: Any, ws_url: str) -> tuple[AgentSession, dict[str, Any]]:
+        """Sign a URL, which opens one conversation."""
+        self.check_header(request, "xi-api-key", self.account.key)
+        session = self._new(request)
+        signature = "cvtkn_" + secrets.token_hex(16)
+        self._signed[signature] = session
+        query = urlencode({"agent_id": session.request["agent_id"], "conversation_signature": signature})
+        return session, {"signed_url": f"{ws_url}?{query}"}
+
+    def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
+        """Let in who has a signed URL of this agent, or the key."""
+        if signature := request.query.get("conversation_signature"):
+            session = self._signed.get(signature)
+            if session is None or session.request["agent_id"] != request.query.get("agent_id"):
+                raise Refused(401, "the URL is not signed here")
+            return session
+        self.check_header(request, "xi-api-key", self.account.key)
+        return self._new(request)
+
+    def environment(self, url: str, ws_url: str) -> dict[str, str]:
+        """Name the key if there is one, the agent, the socket and the REST API."""
+        settings = {
+            "BRIDGE_AGENT": self.name,
+            "ELEVENLABS_API_KEY": self.account.key,
+            "ELEVENLABS_AGENT_ID": self.agent_id,
+            "ELEVENLABS_WS_URL": ws_url,
+            "ELEVENLABS_API_URL": url,
+        }
+        return {name: value for name, value in settings.items() if value}
+
+    def _new(self, request: web.Request) -> ElevenLabsSession:
+        self.check_agent(request.query.get("agent_id"), 404)
+        return ElevenLabsSession("conv_" + secrets.token_hex(10), dict(request.query), self.account)

@@ -1,0 +1,215 @@
+"""The OpenAI Realtime API over its WebSocket, with mu-law both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from bridge.standins.agent_session import AgentSession
+
+from .openai_events import PCMU, Item, default_session, error, merge
+from .protocol import Protocol, Refused
+from .turns import TurnSession
+
+MODEL = "gpt-realtime"
+_APPEND_KEYS = {"type", "audio", "event_id"}
+# Taken and not acted upon: the stand-in's behaviour decides when it speaks.
+_NOTED = {
+    "input_audio_buffer.commit",
+    "input_audio_buffer.clear",
+    "response.create",
+    "response.cancel",
+    "conversation.item.delete",
+    "conversation.item.retrieve",
+}
+
+
+class Truncate(NamedTuple):
+    """How much of an item the bridge says that the caller has heard."""
+
+    item_id: str
+    content_index: int
+    audio_end_ms: int
+
+
+class FunctionOutput(NamedTuple):
+    """The result of a function call."""
+
+    call_id: str
+    output: str
+
+
+class _ClientError(ValueError):
+    """What the service answers with an ``error``; it is a fault of the bridge too."""
+
+    def __init__(self, message: str, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OpenAISession(TurnSession):
+    """
+    A realtime session. Each utterance is a response with one item; an interrupt makes its item void.
+
+    Attributes:
+        session: The session object, with every update in it.
+        items: Every item of audio by its id, in order; ``sent_ms`` of each is what was sent.
+        truncates: Every ``conversation.item.truncate``, good or bad.
+        function_outputs: Results of function calls.
+    """
+
+    is_ready_at_once = False
+
+    def __init__(self, call_id: str, request: dict[str, str]) -> None:
+        super().__init__(call_id, request)
+        self.session = default_session(call_id, request["model"])
+        self.items: dict[str, Item] = {}
+        self.truncates: list[Truncate] = []
+        self.function_outputs: list[FunctionOutput] = []
+        self._item: Item | None = None
+        self._pending_calls: set[str] = set()
+        self._configured = asyncio.Event()
+
+    async def send_function_call(self, name: str, arguments: dict[str, Any]) -> str:
+        """Ask for a function call; returns its ``call_id``."""
+        await self.end_turn()
+        call_id = self._new_id("call")
+        self._pending_calls.add(call_id)
+        item = Item(self._new_id("resp"), self._new_id("item"))
+        await self._send_events(item.function_call(name, call_id, json.dumps(arguments)))
+        return call_id
+
+    async def _begin(self) -> bool:
+        await self._send_event({"type": "session.created", "session": self.session})
+        await self._configured.wait()
+        return await self._make_ready(
+            self._with_id({"type": "session.updated", "session": self.session}),
+            self._with_id(error("The session could not be updated.", "session_update_failed", None)),
+        )
+
+    async def _write_turn(self) -> None:
+        self._item = Item(self._new_id("resp"), self._new_id("item"))
+        self.items[self._item.item_id] = self._item
+        await self._send_events(self._item.begin())
+
+    async def _write_turn_end(self, is_cut: bool) -> None:
+        assert self._item is not None
+        await self._send_events(self._item.end(is_cut))
+
+    async def _write_audio_of_turn(self, wire: bytes, fields: dict[str, Any]) -> None:
+        assert self._item is not None
+        await self._send_event({**fields, **self._item.delta(wire)})
+
+    async def _write_interrupt(self) -> None:
+        heard_ms = sum(len(item.audio) for item in self.received) // 8
+        # The item is the one that the caller's words will become, not the agent's.
+        event = {"type": "input_audio_buffer.speech_started", "item_id": self._new_id("item")}
+        await self._send_event({**event, "audio_start_ms": heard_ms})
+        if self._speaking.is_set():
+            assert self._item is not None
+            for _ in range(self.stale_frames):
+                await self._send_event(self._item.delta(self._encode_stale()))
+        await self.end_turn(is_cut=True)
+
+    async def _on_message(self, message: dict[str, Any]) -> None:
+        event = message["type"]
+        try:
+            if event == "input_audio_buffer.append":
+                self._check_ready("session.updated")
+                if not message.keys() <= _APPEND_KEYS:
+                    raise _ClientError(f"unknown fields {sorted(message.keys() - _APPEND_KEYS)}")
+                self._receive_base64(message["audio"])
+                return
+            self.messages.append(message)
+            if event == "session.update":
+                await self._on_update(message["session"])
+            elif not self._configured.is_set():
+                raise _ClientError(f"{event} before session.update")
+            elif event == "conversation.item.truncate":
+                await self._on_truncate(message)
+            elif event == "conversation.item.create":
+                await self._on_item(message["item"])
+            elif event not in _NOTED:
+                raise _ClientError(f"unknown event {event!r}", "invalid_event")
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            code = problem.code if isinstance(problem, _ClientError) else "invalid_value"
+            await self._send_event(error(f"{problem!r}", code, message.get("event_id")))
+            raise
+
+    async def _on_update(self, update: dict[str, Any]) -> None:
+        if update.get("type") != "realtime":
+            raise _ClientError(f"session.type is {update.get('type')!r}, not 'realtime'")
+        session = merge(self.session, update)
+        for side in ("input", "output"):
+            if (audio_format := session["audio"][side]["format"]) != PCMU:
+                raise _ClientError(f"audio.{side}.format is {audio_format}, not {PCMU}")
+        self.session = session
+        if self._configured.is_set():
+            await self._send_event({"type": "session.updated", "session": session})
+        self._configured.set()
+
+    async def _on_truncate(self, message: dict[str, Any]) -> None:
+        heard = Truncate(message["item_id"], message["content_index"], message["audio_end_ms"])
+        self.truncates.append(heard)
+        item = self.items.get(heard.item_id)
+        if item is None:
+            raise _ClientError(f"no item {heard.item_id!r}", "item_truncate_invalid_item_id")
+        if heard.content_index != 0:
+            raise _ClientError(f"no content {heard.content_index!r} in the item")
+        if type(heard.audio_end_ms) is not int or not 0 <= heard.audio_end_ms <= item.sent_ms:
+            raise _ClientError(f"audio_end_ms is {heard.audio_end_ms!r} of {item.sent_ms} ms of audio")
+        await self._send_event({"type": "conversation.item.truncated", **heard._asdict()})
+
+    async def _on_item(self, item: dict[str, Any]) -> None:
+        if item["type"] == "function_call_output":
+            output = FunctionOutput(item["call_id"], item["output"])
+            if output.call_id not in self._pending_calls:
+                raise _ClientError(f"no function call {output.call_id!r} is waiting for its output")
+            if not isinstance(output.output, str):
+                raise _ClientError("the output of a function call is not a text")
+            self._pending_calls.remove(output.call_id)
+            self.function_outputs.append(output)
+        made = {"id": self._new_id("item"), "object": "realtime.item", "status": "completed", **item}
+        for event in ("conversation.item.added", "conversation.item.done"):
+            await self._send_event({"type": event, "item": made, "previous_item_id": None})
+
+    async def _send_events(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            await self._send_event(event)
+
+    async def _send_event(self, event: dict[str, Any]) -> None:
+        await self.send_json(self._with_id(event))
+
+    def _with_id(self, event: dict[str, Any]) -> dict[str, Any]:
+        return {"event_id": self._new_id("event"), **event}
+
+    def _new_id(self, kind: str) -> str:
+        return f"{kind}_{secrets.token_hex(10)}"
+
+
+class OpenAI(Protocol):
+    """``GET /v1/realtime?model=...``"""
+
+    name = "openai"
+    socket_path = "/v1/realtime"
+
+    def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
+        """Let in who has the key and names a model."""
+        self.check_header(request, "Authorization", f"Bearer {self.account.key}")
+        if not request.query.get("model"):
+            raise Refused(400, "the URL names no model")
+        return OpenAISession("sess_" + secrets.token_hex(10), dict(request.query))
+
+    def environment(self, url: str, ws_url: str) -> dict[str, str]:
+        """Name the key, the socket and a model."""
+        return {
+            "BRIDGE_AGENT": self.name,
+            "OPENAI_API_KEY": self.account.key,
+            "OPENAI_REALTIME_URL": ws_url,
+            "OPENAI_REALTIME_MODEL": MODEL,
+        }

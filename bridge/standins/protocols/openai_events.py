@@ -1,0 +1,123 @@
+"""What the OpenAI Realtime API sends, as messages without their event ids."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+PCMU = {"type": "audio/pcmu"}
+
+
+def default_session(session_id: str, model: str) -> dict[str, Any]:
+    """Return a session before any ``session.update``: its audio is PCM at 24 kHz."""
+    audio_format = {"type": "audio/pcm", "rate": 24000}
+    return {
+        "type": "realtime",
+        "object": "realtime.session",
+        "id": session_id,
+        "model": model,
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {"format": audio_format, "turn_detection": {"type": "server_vad"}},
+            "output": {"format": audio_format, "voice": "alloy", "speed": 1.0},
+        },
+    }
+
+
+def merge(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the session with an update in it; objects are merged, all else is replaced."""
+    merged = dict(copy.deepcopy(session))
+    for name, value in update.items():
+        old = merged.get(name)
+        # A format is one value: the rate of the old one means nothing in the new one.
+        if isinstance(old, dict) and isinstance(value, dict) and name != "format":
+            value = merge(old, value)
+        merged[name] = value
+    return merged
+
+
+def error(message: str, code: str, event_id: str | None) -> dict[str, Any]:
+    """Return an error; ``event_id`` is that of the client's event, if it had one."""
+    inside = {"type": "invalid_request_error", "code": code, "message": message, "param": None}
+    return {"type": "error", "error": {**inside, "event_id": event_id}}
+
+
+class Item:
+    """
+    One output item of one response, and the messages around it.
+
+    Attributes:
+        sent_bytes: Mu-law sent as this item's audio, stale audio included.
+    """
+
+    def __init__(self, response_id: str, item_id: str) -> None:
+        self.response_id = response_id
+        self.item_id = item_id
+        self.sent_bytes = 0
+
+    @property
+    def sent_ms(self) -> float:
+        """The length of the audio sent."""
+        return self.sent_bytes / 8
+
+    def begin(self) -> list[dict[str, Any]]:
+        """Return what comes before the audio."""
+        return [
+            self._response("response.created", "in_progress"),
+            self._output_item("response.output_item.added", self._message("in_progress")),
+            self._content("response.content_part.added", part={"type": "audio", "transcript": ""}),
+        ]
+
+    def delta(self, wire: bytes) -> dict[str, Any]:
+        """Return one message of audio and count it."""
+        self.sent_bytes += len(wire)
+        return self._content("response.output_audio.delta", delta=base64.b64encode(wire).decode())
+
+    def end(self, is_cut: bool) -> list[dict[str, Any]]:
+        """Return what comes behind the audio; ``is_cut`` by the caller."""
+        message = self._message("incomplete" if is_cut else "completed")
+        done = self._response("response.done", "cancelled" if is_cut else "completed", message)
+        if is_cut:
+            done["response"]["status_details"] = {"type": "cancelled", "reason": "turn_detected"}
+        return [
+            self._content("response.output_audio.done"),
+            self._content("response.output_audio_transcript.done", transcript=""),
+            self._content("response.content_part.done", part={"type": "audio", "transcript": ""}),
+            self._output_item("response.output_item.done", message),
+            done,
+        ]
+
+    def function_call(self, name: str, call_id: str, arguments: str) -> list[dict[str, Any]]:
+        """Return a whole response that is one function call."""
+
+        def item(status: str, text: str) -> dict[str, Any]:
+            call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": text}
+            return {"id": self.item_id, "object": "realtime.item", "status": status, **call}
+
+        done = {"output_index": 0, "call_id": call_id, "name": name, "arguments": arguments}
+        where = {"response_id": self.response_id, "item_id": self.item_id}
+        return [
+            self._response("response.created", "in_progress"),
+            self._output_item("response.output_item.added", item("in_progress", "")),
+            {"type": "response.function_call_arguments.done", **where, **done},
+            self._output_item("response.output_item.done", item("completed", arguments)),
+            self._response("response.done", "completed", item("completed", arguments)),
+        ]
+
+    def _message(self, status: str) -> dict[str, Any]:
+        content = [] if status == "in_progress" else [{"type": "output_audio", "transcript": ""}]
+        item = {"type": "message", "role": "assistant", "status": status, "content": content}
+        return {"id": self.item_id, "object": "realtime.item", **item}
+
+    def _response(self, event: str, status: str, *output: dict[str, Any]) -> dict[str, Any]:
+        response = {"id": self.response_id, "object": "realtime.response", "status": status}
+        return {"type": event, "response": {**response, "output": list(output)}}
+
+    def _output_item(self, event: str, item: dict[str, Any]) -> dict[str, Any]:
+        return {"type": event, "response_id": self.response_id, "output_index": 0, "item": item}
+
+    def _content(self, event: str, **more: Any) -> dict[str, Any]:
+        where = {"response_id": self.response_id, "item_id": self.item_id}
+        return {"type": event, **where, "output_index": 0, "content_index": 0, **more}

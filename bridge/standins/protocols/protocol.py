@@ -1,0 +1,100 @@
+"""What of an agent service depends on its protocol: the paths, who is let in, the settings of a bridge."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from aiohttp import web
+
+from bridge.standins.agent_session import AgentSession
+from bridge.standins.formats import MULAW, check_format
+
+DEFAULT_AGENT_ID = "agent_standin"
+
+
+class Refused(Exception):
+    """The bridge is not let in; ``status`` is that of the answer."""
+
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
+
+
+class Rest(NamedTuple):
+    """The request that comes before the socket, or in place of one."""
+
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Who may use the service, and with which audio; no ``agent_id`` takes any agent."""
+
+    key: str
+    agent_id: str | None
+    token_characters: int
+    from_caller_format: str
+    to_caller_format: str
+
+
+class Protocol:
+    """
+    One subclass for each protocol, one object for each service.
+
+    Attributes:
+        name: As in ``BRIDGE_AGENT``.
+        rest: None where a bridge opens the socket at once.
+        socket_path: The route of the socket; None where a bridge carries no audio.
+        formats: The encodings of audio that the service can speak.
+    """
+
+    name: ClassVar[str]
+    rest: ClassVar[Rest | None] = None
+    socket_path: ClassVar[str | None] = None
+    formats: ClassVar[frozenset[str]] = frozenset({MULAW})
+
+    def __init__(self, account: Account) -> None:
+        for name in (account.from_caller_format, account.to_caller_format):
+            check_format(name)
+            if name not in self.formats:
+                raise ValueError(
+                    f"the audio format of {self.name} must be one of {', '.join(sorted(self.formats))}, got {name!r}"
+                )
+        self.account = account
+
+    def register(self, request: web.Request, body: Any, ws_url: str) -> tuple[AgentSession, dict[str, Any]]:
+        """Return a new call and the answer to its registration; raises `Refused`."""
+        raise NotImplementedError
+
+    def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
+        """Return the call whose socket this is, of those registered or a new one; raises `Refused`."""
+        raise NotImplementedError
+
+    def environment(self, url: str, ws_url: str) -> dict[str, str]:
+        """Return the settings that point a bridge to the service at these addresses."""
+        raise NotImplementedError
+
+    @property
+    def agent_id(self) -> str:
+        """The agent that a bridge is told to use."""
+        return self.account.agent_id or DEFAULT_AGENT_ID
+
+    @property
+    def socket_prefix(self) -> str:
+        """The path of the socket, without what differs from call to call."""
+        return (self.socket_path or "").partition("/{")[0]
+
+    def check_header(self, request: web.Request, name: str, value: str) -> None:
+        """Raise `Refused` unless the header is exactly this."""
+        if not hmac.compare_digest(request.headers.get(name, "").encode(), value.encode()):
+            raise Refused(401, "the API key is missing or wrong")
+
+    def check_agent(self, agent_id: object, status: int) -> None:
+        """Raise `Refused` unless there is such an agent."""
+        if not isinstance(agent_id, str) or self.account.agent_id not in (None, agent_id):
+            raise Refused(status, f"no agent {agent_id!r}")

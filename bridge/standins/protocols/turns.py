@@ -1,0 +1,60 @@
+"""Calls whose protocol tells where one utterance of the agent ends and the next begins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bridge.standins.agent_session import AgentSession
+
+
+class TurnSession(AgentSession):
+    """
+    A call in utterances: one begins with its first audio, and ends when none has come for a moment.
+
+    Attributes:
+        turn_pause_s: The moment.
+    """
+
+    def __init__(self, call_id: str, request: Any) -> None:
+        super().__init__(call_id, request)
+        self.turn_pause_s = 0.4
+        self._speaking = asyncio.Event()
+        self._last_audio_at = 0.0
+
+    async def begin_turn(self) -> None:
+        """Begin an utterance; one that is under way ends."""
+        await self.end_turn()
+        self._last_audio_at = self._now()
+        self._speaking.set()
+        await self._write_turn()
+
+    async def end_turn(self, *, is_cut: bool = False) -> None:
+        """End the utterance, if one is under way; ``is_cut`` by an interrupt."""
+        if self._speaking.is_set():
+            self._speaking.clear()
+            await self._write_turn_end(is_cut)
+
+    async def _write_turn(self) -> None:
+        """Write what comes before the audio of an utterance."""
+
+    async def _write_turn_end(self, is_cut: bool) -> None:
+        """Write what comes behind it."""
+
+    async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
+        if not self._speaking.is_set():
+            await self.begin_turn()
+        self._last_audio_at = self._now()
+        await self._write_audio_of_turn(wire, fields)
+
+    async def _write_audio_of_turn(self, wire: bytes, fields: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    async def _beside(self) -> None:
+        while True:
+            await self._speaking.wait()
+            wait_s = self._last_audio_at + self.turn_pause_s - self._now()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            else:
+                await self.end_turn()

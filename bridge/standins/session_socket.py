@@ -1,0 +1,120 @@
+"""The agent's end of a call's WebSocket: frames out, frames in, how it closed, and ways to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from .sockets import abort_with_reset
+
+CLOSE_TIMEOUT_S = 5.0
+
+
+class SessionSocket:
+    """
+    A WebSocket that the bridge opened.
+
+    Attributes:
+        faults: What the bridge did against the protocol, in words.
+        opened, closed: Set when the socket is; ``close_code`` is the one received, 1006 if it went away.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.opened = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self._socket: web.WebSocketResponse[bool] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._is_closing = False
+        self._close_done = asyncio.Event()
+
+    async def send_raw(self, message: str | bytes) -> None:
+        """Send any text frame, or a binary one."""
+        if isinstance(message, str):
+            await self._open_socket().send_str(message)
+        else:
+            await self._open_socket().send_bytes(message)
+
+    async def send_json(self, message: dict[str, Any]) -> None:
+        """Send any message."""
+        await self.send_raw(json.dumps(message, separators=(",", ":")))
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket with a code; waits for the answer, with a deadline. Not for the reader itself."""
+        self._is_closing = True
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._open_socket().close(code=code, message=reason.encode())
+        except (ConnectionError, TimeoutError):
+            self.abort()
+        finally:
+            self._close_done.set()
+
+    def abort(self) -> None:
+        """Cut the socket with a reset."""
+        abort_with_reset(self._open_transport())
+
+    def pause_reading(self) -> None:
+        """Read nothing more: pings are not answered either."""
+        self._open_transport().pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._open_transport().resume_reading()
+
+    async def _on_text(self, text: str) -> None:
+        """Take a text frame; an exception of a kind that bad input raises is a fault of the bridge."""
+        raise NotImplementedError
+
+    async def _on_binary(self, data: bytes) -> None:
+        """Take a binary frame, likewise."""
+        raise NotImplementedError
+
+    async def _read(self, socket: web.WebSocketResponse[bool]) -> None:
+        while True:
+            message = await socket.receive()
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                await self._take(message.data)
+            elif message.type is WSMsgType.CLOSE:
+                # A close frame without a code is 1005 for its receiver.
+                self._note_closed(message.data or 1005, str(message.extra or ""))
+                return
+            elif message.type is WSMsgType.CLOSING or self._is_closing:
+                # close() reads the answer to its own close frame, with a deadline.
+                await self._close_done.wait()
+                return
+            else:
+                if message.type is WSMsgType.ERROR:
+                    self.faults.append(f"WebSocket protocol violation: {message.data}")
+                self._note_closed(1006)
+                return
+
+    async def _take(self, data: str | bytes) -> None:
+        try:
+            if isinstance(data, str):
+                await self._on_text(data)
+            else:
+                await self._on_binary(data)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            self.faults.append(f"{error!r} in {data[:80]!r}")
+        except ConnectionError:
+            # The bridge closed before it was answered; how is among what is still to be read.
+            return
+
+    def _open_socket(self) -> web.WebSocketResponse[bool]:
+        assert self._socket is not None, "the socket is not open"
+        return self._socket
+
+    def _open_transport(self) -> asyncio.Transport:
+        assert self._transport is not None, "the socket is not open"
+        return self._transport
+
+    def _note_closed(self, code: int, reason: str = "") -> None:
+        if not self.closed.is_set():
+            self.close_code, self.close_reason = code, reason
+            self.closed.set()

@@ -1,0 +1,127 @@
+"""
+What the bridge sends to agents, against the types of the vendors' own SDKs.
+
+ElevenLabs' SDK has no types for its socket: there the stand-in, which the SDK's own client talks to as well, judges
+every message.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import typing
+import warnings
+
+import aiohttp
+import pydantic
+import pytest
+
+from bridge.agents import CallRequest, Started, Tools, retell_sip
+from bridge.agents import deepgram as bridge_deepgram
+from bridge.agents import openai as bridge_openai
+
+with warnings.catch_warnings():
+    # The SDK imports what the websockets library has deprecated; that is theirs to change.
+    warnings.filterwarnings("ignore", message=r"websockets\.", category=DeprecationWarning)
+    from deepgram.agent.v1.types import AgentV1KeepAlive, AgentV1SendFunctionCallResponse, AgentV1Settings
+from openai.types.realtime import RealtimeClientEvent
+from retell.types import CallRegisterPhoneCallParams
+
+CLIENT_EVENT = pydantic.TypeAdapter(RealtimeClientEvent)
+CALL = CallRequest("CA" + "1" * 32, "+14155550123", "+14155550100")
+STARTED = Started(CALL, "AC" + "1" * 32, "MZ" + "1" * 32, {}, True)
+AUDIO = base64.b64encode(bytes(160))
+
+
+def unknown_fields(value: object, path: str = "") -> set[str]:
+    """The fields that a validated model took without knowing them."""
+    if isinstance(value, pydantic.BaseModel):
+        known = {name: getattr(value, name) for name in type(value).model_fields}
+        found = {f"{path}{name}" for name in value.model_extra or {}}
+        return found.union(*(unknown_fields(item, f"{path}{name}.") for name, item in known.items()))
+    if isinstance(value, list):
+        return set().union(*(unknown_fields(item, path) for item in value))
+    return set()
+
+
+def dialogue_of(**settings: str) -> bridge_openai.OpenAiDialogue:
+    return bridge_openai.OpenAiDialogue(bridge_openai.Needs(openai_api_key="key", **settings))
+
+
+def openai_messages() -> dict[str, bytes]:
+    plain = dialogue_of()
+    full = dialogue_of(
+        openai_realtime_voice="marin",
+        openai_realtime_instructions="Be brief.",
+        openai_realtime_greets="1",
+        openai_realtime_tools="1",
+    )
+    [update] = full.opening()
+    _, greeting = full.read(b'{"type":"session.updated","session":{}}')
+    full.read(
+        b'{"type":"response.content_part.added","item_id":"item_1","content_index":0,"part":{"type":"audio"}}'
+    )
+    [truncate] = full.on_interrupt(1234)
+    return {
+        "plain session.update": next(iter(plain.opening())),
+        "session.update": update,
+        "response.create": greeting.message,
+        "conversation.item.truncate": truncate,
+        "input_audio_buffer.append": plain.to_agent.wrap_payload(AUDIO),
+    }
+
+
+@pytest.mark.parametrize("name", openai_messages())
+def test_message_to_openai_is_of_its_types(name):
+    event = CLIENT_EVENT.validate_json(openai_messages()[name])
+    assert event.type == name.split()[-1]
+    assert unknown_fields(event) == set()
+
+
+def test_messages_to_deepgram_are_of_its_types(tmp_path):
+    agent = {
+        "language": "en",
+        "greeting": "Hello",
+        "listen": {"provider": {"type": "deepgram", "model": "nova-3"}},
+    }
+    dialogue = bridge_deepgram.DeepgramDialogue(agent)
+    [settings] = dialogue.read(b'{"type":"Welcome","request_id":"x"}')
+    model = AgentV1Settings.model_validate(json.loads(settings.message))
+    assert unknown_fields(model) == set()
+    assert (model.audio.input.encoding, model.audio.output.container) == ("mulaw", "none")
+    assert unknown_fields(AgentV1KeepAlive.model_validate(json.loads(dialogue.keepalive))) == set()
+    request = {
+        "type": "FunctionCallRequest",
+        "functions": [{"id": "f1", "name": "unheard_of", "arguments": "{}", "client_side": True}],
+    }
+    [answer] = dialogue.read(json.dumps(request).encode())
+    response = AgentV1SendFunctionCallResponse.model_validate(json.loads(answer.message))
+    assert (unknown_fields(response), response.id, response.name) == (set(), "f1", "unheard_of")
+
+
+@pytest.mark.parametrize("from_number", ["+14155550123", "anonymous"])
+async def test_registration_of_a_phone_call_is_of_retells_types(monkeypatch, from_number):
+    asked: list[dict[str, typing.Any]] = []
+
+    async def ask(tools, method, url, headers, *, fields, json):
+        asked.append(json)
+        return {"call_id": "c1"}
+
+    monkeypatch.setattr(retell_sip, "ask", ask)
+    needs = retell_sip.Needs(retell_api_key="key", retell_agent_id="agent")
+    async with aiohttp.ClientSession() as http:
+        agent = retell_sip.describe(needs, Tools(http, 1.0))
+        session = await agent.open_session(CallRequest(CALL.call_sid, from_number, CALL.to_number))
+    types = typing.get_type_hints(CallRegisterPhoneCallParams)
+    model = pydantic.create_model(
+        "Registration",
+        __config__=pydantic.ConfigDict(extra="forbid"),
+        **{
+            name: (kind, ...) if name in CallRegisterPhoneCallParams.__required_keys__ else (kind, None)
+            for name, kind in types.items()
+            if name != "agent_override"
+        },
+    )
+    model.model_validate(asked[0])
+    assert ("from_number" in asked[0]) == (from_number != "anonymous")
+    assert agent.dial(session) == "sip:c1@sip.retellai.com;transport=tcp"

@@ -1,0 +1,98 @@
+"""The stand-in agent service as Deepgram's Voice Agent: what it says, what it takes for a fault."""
+
+import asyncio
+import json
+
+import pytest
+from standins_client import DEADLINE_S, connected, one_fault, refused, soon
+
+from bridge.standins.agent import AgentService
+from bridge.standins.behaviours import silent
+
+
+def changed_settings(side: str, **changes) -> dict:
+    audio = {
+        "input": {"encoding": "mulaw", "sample_rate": 8000},
+        "output": {"encoding": "mulaw", "sample_rate": 8000, "container": "none"},
+    }
+    audio[side] |= changes
+    return {"type": "Settings", "audio": audio, "agent": {}}
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ({"type": "KeepAlive"}, "KeepAlive before Settings"),
+        (changed_settings("input", encoding="linear16"), "audio.input"),
+        (changed_settings("input", sample_rate=16000), "audio.input"),
+        (changed_settings("output", sample_rate=24000), "audio.output"),
+        (changed_settings("output", container="wav"), "audio.output"),
+        (changed_settings("output") | {"agent": None}, "the agent is None"),
+        ({"type": "Settings", "agent": {}}, "KeyError('audio')"),
+    ],
+)
+async def test_deepgram_wants_settings_of_mulaw_first(message, fault):
+    async with connected("deepgram", behaviour=silent, greets=False, is_faulty=True) as (client, session):
+        await client.socket.send_json(message)
+        await one_fault(session, fault)
+        await soon(lambda: client.of_type("Error"))
+        assert fault in client.of_type("Error")[0]["description"]
+        assert not session.ready.is_set() and session.keepalives == []
+        await client.socket.send_json(client.settings)
+        await soon(lambda: client.of_type("SettingsApplied"))
+        await client.socket.send_json({"type": "KeepAlive"})
+        await soon(lambda: session.keepalives)
+        await client.socket.send_json(client.settings)
+        await soon(lambda: len(session.faults) == 2)
+        assert "Settings came twice" in session.faults[1]
+
+
+async def test_deepgram_audio_before_its_settings_are_applied_is_a_fault():
+    options = {"behaviour": silent, "greets": False, "is_faulty": True, "ready_delay_s": 0.2}
+    async with connected("deepgram", **options) as (client, session):
+        await client.socket.send_json(client.settings)
+        await client.say(b"a")
+        await one_fault(session, "audio before SettingsApplied")
+        await soon(lambda: client.of_type("SettingsApplied"))
+        await client.say(b"b")
+        await soon(lambda: session.received_raw == [b"b"])
+
+
+async def test_deepgram_refuses_without_the_key():
+    async with AgentService(protocol="deepgram") as service:
+        await refused(service, service.ws_url, 401)
+        await refused(service, service.ws_url, 401, Authorization="Bearer key_standin")
+        await refused(service, service.ws_url, 401, Authorization="Token wrong")
+
+
+async def test_deepgram_tells_where_an_utterance_ends_and_when_it_is_cut():
+    async with connected("deepgram", behaviour=silent) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        session.turn_pause_s = 0.05
+        await session.send_audio(b"a")
+        await session.send_audio(b"b")
+        await soon(lambda: client.of_type("AgentAudioDone"))
+        assert client.frames[-1] == '{"type":"AgentAudioDone"}'
+        assert client.frames[-3:-1] == client.audio == [b"a", b"b"]
+        session.turn_pause_s = 3600.0
+        await session.send_audio(b"c")
+        await session.send_interrupt()
+        await soon(lambda: len(client.of_type("AgentAudioDone")) == 2)
+        assert client.audio == [b"a", b"b", b"c"] and session.stale == []
+
+
+async def test_deepgram_function_call_takes_its_response_once():
+    async with connected("deepgram", behaviour=silent, is_faulty=True) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        call_id = await session.send_function_call("transfer", {"to": "+1"})
+        await session.send_function_call("elsewhere", {}, client_side=False)
+        await soon(lambda: len(client.of_type("FunctionCallRequest")) == 2)
+        mine, theirs = (message["functions"][0] for message in client.of_type("FunctionCallRequest"))
+        assert (mine["id"], mine["name"], mine["client_side"]) == (call_id, "transfer", True)
+        assert json.loads(mine["arguments"]) == {"to": "+1"}
+        response = {"type": "FunctionCallResponse", "id": call_id, "name": "transfer", "content": "ok"}
+        await client.socket.send_json(response)
+        await soon(lambda: session.function_outputs == [(call_id, "transfer", "ok")])
+        assert session.faults == []
+        await client.socket.send_json(response | {"id": theirs["id"], "name": "elsewhere"})
+        await one_fault(session, "no function call of 'elsewhere'")
