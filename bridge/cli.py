@@ -235,7 +235,8 @@ def retell_agent(
     The key is read from RETELL_API_KEY. Every value is checked before anything is sent, and nothing is sent if
     nothing differs.
     """
-    from bridge.retell_agent import EXAMPLE, run
+    from bridge.retell_agent.command import run
+    from bridge.retell_agent.file import EXAMPLE
 
     if example:
         click.echo(EXAMPLE.read_text("utf-8"), nl=False)

@@ -1,0 +1,183 @@
+"""Retell's REST API through retell-sdk, as far as one agent and its Retell LLM need it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, cast, get_args, get_type_hints
+
+import httpx
+import retell
+from retell.types import AgentCreateParams, AgentUpdateParams, LlmCreateParams
+
+TIMEOUT_S = 20.0
+PAGE_AGENTS = 1000
+MESSAGE_CHARACTERS = 300
+AGENT_HAS = ("agent_id", "version")
+
+_TODO = {
+    401: "check RETELL_API_KEY; Retell's dashboard has it",
+    402: "see the account's billing in Retell's dashboard",
+    403: "the key may not do this",
+    429: "try again in a minute",
+}
+
+
+class ApiError(Exception):
+    """Retell did not do it; the text is one line that says what to do."""
+
+
+class Api:
+    """
+    A connection to the API, closed on leaving the context.
+
+    Reading and changing is tried twice. Making is not: what was made by a request whose answer is lost would be
+    made twice.
+    """
+
+    def __init__(self, key: str, url: str) -> None:
+        self._client = retell.Retell(api_key=key, base_url=url, timeout=TIMEOUT_S, max_retries=1)
+        self._once = self._client.with_options(max_retries=0)
+        self._key = key
+        self._url = url
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def find(self, name: str) -> list[str]:
+        """Give the ids of the agents of exactly this name."""
+        found: list[str] = []
+        pages: set[str] = set()
+        following: str | None = None
+        while following not in pages:
+            pages.update([following] if following else [])
+            page = self._page(name, following)
+            found += [str(item.get("agent_id")) for item in page["items"] if item.get("agent_name") == name]
+            following = page.get("pagination_key")
+            if not page.get("has_more") or not following:
+                break
+        return list(dict.fromkeys(found))
+
+    def _page(self, name: str, pagination_key: str | None) -> dict[str, Any]:
+        return self._ask(
+            "looking for the agent",
+            lambda: self._client.agent.list(
+                limit=PAGE_AGENTS,
+                pagination_key=pagination_key or retell.omit,
+                filter_criteria={
+                    "channel": {"type": "string", "op": "eq", "value": "voice"},
+                    "query": name,
+                },
+            ),
+            needs=("items",),
+        )
+
+    def agent(self, agent_id: str, said_by: str) -> dict[str, Any]:
+        """Read the agent's latest version; ``said_by`` is what gave the id, for the message if it is wrong."""
+        return self._ask(
+            f"reading the agent {agent_id!r} of {said_by}",
+            lambda: self._client.agent.retrieve(agent_id),
+            refused=f"correct {said_by}, or leave it out to go by agent_name",
+            needs=AGENT_HAS,
+        )
+
+    def llm(self, engine: Mapping[str, Any]) -> dict[str, Any]:
+        llm_id, version = _of_engine(engine)
+        return self._ask("reading the Retell LLM", lambda: self._client.llm.retrieve(llm_id, version=version))
+
+    def make_agent(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask(
+            "making the agent",
+            lambda: self._once.agent.create(**cast(AgentCreateParams, fields)),
+            lost="it may have been made all the same: run this again with --dry-run, which finds it by its name",
+            needs=AGENT_HAS,
+        )
+
+    def make_llm(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask(
+            "making the Retell LLM",
+            lambda: self._once.llm.create(**cast(LlmCreateParams, fields)),
+            lost="it may have been made all the same, without an agent: see Retell's dashboard, then try again",
+            needs=("llm_id",),
+        )
+
+    def make_draft(self, agent_id: str, base_version: int) -> dict[str, Any]:
+        """Open a version that can be changed, of the agent and of its LLM with it."""
+        return self._ask(
+            "opening a draft version",
+            lambda: self._once.agent.create_version(agent_id, base_version=base_version),
+            needs=AGENT_HAS,
+        )
+
+    def change_agent(self, agent_id: str, version: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return self._ask(
+            "changing the agent",
+            lambda: self._client.agent.update(
+                agent_id, **cast(AgentUpdateParams, {**fields, "version": version})
+            ),
+            needs=AGENT_HAS,
+        )
+
+    def change_llm(self, engine: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+        llm_id, version = _of_engine(engine)
+        return self._ask(
+            "changing the Retell LLM",
+            lambda: self._client.llm.update(llm_id, version=version, **cast(LlmCreateParams, fields)),
+        )
+
+    def publish(self, agent_id: str, version: int) -> None:
+        self._ask("publishing", lambda: self._once.agent.publish(agent_id, version=version))
+
+    def _ask(
+        self,
+        doing: str,
+        call: Callable[[], object],
+        *,
+        lost: str = "try again",
+        refused: str = "change the file accordingly",
+        needs: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        try:
+            reply = call()
+        except retell.APIStatusError as error:
+            code = error.status_code
+            todo = _TODO.get(code, "try again later" if code >= 500 else refused)
+            raise ApiError(f"{doing}: Retell answered {code}: {self._message(error.body)}; {todo}") from None
+        except retell.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
+                text = f"{self._url} cannot be reached; check RETELL_API_URL and the network"
+            elif isinstance(error, retell.APITimeoutError):
+                text = f"no answer within {TIMEOUT_S:g} s; {lost}"
+            else:
+                text = f"the connection broke; {lost}"
+            raise ApiError(f"{doing}: {text}") from None
+        except (retell.RetellError, httpx.HTTPError, ValueError) as error:
+            raise ApiError(f"{doing}: the answer is none of Retell's ({type(error).__name__})") from None
+        fields = reply.to_dict(mode="json") if isinstance(reply, retell.BaseModel) else {}
+        absent = [name for name in needs if fields.get(name) is None]
+        if absent:
+            raise ApiError(f"{doing}: the answer has no {absent[0]}; check RETELL_API_URL")
+        return fields
+
+    def _message(self, body: object) -> str:
+        """What Retell says of an error: one line, bounded, without the key."""
+        said = body.get("message") or body.get("error_message") if isinstance(body, dict) else body
+        line = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(said or "no reason given")).strip()
+        return line.replace(self._key, "***")[:MESSAGE_CHARACTERS]
+
+
+def _of_engine(engine: Mapping[str, Any]) -> tuple[str, int | retell.Omit]:
+    version = engine.get("version")
+    return str(engine["llm_id"]), retell.omit if version is None else int(version)
+
+
+def known_models() -> frozenset[str]:
+    """The models that the installed retell-sdk knows."""
+    optional = get_type_hints(LlmCreateParams)["model"]
+    return frozenset(name for choice in get_args(optional) for name in get_args(choice))
