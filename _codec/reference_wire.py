@@ -21,6 +21,7 @@ from _codec.reference import Envelope, FrameRing, SpanFinder
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 MAX_FRAGMENTS = 1024
 NO_STATUS = 1005
+MAX_AFTER_HELD = 1024
 
 Codec = Callable[[bytes], bytes]
 
@@ -66,7 +67,7 @@ class Wire(asyncio.BufferedProtocol):
         self.is_ready = self.is_congested = self.is_closing = self.is_paused = False
         self.frames_in = self.messages_in = 0
         self.audio_in_frames = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
-        self.dropped_frames = self.cleared_frames = 0
+        self.dropped_frames = self.cleared_frames = self.decoded_frames = 0
         self._owner: Owner | None = owner
         self._max_message_bytes = max_message_bytes
         self._held = FrameRing(hold_ms)
@@ -159,7 +160,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def send_text_after_audio(self, message: bytes) -> None:
         if not self.is_ready or self.is_congested or len(self._held):
-            self._after_held.append(message)
+            if len(self._after_held) < MAX_AFTER_HELD:
+                self._after_held.append(message)
         else:
             self.send_text(message)
 
@@ -170,7 +172,8 @@ class Wire(asyncio.BufferedProtocol):
     def send_close(self, code: int) -> None:
         if self.is_closing:
             return
-        self.lose_held()
+        if self.is_ready:
+            self.lose_held()
         self._write(CLOSE, b"" if code == NO_STATUS else struct.pack(">H", code))
         self.is_closing = True
         self._partner = None
@@ -197,10 +200,10 @@ class Wire(asyncio.BufferedProtocol):
         self.audio_out_frames += 1
         if self._is_binary or self._encode is not None:
             audio = base64.b64decode(payload)
-            if self._encode is not None:
+            if audio and self._encode is not None:
                 audio = self._encode(audio)
-                if not audio:
-                    return
+            if not audio:
+                return
             if self._is_binary:
                 self._write(BINARY, audio)
             else:
@@ -392,6 +395,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def _on_other_audio(self, audio: bytes) -> None:
         if self._decode is not None:
+            self.decoded_frames += 1
             audio = self._decode(audio)
         if audio:
             self.audio_in_bytes += len(audio)
@@ -451,11 +455,11 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = self._is_failed = True
-        self.lose_held()
         self._partner = None
         owner, self._owner, self._transport = self._owner, None, None
         if owner is not None:
             owner.on_gone()
+        self.lose_held()
 
     def pause_writing(self) -> None:
         self.is_congested = True

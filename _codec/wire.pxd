@@ -50,6 +50,8 @@ cdef class Wire(Protocol):
         readonly unsigned long long messages_in
         readonly unsigned long long audio_in_frames
         readonly unsigned long long audio_in_bytes
+        # Of those that came in, for which Python was called.
+        readonly unsigned long long decoded_frames
         readonly unsigned long long audio_out_frames
         # With marks or numbers only.
         readonly unsigned long long audio_out_bytes

@@ -47,6 +47,7 @@ cdef enum:
     MAX_FRAGMENTS = 1024
     MASKS_BYTES = 4096
     NO_STATUS = 1005
+    MAX_AFTER_HELD = 1024
     # "g", a 32-bit number, "-", a 64-bit number, and the end.
     MARK_NAME_BYTES = 40
 
@@ -223,9 +224,10 @@ cdef class Wire(Protocol):
             self.send_text(message)
 
     def send_text_after_audio(self, bytes message not None):
-        """Send a text message once the audio before it has gone out."""
+        """Send a text message once the audio before it has gone out; at most 1024 of them wait."""
         if not self.is_ready or self.is_congested or self.held.entries > 0:
-            self.after_held.append(message)
+            if len(self.after_held) < MAX_AFTER_HELD:
+                self.after_held.append(message)
         else:
             self.send_text(message)
 
@@ -235,11 +237,16 @@ cdef class Wire(Protocol):
             self.write_frame(PING, NULL, 0, NULL, 0, NULL, 0)
 
     def send_close(self, int code):
-        """Send a close frame and nothing after it; what is held is forgotten. A second close changes nothing."""
+        """
+        Send a close frame and nothing after it; what is held is forgotten, but not that for a peer which never was
+        ready: see `hand_held_to`. A second close changes nothing.
+        """
         cdef char payload[2]
         if self.is_closing:
             return
-        self.lose_held()
+        # Of a peer that never was ready, somebody else may take it over.
+        if self.is_ready:
+            self.lose_held()
         payload[0] = <char>((code >> 8) & 0xFF)
         payload[1] = <char>(code & 0xFF)
         self.write_frame(CLOSE, payload, 0 if code == NO_STATUS else 2, NULL, 0, NULL, 0)
@@ -343,6 +350,8 @@ cdef class Wire(Protocol):
     cdef int write_other_audio(self, const char* payload, Py_ssize_t n) except -1:
         """Write audio to an agent that does not take the base64 text of mu-law."""
         cdef bytes audio, text
+        if n == 0:
+            return 0
         if self.encode is None and n <= SCRATCH_BYTES:
             n = decode_c(payload, n, audio_scratch)
             return self.write_frame(BINARY, audio_scratch, n, NULL, 0, NULL, 0)
@@ -674,6 +683,7 @@ cdef class Wire(Protocol):
         """Take audio of an agent that does not give the base64 text of mu-law."""
         cdef bytes mulaw, text
         if self.decode is not None:
+            self.decoded_frames += 1
             mulaw = self.decode(PyBytes_FromStringAndSize(audio, n))
             audio = PyBytes_AS_STRING(mulaw)
             n = PyBytes_GET_SIZE(mulaw)
@@ -742,7 +752,6 @@ cdef class Wire(Protocol):
         """The transport is gone."""
         self.is_closing = True
         self.is_failed = True
-        self.lose_held()
         self.partner = None
         # Both ends of the cycle go: memory comes back without waiting for the garbage collector.
         owner = self.owner
@@ -750,6 +759,7 @@ cdef class Wire(Protocol):
         self.transport = None
         self.native_transport = None
         owner.on_gone()
+        self.lose_held()
 
     def pause_writing(self):
         """Called from within our own write: only a flag."""

@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 # Until the agent's first frame; picows doubles it when a read fills it.
 READ_BUFFER_BYTES = 4096
+# Of an agent's own marks, which wait where Twilio does not read.
+MARK_NAME_CHARS = 256
 # RFC 8305 5: the recommended delay between attempts.
 HAPPY_EYEBALLS_S = 0.25
 
@@ -54,6 +56,7 @@ class AgentLeg(Leg):
         connect_s: Deadline of DNS, TCP, TLS, upgrade and the agent's word that it is ready together.
         transfer_prefixes: What a number begins with that the agent may transfer the call to.
         tls: The process's TLS settings, made once: making them takes 20 ms.
+        on_session: Gets the session that the service gave when it was asked here.
     """
 
     side: ClassVar[str] = "agent"
@@ -71,9 +74,11 @@ class AgentLeg(Leg):
         transfer_prefixes: tuple[str, ...],
         tls: ssl.SSLContext,
         metrics: Metrics,
+        on_session: Callable[[dict[str, str]], None],
         on_gone: Callable[[Leg], None],
     ) -> None:
         super().__init__(call, limits, clock, on_gone)
+        self._on_session = on_session
         assert agent.dialogue is not None
         assert agent.endpoint is not None
         self._agent = agent
@@ -93,6 +98,7 @@ class AgentLeg(Leg):
         self._encode: FromMulaw | None = None
         self._judges_audio = False
         self._has_warned = False
+        self._has_warned_of_transfer = False
         self._kept_alive_at = clock()
 
     @property
@@ -141,7 +147,8 @@ class AgentLeg(Leg):
             # Nobody else awaits this task: whatever it meets must end the call.
             log.exception("fault while the agent's socket was opened", call_sid=self.call.call_sid)
             detail = f"cannot open: {type(error).__name__}"
-        if self._transport is not None:
+        if self._transport is not None or self._closing_since is not None:
+            # The socket was open; what became of it since, the wire has told.
             return
         self._cut_handshake()
         # picows returns without an error where the peer closes before it answers the upgrade.
@@ -151,7 +158,11 @@ class AgentLeg(Leg):
 
     async def _session(self) -> Mapping[str, str]:
         started = self._started
-        return started.session if started.has_session else await self._agent.open_session(started.call)
+        if started.has_session:
+            return started.session
+        session = await self._agent.open_session(started.call)
+        self._on_session(session)
+        return session
 
     async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
         # Of our own, so that `_cut_handshake` can reach it; and a dead first address costs a quarter second.
@@ -230,7 +241,11 @@ class AgentLeg(Leg):
 
     def _send(self, messages: Iterable[bytes]) -> None:
         for message in messages:
-            self.wire.send_text(message)
+            if self.wire.is_congested:
+                # A peer that asks and does not read gets no answers to pile up.
+                self.on_ignored("answer_to_a_peer_that_does_not_read")
+            else:
+                self.wire.send_text(message)
 
     def send_dtmf(self, digit: str) -> None:
         self._send(self._dialogue.on_dtmf(digit))
@@ -259,16 +274,20 @@ class AgentLeg(Leg):
                 self.call.on_agent_turn(self._clock())
             case Control.READY:
                 self._on_ready()
+            case Control.ENDED | Control.HANG_UP if not self._is_ready:
+                self._fail("ended before it was ready")
             case Control.ENDED:
                 self.call.on_agent_ended(self._clock())
             case Control.HANG_UP:
                 self.call.on_agent_hang_up(self._clock())
             case Reply(message):
                 self._send((message,))
+            case Mark(name) if len(name) > MARK_NAME_CHARS:
+                self.on_ignored("mark_name_too_long")
             case Mark(name):
                 self.call.on_agent_mark(name)
-            case Transfer(to_number):
-                self._on_transfer(to_number)
+            case Transfer():
+                self._on_transfer(event)
             case Failed(detail):
                 self._fail(detail)
             case Ignored(reason):
@@ -277,17 +296,23 @@ class AgentLeg(Leg):
     def _on_interrupt(self) -> None:
         began = self._clock()
         heard_ms = self.call.on_interrupt(began)
+        if self._decode is not None:
+            self._decode.restart()
         self._metrics.interrupt_to_clear(self._clock() - began)
         self._send(self._dialogue.on_interrupt(heard_ms))
 
-    def _on_transfer(self, to_number: str) -> None:
+    def _on_transfer(self, transfer: Transfer) -> None:
+        to_number = transfer.to_number
         if E164.fullmatch(to_number) and to_number.startswith(self._transfer_prefixes or ("-",)):
             self.call.on_agent_transfer(to_number, self._clock())
             return
         self.on_ignored("transfer_not_allowed")
-        log.warning(
-            "transfer refused: BRIDGE_TRANSFER_TO does not allow this number", call_sid=self.call.call_sid
-        )
+        self._send(transfer.refusal)
+        if not self._has_warned_of_transfer:
+            self._has_warned_of_transfer = True
+            log.warning(
+                "transfer refused: BRIDGE_TRANSFER_TO does not allow this number", call_sid=self.call.call_sid
+            )
 
     def _on_audio(self, audio: Audio) -> None:
         if not is_base64(audio.payload):
@@ -302,6 +327,8 @@ class AgentLeg(Leg):
             if self._decode is None or self._decode.format != audio.format:
                 self._decode = ToMulaw(audio.format)
             payload = b64encode(self._decode(b64decode(payload)))
+            if not payload:
+                return
         self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
     def _warn_of_audio(self, audio: Audio) -> None:
@@ -321,7 +348,7 @@ class AgentLeg(Leg):
     # The end of the peer
 
     def end_by_peer(self, code: int | None, detail: str) -> None:
-        if code == 1000:
+        if code == 1000 and self._is_ready:
             self.call.on_agent_ended(self._clock())
         else:
             self.call.on_agent_lost(self._clock(), detail=detail)
@@ -330,4 +357,7 @@ class AgentLeg(Leg):
         self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
 
     def end_by_fault(self) -> None:
-        self.call.end(Why.FAULT, self._clock())
+        if self._is_ready:
+            self.call.end(Why.FAULT, self._clock())
+        else:
+            self.call.on_agent_lost(self._clock(), detail="a fault of ours")

@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 from bridge.heard import Heard
 
 PLAYED_MARK = "played-out"
+# Before the names of marks that the agent asks for, which are its own to choose.
+AGENT_MARK = "agent:"
 
 
 class State(enum.Enum):
@@ -204,6 +206,7 @@ class Call:
         self._spares: Iterator[AgentSide] = iter(())
         self._heard: Heard | None = None
         self._has_asked_twilio = False
+        self._is_relayed = False
         self._deadline: float | None = now + limits.start_s
         # Agent audio that Twilio has been sent and cannot have played yet, kept to within one tick.
         self._playout_s = 0.0
@@ -230,6 +233,7 @@ class Call:
 
     def _engage(self, agent: AgentSide, now: float) -> None:
         self._agent = agent
+        self._is_relayed = False
         if agent.needs_heard and self._caller is not None and self._heard is None:
             self._heard = Heard(now)
             self._caller.mark_audio()
@@ -251,12 +255,14 @@ class Call:
     def on_mark(self, name: str, now: float) -> None:
         """Twilio says that what came before this mark was played, or cleared."""
         if name == PLAYED_MARK:
-            if self.state is State.PLAYING_OUT:
+            # Twilio is asked once; the mark may come after its own deadline.
+            if self.state is State.PLAYING_OUT and not self._has_asked_twilio:
                 self._on_played_out(now)
-        elif self._heard is not None and self._heard.on_mark(name, now):
-            pass
-        elif self._agent is not None and self.state is State.BRIDGED:
-            self._agent.on_played(name)
+        elif name.startswith(AGENT_MARK):
+            if self._agent is not None and self.state is State.BRIDGED:
+                self._agent.on_played(name.removeprefix(AGENT_MARK))
+        elif self._heard is not None:
+            self._heard.on_mark(name, now)
 
     def on_stop(self, now: float) -> None:
         """The caller hung up, or Twilio stopped the stream."""
@@ -292,8 +298,9 @@ class Call:
         self.stats.frames_from_agent += 1
         if self.stats.first_agent_audio_s is None and self.started_at is not None:
             self.stats.first_agent_audio_s = now() - self.started_at
-            if self._agent is not None:
-                self._agent.relay_to(self._caller)
+        if not self._is_relayed and self._agent is not None:
+            self._is_relayed = True
+            self._agent.relay_to(self._caller)
         self._sent_bytes_since_tick += audio_bytes
         self._caller.send_audio(payload)
 
@@ -305,7 +312,7 @@ class Call:
     def on_agent_mark(self, name: str) -> None:
         """The agent wants to know when what it has said so far was played; ``on_played`` of its side tells."""
         if self._caller is not None and self.state is State.BRIDGED:
-            self._caller.send_mark(name)
+            self._caller.send_mark(AGENT_MARK + name)
 
     def on_interrupt(self, now: float) -> int | None:
         """

@@ -230,6 +230,11 @@ class Calls:
         elif known.phase is Phase.ADMITTED:
             self.finish(call_sid, ENDS[why].record or Record.ENDED, now)
 
+    def set_session(self, call_sid: str, session: dict[str, str]) -> None:
+        """A live call has another session: the agent that it was admitted with could not be had."""
+        if known := self._live.get(call_sid):
+            known.session = session
+
     def forget_over(self, call_sid: str) -> None:
         """A call that was over here comes back: the agent that it was sent to could not be had."""
         self._over.pop(call_sid, None)

@@ -156,6 +156,7 @@ class Leg:
         if self._closing_since is None:
             self._closing_since = self._clock()
             self.wire.send_close(code)
+        self.wire.lose_held()
 
     def abort(self) -> None:
         """End the socket now, without a close frame."""
@@ -189,10 +190,10 @@ class Leg:
             # A peer that we do not read, for the other side is behind, is not silent.
             self._signs_at_tick = signs
             self._heard_at = now
-        others = self.wire.frames_in - self.wire.audio_in_frames
+        others = self.wire.frames_in - self.wire.audio_in_frames + self.wire.decoded_frames
         if others - self._others_at_tick > self.limits.control_per_s * max(1.0, now - self._ticked_at):
             self.close(1008)
-            self.end_by_violation(1008, "too many messages that are not audio")
+            self.end_by_violation(1008, "too many messages that are not plain audio")
             return
         self._others_at_tick = others
         self._ticked_at = now
@@ -208,8 +209,10 @@ class Leg:
             self.wire.send_ping()
 
     def _lose(self, detail: str) -> None:
-        self.abort()
+        # No close frame; and what waits is there until the call has been told, for another agent may take it over.
+        self._closing_since = self._clock()
         self.end_by_peer(None, detail)
+        self.abort()
 
     # The wire's callbacks
 
@@ -228,8 +231,8 @@ class Leg:
     def _on_fault(self) -> None:
         # A fault of ours ends this call, not the process.
         log.exception("fault on a leg", side=self.side, call_sid=self.call.call_sid)
-        self.close(1011)
         self.end_by_fault()
+        self.close(1011)
 
     def on_binary(self, message: bytes) -> None:
         self.on_ignored("binary")

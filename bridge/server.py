@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import aiohttp
 import picows
@@ -285,8 +286,11 @@ class Server:
         limits = replace(self._agent_limits, hold_ms=self._agent_limits.hold_ms * len(token.agents))
         for n, name in enumerate(token.agents):
             agent = self._sessions.agent(name)
-            if agent is None or agent.dial is not None:
+            if agent is None:
                 continue
+            if agent.dial is not None:
+                # Its turn comes when Twilio asks /voice/resume.
+                return
             if agent.dialogue is None:
                 yield EchoSide(leg.call, self._clock)
                 continue
@@ -300,6 +304,7 @@ class Server:
                 transfer_prefixes=self._settings.transfer_prefixes,
                 tls=self._tls,
                 metrics=self.metrics,
+                on_session=partial(self._calls.set_session, token.call_sid),
                 on_gone=self._on_leg_gone,
             )
             self._legs.add(side)
@@ -322,6 +327,12 @@ class Server:
     def on_agent_replaced(self, call: Call, detail: str) -> None:
         """A `CallObserver`'s: an agent could not be had, and the next one is tried."""
         self.metrics.agents_replaced.inc()
+        caller, agent = self._open_calls[call]
+        if agent is not None:
+            self._traffic.add(Traffic(dropped_to_agent=agent.wire.dropped_frames))
+        self._open_calls[call] = (caller, None)
+        # What its service says of this call from now on is of no account.
+        self._calls.set_session(call.call_sid, {})
         log.warning("agent could not be had, the next one is tried", call_sid=call.call_sid, detail=detail)
 
     def on_twilio_asked(self, call: Call) -> None:

@@ -64,9 +64,21 @@ class Sessions:
                 reason = f"no session within {share_s:.3g} s"
             except SessionError as error:
                 reason = str(error)
+            except Exception as error:
+                # One agent that cannot be asked must not keep the others from it.
+                log.exception("fault while an agent was asked", call_sid=call.call_sid, agent=name)
+                reason = type(error).__name__
             reasons.append(f"{name}: {reason}")
             log.warning("agent gave no session", call_sid=call.call_sid, agent=name, reason=reason)
         raise SessionError("; ".join(reasons))
+
+    def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
+        """The rest of a chain from its first agent that has no media socket, which `/voice/resume` tries."""
+        for n, name in enumerate(chain):
+            agent = self.agent(name)
+            if agent is not None and agent.dial is not None:
+                return tuple(chain[n:])
+        return ()
 
     def sip_uri(self, opened: Session) -> str | None:
         """Where a session is dialled; None if its audio goes through a media socket."""

@@ -25,6 +25,10 @@ class ToMulaw:
         self._resampler = Resampler(format.sample_rate_hz, 8000) if format.sample_rate_hz != 8000 else None
         self._half_sample = b""
 
+    def restart(self) -> None:
+        """What comes now does not go on from what came: half a sample of that is void."""
+        self._half_sample = b""
+
     def __call__(self, audio: bytes) -> bytes:
         pcm = self._half_sample + audio
         whole_bytes = len(pcm) & ~1

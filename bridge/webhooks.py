@@ -152,24 +152,32 @@ class Webhooks:
             return _twiml(twiml.hangup())
         if state is None or not state.agents:
             return _twiml(self._fallback(call_sid, "not_answered", status[:40]))
+        return _twiml(await self._next_or_fallback(form, state))
+
+    async def _next_or_fallback(self, form: MultiDict[str], state: ResumeState) -> str:
         try:
-            answer = await self._try_next(form, state)
+            return await self._try_next(form, state)
         except SessionError as error:
-            answer = self._fallback(call_sid, "no_session", str(error))
+            return self._fallback(state.call_sid, "no_session", str(error))
         except Exception:
-            log.exception("fault while a call was answered", call_sid=call_sid)
-            answer = self._fallback(call_sid, "fault")
-        return _twiml(answer)
+            log.exception("fault while a call was answered", call_sid=state.call_sid)
+            return self._fallback(state.call_sid, "fault")
 
     async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
         asked = CallRequest(state.call_sid, form.get("From", ""), form.get("To", ""))
         known = self._calls.find(state.call_sid)
-        is_next = known is None or (known.record is Record.DIALLED and list(known.agents[1:]) == state.agents)
+        is_next = known is None or (
+            known.record in (Record.DIALLED, Record.AGENT_LOST)
+            and list(known.agents[1:])[-len(state.agents) :] == state.agents
+        )
         if known is not None and not is_next:
             # Twilio asks again, and the next one was already found.
             return self._answer_of(known, asked)
-        if self._calls.is_full and not self._calls.is_being_admitted(state.call_sid):
-            return self._fallback(state.call_sid, "full")
+        if not self._calls.is_being_admitted(state.call_sid):
+            if self._is_draining():
+                return self._fallback(state.call_sid, "draining")
+            if self._calls.is_full:
+                return self._fallback(state.call_sid, "full")
         self._calls.forget_over(state.call_sid)
 
         async def open_session() -> Session:
@@ -188,7 +196,9 @@ class Webhooks:
             asked.from_number,
             asked.to_number,
         )
-        state = ResumeState(known.call_sid, 0, int(time.time()), [])
+        # An agent that is dialled cannot be tried while the media socket is up, but after it.
+        dialled = list(self._sessions.from_dialled(known.agents[1:]))
+        state = ResumeState(known.call_sid, 0, int(time.time()), dialled)
         return twiml.stream(
             f"{settings.stream_base}/media/{known.media_id}",
             self._tokens.seal_media(token),
@@ -207,15 +217,17 @@ class Webhooks:
         if isinstance(form, Response):
             return form
         call_sid = form["CallSid"]
-        is_ours = self._resume_state(request, call_sid) is not None
-        if is_ours:
+        state = self._resume_state(request, call_sid)
+        if state is not None:
             # Twilio asks only when its end of the socket is gone, which a half-open one does not tell.
             self._calls.end(call_sid, Why.CALLER_LOST, self._clock())
-        known = self._calls.find(call_sid) if is_ours else None
+        known = self._calls.find(call_sid) if state is not None else None
         record = known.record if known is not None else None
         log.info("resume asked", call_sid=call_sid, record=record.value if record else "unknown")
         if known is not None and record in (Record.ENDED, Record.TRANSFERRED):
             return _twiml(self._over(known))
+        if state is not None and state.agents and record in (Record.AGENT_LOST, Record.DIALLED):
+            return _twiml(await self._next_or_fallback(form, state))
         return _twiml(twiml.fallback(self._settings.bridge_fallback))
 
     def _resume_state(self, request: Request, call_sid: str) -> ResumeState | None:

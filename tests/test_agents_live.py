@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from live import Live, until
@@ -261,3 +262,30 @@ async def test_keys_and_marks_pass_through_to_retells_twilio_socket(start):
         await caller.hang_up()
         await session.closed.wait()
         assert session.messages[-1]["event"] == "stop"
+
+
+# By phone
+
+
+@pytest.mark.parametrize(
+    ("status", "verbs"),
+    [("completed", ["Hangup"]), ("busy", ["Connect", "Redirect"]), ("no-answer", ["Connect", "Redirect"])],
+)
+async def test_retell_by_sip_is_dialled_and_the_next_agent_answers_where_it_does_not(start, status, verbs):
+    live = await start("retell-sip", BRIDGE_AGENT="retell-sip,echo")
+    async with live.caller() as caller:
+        answer = await caller.post_voice()
+        assert (answer.problems, answer.verbs) == ([], ["Dial"])
+        [registered] = live.agent.sessions
+        dial = ElementTree.fromstring(answer.body).find("Dial")
+        assert dial.find("Sip").text == f"sip:{registered}@sip.retellai.com;transport=tcp"
+        assert dial.attrib["answerOnBridge"] == "true"
+        caller.answer = await caller.post(
+            dial.attrib["action"], caller._form(None, {"CallStatus": "in-progress", "DialCallStatus": status})
+        )
+        assert caller.answer.verbs == verbs
+        if verbs == ["Hangup"]:
+            return
+        await caller.open_stream()
+        await caller.send_media(make_numbered(0))
+        await until(lambda: caller.received_audio == [make_numbered(0)])

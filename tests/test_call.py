@@ -88,6 +88,12 @@ def test_twilio_that_does_not_answer_is_asked_once_and_not_waited_for():
     assert script.log[-1] == ("observer", "closed")
 
 
+def test_mark_that_comes_after_its_deadline_does_not_close_while_twilio_is_asked():
+    script = bridged()
+    script.run([(1, "transfer", "+14155550100"), (70, "tick"), (71, "mark", PLAYED_MARK)])
+    assert script.log[-1] == ("observer", "Twilio asked", "+14155550100")
+
+
 @pytest.mark.parametrize("event", [("stop",), ("caller_lost",)])
 def test_caller_who_leaves_meanwhile_ends_the_call(event):
     script = bridged()
@@ -132,6 +138,13 @@ def test_agent_that_cannot_be_had_is_replaced_and_its_audio_taken_over():
     ]
 
 
+def test_spare_is_relayed_though_the_first_had_said_something():
+    script = with_spare()
+    script.run([(1, "agent_audio"), (2, "agent_lost"), (3, "agent_open"), (4, "agent_audio")])
+    assert script.agent.relays_to == [script.caller]
+    assert script.spares[0].relays_to == [script.caller]
+
+
 def test_last_agent_that_cannot_be_had_ends_the_call():
     script = with_spare()
     script.run([(1, "agent_lost"), (2, "agent_lost")])
@@ -158,9 +171,12 @@ def test_keys_go_to_an_open_agent_and_are_counted():
 def test_marks_of_the_agent_come_back_to_it():
     script = bridged()
     script.call.on_agent_mark("its own")
-    script.mark(1, "its own")
-    assert script.sent_to("caller")[-1] == ("mark", "its own")
-    assert script.sent_to("agent")[-1] == ("played", "its own")
+    script.call.on_agent_mark(PLAYED_MARK)
+    assert script.sent_to("caller") == [("mark", "agent:its own"), ("mark", f"agent:{PLAYED_MARK}")]
+    script.mark(1, "agent:its own")
+    script.mark(1, f"agent:{PLAYED_MARK}")
+    script.mark(1, "nobody's")
+    assert script.sent_to("agent")[-2:] == [("played", "its own"), ("played", PLAYED_MARK)]
 
 
 def test_interrupt_tells_what_was_heard_of_the_turn():

@@ -178,6 +178,7 @@ COUNTERS = (
     "audio_out_frames",
     "audio_out_bytes",
     "held_bytes",
+    "decoded_frames",
     "dropped_frames",
     "cleared_frames",
     "is_ready",

@@ -234,3 +234,23 @@ def test_interrupt_from_the_keyboard_ends_it(start):
     process.wait_for("serving")
     process.process.send_signal(signal.SIGINT)
     assert process.exit_code() == 0
+
+
+def test_hangup_signal_reads_the_routes_again_and_keeps_them_where_the_new_ones_are_bad(start, tmp_path):
+    routes, agents = tmp_path / "routes.toml", tmp_path / "agents.toml"
+    routes.write_text('[[route]]\nagents = ["echo"]\n')
+    agents.write_text('[mine]\nurl = "ws://127.0.0.1:1"\nbinary = true\n')
+    files = {"BRIDGE_ROUTES_FILE": str(routes), "BRIDGE_AGENTS_FILE": str(agents)}
+    server = start("serve", PORT="0", **DEVELOPMENT, BRIDGE_ALLOW_UNSIGNED_AGENT="1", **files)
+    server.wait_for("serving")
+    routes.write_text('[[route]]\nagents = ["mine", "echo"]\n')
+    server.process.send_signal(signal.SIGHUP)
+    assert server.wait_for("reloaded")["agents"] == ["echo", "mine"]
+    routes.write_text('[[route]]\nagents = ["parrot"]\n')
+    server.process.send_signal(signal.SIGHUP)
+    refused = server.wait_for("reload refused, what was read before stays")
+    assert refused["level"] == "error"
+    assert "there is no agent 'parrot'" in str(refused["problem"])
+    assert len(server.events("reloaded")) == 1
+    server.process.send_signal(signal.SIGTERM)
+    assert server.exit_code() == 0

@@ -1,5 +1,6 @@
 """Settings: every problem at once and in words, what overrides what, and no secret in any message."""
 
+import os
 import resource
 
 import pytest
@@ -21,8 +22,11 @@ DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0"}
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """Neither the variables nor the .env file of whoever runs the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+    of_agents = [
+        name for name in os.environ if name.startswith(("DEEPGRAM_", "ELEVENLABS_", "OPENAI_", "RETELL_"))
+    ]
+    for name in (*map(str.upper, Settings.model_fields), *of_agents):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -84,6 +88,23 @@ def test_wrong_and_missing_values_are_told_together():
         ("TWILIO_ACCOUNT_SID", "AC123", "AC and 32 hex digits"),
         ("TWILIO_ACCOUNT_SID", SID + "0", "AC and 32 hex digits"),
         ("BRIDGE_AGENT", "parrot", "there is no agent 'parrot'; there are: "),
+        ("BRIDGE_AGENT", "echo,parrot", "there is no agent 'parrot'; there are: "),
+        ("BRIDGE_AGENT", "echo,", "must be the name of an agent, or several with commas between"),
+        ("BRIDGE_AGENT", ",", "must be the name of an agent, or several with commas between"),
+        ("BRIDGE_AGENT", "echo, retell", "must be the name of an agent, or several with commas between"),
+        ("BRIDGE_AGENT", "a b", "must be the name of an agent, or several with commas between"),
+        ("BRIDGE_ROUTES_FILE", "missing.toml", "missing.toml: cannot be read: "),
+        ("BRIDGE_AGENTS_FILE", "missing.toml", "missing.toml: cannot be read: "),
+        ("BRIDGE_TRANSFER_TO", "4930", "must be beginnings of E.164 numbers with commas between"),
+        ("BRIDGE_TRANSFER_TO", "+4930,", "must be beginnings of E.164 numbers with commas between"),
+        ("BRIDGE_TRANSFER_TO", "+", "must be beginnings of E.164 numbers with commas between"),
+        ("BRIDGE_TRANSFER_TO", "+49 30", "must be beginnings of E.164 numbers with commas between"),
+        (
+            "BRIDGE_TRANSFER_TO",
+            "+1234567890123456",
+            "must be beginnings of E.164 numbers with commas between",
+        ),
+        ("BRIDGE_DIAL_S", "4", "greater than or equal to 5"),
         ("BRIDGE_VALIDATE_SIGNATURES", "no", "must be 0 or 1"),
         ("BRIDGE_VALIDATE_SIGNATURES", "false", "must be 0 or 1"),
         ("BRIDGE_FALLBACK", "sing", "must be say:TEXT"),
@@ -201,6 +222,14 @@ def test_agent_that_costs_money_needs_a_second_word_without_signatures():
     assert "BRIDGE_ALLOW_UNSIGNED_AGENT=1" in told
     settings = load_settings({**DEVELOPMENT, **agent, "BRIDGE_ALLOW_UNSIGNED_AGENT": "1"})
     assert settings.bridge_agent == "retell"
+
+
+@pytest.mark.parametrize(
+    ("value", "prefixes"),
+    [("", ()), ("+4930", ("+4930",)), ("+1,+4930,+14155550100", ("+1", "+4930", "+14155550100"))],
+)
+def test_transfers_go_where_they_may_and_by_default_nowhere(value, prefixes):
+    assert load_settings({**GOOD, "BRIDGE_TRANSFER_TO": value}).transfer_prefixes == prefixes
 
 
 @pytest.mark.parametrize(

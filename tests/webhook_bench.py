@@ -59,6 +59,10 @@ class FakeSessions:
         self.tried.append(tuple(chain))
         return Session(tuple(chain), await self._open_session(call))
 
+    def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
+        places = [n for n, name in enumerate(chain) if name in self.dialled]
+        return tuple(chain[places[0] :]) if places else ()
+
     def sip_uri(self, opened: Session) -> str | None:
         name = opened.agents[0]
         return f"sip:{opened.session['call_id']}@{name}.example" if name in self.dialled else None

@@ -122,9 +122,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The agent wants the caller connected to this number."""
+    """The agent wants the caller connected to this number; ``refusal`` is what it is sent if that is not allowed."""
 
     to_number: str
+    refusal: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ from bridge.agents import (
 )
 from bridge.setting_types import WsUrl
 
+# Of one message; each is answered.
+FUNCTIONS_AT_ONCE = 16
 MULAW = {"encoding": "mulaw", "sample_rate": 8000}
 
 
@@ -64,6 +66,7 @@ class DeepgramDialogue(Dialogue):
 
     def __init__(self, agent: Mapping[str, Any]) -> None:
         self._agent = agent
+        self._is_welcomed = False
         self._is_ready = False
 
     def read(self, message: bytes) -> Iterable[Event]:
@@ -72,7 +75,8 @@ class DeepgramDialogue(Dialogue):
         except orjson.JSONDecodeError:
             return (Ignored("not_json"),)
         match fields:
-            case {"type": "Welcome"}:
+            case {"type": "Welcome"} if not self._is_welcomed:
+                self._is_welcomed = True
                 return (Reply(self._settings()),)
             case {"type": "SettingsApplied"} if not self._is_ready:
                 self._is_ready = True
@@ -80,9 +84,9 @@ class DeepgramDialogue(Dialogue):
             case {"type": "UserStartedSpeaking"}:
                 return (Control.INTERRUPT,)
             case {"type": "FunctionCallRequest", "functions": list(functions)}:
-                return tuple(self._call(function) for function in functions)
+                return tuple(self._call(function) for function in functions[:FUNCTIONS_AT_ONCE])
             case {"type": "Error"}:
-                text = str(fields.get("description", ""))[:200]
+                text = f"error {fields.get('code')}"[:80]
                 return (Failed(text) if not self._is_ready else Ignored("agent_error"),)
             case {"type": str()}:
                 return ()
@@ -105,18 +109,21 @@ class DeepgramDialogue(Dialogue):
                 return Control.HANG_UP
             case {"name": "transfer_call", "arguments": str(text)}:
                 try:
-                    return Transfer(str(orjson.loads(text)["to_number"]))
+                    to_number = str(orjson.loads(text)["to_number"])
                 except (orjson.JSONDecodeError, KeyError, TypeError):
-                    return Ignored("missing_field")
-            case {"name": str(name), "id": str(call_id)}:
-                answer = {
-                    "type": "FunctionCallResponse",
-                    "id": call_id,
-                    "name": name,
-                    "content": "this function is not known here",
-                }
-                return Reply(orjson.dumps(answer))
+                    to_number = ""
+                return Transfer(to_number, _answer(function, "transfers to this number are not allowed"))
+        for message in _answer(function, "this function is not known here"):
+            return Reply(message)
         return Ignored("unknown_function")
+
+
+def _answer(function: Any, content: str) -> tuple[bytes, ...]:
+    match function:
+        case {"name": str(name), "id": str(call_id)}:
+            answer = {"type": "FunctionCallResponse", "id": call_id, "name": name, "content": content}
+            return (orjson.dumps(answer),)
+    return ()
 
 
 def describe(needs: Needs, tools: Tools) -> Agent:

@@ -96,7 +96,7 @@ class ElevenLabsDialogue(Dialogue):
 
     def _begin(self, event: Mapping[str, Any]) -> Event:
         named = event.get("user_input_audio_format", "pcm_16000"), event.get("agent_output_audio_format")
-        if not all(name in FORMATS for name in named):
+        if not all(isinstance(name, str) and name in FORMATS for name in named):
             return Failed(f"its audio formats are {named}: set the agent to ulaw_8000"[:200])
         self.to_agent_format, self.from_agent_format = (FORMATS[str(name)] for name in named)
         return Control.READY
@@ -112,16 +112,16 @@ class ElevenLabsDialogue(Dialogue):
             case {"tool_name": "hang_up"}:
                 return (Control.HANG_UP,)
             case {"tool_name": "transfer_call", "parameters": {"to_number": str(to_number)}}:
-                return (Transfer(to_number),)
-            case {"tool_call_id": str(call_id)}:
-                result = {
-                    "type": "client_tool_result",
-                    "tool_call_id": call_id,
-                    "result": "this tool is not known here",
-                    "is_error": True,
-                }
-                return (Reply(orjson.dumps(result)),)
-        return (Ignored("unknown_function"),)
+                return (Transfer(to_number, _refusal(call, "transfers to this number are not allowed")),)
+        return tuple(Reply(message) for message in _refusal(call, "this tool is not known here"))
+
+
+def _refusal(call: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
+    call_id = call.get("tool_call_id")
+    if not isinstance(call_id, str):
+        return ()
+    result = {"type": "client_tool_result", "tool_call_id": call_id, "result": why, "is_error": True}
+    return (orjson.dumps(result),)
 
 
 def describe(needs: Needs, tools: Tools) -> Agent:

@@ -178,7 +178,7 @@ class GenericDialogue(Dialogue):
             (described.hang_up, Control.HANG_UP),
             (described.turn, Control.TURN),
             (described.ready, Control.READY),
-            (described.error, Failed(message[:200].decode(errors="replace"))),
+            (described.error, Failed("its error message")),
         )
         for match, event in plain:
             if match is not None and _fits(match, message, fields):

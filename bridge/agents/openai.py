@@ -7,7 +7,6 @@ speaks over it, the model is told by ``conversation.item.truncate`` what the cal
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -113,11 +112,20 @@ class OpenAiDialogue(Dialogue):
                 return (Control.INTERRUPT,)
             case {"type": "session.updated"} if not self._is_ready:
                 return self._begin_session()
-            case {"type": "response.function_call_arguments.done"}:
-                return self._call_function(fields)
-            case {"type": "error", "error": {"message": str(text)}}:
-                # Most errors leave the session open; one before it is ready has refused our settings.
-                return (Failed(text[:200]) if not self._is_ready else Ignored("agent_error"),)
+            # The event of the arguments comes for a call that was cancelled too.
+            case {
+                "type": "response.output_item.done",
+                "item": {"type": "function_call", "status": "completed"},
+            }:
+                return self._call_function(fields["item"])
+            case {"type": "error", "error": dict(error)}:
+                # Most errors leave the session open; one before it is ready has refused our settings. Its text may
+                # hold what nobody is to read in a log.
+                return (
+                    Failed(f"error {error.get('code')}"[:80])
+                    if not self._is_ready
+                    else Ignored("agent_error"),
+                )
             case {"type": str()}:
                 return ()
         return (Ignored("unknown_type"),)
@@ -159,17 +167,33 @@ class OpenAiDialogue(Dialogue):
         self.judges_audio = False
         return Audio(delta.encode())
 
-    def _call_function(self, fields: Mapping[str, Any]) -> Iterable[Event]:
+    def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
         try:
-            arguments = json.loads(fields.get("arguments") or "{}")
-        except (TypeError, ValueError):
+            arguments = orjson.loads(item.get("arguments") or "{}")
+        except (TypeError, orjson.JSONDecodeError):
             arguments = None
-        match fields.get("name"), arguments:
-            case "hang_up", _:
+        match item.get("name"), arguments:
+            case "hang_up", dict():
                 return (Control.HANG_UP,)
             case "transfer_call", {"to_number": str(to_number)}:
-                return (Transfer(to_number),)
-        return (Ignored("unknown_function"),)
+                return (Transfer(to_number, _refusal(item, "transfers to this number are not allowed")),)
+        return tuple(Reply(message) for message in _refusal(item, "this function is not known here"))
+
+
+def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
+    """The result of a function call, and the word to go on with it."""
+    call_id = item.get("call_id")
+    if not isinstance(call_id, str):
+        return ()
+    output = {
+        "type": "function_call_output",
+        "call_id": call_id,
+        "output": orjson.dumps({"error": why}).decode(),
+    }
+    return (
+        orjson.dumps({"type": "conversation.item.create", "item": output}),
+        b'{"type":"response.create"}',
+    )
 
 
 def describe(needs: Needs, tools: Tools) -> Agent:

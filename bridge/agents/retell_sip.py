@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from bridge.agent_rest import ask
 from bridge.agents import Agent, CallRequest, Tools
 from bridge.agents.retell import CALL_ID, RetellNeeds
@@ -19,7 +21,7 @@ from bridge.setting_types import E164
 class Needs(RetellNeeds):
     """What this agent wants."""
 
-    retell_sip_host: str = "sip.retellai.com"
+    retell_sip_host: str = Field(default="sip.retellai.com", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
     # Retell recommends TCP.
     retell_sip_transport: Literal["tcp", "udp", "tls"] = "tcp"
 

@@ -1,0 +1,177 @@
+"""Agents that cannot be had, each in its way, and the one after it, on real sockets: no word is lost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from live import DEADLINE_S, FACTOR, soon, until
+from live_raw import RawAgent, accept_head, ws_frame
+
+from bridge.call import State
+from bridge.standins.agent import AgentService, HttpAnswer
+from bridge.standins.behaviours import silent
+from bridge.standins.numbered import make_numbered
+
+CLOSE, TEXT = 0x8, 0x1
+
+
+async def closes_politely(socket):
+    await socket.send(accept_head(socket) + ws_frame((1000).to_bytes(2), opcode=CLOSE, mask=False))
+    await socket.gone()
+
+
+async def closes_in_one_segment(socket):
+    await socket.send(accept_head(socket) + ws_frame((1008).to_bytes(2), opcode=CLOSE, mask=False))
+    await socket.gone()
+
+
+async def resets(socket):
+    await socket.send(accept_head(socket))
+    socket.writer.transport.abort()
+
+
+async def breaks_the_protocol(socket):
+    await socket.send(accept_head(socket) + b"\xff\x00")
+    await socket.gone()
+
+
+async def says_nothing(socket):
+    await socket.send(accept_head(socket))
+    await socket.gone()
+
+
+async def fails_at_a_message_of_its_own(socket):
+    text = b'{"type":"session.updated","session":[' + 5000 * b"["
+    await socket.send(accept_head(socket) + ws_frame(text, mask=False))
+    await socket.send(ws_frame(b'{"type":"error","error":{"code":"invalid_api_key"}}', mask=False))
+    await socket.gone()
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        closes_politely,
+        closes_in_one_segment,
+        resets,
+        breaks_the_protocol,
+        says_nothing,
+        fails_at_a_message_of_its_own,
+    ],
+)
+async def test_next_agent_gets_every_word_of_the_caller(live_server, tmp_path, serve):
+    async with (
+        RawAgent(serve) as raw,
+        AgentService(protocol="json", behaviour=silent, key="key") as second,
+    ):
+        (tmp_path / "agents.toml").write_text(
+            f"""
+[second]
+url = "{second.ws_url}"
+headers = {{ Authorization = "Bearer key" }}
+to_agent = '{{"kind":"audio","body":{{"b64":"{{audio}}"}}}}'
+from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
+"""
+        )
+        live = await live_server(
+            BRIDGE_AGENT="openai,second",
+            BRIDGE_AGENTS_FILE=tmp_path / "agents.toml",
+            OPENAI_API_KEY="key",
+            OPENAI_REALTIME_URL=raw.ws_url,
+            BRIDGE_AGENT_CONNECT_S=0.7 * FACTOR,
+        )
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await caller.send_frames((make_numbered(n) for n in range(10)), paced=False)
+            session = await second.next_session(DEADLINE_S)
+            await soon(session.opened.wait())
+            await caller.send_frames((make_numbered(n) for n in range(10, 20)), paced=False)
+            await until(lambda: len(session.received) == 20)
+            assert [item.audio for item in session.received] == [make_numbered(n) for n in range(20)]
+            [call] = live.server._open_calls
+            await until(lambda: call.state is State.BRIDGED)
+            metrics = await live.metrics()
+            assert metrics["bridge_agents_replaced_total"] == 1
+            assert metrics['bridge_frames_dropped_total{direction="to_agent"}'] == 0
+            await session.send_audio(make_numbered(0))
+            await until(lambda: caller.received_audio == [make_numbered(0)])
+        assert session.faults == []
+
+
+async def test_what_the_service_of_an_agent_that_was_replaced_says_does_not_end_the_call(live_server):
+    live = await live_server(agent={"upgrade_answers": [HttpAnswer(status=503)]}, BRIDGE_AGENT="retell,echo")
+    async with live.answered() as caller:
+        await caller.open_stream()
+        await until(lambda: live.server.metrics.agents_replaced._value.get())
+        [call_id] = live.agent.sessions
+        status = await live.agent.post_webhook(f"{live.url}/retell/webhook", "call_ended", call_id)
+        assert status == 204
+        await caller.send_media(make_numbered(0))
+        await until(lambda: caller.received_audio == [make_numbered(0)])
+
+
+async def test_agent_that_is_dialled_is_tried_after_the_media_socket(live_server):
+    async with RawAgent(closes_in_one_segment) as raw:
+        live = await live_server(
+            agent={"protocol": "retell-sip"},
+            BRIDGE_AGENT="openai,retell-sip",
+            OPENAI_API_KEY="key",
+            OPENAI_REALTIME_URL=raw.ws_url,
+        )
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await caller.closed.wait()
+            assert caller.close_code == 1011
+            answer = await caller.follow_redirect()
+            assert answer.verbs == ["Dial"]
+            assert len(live.agent.sessions) == 1
+
+
+@pytest.mark.parametrize("protocol", ["openai", "elevenlabs", "deepgram"])
+async def test_transfer_that_is_not_allowed_is_refused_in_words_and_the_call_goes_on(
+    live_server, tmp_path, protocol
+):
+    (tmp_path / "agent.json").write_text(json.dumps({"language": "en"}))
+    live = await live_server(
+        agent={"protocol": protocol},
+        DEEPGRAM_AGENT_FILE=tmp_path / "agent.json",
+        BRIDGE_TRANSFER_TO="+4930",
+    )
+    async with live.bridged() as (caller, session):
+        ask = session.send_tool_call if protocol == "elevenlabs" else session.send_function_call
+        for _ in range(2):
+            await ask("transfer_call", {"to_number": "+19005550100"})
+        await until(
+            lambda: len(session.tool_results if protocol == "elevenlabs" else session.function_outputs) == 2
+        )
+        await session.send_audio(make_numbered(0))
+        await until(lambda: caller.received_audio == [make_numbered(0)])
+        assert await live.ignored("agent", "transfer_not_allowed") == 2
+
+
+@pytest.mark.parametrize("wish", ["hang_up", "transfer_call"])
+@pytest.mark.parametrize("protocol", ["openai", "elevenlabs", "deepgram"])
+async def test_what_an_agent_asks_of_twilio_is_asked_after_its_last_words(
+    live_server, tmp_path, monkeypatch, protocol, wish
+):
+    asked: list[tuple[str, ...]] = []
+    (tmp_path / "agent.json").write_text(json.dumps({"language": "en"}))
+    live = await live_server(
+        agent={"protocol": protocol},
+        DEEPGRAM_AGENT_FILE=tmp_path / "agent.json",
+        BRIDGE_TRANSFER_TO="+4930",
+    )
+
+    async def change(call_sid, form):
+        asked.append((call_sid, *form))
+
+    monkeypatch.setattr(live.server._twilio, "_change", change)
+    async with live.bridged() as (caller, session):
+        await session.send_frames((make_numbered(n) for n in range(10)), paced=False)
+        ask = session.send_tool_call if protocol == "elevenlabs" else session.send_function_call
+        await ask(wish, {"to_number": "+493012345678"} if wish == "transfer_call" else {})
+        await caller.closed.wait()
+        assert (caller.close_code, len(caller.received_audio)) == (1000, 10)
+        assert asked == [(caller.call_sid, "Twiml" if wish == "transfer_call" else "Status")]
+        verbs = (await caller.follow_redirect()).verbs
+        assert verbs == (["Dial", "Hangup"] if wish == "transfer_call" else ["Hangup"])

@@ -1,0 +1,284 @@
+"""Who answers a call: routes, the files of agents and routes, and what each agent in use wants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bridge.directory import BUILT_IN, Directory, DirectoryError, open_directory, problem_of
+
+CALL = "CA" + "2" * 32
+CANARY = "canary-7f3a"
+RETELL = {"retell_api_key": "key", "retell_agent_id": "agent"}
+BINARY_AGENT = """
+[mine]
+url = "wss://agent.example"
+binary = true
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path
+
+
+def directory(
+    folder: Path, routes: str = "", agents: str = "", default: str = "echo", **variables: str
+) -> Directory:
+    """A directory of files with these contents."""
+    paths = []
+    for name, content in (("routes.toml", routes), ("agents.toml", agents)):
+        (folder / name).write_text(content)
+        paths.append(str(folder / name) if content else "")
+    return open_directory(default.split(","), *paths, variables)
+
+
+def problems(folder: Path, **given: str) -> list[str]:
+    """Every problem as a sentence; none has a secret or the words of a library in it."""
+    with pytest.raises(DirectoryError) as caught:
+        directory(folder, **given)
+    told = [text for _, text in caught.value.problems]
+    for setting, text in caught.value.problems:
+        assert text.startswith(f"{setting.upper()}: ")
+        assert "Value error" not in text
+    assert str(caught.value) == "; ".join(told)
+    assert CANARY not in str(caught.value)
+    return told
+
+
+# Who answers
+
+
+def test_without_files_the_default_answers_every_call(folder):
+    opened = directory(folder, default="echo,retell", **RETELL)
+    assert opened.chain(CALL, "+1", "+2") == ("echo", "retell")
+    assert opened.names == {"echo", "retell"}
+
+
+ROUTES = """
+[[route]]
+to = "+14155550100"
+from_prefix = ["+49", "+43"]
+agents = ["a", "echo"]
+
+[[route]]
+to = ["+14155550100", "+14155550101"]
+agents = ["b"]
+
+[[route]]
+from_prefix = "+49"
+agents = ["c"]
+"""
+AGENTS = "\n".join(BINARY_AGENT.replace("mine", name) for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("to_number", "from_number", "chain"),
+    [
+        ("+14155550100", "+4930123", ("a", "echo")),
+        ("+14155550100", "+43123", ("a", "echo")),
+        ("+14155550100", "+1555", ("b",)),
+        ("+14155550101", "+4930123", ("b",)),
+        ("+14155550102", "+4930123", ("c",)),
+        ("+14155550102", "+1555", ("retell",)),
+        ("+141555501000", "+1555", ("retell",)),
+        ("", "", ("retell",)),
+        ("", "anonymous+49", ("retell",)),
+    ],
+)
+def test_first_route_that_fits_wins_and_else_the_default_answers(folder, to_number, from_number, chain):
+    opened = directory(folder, ROUTES, AGENTS, default="retell", **RETELL)
+    assert opened.chain(CALL, to_number, from_number) == chain
+    assert opened.names == {"a", "b", "c", "echo", "retell"}
+
+
+def test_route_without_conditions_fits_every_call(folder):
+    opened = directory(folder, '[[route]]\nagents = ["mine"]', BINARY_AGENT)
+    assert opened.chain(CALL, "", "anonymous") == ("mine",)
+
+
+SPLIT = """
+[[route]]
+split = [
+    { agents = ["a", "echo"], weight = 70 },
+    { agents = ["b"], weight = 25.5 },
+    { agents = ["c"], weight = 4.5 },
+]
+"""
+
+
+def test_shares_of_a_split_come_out_over_many_calls(folder):
+    opened = directory(folder, SPLIT, AGENTS)
+    calls = 20_000
+    counts = Counter(opened.chain(f"CA{n:032x}", "", "") for n in range(calls))
+    wanted = {("a", "echo"): 0.7, ("b",): 0.255, ("c",): 0.045}
+    assert counts.keys() == wanted.keys()
+    for chain, share in wanted.items():
+        # Four standard deviations.
+        assert abs(counts[chain] / calls - share) < 4 * (share * (1 - share) / calls) ** 0.5
+
+
+def test_call_gets_the_same_share_whenever_and_wherever_it_is_asked(folder):
+    opened, again = (directory(folder, SPLIT, AGENTS) for _ in range(2))
+    for n in range(200):
+        call_sid = f"CA{n:032x}"
+        assert opened.chain(call_sid, "", "") == again.chain(call_sid, "+1", "+2")
+    shares = [opened.chain(f"CA{n:032x}", "", "")[0] for n in range(16)]
+    # The same in every process, whatever seeds its hashes.
+    assert "".join(shares) == "abaaababaaaaabba"
+
+
+def test_only_share_of_a_split_gets_every_call(folder):
+    opened = directory(
+        folder, '[[route]]\nsplit = [{ agents = ["echo"], weight = 0.001 }]', default="retell", **RETELL
+    )
+    assert {opened.chain(f"CA{n:032x}", "", "") for n in range(100)} == {("echo",)}
+
+
+# Bad files
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "words"),
+    [
+        ("[[route", "", "cannot be read: "),
+        ("route = 1\nroute = 2", "", "cannot be read: Cannot overwrite"),
+        ("# nothing", "route: ", "Field required"),
+        ("route = []", "route: ", "at least 1 item"),
+        ("route = 3", "route: ", "list"),
+        ("[route]\nagents = ['echo']", "route: ", "list"),
+        ("[[routes]]\nagents = ['echo']\n[[route]]\nagents = ['echo']", "routes: ", "not permitted"),
+        ("[[route]]", "route.0: ", "either agents or split says who answers"),
+        ("[[route]]\nagents = []", "route.0: ", "either agents or split says who answers"),
+        (
+            "[[route]]\nagents = ['echo']\nsplit = [{ agents = ['echo'], weight = 1 }]",
+            "route.0: ",
+            "either agents or split says who answers",
+        ),
+        (
+            "[[route]]\nagents = ['echo']\n[[route]]\nagent = 'echo'\nagents = ['echo']",
+            "route.1.agent: ",
+            "not permitted",
+        ),
+        ("[[route]]\nagents = 'echo'", "route.0.agents: ", "list"),
+        ("[[route]]\nagents = [1]", "route.0.agents.0: ", "string"),
+        ("[[route]]\nto = [1]\nagents = ['echo']", "route.0.to.0: ", "string"),
+        ("[[route]]\nfrom_prefix = 49\nagents = ['echo']", "route.0.from_prefix: ", "list"),
+        (
+            "[[route]]\nsplit = [{ agents = ['echo'], weight = 0 }]",
+            "route.0.split.0.weight: ",
+            "greater than 0",
+        ),
+        (
+            "[[route]]\nsplit = [{ agents = ['echo'], weight = -1 }]",
+            "route.0.split.0.weight: ",
+            "greater than 0",
+        ),
+        ("[[route]]\nsplit = [{ agents = ['echo'], weight = nan }]", "route.0.split.0.weight: ", ""),
+        ("[[route]]\nsplit = [{ agents = ['echo'], weight = inf }]", "route.0.split.0.weight: ", "less than"),
+        ("[[route]]\nsplit = [{ agents = ['echo'] }]", "route.0.split.0.weight: ", "Field required"),
+        ("[[route]]\nsplit = [{ agents = [], weight = 1 }]", "route.0.split.0.agents: ", "at least 1 item"),
+        ("[[route]]\nagents = ['parrot']", "route.0: ", "there is no agent 'parrot'; there are: "),
+        (
+            "[[route]]\nagents = ['echo']\n[[route]]\nsplit = [{ agents = ['echo', 'parrot'], weight = 1 }]",
+            "route.1: ",
+            "there is no agent 'parrot'; there are: ",
+        ),
+    ],
+)
+def test_bad_file_of_routes_is_told_with_its_name_and_the_place(folder, content, place, words):
+    (told,) = problems(folder, routes=content)
+    start = f"BRIDGE_ROUTES_FILE: {folder / 'routes.toml'}: {place}"
+    assert told.startswith(start)
+    assert words in told.removeprefix(start)
+
+
+@pytest.mark.parametrize("name", ["bridge_routes_file", "bridge_agents_file"])
+def test_file_that_cannot_be_read_is_told(folder, name):
+    for path in (folder / "missing.toml", folder, folder / "latin.toml"):
+        (folder / "latin.toml").write_bytes(b"# \xe9")
+        paths = {"bridge_routes_file": "", "bridge_agents_file": "", name: str(path)}
+        with pytest.raises(DirectoryError) as caught:
+            open_directory(["echo"], *paths.values(), {})
+        ((setting, told),) = caught.value.problems
+        assert setting == name
+        assert told.startswith(f"{name.upper()}: {path}: cannot be read: ")
+
+
+def test_unknown_agent_is_told_with_those_that_there_are(folder):
+    (told,) = problems(folder, agents=BINARY_AGENT, default="parrot")
+    assert told == f"BRIDGE_AGENT: there is no agent 'parrot'; there are: {', '.join(BUILT_IN)}, mine"
+
+
+# What the agents in use want
+
+
+def test_agents_are_these():
+    assert {"echo", "retell", "retell-sip", "retell-web", "retell-twilio", "openai", "elevenlabs"} < set(
+        BUILT_IN
+    )
+    assert "generic" not in BUILT_IN
+
+
+def test_needs_of_every_agent_that_anything_names_are_told_once_each(folder):
+    routes = """
+    [[route]]
+    to = "+1"
+    agents = ["retell-sip", "openai"]
+    [[route]]
+    split = [{ agents = ["deepgram"], weight = 1 }, { agents = ["elevenlabs", "retell"], weight = 1 }]
+    """
+    told = problems(folder, routes=routes, default="retell")
+    assert sorted(text.partition(":")[0] for text in told) == [
+        "DEEPGRAM_AGENT_FILE",
+        "DEEPGRAM_API_KEY",
+        "ELEVENLABS_AGENT_ID",
+        "OPENAI_API_KEY",
+        "RETELL_AGENT_ID",
+        "RETELL_API_KEY",
+    ]
+    assert "OPENAI_API_KEY: is missing: from OpenAI's dashboard" in told
+    assert all(": is missing: " in text for text in told)
+
+
+def test_empty_variable_is_missing(folder):
+    (told,) = problems(folder, default="openai", openai_api_key="")
+    assert told.startswith("OPENAI_API_KEY: is missing: ")
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (
+            {"openai_realtime_url": "https://x"},
+            "OPENAI_REALTIME_URL: must begin with ws:// or wss:// and name a host (it is 'https://x')",
+        ),
+        ({"openai_realtime_tools": "yes"}, "OPENAI_REALTIME_TOOLS: must be 0 or 1 (it is 'yes')"),
+    ],
+)
+def test_wrong_value_of_an_agents_setting_is_told(folder, variables, told):
+    assert problems(folder, default="openai", openai_api_key=CANARY, **variables) == [told]
+
+
+@pytest.mark.parametrize("name", ["acme_key", "acme_token"])
+def test_value_of_a_secret_is_not_told(name):
+    assert problem_of(name, "Value error, is bad", CANARY) == f"{name.upper()}: is bad"
+    assert problem_of("acme_url", "is bad", "h") == "ACME_URL: is bad (it is 'h')"
+
+
+def test_what_unused_agents_want_is_not_asked_for(folder):
+    opened = directory(folder, agents=BINARY_AGENT, openai_realtime_url="nonsense")
+    assert opened.names == {"echo"}
+
+
+def test_problems_of_everything_are_told_together(folder):
+    told = problems(folder, routes="[[route]]", agents="[mine]\nurl = 'wss://h'", default="retell,parrot")
+    assert [text.partition(":")[0] for text in told] == [
+        "BRIDGE_ROUTES_FILE",
+        "BRIDGE_AGENTS_FILE",
+        "BRIDGE_AGENT",
+        "RETELL_API_KEY",
+        "RETELL_AGENT_ID",
+    ]

@@ -1,0 +1,182 @@
+"""Sessions: the agents of a chain in turn, against services that answer, refuse or hang."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from live import until
+
+from bridge.agents import CallRequest, SessionError, Tools
+from bridge.calls import Session
+from bridge.directory import open_directory
+from bridge.sessions import Sessions
+
+CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
+TABLE = """
+[{name}]
+url = "wss://h"
+binary = true
+session = {{ url = "{url}/{name}", reply = ["id"] }}
+"""
+
+
+class Services:
+    """One REST API for every agent of a test, told apart by their paths: each answers, refuses or hangs."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.statuses: dict[str, int] = {}
+        self.hanging: set[str] = set()
+        self.let_go = asyncio.Event()
+        self.asked: list[str] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        name = request.path.strip("/")
+        self.asked.append(name)
+        if name in self.hanging:
+            await self.let_go.wait()
+        return web.json_response({"id": f"of-{name}"}, status=self.statuses.get(name, 200))
+
+
+@pytest.fixture
+async def services() -> AsyncIterator[Services]:
+    services = Services()
+    app = web.Application()
+    app.router.add_post("/{name}", services.handle)
+    async with TestServer(app) as server:
+        services.url = str(server.make_url("")).rstrip("/")
+        yield services
+        services.let_go.set()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSession):
+    """Makes the sessions of a process whose agents have these names."""
+
+    def directory(*names: str, **variables: str):
+        file = tmp_path / "agents.toml"
+        own = [name for name in names if name in ("a", "b", "c")]
+        file.write_text("".join(TABLE.format(name=name, url=services.url) for name in own))
+        return open_directory(names, "", str(file), variables)
+
+    def make(*names: str, session_s: float = 5.0, **variables: str) -> Sessions:
+        return Sessions(directory(*names, **variables), Tools(http, session_s))
+
+    make.directory = directory
+    return make
+
+
+async def test_first_that_gives_a_session_has_the_call(open_sessions, services):
+    sessions = open_sessions("a", "b")
+    assert sessions.chain(CALL) == ("a", "b")
+    assert await sessions.open(CALL, ("a", "b")) == Session(("a", "b"), {"id": "of-a"})
+    assert services.asked == ["a"]
+
+
+async def test_one_that_refuses_is_followed_by_the_next(open_sessions, services, logs):
+    services.statuses["a"] = 500
+    opened = await open_sessions("a", "b", "c").open(CALL, ("a", "b", "c"))
+    assert opened == Session(("b", "c"), {"id": "of-b"})
+    (line,) = [line for line in logs.lines if "agent gave no session" in line]
+    assert "WARNING" in line
+    assert "agent='a'" in line
+    assert "status 500" in line
+    assert CALL.call_sid in line
+
+
+async def test_one_that_hangs_leaves_time_for_those_after_it(open_sessions, services, logs):
+    services.hanging = {"a"}
+    opened = await open_sessions("a", "b", session_s=1.0).open(CALL, ("a", "b"))
+    assert opened == Session(("b",), {"id": "of-b"})
+    (line,) = [line for line in logs.lines if "agent gave no session" in line]
+    (told_s,) = re.findall(r"no session within (0\.[0-9]+) s", line)
+    assert 0.4 < float(told_s) <= 0.5
+
+
+async def test_when_nobody_gives_a_session_each_is_named_with_its_reason(open_sessions, services):
+    services.statuses = {"a": 401, "b": 404}
+    services.hanging = {"c"}
+    with pytest.raises(SessionError) as caught:
+        await open_sessions("a", "b", "c", session_s=0.2).open(CALL, ("a", "b", "c"))
+    first, second, third = str(caught.value).split("; ")
+    assert (first, second) == ("a: status 401", "b: status 404")
+    assert third.startswith("c: no session within 0.")
+
+
+async def test_only_agent_may_take_all_the_time_there_is(open_sessions, services):
+    services.hanging = {"a"}
+    with pytest.raises(SessionError, match=r"^a: no session within 0\.(2|1[0-9]*) s$"):
+        await open_sessions("a", session_s=0.2).open(CALL, ("a",))
+
+
+async def test_asking_that_is_cancelled_ends_at_once(open_sessions, services):
+    services.hanging = {"a"}
+    asking = asyncio.ensure_future(open_sessions("a", "b").open(CALL, ("a", "b")))
+    await until(lambda: services.asked)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert services.asked == ["a"]
+
+
+# Another directory
+
+
+async def test_agent_that_a_reload_removed_is_passed_over(open_sessions, services):
+    sessions = open_sessions("a", "b")
+    sessions.replace(open_sessions.directory("b"))
+    assert sessions.agent("a") is None
+    assert await sessions.open(CALL, ("a", "b")) == Session(("b",), {"id": "of-b"})
+    with pytest.raises(SessionError, match=r"^a: there is no such agent any more$"):
+        await sessions.open(CALL, ("a",))
+    assert services.asked == ["b"]
+
+
+async def test_calls_go_by_the_directory_that_came_last(open_sessions):
+    sessions = open_sessions("a")
+    sessions.replace(open_sessions.directory("b", "echo"))
+    assert sessions.chain(CALL) == ("b", "echo")
+    assert sessions.agent("echo").name == "echo"
+
+
+async def test_directory_that_cannot_be_described_changes_nothing(open_sessions, tmp_path):
+    sessions = open_sessions("a")
+    file = tmp_path / "agent.json"
+    file.write_text("{}")
+    other = open_sessions.directory("deepgram", deepgram_api_key="k", deepgram_agent_file=str(file))
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        sessions.replace(other)
+    assert sessions.chain(CALL) == ("a",)
+    assert sessions.agent("a") is not None
+
+
+# How a call gets to its agent
+
+
+async def test_address_is_dialled_where_the_agent_has_one(open_sessions):
+    sessions = open_sessions("echo", "retell-sip", "a", retell_api_key="k", retell_agent_id="x")
+    assert sessions.sip_uri(Session(("retell-sip", "a"), {"call_id": "abc"})) == (
+        "sip:abc@sip.retellai.com;transport=tcp"
+    )
+    assert sessions.sip_uri(Session(("a", "retell-sip"), {"id": "abc"})) is None
+    assert sessions.sip_uri(Session(("echo",), {})) is None
+    assert sessions.sip_uri(Session(("gone",), {})) is None
+
+
+async def test_echo_needs_no_service(open_sessions, services):
+    assert await open_sessions("echo").open(CALL, ("echo",)) == Session(("echo",), {})
+    assert services.asked == []

@@ -1,0 +1,73 @@
+"""Settings that say who answers: chains, files of agents and routes, and agents that cost money."""
+
+import pytest
+from test_settings import DEVELOPMENT, GOOD, clean_environment, problems
+
+from bridge.agents import Tools
+from bridge.settings import load_settings
+
+__all__ = ["clean_environment"]
+
+
+def test_agents_of_a_chain_are_tried_in_its_order():
+    settings = load_settings({**GOOD, "BRIDGE_AGENT": "retell-sip,echo,retell"})
+    assert settings.agents == ["retell-sip", "echo", "retell"]
+    directory = settings.read_directory()
+    assert directory.chain("CA1", "+1", "+2") == ("retell-sip", "echo", "retell")
+    assert directory.names == {"retell-sip", "echo", "retell"}
+
+
+def test_what_every_agent_of_a_chain_wants_is_told():
+    told = problems(**{**GOOD, "BRIDGE_AGENT": "retell,openai,elevenlabs"})
+    assert [line.partition(":")[0] for line in told] == ["OPENAI_API_KEY", "ELEVENLABS_AGENT_ID"]
+
+
+def test_wrong_name_of_an_agent_is_no_wish_for_the_default():
+    without_agent = {name: text for name, text in GOOD.items() if not name.startswith("RETELL_")}
+    assert [line.partition(":")[0] for line in problems(**without_agent, BRIDGE_AGENT="my agent")] == [
+        "BRIDGE_AGENT"
+    ]
+    assert [line.partition(":")[0] for line in problems(**DEVELOPMENT, BRIDGE_AGENT="my agent")] == [
+        "BRIDGE_AGENT"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("route", "costly"),
+    [
+        ('agents = ["echo"]', ""),
+        ('to = "+1"\nagents = ["echo", "retell-sip"]', "retell-sip"),
+        ('split = [{ agents = ["echo"], weight = 99 }, { agents = ["mine"], weight = 1 }]', "mine"),
+    ],
+)
+def test_agent_that_only_a_route_names_needs_the_second_word_too(tmp_path, route, costly):
+    (tmp_path / "routes.toml").write_text(f"[[route]]\n{route}\n")
+    (tmp_path / "agents.toml").write_text('[mine]\nurl = "wss://h"\nbinary = true\n')
+    files = {"BRIDGE_ROUTES_FILE": "routes.toml", "BRIDGE_AGENTS_FILE": "agents.toml"}
+    variables = {**DEVELOPMENT, **files, "RETELL_API_KEY": "key", "RETELL_AGENT_ID": "agent"}
+    if costly:
+        (told,) = problems(**variables)
+        assert told.startswith(f"BRIDGE_AGENT: {costly} costs money and BRIDGE_VALIDATE_SIGNATURES=0")
+    load_settings({**variables, "BRIDGE_ALLOW_UNSIGNED_AGENT": "1" if costly else "0"})
+
+
+def test_files_are_read_as_they_are_now(tmp_path):
+    file = tmp_path / "routes.toml"
+    file.write_text('[[route]]\nagents = ["echo"]\n')
+    settings = load_settings({**GOOD, "BRIDGE_ROUTES_FILE": str(file)})
+    assert settings.read_directory().chain("CA1", "", "") == ("echo",)
+    file.write_text('[[route]]\nagents = ["retell-web"]\n')
+    assert settings.read_directory().chain("CA1", "", "") == ("retell-web",)
+
+
+def test_variables_of_agents_come_from_the_file_the_environment_and_the_options(tmp_path, monkeypatch):
+    names = ("ONE", "TWO", "THREE")
+    url = "/".join(f"{{env.{name}}}" for name in names)
+    (tmp_path / "agents.toml").write_text(f'[mine]\nurl = "wss://h/{url}"\nbinary = true\n')
+    (tmp_path / ".env").write_text("ONE=file\nTWO=file\nTHREE=file\n")
+    monkeypatch.setenv("TWO", "environment")
+    monkeypatch.setenv("THREE", "environment")
+    files = {"BRIDGE_AGENTS_FILE": "agents.toml", "BRIDGE_AGENT": "mine"}
+    settings = load_settings({**GOOD, **files, "THREE": "option"})
+    agent = settings.read_directory().describe(Tools(None, 8))["mine"]
+    assert agent.endpoint({}).url == "wss://h/file/environment/option"
