@@ -24,21 +24,22 @@ MeasureOne = Callable[[str], Awaitable[Line]]
 
 @dataclass(frozen=True)
 class Round:
-    """The runs between two runs of the floor."""
+    """The runs between two runs of the floor, or of another yardstick that is called so."""
 
     floor_before: Line
     runs: Sequence[Line]
     floor_after: Line
+    yardstick: str = "floor"
 
     def why_void(self) -> str | None:
         """Say why no ratio of this round counts, or None."""
         costs = [cost_of(self.floor_before), cost_of(self.floor_after)]
         if None in costs:
-            return "no floor"
+            return f"no {self.yardstick}"
         low, high = sorted(cost for cost in costs if cost is not None)
         difference = high / low - 1
         if difference > FLOORS_DIFFER_MAX:
-            return f"its floors differ by {difference:.0%} > {FLOORS_DIFFER_MAX:.0%}"
+            return f"its {self.yardstick}s differ by {difference:.0%} > {FLOORS_DIFFER_MAX:.0%}"
         return None
 
     def ratio(self, name: str) -> float | None:

@@ -37,13 +37,25 @@ class Account:
         return cls(sid="AC" + secrets.token_hex(16), auth_token=secrets.token_hex(16))
 
 
+@dataclass
+class Placing:
+    """The call that is being placed, where they are placed one at a time."""
+
+    number: int = 0
+
+
 @dataclass(kw_only=True)
 class Webhooks:
-    """Places calls by the webhook; ``times_ms`` and ``refusals`` tell how that went."""
+    """
+    Places calls by the webhook; ``times_ms`` and ``refusals`` tell how that went.
+
+    With ``placing``, one at a time: it tells which, to an agent's service that is not told.
+    """
 
     url: str
     public_url: str
     account: Account
+    placing: Placing | None = None
     times_ms: list[float] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
@@ -53,7 +65,7 @@ class Webhooks:
 
     async def place_calls(self, calls: int, ramp_s: float, begin: Callable[[Caller], None]) -> None:
         """Place ``calls`` calls spread over ``ramp_s``; ``begin`` gets each one that the bridge takes."""
-        slots = asyncio.Semaphore(WEBHOOKS_AT_ONCE)
+        slots = asyncio.Semaphore(1 if self.placing else WEBHOOKS_AT_ONCE)
         started = time.monotonic()
         connector = aiohttp.TCPConnector(limit=WEBHOOKS_AT_ONCE)
         timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
@@ -61,6 +73,8 @@ class Webhooks:
         async def place(session: aiohttp.ClientSession, number: int) -> None:
             await asyncio.sleep(started + ramp_s * number / calls - time.monotonic())
             async with slots:
+                if self.placing:
+                    self.placing.number = number
                 try:
                     begin(await self._place_call(session, number))
                 except (Refused, aiohttp.ClientError, TimeoutError) as error:
@@ -165,18 +179,36 @@ def parse_twiml(body: str) -> tuple[str, Mapping[str, str]]:
 
 
 @asynccontextmanager
-async def agent_api(port: int = 0) -> AsyncIterator[int]:
-    """Serve the agent's REST API on 127.0.0.1; yields its port. A call id ends in the number of the call."""
+async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None = None) -> AsyncIterator[int]:
+    """
+    Serve the agents' REST APIs on 127.0.0.1; yields the port. A call id ends in the number of the call.
+
+    Args:
+        media_url: Base URL of the sockets, for a service that gives the whole URL.
+        placing: Tells the number where the request does not.
+    """
+    placed = placing or Placing()
+
+    async def number_in(request: web.Request) -> int:
+        order = await request.json()
+        return int(order["metadata"]["callSid"][-8:], 16)
+
+    async def get_signed_url(_: web.Request) -> web.Response:
+        return web.json_response({"signed_url": f"{media_url}/v1/convai/conversation/load-{placed.number}"})
+
+    async def register_call(request: web.Request) -> web.Response:
+        return web.json_response({"call_id": f"load-{await number_in(request)}"}, status=201)
 
     async def create_web_call(request: web.Request) -> web.Response:
-        order = await request.json()
-        number = int(order["metadata"]["callSid"][-8:], 16)
+        number = await number_in(request)
         # The generator checks what is before the second dash; the rest makes it as long as a real one.
         token = f"load-{number}-" + secrets.token_hex(128)
         return web.json_response({"call_id": f"load-{number}", "access_token": token}, status=201)
 
     application = web.Application()
     application.router.add_post("/v2/create-web-call", create_web_call)
+    application.router.add_post("/register-call", register_call)
+    application.router.add_get("/v1/convai/conversation/get-signed-url", get_signed_url)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:

@@ -10,7 +10,8 @@
  *
  * Open loop: slot s of each 20 ms belongs to one direction of one call for ever, so a slow bridge cannot slow the load
  * down. Every frame carries its call, direction and number, and all its other bytes follow from these three; the
- * receiver makes the expected message again and compares all of it.
+ * receiver makes the expected message again and compares all of it. Only audio that the bridge resamples is told by its
+ * order and its length alone.
  *
  * What is due is sent on a tick of 0.1 ms, as a network card hands over what came in: to arm a timer for each frame
  * would cost a virtual machine more than the frame, and the load would be lost on its own clock.
@@ -18,6 +19,8 @@
  * Linux only (epoll, timerfd).
  */
 #define _GNU_SOURCE
+#include "generator_agents.h"
+#include "generator_audio.h"
 #include "generator_basics.h"
 #include "generator_legs.h"
 
@@ -26,9 +29,6 @@
 
 enum {
     RING = 1024,           /* frames remembered per direction: 20 s, longer than any delay worth waiting for */
-    HEADER_BYTES = 12,     /* of a frame's audio: magic, direction, call, number, check; 16 base64 characters */
-    FRAME_BYTES_MIN = 16,
-    FRAME_BYTES_MAX = 32000,
     SCRATCH_BYTES = 1 << 20,
     HEAD_BYTES_MAX = 16384,
     SENDS_PER_TURN = 64,   /* bounds how long received frames wait for their time stamp */
@@ -68,7 +68,7 @@ struct call {
     size_t prefix_bytes, clear_bytes;
     char *upgrade, *start;
     uint64_t interrupt_due, interrupt_ns;
-    uint32_t interrupt_boundary;
+    uint32_t interrupt_boundary, turn;
 };
 
 struct way {
@@ -78,13 +78,13 @@ struct way {
 };
 
 static struct settings {
-    long calls, seconds_ms, frame_bytes, interrupt_ms, agent_port, inject, auth;
+    long calls, seconds_ms, frame_bytes, interrupt_ms, agent_port, inject, auth, agent;
 } settings = {.calls = 1, .seconds_ms = 1000, .frame_bytes = 160, .auth = 1};
 
 static struct way ways[2];
 static struct histogram lateness, clear_delay;
 static struct call *calls;
-static uint64_t given, up, refused, closed_early, bad_closes, interrupts, clears_unexpected;
+static uint64_t given, up, refused, closed_early, bad_closes, interrupts, clears_unexpected, marks;
 static uint64_t schedule_start, slots_fired, window_start, window_end;
 static enum phase phase = RAMP;
 static bool all_given;
@@ -92,8 +92,8 @@ static int listener_fd;
 static char notes[NOTES][256];
 static int notes_count;
 static uint8_t scratch[SCRATCH_BYTES];
-static char expected[65536];
-static size_t base64_bytes;
+static uint8_t expected[AUDIO_ROOM];
+static struct form callers_form, agents_form;
 
 __attribute__((format(printf, 1, 2))) static void note(const char *format, ...)
 {
@@ -123,52 +123,12 @@ static void on_leg_gone(struct leg *leg, int code, const char *why)
     }
 }
 
-/* The base64 text of frame `number`: a header that names it and, from the same three numbers, noise. */
-static void make_audio(char *out, uint32_t call, enum direction direction, uint32_t number)
-{
-    static uint8_t audio[FRAME_BYTES_MAX + 16];
-    uint64_t state = ((uint64_t)call << 33 ^ number) << 1 ^ (uint64_t)direction;
-    uint64_t word = mix(&state);
-    audio[0] = 0x7f;
-    audio[1] = (uint8_t)direction;
-    memcpy(audio + 2, &call, 4);
-    memcpy(audio + 6, &number, 4);
-    memcpy(audio + 10, &word, 2);
-    for (long i = HEADER_BYTES; i < settings.frame_bytes; i += 8) {
-        word = mix(&state);
-        memcpy(audio + i, &word, 8);
-    }
-    memset(audio + settings.frame_bytes, 0, 2);
-    base64(audio, (size_t)settings.frame_bytes, out);
-}
-
-static bool read_header(const char *text, uint32_t *call, unsigned *direction, uint32_t *number)
-{
-    uint8_t header[HEADER_BYTES];
-    for (int i = 0; i < 4; i++) {
-        unsigned group = 0;
-        for (int j = 0; j < 4; j++) {
-            int value = base64_value[(uint8_t)text[i * 4 + j]];
-            if (value < 0)
-                return false;
-            group = group << 6 | (unsigned)value;
-        }
-        header[i * 3] = (uint8_t)(group >> 16);
-        header[i * 3 + 1] = (uint8_t)(group >> 8);
-        header[i * 3 + 2] = (uint8_t)group;
-    }
-    *direction = header[1];
-    memcpy(call, header + 2, 4);
-    memcpy(number, header + 6, 4);
-    uint64_t state = ((uint64_t)*call << 33 ^ *number) << 1 ^ *direction, word = mix(&state);
-    return header[0] == 0x7f && !memcmp(header + 10, &word, 2);
-}
-
 /* ---------------------------------------------------------------- what is sent */
 
 /* Puts frame `number` on the wire and notes when. */
 static void transmit(struct call *call, enum direction direction, uint32_t number, bool corrupt)
 {
+    const struct form *form = direction == TO_AGENT ? &callers_form : &agents_form;
     uint8_t *start = outgoing + 8, *p = start;
     if (direction == TO_AGENT) {
         p = LITERAL_TO(p, "{\"event\":\"media\",\"sequenceNumber\":\"");
@@ -178,22 +138,23 @@ static void transmit(struct call *call, enum direction direction, uint32_t numbe
         p = LITERAL_TO(p, "\",\"timestamp\":\"");
         p = number_to(p, (uint32_t)(number * (uint64_t)settings.frame_bytes / 8));
         p = LITERAL_TO(p, "\",\"payload\":\"");
-    } else {
-        p = LITERAL_TO(p, "{\"type\":\"audio\",\"data\":\"");
+    } else if (!form->is_binary) {
+        p = fill(p, protocol->to_bridge[0], call->turn, call->stream_sid);
     }
-    make_audio((char *)p, call->number, direction, number);
+    make_audio(form, p, call->number, direction, number);
     if (corrupt)
-        p[HEADER_BYTES / 3 * 4 + 1] = p[HEADER_BYTES / 3 * 4 + 1] == 'A' ? 'B' : 'A';
-    p += base64_bytes;
+        corrupt_audio(form, p);
+    p += form->wire_bytes;
     if (direction == TO_AGENT) {
         p = LITERAL_TO(p, "\"},\"streamSid\":\"");
         p = text_to(p, call->stream_sid, strlen(call->stream_sid));
         p = LITERAL_TO(p, "\"}");
-    } else {
-        p = LITERAL_TO(p, "\"}");
+    } else if (!form->is_binary) {
+        p = fill(p, protocol->to_bridge[1], call->turn, call->stream_sid);
     }
     call->flow[direction].sent_ns[number % RING] = clock_ns();
-    put_frame(direction == TO_AGENT ? call->caller : call->agent, OP_TEXT, start, (size_t)(p - start));
+    put_frame(direction == TO_AGENT ? call->caller : call->agent, form->is_binary ? OP_BINARY : OP_TEXT, start,
+              (size_t)(p - start));
 }
 
 static uint32_t next_number(struct flow *flow, struct way *way)
@@ -215,11 +176,11 @@ static void interrupt(struct call *call, uint64_t now)
     call->interrupt_due = now + (uint64_t)settings.interrupt_ms * MS;
     if (call->interrupt_ns)
         return; /* the last one is not answered yet; at the end that is a failure */
-    static const char text[] = "{\"type\":\"interrupt\"}";
     call->interrupt_ns = now;
     call->interrupt_boundary = call->flow[TO_CALLER].sent;
     interrupts++;
-    put_copy(call->agent, OP_TEXT, text, sizeof text - 1);
+    put_texts(call->agent, protocol->interrupt, call->turn++, call->stream_sid);
+    put_texts(call->agent, protocol->turn, call->turn, call->stream_sid);
 }
 
 static void fire(struct call *call, enum direction direction, uint64_t due)
@@ -279,20 +240,43 @@ static void fire_due(uint64_t now)
 
 /* ---------------------------------------------------------------- what is received */
 
-static void on_audio(struct call *call, enum direction direction, const char *text, size_t n, uint64_t now)
+/* Says which frame this is; false if it is none that was sent this way. */
+static bool tell_frame(struct call *call, enum direction direction, const char *wire, size_t n, uint32_t *number)
+{
+    const struct form *form = direction == TO_AGENT ? &agents_form : &callers_form;
+    struct flow *flow = &call->flow[direction];
+    uint32_t named_call;
+    unsigned named_direction;
+    if (n != form->wire_bytes)
+        return false;
+    if (protocol->audio_factor != 1) {
+        *number = flow->sent - flow->next > RING ? flow->sent - RING : flow->next;
+        return true;
+    }
+    return read_header(form, wire, &named_call, &named_direction, number) && named_call == call->number &&
+        named_direction == direction && *number < flow->sent;
+}
+
+static bool is_as_sent(struct call *call, enum direction direction, uint32_t number, const char *wire, size_t n)
+{
+    if (protocol->audio_factor != 1)
+        return true;
+    make_audio(direction == TO_AGENT ? &agents_form : &callers_form, expected, call->number, direction, number);
+    return !memcmp(expected, wire, n);
+}
+
+static void on_audio(struct call *call, enum direction direction, const char *wire, size_t n, uint64_t now)
 {
     struct flow *flow = &call->flow[direction];
     struct way *way = &ways[direction];
-    uint32_t named_call, number;
-    unsigned named_direction;
-    if (n != base64_bytes || !read_header(text, &named_call, &named_direction, &number) ||
-        named_call != call->number || named_direction != direction || number >= flow->sent) {
+    uint32_t number;
+    if (!tell_frame(call, direction, wire, n, &number)) {
         way->corrupt++;
         note("call %u: audio %s that was never sent: %.*s", call->number, direction == TO_AGENT ? "to agent" : "to caller",
-             (int)(n < 80 ? n : 80), text);
+             (int)(n < 80 ? n : 80), wire);
         return;
     }
-    if (flow->sent - number > RING || flow->state[number % RING] == RECEIVED) {
+    if (number >= flow->sent || flow->sent - number > RING || flow->state[number % RING] == RECEIVED) {
         way->duplicated++;
         return;
     }
@@ -304,8 +288,7 @@ static void on_audio(struct call *call, enum direction direction, const char *te
     }
     *state = RECEIVED;
     way->outstanding--;
-    make_audio(expected, call->number, direction, number);
-    if (memcmp(expected, text, n)) {
+    if (!is_as_sent(call, direction, number, wire, n)) {
         way->corrupt++;
         return;
     }
@@ -339,6 +322,8 @@ static void on_clear(struct call *call, uint64_t now)
         ways[TO_CALLER].cleared++;
         ways[TO_CALLER].outstanding--;
     }
+    if (protocol->audio_factor != 1 && flow->next < call->interrupt_boundary)
+        flow->next = call->interrupt_boundary;
 }
 
 static bool is_wrapped(const char *text, size_t n, const char *prefix, size_t prefix_n, const char *suffix)
@@ -357,31 +342,76 @@ static void echo_mark(struct call *call, const char *text, size_t n)
     int length = snprintf(echo, sizeof echo,
                           "{\"event\":\"mark\",\"sequenceNumber\":\"%u\",\"mark\":{\"name\":\"%.*s\"},\"streamSid\":\"%s\"}",
                           ++call->sequence, (int)(end - name - 8), name + 8, call->stream_sid);
+    marks++;
     put_copy(call->caller, OP_TEXT, echo, (size_t)length);
 }
 
-static void on_text(struct leg *leg, const char *text, size_t n, uint64_t now)
+static void on_unexpected(struct leg *leg, const char *text, size_t n)
 {
-    static const char to_agent[] = "{\"type\":\"audio\",\"audio_encoding\":\"mulaw\",\"sample_rate\":8000,\"data\":\"";
+    ways[leg->is_caller ? TO_CALLER : TO_AGENT].unexpected++;
+    note("call %d: unexpected message to %s: %.*s", leg->call ? (int)leg->call->number : -1,
+         leg->is_caller ? "caller" : "agent", (int)(n < 160 ? n : 160), text);
+}
+
+static void on_caller_text(struct leg *leg, const char *text, size_t n, uint64_t now)
+{
     struct call *call = leg->call;
-    if (!leg->is_caller) {
-        if (is_wrapped(text, n, to_agent, sizeof to_agent - 1, "\"}")) {
-            on_audio(call, TO_AGENT, text + sizeof to_agent - 1, n - (sizeof to_agent - 1) - 2, now);
+    if (is_wrapped(text, n, call->prefix, call->prefix_bytes, "\"}}"))
+        on_audio(call, TO_CALLER, text + call->prefix_bytes, n - call->prefix_bytes - 3, now);
+    else if (n == call->clear_bytes && !memcmp(text, call->clear, n))
+        on_clear(call, now);
+    else if (is_wrapped(text, n, "{\"event\":\"mark\"", 15, "}"))
+        echo_mark(call, text, n);
+    else
+        on_unexpected(leg, text, n);
+}
+
+static void on_both_open(struct call *call)
+{
+    if (call->state != CALL_WAITING || !call->agent || !call->caller || call->caller->state != LEG_OPEN ||
+        (protocol->is_probed && !call->flow[TO_AGENT].next))
+        return;
+    call->state = CALL_UP;
+    up++;
+    /* Spread over the period by the golden ratio, so that any number of calls interrupts evenly. */
+    double share = (double)call->number * 0.6180339887498949;
+    share -= (double)(uint64_t)share;
+    call->interrupt_due = clock_ns() + (uint64_t)(share * (double)settings.interrupt_ms * (double)MS);
+    put_texts(call->agent, protocol->turn, call->turn, call->stream_sid);
+}
+
+/* Finds the call of an agent's leg by what the first frame on it says of itself. */
+static bool know_by_audio(struct leg *leg, const char *wire, size_t n)
+{
+    uint32_t number, frame;
+    unsigned direction;
+    if (n != agents_form.wire_bytes || !read_header(&agents_form, wire, &number, &direction, &frame) ||
+        number >= (unsigned long)settings.calls || calls[number].state != CALL_WAITING || calls[number].agent)
+        return false;
+    leg->call = &calls[number];
+    leg->call->agent = leg;
+    return true;
+}
+
+static void on_agent_message(struct leg *leg, bool is_binary, const char *text, size_t n, uint64_t now)
+{
+    const char *wire = text, *stream_sid = leg->call ? leg->call->stream_sid : "";
+    size_t wire_bytes = n;
+    const struct answer *answer;
+    if (is_binary || find_audio(&wire, &wire_bytes, stream_sid)) {
+        bool is_early = protocol->is_settled_first && !leg->is_settled;
+        if (is_early || (!leg->call && !know_by_audio(leg, wire, wire_bytes))) {
+            on_unexpected(leg, text, n);
             return;
         }
-    } else if (is_wrapped(text, n, call->prefix, call->prefix_bytes, "\"}}")) {
-        on_audio(call, TO_CALLER, text + call->prefix_bytes, n - call->prefix_bytes - 3, now);
-        return;
-    } else if (n == call->clear_bytes && !memcmp(text, call->clear, n)) {
-        on_clear(call, now);
-        return;
-    } else if (is_wrapped(text, n, "{\"event\":\"mark\"", 15, "}")) {
-        echo_mark(call, text, n);
-        return;
+        on_audio(leg->call, TO_AGENT, wire, wire_bytes, now);
+        on_both_open(leg->call);
+    } else if ((answer = find_answer(text, n))) {
+        leg->is_settled |= answer == protocol->answers;
+        put_texts(leg, answer->answer, leg->call ? leg->call->turn : 0, stream_sid);
+    } else {
+        on_unexpected(leg, text, n);
     }
-    ways[leg->is_caller ? TO_CALLER : TO_AGENT].unexpected++;
-    note("call %u: unexpected message to %s: %.*s", call->number, leg->is_caller ? "caller" : "agent",
-         (int)(n < 160 ? n : 160), text);
 }
 
 static void on_close_frame(struct leg *leg, const uint8_t *payload, size_t n)
@@ -413,10 +443,11 @@ static size_t on_frame(struct leg *leg, uint8_t *data, size_t have, uint64_t now
     }
     head += is_masked ? 4 : 0;
     bool is_control = opcode >= 8;
+    bool is_message = opcode == OP_TEXT || (opcode == OP_BINARY && protocol->is_binary && !leg->is_caller);
     if ((data[0] & 0xf0) != 0x80 || is_masked == leg->is_caller || length > SCRATCH_BYTES / 4 ||
-        (is_control && length > 125) || !(opcode == OP_TEXT || (opcode >= OP_CLOSE && opcode <= OP_PONG))) {
+        (is_control && length > 125) || !(is_message || (opcode >= OP_CLOSE && opcode <= OP_PONG))) {
         ways[leg->is_caller ? TO_CALLER : TO_AGENT].unexpected++;
-        note("call %u: WebSocket frame with head %02x %02x", leg->call->number, data[0], data[1]);
+        note("call %d: WebSocket frame with head %02x %02x", leg->call ? (int)leg->call->number : -1, data[0], data[1]);
         leg_gone(leg, 1002, "unexpected WebSocket frame");
         return have;
     }
@@ -428,8 +459,10 @@ static size_t on_frame(struct leg *leg, uint8_t *data, size_t have, uint64_t now
         memcpy(&key, payload - 4, 4);
         mask_in_place(payload, length, key);
     }
-    if (opcode == OP_TEXT)
-        on_text(leg, (const char *)payload, length, now);
+    if (is_message && leg->is_caller)
+        on_caller_text(leg, (const char *)payload, length, now);
+    else if (is_message)
+        on_agent_message(leg, opcode == OP_BINARY, (const char *)payload, length, now);
     else if (opcode == OP_PING)
         put_copy(leg, OP_PONG, payload, length);
     else if (opcode == OP_CLOSE)
@@ -457,18 +490,6 @@ static bool read_field(const char *head, const char *name, char *out, size_t cap
     return false;
 }
 
-static void on_both_open(struct call *call)
-{
-    if (call->state != CALL_WAITING || !call->agent || !call->caller || call->caller->state != LEG_OPEN)
-        return;
-    call->state = CALL_UP;
-    up++;
-    /* Spread over the period by the golden ratio, so that any number of calls interrupts evenly. */
-    double share = (double)call->number * 0.6180339887498949;
-    share -= (double)(uint64_t)share;
-    call->interrupt_due = clock_ns() + (uint64_t)(share * (double)settings.interrupt_ms * (double)MS);
-}
-
 static void on_response(struct leg *leg, const char *head)
 {
     char accept[64] = "";
@@ -483,6 +504,8 @@ static void on_response(struct leg *leg, const char *head)
     put_copy(leg, OP_TEXT, connected, sizeof connected - 1);
     put_copy(leg, OP_TEXT, call->start, strlen(call->start));
     call->sequence = 1;
+    if (protocol->is_probed && call->state == CALL_WAITING)
+        transmit(call, TO_AGENT, next_number(&call->flow[TO_AGENT], &ways[TO_AGENT]), false);
     on_both_open(call);
 }
 
@@ -494,11 +517,12 @@ static void on_request(struct leg *leg, const char *head)
     while (digits > path && digits[-1] >= '0' && digits[-1] <= '9')
         digits--;
     unsigned long number = end && digits < end ? strtoul(digits, NULL, 10) : ~0ul;
-    struct call *call = number < (unsigned long)settings.calls ? &calls[number] : NULL;
+    struct call *call = protocol->has_id && number < (unsigned long)settings.calls ? &calls[number] : NULL;
+    bool is_wanted = !protocol->has_id || (call && call->state == CALL_WAITING && !call->agent);
     read_field(head, "authorization", token, sizeof token);
     snprintf(wanted, sizeof wanted, "Bearer load-%lu-", number);
     int status = strncmp(head, "GET ", 4) || !read_field(head, "sec-websocket-key", key, sizeof key) ? 400
-        : !call || call->state != CALL_WAITING || call->agent                                       ? 404
+        : !is_wanted                                                                                ? 404
         : settings.auth && strncmp(token, wanted, strlen(wanted))                                   ? 401
                                                                                                     : 101;
     if (status != 101) {
@@ -515,9 +539,12 @@ static void on_request(struct leg *leg, const char *head)
                      accept);
     leg->state = LEG_OPEN;
     leg->call = call;
-    call->agent = leg;
+    if (call)
+        call->agent = leg;
     put(leg, answer, (size_t)n);
-    on_both_open(call);
+    put_texts(leg, protocol->opening, 0, call ? call->stream_sid : "");
+    if (call)
+        on_both_open(call);
 }
 
 static size_t on_head(struct leg *leg, const uint8_t *data, size_t have)
@@ -748,6 +775,7 @@ static void print_result(double window_s, double window_cpu_s, uint64_t missing,
     print_count("interrupts", interrupts);
     print_count("interrupts_unanswered", unanswered);
     print_count("clears_unexpected", clears_unexpected);
+    print_count("marks", marks);
     print_way("to_agent", &ways[TO_AGENT]);
     print_way("to_caller", &ways[TO_CALLER]);
     print_histogram("clear_us", &clear_delay);
@@ -816,17 +844,21 @@ static void read_settings(int argc, char **argv)
     static const struct { const char *name; long *value; } known[] = {
         {"calls=", &settings.calls}, {"seconds_ms=", &settings.seconds_ms}, {"frame_bytes=", &settings.frame_bytes},
         {"interrupt_ms=", &settings.interrupt_ms}, {"agent_port=", &settings.agent_port}, {"inject=", &settings.inject},
-        {"auth=", &settings.auth},
+        {"auth=", &settings.auth}, {"agent=", &settings.agent},
     };
     for (int i = 1; i < argc; i++)
         for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
             if (!strncmp(argv[i], known[k].name, strlen(known[k].name)))
                 *known[k].value = strtol(argv[i] + strlen(known[k].name), NULL, 10);
-    if (settings.calls < 1 || settings.seconds_ms < 1 || settings.frame_bytes < FRAME_BYTES_MIN ||
-        settings.frame_bytes > FRAME_BYTES_MAX || settings.interrupt_ms < 0) {
+    bool is_agent = settings.agent >= 0 && settings.agent < (long)(sizeof protocols / sizeof protocols[0]);
+    protocol = &protocols[is_agent ? settings.agent : 0];
+    if (!is_agent || settings.calls < 1 || settings.seconds_ms < 1 || settings.frame_bytes < FRAME_BYTES_MIN ||
+        settings.frame_bytes > FRAME_BYTES_MAX / (long)protocol->audio_factor || settings.interrupt_ms < 0) {
         fprintf(stderr, "generator: settings out of range\n");
         exit(2);
     }
+    callers_form = form_of(false, (size_t)settings.frame_bytes);
+    agents_form = form_of(protocol->is_binary, (size_t)settings.frame_bytes * protocol->audio_factor);
 }
 
 static void listen_for_agents(void)
@@ -873,7 +905,6 @@ int main(int argc, char **argv)
     if (getrandom(&random_state, sizeof random_state, 0) != sizeof random_state)
         fail("getrandom");
     base64_setup();
-    base64_bytes = (size_t)(settings.frame_bytes + 2) / 3 * 4;
     calls = calloc((size_t)settings.calls, sizeof *calls);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (!calls || epoll_fd < 0)

@@ -9,13 +9,14 @@
 #endif
 
 enum leg_state { LEG_CONNECTING, LEG_HEAD, LEG_OPEN, LEG_CLOSING, LEG_CLOSED };
-enum opcode { OP_TEXT = 1, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
+enum opcode { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 struct call;
 
 struct leg {
     int fd;
     enum leg_state state;
     bool is_caller, waits_writable;
+    bool is_settled; /* an agent's leg: the bridge has asked the first of what the protocol answers */
     struct call *call;
     struct leg *next;
     struct bytes unparsed, unsent;

@@ -13,7 +13,8 @@ late or saturated, or the machine was not ours).
 
 --peer loads another bridge that does the same data path, --compare all that this machine can run: floor and
 bridge in alternation, so that what counts is a ratio between neighbours and not the mood of the machine. --sweep
-adds calls until something is lost or late.
+adds calls until something is lost or late. --agent speaks another agent's protocol than retell's, --agents each of
+them in turn, between two runs with retell.
 
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.
@@ -31,10 +32,13 @@ from typing import Any
 
 import click
 
+from benchmarks.agents import AGENTS, DEFAULT, FAULTS_OF_CONTENT, FRAME_BYTES_MOST, name_of_run
 from benchmarks.bridge_process import BridgeError
 from benchmarks.build import BuildError
 from benchmarks.compare import Comparison, Line, compare, in_short, number
 from benchmarks.compare import table as comparison_table
+from benchmarks.compare_agents import OTHERS, compare_agents
+from benchmarks.compare_agents import table as agents_table
 from benchmarks.generator import INJECTIONS, GeneratorError
 from benchmarks.measure import Options, build, choose_cores, run
 from benchmarks.peers import PEERS
@@ -44,6 +48,7 @@ from benchmarks.sweep import Sweep, sweep
 from benchmarks.written import Findings, write_report
 
 CALLS_PER_RAMP_SECOND = 100
+PAIRS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,25 @@ def run_comparison(command: Command) -> int:
     return int((Status.OK if comparison.ratio("bridge") else Status.VOID).value)
 
 
+def run_agents(command: Command) -> int:
+    lines: list[Line] = []
+
+    async def measure(agent: str) -> Line:
+        _, line = await command.measure(command.ramped(agent=agent))
+        lines.append(line)
+        click.echo(f"{len(lines):>3}  {_in_one_line(line, max(map(len, map(name_of_run, AGENTS))))}")
+        return line
+
+    comparison = asyncio.run(compare_agents(OTHERS, command.pairs, measure, click.echo))
+    over = ", TLS to the agent" if command.options.tls else ""
+    click.echo(f"\n{command.options.calls} calls, {command.options.seconds:g} s{over}")
+    click.echo(agents_table(comparison))
+    if comparison.left_out or any(line["verdict"] == "failed" for line in lines):
+        return int(Status.FAILED.value)
+    are_all_known = all(comparison.ratio(name) for name in comparison.names() if name != "floor")
+    return int((Status.OK if are_all_known else Status.VOID).value)
+
+
 def run_sweep(command: Command) -> int:
     async def measure(calls: int) -> Line:
         _, line = await command.measure(command.ramped(calls=calls))
@@ -130,17 +154,16 @@ def run_sweep(command: Command) -> int:
         return await sweep(step, step, command.sweep_most, measure)
 
     found = asyncio.run(all_steps())
-    name = command.options.peer or "bridge"
-    click.echo(f"{name}: {found}")
+    click.echo(f"{command.options.name}: {found}")
     if command.report:
         write_report(command.report, Findings(runs=found.steps, sweep=found))
     return int((Status.FAILED if found.carried is None else Status.OK).value)
 
 
-def _in_one_line(line: Line) -> str:
+def _in_one_line(line: Line, width: int = 8) -> str:
     lost = line["to_agent_lost"] + line["to_caller_lost"]
     return (
-        f"{line['name']:<8} {number(line['bridge_cpu_us_per_frame'], 1, '.2f'):>6} us CPU per frame"
+        f"{line['name']:<{width}} {number(line['bridge_cpu_us_per_frame'], 1, '.2f'):>6} us CPU per frame"
         f" {number(line['bridge_load_percent'], 1, '.0f'):>4} %, p99 delay"
         f" {number(line['to_agent_delay_p99_us'], 1e3, '.1f'):>6} and"
         f" {number(line['to_caller_delay_p99_us'], 1e3, '.1f'):>6} ms, lost {lost}, generator"
@@ -163,7 +186,19 @@ def _verdict(line: Line) -> str:
     "--compare", "is_comparison", is_flag=True, help="The bridge against every peer that runs here."
 )
 @click.option(
-    "--pairs", default=5, show_default=True, type=click.IntRange(1), help="Of floor and bridge, in --compare."
+    "--pairs",
+    type=click.IntRange(1),
+    help="Of floor and bridge in --compare, of retell and each agent in --agents.  [default: 5, and 1]",
+)
+@click.option(
+    "--agent",
+    default=DEFAULT,
+    show_default=True,
+    type=click.Choice(list(AGENTS)),
+    help="Whose protocol the agents speak.",
+)
+@click.option(
+    "--agents", "is_agents", is_flag=True, help="Each agent in turn, and what it costs relative to retell."
 )
 @click.option("--sweep", "is_sweep", is_flag=True, help="Find how many calls one core carries.")
 @click.option(
@@ -198,7 +233,11 @@ def _verdict(line: Line) -> str:
     "--inject", type=click.Choice(INJECTIONS), help="Make this fault in every 50th frame; the run must fail."
 )
 @click.option(
-    "--frame-bytes", default=160, show_default=True, type=click.IntRange(16, 32_000), help="Audio per 20 ms."
+    "--frame-bytes",
+    default=160,
+    show_default=True,
+    type=click.IntRange(16, FRAME_BYTES_MOST),
+    help="Audio per 20 ms.",
 )
 @click.option(
     "--interrupts-per-call-per-minute",
@@ -230,7 +269,9 @@ def main(
     seconds: float,
     peer: str | None,
     is_comparison: bool,
-    pairs: int,
+    pairs: int | None,
+    agent: str,
+    is_agents: bool,
     is_sweep: bool,
     sweep_step: int,
     sweep_most: int,
@@ -261,10 +302,26 @@ def main(
         raise click.UsageError(
             "--url is one run of a bridge that is there: no --compare, --sweep, --peer or --tls."
         )
+    if agent != DEFAULT and (peer or is_comparison or url or report):
+        raise click.UsageError(
+            "--agent is for the bridge that is started here: no --peer, --compare, --url or --report."
+        )
+    if is_agents and (agent != DEFAULT or peer or is_comparison or is_sweep or url or report or inject):
+        raise click.UsageError(
+            "--agents does not go with --agent, --peer, --compare, --sweep, --url, --report or --inject."
+        )
+    if AGENTS[agent].is_resampled and inject in FAULTS_OF_CONTENT:
+        raise click.UsageError(
+            f"--inject {inject} cannot be seen with {agent}: resampled audio is told by its order alone."
+        )
+    for name in AGENTS if is_agents else [agent]:
+        if frame_bytes > AGENTS[name].frame_bytes_most:
+            raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_most} at most with {name}.")
     options = Options(
         calls=calls,
         seconds=seconds,
         peer=peer,
+        agent=agent,
         tls=tls,
         url=url.rstrip("/") if url else None,
         public_url=public_url.rstrip("/") if public_url else None,
@@ -283,7 +340,7 @@ def main(
         ),
         json_file=json_file,
         report=report,
-        pairs=pairs,
+        pairs=pairs or (1 if is_agents else PAIRS),
         sweep_step=sweep_step,
         sweep_most=sweep_most,
     )
@@ -292,7 +349,17 @@ def main(
         bridge_core, load_cores = (", ".join(map(str, sorted(which))) for which in cores)
         click.echo(f"bridge on core {bridge_core}, load on {load_cores}", err=True)
     try:
-        sys.exit((run_comparison if is_comparison else run_sweep if is_sweep else run_once)(command))
+        sys.exit(
+            (
+                run_agents
+                if is_agents
+                else run_comparison
+                if is_comparison
+                else run_sweep
+                if is_sweep
+                else run_once
+            )(command)
+        )
     except (BridgeError, BuildError, GeneratorError) as error:
         click.echo(f"FAILED: {error}")
         sys.exit(Status.FAILED.value)

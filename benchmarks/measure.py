@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from benchmarks.agents import AGENTS, DEFAULT, name_of_run, settings_for
 from benchmarks.bridge_process import (
     BridgeError,
     Meter,
@@ -25,7 +26,7 @@ from benchmarks.bridge_process import (
     running_peer,
     wait_ready,
 )
-from benchmarks.control import Account, DirectCalls, Webhooks, agent_api
+from benchmarks.control import Account, DirectCalls, Placing, Webhooks, agent_api
 from benchmarks.generator import INJECTIONS, Generator, build_generator
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
@@ -37,11 +38,12 @@ MAX_PROBLEMS_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What one run is asked for; ``peer`` is None for the bridge."""
+    """What one run is asked for; ``peer`` is None for the bridge, and only it can have another ``agent``."""
 
     calls: int
     seconds: float
     peer: str | None
+    agent: str = DEFAULT
     tls: bool
     url: str | None
     public_url: str | None
@@ -65,8 +67,14 @@ class Options:
             "agent_port": self.agent_port + 1 if self.agent_port else 0,
             "inject": INJECTIONS.index(self.inject) + 1 if self.inject else 0,
             # Peers have no session, so no token either.
-            "auth": 0 if self.peer else 1,
+            "auth": 1 if self.peer is None and AGENTS[self.agent].has_token else 0,
+            "agent": AGENTS[self.agent].number,
         }
+
+    @property
+    def name(self) -> str:
+        """What is loaded."""
+        return self.peer or name_of_run(self.agent)
 
     @property
     def is_over_tls(self) -> bool:
@@ -76,11 +84,21 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """Where the stand-in agent is; ``environment`` makes the bridge trust its certificate."""
+    """
+    Where the stand-in agent is; ``environment`` makes the bridge trust its certificate.
 
-    api_port: int
+    ``placing`` is there if its service must be told which call is being placed; ``directory`` is for settings files.
+    """
+
+    api_url: str
     media_url: str
     environment: Mapping[str, str]
+    placing: Placing | None
+    directory: Path
+
+    @property
+    def retell_url(self) -> str:
+        return f"{self.media_url}/audio-websocket"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,16 +148,21 @@ async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
             if cores:
                 stack.enter_context(on_cores(cores[1]))
             served, environment = None, {}
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-load-files-")))
             if options.is_over_tls:
-                directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-load-tls-"))
-                served, trusted = make_certificate(Path(directory))
+                served, trusted = make_certificate(directory)
                 environment = trust(trusted)
             generator = await Generator.start(executable, options.generator_settings, served)
             stack.push_async_callback(generator.stop)
+            media_url = f"ws{'s' if served else ''}://127.0.0.1:{generator.agent_port}"
+            placing = Placing() if AGENTS[options.agent].is_resampled else None
+            api_port = await stack.enter_async_context(agent_api(options.agent_port, media_url, placing))
             agent = Agent(
-                api_port=await stack.enter_async_context(agent_api(options.agent_port)),
-                media_url=f"ws{'s' if served else ''}://127.0.0.1:{generator.agent_port}/audio-websocket",
+                api_url=f"http://127.0.0.1:{api_port}",
+                media_url=media_url,
                 environment=environment,
+                placing=placing,
+                directory=directory,
             )
             target = await stack.enter_async_context(
                 _target(options, command, agent, cores[0] if cores else None)
@@ -161,7 +184,7 @@ async def _target(
         return
     port = free_port()
     if options.peer:
-        settings = {"PORT": str(port), "AGENT_WS_URL": agent.media_url, **agent.environment}
+        settings = {"PORT": str(port), "AGENT_WS_URL": agent.retell_url, **agent.environment}
         async with running_peer(command, settings, port, cores) as pid:
             yield Target(calls=DirectCalls(port=port), pid=pid, cores=cores)
         return
@@ -173,25 +196,22 @@ async def _target(
         "PUBLIC_URL": url,
         "TWILIO_ACCOUNT_SID": account.sid,
         "TWILIO_AUTH_TOKEN": account.auth_token,
-        "RETELL_API_KEY": "key_load",
-        "RETELL_AGENT_ID": "agent_load",
-        "RETELL_API_URL": f"http://127.0.0.1:{agent.api_port}",
-        "RETELL_WS_URL": agent.media_url,
-        "BRIDGE_AGENT": "retell",
         "BRIDGE_MAX_CALLS": str(options.calls + 10),
+        # The callers have hung up: no question of Twilio's is waited for at the end.
+        "BRIDGE_RESUME_LINGER_S": "0",
+        **settings_for(options.agent, agent.api_url, agent.media_url, agent.directory),
         **agent.environment,
     }
+    webhooks = Webhooks(url=url, public_url=url, account=account, placing=agent.placing)
     async with running_bridge(settings, url, cores) as pid:
-        yield Target(calls=Webhooks(url=url, public_url=url, account=account), pid=pid, cores=cores)
+        yield Target(calls=webhooks, pid=pid, cores=cores)
 
 
 async def _running_already(options: Options, url: str, agent: Agent) -> Target:
     account = Account(
         sid=os.environ["TWILIO_ACCOUNT_SID"], auth_token=os.environ["TWILIO_AUTH_TOKEN"].split(",")[0]
     )
-    click.echo(
-        f"agent: RETELL_API_URL=http://127.0.0.1:{agent.api_port} RETELL_WS_URL={agent.media_url}", err=True
-    )
+    click.echo(f"agent: RETELL_API_URL={agent.api_url} RETELL_WS_URL={agent.retell_url}", err=True)
     await wait_ready(url)
     webhooks = Webhooks(url=url, public_url=options.public_url or url, account=account)
     return Target(calls=webhooks, pid=options.pid, cores=None)
@@ -254,7 +274,8 @@ def _shortened(problems: list[str]) -> list[str]:
 def _settings(options: Options, limits: Limits) -> dict[str, Any]:
     return settings_of(
         limits,
-        name=options.peer or "bridge",
+        name=options.name,
+        audio_compared=not AGENTS[options.agent].is_resampled,
         tls=options.is_over_tls,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=machine(),

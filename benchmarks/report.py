@@ -216,6 +216,10 @@ def table(measured: Measured) -> str:
         f"generator          {measured.generator_load_percent:.0f} % of a core, "
         f"late by {_quantiles(raw['lateness_us'])}"
     )
+    if raw.get("marks"):
+        lines.append(f"marks              {raw['marks']} came to the callers and went back")
+    if not measured.settings.get("audio_compared", True):
+        lines.append("resampled audio is counted, told by its order and length, and not compared")
     lines += [f"note: {text}" for text in raw["notes"]]
     return "\n".join(lines)
 

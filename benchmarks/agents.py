@@ -1,0 +1,160 @@
+"""The agents that the load can speak as, and the settings with which the bridge speaks to each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.heard import MARK_EVERY_BYTES
+
+# As the generator numbers them (generator_agents.h).
+PROTOCOLS = (
+    "retell",
+    "retell-web",
+    "retell-twilio",
+    "openai",
+    "elevenlabs",
+    "elevenlabs-pcm",
+    "deepgram",
+    "json",
+    "binary",
+)
+DEFAULT = "retell"
+# What the generator has room for.
+FRAME_BYTES_MOST = 32_000
+KEY = "key_load"
+# What a settings file describes, by the name of its table; URL is the agent's socket.
+DESCRIBED = {
+    "json": """
+[json]
+url = "URL/agent"
+to_agent = '{"kind":"audio","body":{"b64":"{audio}"}}'
+from_agent = { path = "body.b64", equal = { kind = "audio" } }
+interrupt = { kind = "stop_talking" }
+""",
+    "binary": """
+[binary]
+url = "URL/agent"
+binary = true
+interrupt = { type = "interrupt" }
+""",
+    "openai-plain": """
+[openai-plain]
+url = "URL/v1/realtime?model=gpt-realtime"
+first = ['{"type":"session.update","session":{"type":"realtime","output_modalities":["audio"],\
+"audio":{"input":{"format":{"type":"audio/pcmu"}},"output":{"format":{"type":"audio/pcmu"}}}}}']
+to_agent = '{"type":"input_audio_buffer.append","audio":"{audio}"}'
+from_agent = { path = "delta", equal = { type = "response.output_audio.delta" } }
+ready = { type = "session.updated" }
+interrupt = { type = "input_audio_buffer.speech_started" }
+""".replace("\\\n", ""),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedAgent:
+    """
+    An agent as the load plays it.
+
+    Attributes:
+        protocol: What it speaks; its place in `PROTOCOLS` is the generator's number.
+        allowed: What a frame may cost at most, relative to retell; None: it is only told.
+        has_token: Its socket is opened with the token of its session.
+        is_resampled: Its audio is not the caller's, so frames are counted and told by their order, not compared.
+        frame_bytes_most: What a frame of the caller's may have for this.
+    """
+
+    protocol: str
+    allowed: float | None = 1.10
+    has_token: bool = False
+    is_resampled: bool = False
+    frame_bytes_most: int = FRAME_BYTES_MOST
+
+    @property
+    def number(self) -> int:
+        return PROTOCOLS.index(self.protocol)
+
+
+AGENTS: Mapping[str, PlayedAgent] = {
+    "retell": PlayedAgent(protocol="retell", has_token=True),
+    "retell-web": PlayedAgent(protocol="retell-web", allowed=1.25),
+    "retell-twilio": PlayedAgent(protocol="retell-twilio"),
+    "openai": PlayedAgent(
+        protocol="openai",
+        allowed=None,
+        # Longer ones are sent on in pieces, with marks between.
+        frame_bytes_most=MARK_EVERY_BYTES,
+    ),
+    "openai-plain": PlayedAgent(protocol="openai"),
+    "elevenlabs": PlayedAgent(protocol="elevenlabs"),
+    "elevenlabs-pcm": PlayedAgent(
+        protocol="elevenlabs-pcm",
+        allowed=None,
+        is_resampled=True,
+        # Two bytes a sample and twice the samples.
+        frame_bytes_most=FRAME_BYTES_MOST // 4,
+    ),
+    "deepgram": PlayedAgent(protocol="deepgram", allowed=1.25),
+    "json": PlayedAgent(protocol="json"),
+    "binary": PlayedAgent(protocol="binary", allowed=1.25),
+}
+# Without the audio's content these faults cannot be seen.
+FAULTS_OF_CONTENT = ("swap", "corrupt")
+
+
+def name_of_run(agent: str) -> str:
+    """Return what a run of the bridge with this agent is called."""
+    return "bridge" if agent == DEFAULT else f"bridge, {agent}"
+
+
+def settings_for(agent: str, api_url: str, media_url: str, directory: Path) -> dict[str, str]:
+    """
+    Return the bridge's settings for an agent.
+
+    Args:
+        api_url: Base URL of what `benchmarks.control.agent_api` serves.
+        media_url: Base URL of the generator's WebSockets.
+        directory: Gets the files that the settings name.
+    """
+    if agent in DESCRIBED:
+        path = directory / "agents.toml"
+        path.write_text(DESCRIBED[agent].replace("URL", media_url))
+        return {"BRIDGE_AGENT": agent, "BRIDGE_AGENTS_FILE": str(path)}
+    if agent == "openai":
+        return {
+            "BRIDGE_AGENT": agent,
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_REALTIME_URL": f"{media_url}/v1/realtime",
+        }
+    if agent == "deepgram":
+        path = directory / "deepgram.json"
+        path.write_text(json.dumps({"language": "en"}))
+        return {
+            "BRIDGE_AGENT": agent,
+            "DEEPGRAM_API_KEY": KEY,
+            "DEEPGRAM_AGENT_URL": f"{media_url}/v1/agent/converse",
+            "DEEPGRAM_AGENT_FILE": str(path),
+        }
+    if agent == "elevenlabs":
+        return {
+            "BRIDGE_AGENT": agent,
+            "ELEVENLABS_AGENT_ID": "agent_load",
+            "ELEVENLABS_WS_URL": f"{media_url}/v1/convai/conversation",
+        }
+    if agent == "elevenlabs-pcm":
+        # The key makes it ask for a signed URL, which can tell the call: resampled audio cannot.
+        return {
+            "BRIDGE_AGENT": "elevenlabs",
+            "ELEVENLABS_API_KEY": KEY,
+            "ELEVENLABS_AGENT_ID": "agent_load",
+            "ELEVENLABS_API_URL": api_url,
+        }
+    return {
+        "BRIDGE_AGENT": agent,
+        "RETELL_API_KEY": KEY,
+        "RETELL_AGENT_ID": "agent_load",
+        "RETELL_API_URL": api_url,
+        "RETELL_WS_URL": f"{media_url}/audio-websocket",
+    }
