@@ -192,7 +192,9 @@ class Leg:
             self._heard_at = now
         others = self.wire.frames_in - self.wire.audio_in_frames + self.wire.decoded_frames
         if others - self._others_at_tick > self.limits.control_per_s * max(1.0, now - self._ticked_at):
-            self.close(1008)
+            # What waits stays until the call has been told: another agent may take it over.
+            self._closing_since = now
+            self.wire.send_close(1008)
             self.end_by_violation(1008, "too many messages that are not plain audio")
             return
         self._others_at_tick = others

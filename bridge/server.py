@@ -46,7 +46,6 @@ ROUND_S = 0.5
 # The round is taken in so many slices: all of 500 calls at once would hold up every frame for 10 ms.
 SLICES = 25
 MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
-WHAT_THIS_IS = b"This is a bridge between phone calls and a voice agent; point a Twilio number at /voice.\n"
 
 
 class Server:
@@ -270,8 +269,9 @@ class Server:
             return "account_sid"
         if not start.is_mulaw_8k:
             return "media_format"
-        agents = [self._sessions.agent(name) for name in token.agents]
-        if not any(agent is not None and agent.dial is None for agent in agents):
+        # Those that a reload took away are passed over; one that is dialled has no use for this socket.
+        agents = [agent for name in token.agents if (agent := self._sessions.agent(name)) is not None]
+        if not agents or agents[0].dial is not None:
             return "agent"
         call = leg.call
         if refusal := self._calls.claim(token.call_sid, token.media_id, token.session, call):

@@ -48,9 +48,15 @@ async def fails_at_a_message_of_its_own(socket):
     await socket.gone()
 
 
+async def floods(socket):
+    await socket.send(accept_head(socket) + 300 * ws_frame(b'{"type":"rate_limits.updated"}', mask=False))
+    await socket.gone()
+
+
 @pytest.mark.parametrize(
     "serve",
     [
+        floods,
         closes_politely,
         closes_in_one_segment,
         resets,
@@ -78,7 +84,9 @@ from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
             BRIDGE_AGENTS_FILE=tmp_path / "agents.toml",
             OPENAI_API_KEY="key",
             OPENAI_REALTIME_URL=raw.ws_url,
-            BRIDGE_AGENT_CONNECT_S=0.7 * FACTOR,
+            BRIDGE_AGENT_CONNECT_S=(30.0 if serve is floods else 0.7) * FACTOR,
+            BRIDGE_HOLD_FROM_CALLER_MS=60_000,
+            BRIDGE_CONTROL_PER_S=100,
         )
         async with live.answered() as caller:
             await caller.open_stream()

@@ -145,7 +145,7 @@ async def test_call_goes_to_the_next_of_its_agents(start, routes):
         await check_echoes(caller)
 
 
-@pytest.mark.parametrize("left", [[], ["retell-sip"]])
+@pytest.mark.parametrize("left", [[], ["retell-sip"], ["retell-sip", "echo"]])
 async def test_call_without_an_agent_that_has_a_socket_is_refused(start, routes, logs, left):
     live = await start(ROUTE.format(["retell", *left]))
     async with live.answered() as caller:
