@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from bridge.calls import Calls
-from bridge.http_messages import Request, Response
+from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.settings import Settings
 from bridge.webhooks import FORBIDDEN, Webhooks

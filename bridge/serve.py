@@ -14,7 +14,7 @@ import uvloop
 
 import _codec
 from bridge.directory import DirectoryError
-from bridge.http_front import on_loop_exception
+from bridge.http.front import on_loop_exception
 from bridge.logs import set_up_logs
 from bridge.server import Server
 from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit

@@ -27,7 +27,7 @@ from bridge.caller_leg import CallerLeg
 from bridge.calls import Calls
 from bridge.directory import DirectoryError
 from bridge.echo_side import EchoSide
-from bridge.http_front import Front, FrontLimits, Request, Response
+from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics, Traffic
 from bridge.routes import Routes

@@ -23,7 +23,7 @@ from bridge.agents import CallRequest, SessionError
 from bridge.agents.retell import is_webhook_of_retell
 from bridge.call import Record, Why
 from bridge.calls import Calls, Known, Phase, Session
-from bridge.http_messages import Request, Response
+from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.sessions import Sessions
 from bridge.settings import Settings

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bridge.http_front import Front, FrontLimits, Request, Response
+from bridge.http.front import Front, FrontLimits, Request, Response
 
 FACTOR = float(os.environ.get("BRIDGE_TEST_TIMEOUT_FACTOR", "1"))
 DEADLINE_S = 5.0 * FACTOR

@@ -20,12 +20,10 @@ ONLY_IN = {
         "bridge.caller_leg",
         "bridge.agent_leg",
         "bridge.server",
-        "bridge.http_connection",
-        "bridge.http_front*",
-        "bridge.http_handover*",
+        "bridge.http.*",
     ],
-    "aiofastnet": ["bridge.http_*"],
-    "httptools": ["bridge.http_*"],
+    "aiofastnet": ["bridge.http.*"],
+    "httptools": ["bridge.http.*"],
     "twilio": ["bridge.signature", "bridge.twiml", "bridge.standins.*"],
     "cryptography": ["bridge.tokens"],
     "prometheus_client": ["bridge.metrics"],
@@ -65,7 +63,7 @@ MAY_IMPORT = {
     "bridge.tokens": set(),
     "bridge.metrics": set(),
     "bridge.logs": set(),
-    "bridge.http_messages": set(),
+    "bridge.http.messages": set(),
     "bridge.twilio_messages": {"_codec"},
     "bridge.leg": {"_codec", "bridge.call"},
     "bridge.calls": {"bridge.call"},
@@ -144,7 +142,7 @@ def test_agent_imports_only_what_describes_agents(name):
 def test_private_names_of_picows_are_behind_one_module():
     for name, modules in ALL_IMPORTS.items():
         if name.startswith("bridge"):
-            assert name == "bridge.http_handover" or not any(m.startswith("picows.") for m in modules), name
+            assert name == "bridge.http.handover" or not any(m.startswith("picows.") for m in modules), name
 
 
 def test_codec_knows_nothing_of_the_rest():

@@ -26,7 +26,7 @@ from webhook_bench import (
 from bridge.agents import SessionError
 from bridge.call import Record
 from bridge.calls import Phase
-from bridge.http_messages import Response
+from bridge.http.messages import Response
 from bridge.tokens import ResumeState, Tokens
 
 DIAL = ["Dial"]

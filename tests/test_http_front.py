@@ -19,7 +19,7 @@ from http_front_raw import (
     until,
 )
 
-from bridge.http_front import Front, FrontLimits, Response, on_loop_exception
+from bridge.http.front import Front, FrontLimits, Response, on_loop_exception
 
 FORM = b"CallSid=CA1&From=%2B15550100"
 POST = (

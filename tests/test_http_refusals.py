@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from http_front_raw import DEADLINE_S, LIMITS, SHORT_S, on_uvloop, serving, soon, until
 
-from bridge.http_front import FrontLimits
+from bridge.http.front import FrontLimits
 
 H = b"GET / HTTP/1.1\r\nHost: x\r\n"
 P = b"POST /echo HTTP/1.1\r\nHost: x\r\n"

@@ -22,8 +22,8 @@ from http_front_raw import (
     until,
 )
 
-from bridge import http_handover
-from bridge.http_front import Front, self_test
+from bridge.http import handover as http_handover
+from bridge.http.front import Front, self_test
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = base64.b64encode(hashlib.sha1(KEY + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()

@@ -9,7 +9,7 @@ from webhook_bench import BASE, Bench
 from bridge import webhooks as webhooks_module
 from bridge.agents.retell import is_webhook_of_retell
 from bridge.call import Why
-from bridge.http_messages import Request, Response
+from bridge.http.messages import Request, Response
 
 KEY = "key_test"
 KNOWN_BODY = b'{"event":"call_started","call":{"call_id":"abc"}}'

@@ -25,7 +25,7 @@ from webhook_bench import (
 from bridge.agents import CallRequest, SessionError
 from bridge.call import ENDS, Record, Why
 from bridge.calls import Phase
-from bridge.http_messages import Request
+from bridge.http.messages import Request
 from bridge.tokens import ResumeState, Tokens
 
 TRANSFERRED = ["Dial", "Hangup"]

@@ -13,7 +13,7 @@ from call_script import LIMITS, RecordingCaller
 from bridge.agents import CallRequest
 from bridge.call import ENDS, Call
 from bridge.calls import Calls, Session
-from bridge.http_messages import Request, Response
+from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.settings import load_settings
 from bridge.signature import Signatures

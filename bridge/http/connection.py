@@ -14,8 +14,8 @@ from typing import Protocol
 import aiofastnet
 import picows
 
-from bridge.http_handover import hand_over
-from bridge.http_messages import (
+from bridge.http.handover import hand_over
+from bridge.http.messages import (
     CONTINUE,
     FrontLimits,
     Request,

@@ -16,9 +16,9 @@ from typing import Any
 
 import aiofastnet
 
-from bridge.http_connection import TLS_HANDSHAKE_S, App, Registry
-from bridge.http_handover import hand_over, self_test
-from bridge.http_messages import FrontLimits, Request, Response
+from bridge.http.connection import TLS_HANDSHAKE_S, App, Registry
+from bridge.http.handover import hand_over, self_test
+from bridge.http.messages import FrontLimits, Request, Response
 
 __all__ = [
     "App",
