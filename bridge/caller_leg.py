@@ -8,11 +8,11 @@ from typing import ClassVar
 import picows
 
 from _codec import Handshake, is_base64
-from bridge import twilio_messages as twilio
 from bridge.call import AgentSide, Call, Why
 from bridge.heard import MARK_EVERY_BYTES
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics
+from bridge.twilio import media as twilio
 
 Authorize = Callable[["CallerLeg", twilio.Start], "Iterator[AgentSide] | str"]
 

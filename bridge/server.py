@@ -33,10 +33,10 @@ from bridge.metrics import Metrics, Traffic
 from bridge.routes import Routes
 from bridge.sessions import Sessions
 from bridge.settings import Settings
-from bridge.signature import Signatures
-from bridge.tokens import BadToken, MediaToken, Tokens
-from bridge.twilio_api import TwilioApi
-from bridge.twilio_messages import Start
+from bridge.twilio.media import Start
+from bridge.twilio.rest import TwilioApi
+from bridge.twilio.signature import Signatures
+from bridge.twilio.tokens import BadToken, MediaToken, Tokens
 from bridge.webhooks import FORBIDDEN, Webhooks
 
 log = structlog.get_logger()

@@ -18,7 +18,6 @@ import orjson
 import structlog
 from multidict import MultiDict
 
-from bridge import twiml
 from bridge.agents import CallRequest, SessionError
 from bridge.agents.retell import is_webhook_of_retell
 from bridge.call import Record, Why
@@ -27,8 +26,9 @@ from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.sessions import Sessions
 from bridge.settings import Settings
-from bridge.signature import Signatures
-from bridge.tokens import BadToken, MediaToken, ResumeState, Tokens
+from bridge.twilio import twiml
+from bridge.twilio.signature import Signatures
+from bridge.twilio.tokens import BadToken, MediaToken, ResumeState, Tokens
 
 log = structlog.get_logger()
 

@@ -90,7 +90,7 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
 
     from _codec import Envelope, SpanFinder
     from _codec.wire import Wire
-    from bridge.twilio_messages import media_envelope, media_finder
+    from bridge.twilio.media import media_envelope, media_finder
 
     def to_agent(message: bytes) -> None:
         agent.send_audio(orjson.loads(message)["media"]["payload"].encode())

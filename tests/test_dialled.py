@@ -27,7 +27,7 @@ from bridge.agents import SessionError
 from bridge.call import Record
 from bridge.calls import Phase
 from bridge.http.messages import Response
-from bridge.tokens import ResumeState, Tokens
+from bridge.twilio.tokens import ResumeState, Tokens
 
 DIAL = ["Dial"]
 HANGUP = ["Hangup"]

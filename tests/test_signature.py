@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
-from bridge.signature import Signatures
+from bridge.twilio.signature import Signatures
 
 BASE = "https://voice.example.com"
 STREAM_BASE = "wss://voice.example.com"

@@ -9,7 +9,7 @@ from cryptography import fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.tokens import BadToken, MediaToken, ResumeState, Tokens
+from bridge.twilio.tokens import BadToken, MediaToken, ResumeState, Tokens
 
 SESSION = {"call_id": "abc", "access_token": "secret-text"}
 TOKEN = MediaToken("CA" + "0" * 32, "f" * 32, ["retell", "echo"], SESSION, "+14155550123", "+14155550100")

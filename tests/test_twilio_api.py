@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from bridge.twilio_api import REPLY_MAX_BYTES, TwilioApi
+from bridge.twilio.rest import REPLY_MAX_BYTES, TwilioApi
 
 ACCOUNT = "AC" + "1" * 32
 CALL = "CA" + "2" * 32

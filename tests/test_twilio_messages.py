@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _codec import is_base64
-from bridge import twilio_messages as twilio
-from bridge.twilio_messages import BadMessage, Connected, Dtmf, Mark, Media, Start, Stop
+from bridge.twilio import media as twilio
+from bridge.twilio.media import BadMessage, Connected, Dtmf, Mark, Media, Start, Stop
 
 STREAM = "MZ" + "0" * 32
 ACCOUNT = "AC" + "1" * 32

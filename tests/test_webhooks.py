@@ -26,7 +26,7 @@ from bridge.agents import CallRequest, SessionError
 from bridge.call import ENDS, Record, Why
 from bridge.calls import Phase
 from bridge.http.messages import Request
-from bridge.tokens import ResumeState, Tokens
+from bridge.twilio.tokens import ResumeState, Tokens
 
 TRANSFERRED = ["Dial", "Hangup"]
 # Those of calls that had a media socket.

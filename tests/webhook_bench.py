@@ -16,8 +16,8 @@ from bridge.calls import Calls, Session
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.settings import load_settings
-from bridge.signature import Signatures
-from bridge.tokens import ResumeState, Tokens
+from bridge.twilio.signature import Signatures
+from bridge.twilio.tokens import ResumeState, Tokens
 from bridge.webhooks import Webhooks
 
 BASE = "https://voice.example.com/bridge"

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 import structlog
 
-from bridge import twiml
+from bridge.twilio import twiml
 
 log = structlog.get_logger()
 
