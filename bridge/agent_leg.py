@@ -15,7 +15,7 @@ import structlog
 from aiohappyeyeballs import start_connection
 
 from _codec import Handshake, is_base64
-from bridge.agents import (
+from bridge.agents.agent import (
     MULAW_8K,
     Agent,
     Audio,
@@ -30,10 +30,10 @@ from bridge.agents import (
     Transfer,
     decoded_bytes,
 )
+from bridge.agents.setting_types import E164
 from bridge.call import AgentSide, Call, Why
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics
-from bridge.setting_types import E164
 from bridge.transcoder import FromMulaw, ToMulaw, can_transcode
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.agents import decoded_bytes
+from bridge.agents.agent import decoded_bytes
 from bridge.call import AgentSide, Call, CallerSide, Relayed
 
 

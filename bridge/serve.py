@@ -13,7 +13,7 @@ import structlog
 import uvloop
 
 import _codec
-from bridge.directory import DirectoryError
+from bridge.agents.directory import DirectoryError
 from bridge.http.front import on_loop_exception
 from bridge.logs import set_up_logs
 from bridge.server import Server

@@ -21,17 +21,17 @@ import picows
 import structlog
 
 from bridge.agent_leg import AgentLeg
-from bridge.agents import CallRequest, Started, Tools
+from bridge.agents.agent import CallRequest, Started, Tools
+from bridge.agents.directory import DirectoryError
+from bridge.agents.sessions import Sessions
 from bridge.call import ENDS, AgentSide, Call, CallLimits, Record, Why
 from bridge.caller_leg import CallerLeg
 from bridge.calls import Calls
-from bridge.directory import DirectoryError
 from bridge.echo_side import EchoSide
 from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics, Traffic
 from bridge.routes import Routes
-from bridge.sessions import Sessions
 from bridge.settings import Settings
 from bridge.twilio.media import Start
 from bridge.twilio.rest import TwilioApi

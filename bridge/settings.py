@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
-from bridge.directory import FREE, Directory, DirectoryError, open_directory, problem_of
-from bridge.setting_types import HttpUrl, Seconds, Switch
+from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory, problem_of
+from bridge.agents.setting_types import HttpUrl, Seconds, Switch
 
 # Each call holds two sockets; the rest is for HTTP, the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _codec import Resampler, pcm16_to_ulaw, ulaw_to_pcm16
-from bridge.agents import AudioFormat
+from bridge.agents.agent import AudioFormat
 
 RATES_HZ = (8000, 16000, 24000)
 

@@ -18,13 +18,13 @@ import orjson
 import structlog
 from multidict import MultiDict
 
-from bridge.agents import CallRequest, SessionError
-from bridge.agents.retell import is_webhook_of_retell
+from bridge.agents.agent import CallRequest, SessionError
+from bridge.agents.sessions import Sessions
+from bridge.agents.vendors.retell import is_webhook_of_retell
 from bridge.call import Record, Why
 from bridge.calls import Calls, Known, Phase, Session
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
-from bridge.sessions import Sessions
 from bridge.settings import Settings
 from bridge.twilio import twiml
 from bridge.twilio.signature import Signatures

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bridge.agents import Agent, CallRequest, SessionError, Tools
-from bridge.directory import Directory, DirectoryError, open_directory
+from bridge.agents.agent import Agent, CallRequest, SessionError, Tools
+from bridge.agents.directory import Directory, DirectoryError, open_directory
 
 CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
 CANARY = "canary-7f3a"

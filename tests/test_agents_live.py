@@ -235,8 +235,8 @@ async def test_elevenlabs_pings_are_answered(start):
 
 @pytest.mark.parametrize("protocol", ["retell-web", "deepgram"])
 async def test_idle_agent_is_kept_awake_in_its_own_words(start, protocol, monkeypatch):
-    from bridge.agents.deepgram import DeepgramDialogue
-    from bridge.agents.retell_web import WebDialogue
+    from bridge.agents.vendors.deepgram import DeepgramDialogue
+    from bridge.agents.vendors.retell_web import WebDialogue
 
     monkeypatch.setattr(WebDialogue, "keepalive_s", 0.1)
     monkeypatch.setattr(DeepgramDialogue, "keepalive_s", 0.1)

@@ -16,9 +16,10 @@ import aiohttp
 import pydantic
 import pytest
 
-from bridge.agents import CallRequest, Started, Tools, retell_sip
-from bridge.agents import deepgram as bridge_deepgram
-from bridge.agents import openai as bridge_openai
+from bridge.agents.agent import CallRequest, Started, Tools
+from bridge.agents.vendors import deepgram as bridge_deepgram
+from bridge.agents.vendors import openai as bridge_openai
+from bridge.agents.vendors import retell_sip
 
 with warnings.catch_warnings():
     # The SDK imports what the websockets library has deprecated; that is theirs to change.

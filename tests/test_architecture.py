@@ -27,17 +27,20 @@ ONLY_IN = {
     "twilio": ["bridge.twilio.signature", "bridge.twilio.twiml", "bridge.standins.*"],
     "cryptography": ["bridge.twilio.tokens"],
     "prometheus_client": ["bridge.metrics"],
-    "pydantic": ["bridge.settings", "bridge.setting_types", "bridge.directory", "bridge.agents*"],
+    "pydantic": [
+        "bridge.settings",
+        "bridge.agents.*",
+    ],
     "pydantic_settings": ["bridge.settings"],
     "aiohttp": [
-        "bridge.agents",
-        "bridge.agent_rest",
+        "bridge.agents.agent",
+        "bridge.agents.session_request",
         "bridge.twilio.rest",
         "bridge.server",
         "bridge.standins.*",
         "bridge.demo",
     ],
-    "aiohttp_retry": ["bridge.agent_rest"],
+    "aiohttp_retry": ["bridge.agents.session_request"],
     "retell": ["bridge.retell_agent.api"],
     "httpx": ["bridge.retell_agent.api"],
     "dotenv": ["bridge.retell_agent.command"],
@@ -52,12 +55,12 @@ MAY_IMPORT = {
     "bridge": set(),
     "bridge.call": {"bridge.heard"},
     "bridge.heard": set(),
-    "bridge.setting_types": set(),
-    "bridge.settings": {"bridge.directory", "bridge.setting_types"},
-    "bridge.directory": {"bridge.agents", "bridge.agents.generic"},
-    "bridge.sessions": {"bridge.agents", "bridge.calls", "bridge.directory"},
+    "bridge.agents.setting_types": set(),
+    "bridge.settings": {"bridge.agents.directory", "bridge.agents.setting_types"},
+    "bridge.agents.directory": {"bridge.agents.agent", "bridge.agents.described", "bridge.agents.vendors"},
+    "bridge.agents.sessions": {"bridge.agents.agent", "bridge.calls", "bridge.agents.directory"},
     "bridge.twilio.rest": {"bridge.twilio.twiml"},
-    "bridge.transcoder": {"_codec", "bridge.agents"},
+    "bridge.transcoder": {"_codec", "bridge.agents.agent"},
     "bridge.twilio.signature": set(),
     "bridge.twilio.twiml": set(),
     "bridge.twilio.tokens": set(),
@@ -67,14 +70,14 @@ MAY_IMPORT = {
     "bridge.twilio.media": {"_codec"},
     "bridge.leg": {"_codec", "bridge.call"},
     "bridge.calls": {"bridge.call"},
-    "bridge.agents": {"_codec"},
-    "bridge.agent_rest": {"bridge.agents"},
-    "bridge.echo_side": {"bridge.agents", "bridge.call"},
+    "bridge.agents.agent": {"_codec"},
+    "bridge.agents.session_request": {"bridge.agents.agent"},
+    "bridge.echo_side": {"bridge.agents.agent", "bridge.call"},
 }
 
 
 # An agent is described without a look at anything else.
-FOR_AGENTS = {"_codec", "bridge.agents", "bridge.agent_rest", "bridge.setting_types"}
+FOR_AGENTS = {"_codec", "bridge.agents.agent", "bridge.agents.session_request", "bridge.agents.setting_types"}
 
 
 def name_of(path: Path) -> str:
@@ -132,11 +135,11 @@ def test_module_imports_no_more_of_the_project_than_it_may(name):
     assert of_project(ALL_IMPORTS[name]) <= MAY_IMPORT[name]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bridge.agents.")])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bridge.agents.vendors.")])
 def test_agent_imports_only_what_describes_agents(name):
     beyond = of_project(ALL_IMPORTS[name]) - FOR_AGENTS
-    assert all(module.startswith("bridge.agents.retell") for module in beyond)
-    assert not beyond or name.startswith("bridge.agents.retell_")
+    assert all(module.startswith("bridge.agents.vendors.retell") for module in beyond)
+    assert not beyond or name.startswith("bridge.agents.vendors.retell_")
 
 
 def test_private_names_of_picows_are_behind_one_module():

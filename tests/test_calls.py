@@ -6,7 +6,7 @@ import pytest
 from call_script import LIMITS
 
 from bridge import calls as calls_module
-from bridge.agents import SessionError
+from bridge.agents.agent import SessionError
 from bridge.call import Call, Record, Why
 from bridge.calls import Calls, Known, Phase, Session
 

@@ -23,7 +23,7 @@ from webhook_bench import (
     with_call_sid,
 )
 
-from bridge.agents import SessionError
+from bridge.agents.agent import SessionError
 from bridge.call import Record
 from bridge.calls import Phase
 from bridge.http.messages import Response

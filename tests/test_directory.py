@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.directory import BUILT_IN, Directory, DirectoryError, open_directory, problem_of
+from bridge.agents.directory import BUILT_IN, Directory, DirectoryError, open_directory, problem_of
 
 CALL = "CA" + "2" * 32
 CANARY = "canary-7f3a"

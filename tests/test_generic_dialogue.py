@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.agents import (
+from bridge.agents.agent import (
     MULAW_8K,
     Audio,
     AudioFormat,
@@ -22,7 +22,7 @@ from bridge.agents import (
     Started,
     Transfer,
 )
-from bridge.agents.generic import Description, GenericDialogue
+from bridge.agents.described import Description, GenericDialogue
 
 CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
 STREAM_SID = "MZ" + "4" * 32

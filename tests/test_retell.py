@@ -13,9 +13,8 @@ from aiohttp.test_utils import TestServer, unused_port
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge import agent_rest
-from bridge.agent_rest import retry_after_s
-from bridge.agents import (
+from bridge.agents import session_request as agent_rest
+from bridge.agents.agent import (
     Audio,
     AudioFormat,
     CallRequest,
@@ -24,9 +23,10 @@ from bridge.agents import (
     SessionError,
     Tools,
     decoded_bytes,
-    retell,
 )
-from bridge.agents.retell import Needs, RetellDialogue, parse
+from bridge.agents.session_request import retry_after_s
+from bridge.agents.vendors import retell
+from bridge.agents.vendors.retell import Needs, RetellDialogue, parse
 
 CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+15557654321")
 GOOD = {"call_id": "abc_-123", "access_token": "secret-token"}

@@ -7,7 +7,7 @@ import pytest
 from webhook_bench import BASE, Bench
 
 from bridge import webhooks as webhooks_module
-from bridge.agents.retell import is_webhook_of_retell
+from bridge.agents.vendors.retell import is_webhook_of_retell
 from bridge.call import Why
 from bridge.http.messages import Request, Response
 

@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from live import until
 
-from bridge.agents import CallRequest, SessionError, Tools
+from bridge.agents.agent import CallRequest, SessionError, Tools
+from bridge.agents.directory import open_directory
+from bridge.agents.sessions import Sessions
 from bridge.calls import Session
-from bridge.directory import open_directory
-from bridge.sessions import Sessions
 
 CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = """

@@ -3,7 +3,7 @@
 import pytest
 from test_settings import DEVELOPMENT, GOOD, clean_environment, problems
 
-from bridge.agents import Tools
+from bridge.agents.agent import Tools
 from bridge.settings import load_settings
 
 __all__ = ["clean_environment"]

@@ -22,7 +22,7 @@ from webhook_bench import (
     verbs,
 )
 
-from bridge.agents import CallRequest, SessionError
+from bridge.agents.agent import CallRequest, SessionError
 from bridge.call import ENDS, Record, Why
 from bridge.calls import Phase
 from bridge.http.messages import Request

@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from bridge.agent_rest import ask
-from bridge.agents import Agent, CallRequest, Tools
-from bridge.agents.retell import CALL_ID, RetellNeeds
-from bridge.setting_types import E164
+from bridge.agents.agent import Agent, CallRequest, Tools
+from bridge.agents.session_request import ask
+from bridge.agents.setting_types import E164
+from bridge.agents.vendors.retell import CALL_ID, RetellNeeds
 
 
 class Needs(RetellNeeds):

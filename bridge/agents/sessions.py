@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.agents import Agent, CallRequest, SessionError, Tools
+from bridge.agents.agent import Agent, CallRequest, SessionError, Tools
+from bridge.agents.directory import Directory
 from bridge.calls import Session
-from bridge.directory import Directory
 
 log = structlog.get_logger()
 

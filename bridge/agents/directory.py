@@ -17,18 +17,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-import bridge.agents
-from bridge.agents import Agent, AgentSettings, Tools
-from bridge.agents.generic import Description, describe_table
+import bridge.agents.vendors
+from bridge.agents.agent import Agent, AgentSettings, Tools
+from bridge.agents.described import Description, describe_table
 
 # Answers without a service behind it.
 FREE = "echo"
 BUILT_IN = tuple(
-    sorted(
-        module.name.replace("_", "-")
-        for module in pkgutil.iter_modules(bridge.agents.__path__)
-        if module.name != "generic"
-    )
+    sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(bridge.agents.vendors.__path__))
 )
 
 
@@ -189,7 +185,7 @@ def open_directory(
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"bridge.agents.{name.replace('-', '_')}")
+    return importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
 
 
 def _read_needs(name: str, variables: Mapping[str, str], problems: list[tuple[str, str]]) -> AgentSettings:

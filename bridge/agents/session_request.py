@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from aiohttp_retry import RetryClient, RetryOptionsBase
 
-from bridge.agents import SessionError, Tools
+from bridge.agents.agent import SessionError, Tools
 
 REPLY_MAX_BYTES = 65536
 

@@ -15,7 +15,7 @@ import orjson
 from pydantic import Field, SecretStr
 
 from _codec import Envelope, SpanFinder
-from bridge.agents import (
+from bridge.agents.agent import (
     Agent,
     AgentSettings,
     Audio,
@@ -31,7 +31,7 @@ from bridge.agents import (
     Transfer,
     no_session,
 )
-from bridge.setting_types import Switch, WsUrl
+from bridge.agents.setting_types import Switch, WsUrl
 
 # What the model may call; it is told to only where OPENAI_REALTIME_TOOLS is 1.
 TOOLS = [

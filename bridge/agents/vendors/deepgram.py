@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, Field, SecretStr
 
-from bridge.agents import (
+from bridge.agents.agent import (
     Agent,
     AgentSettings,
     Control,
@@ -28,7 +28,7 @@ from bridge.agents import (
     Transfer,
     no_session,
 )
-from bridge.setting_types import WsUrl
+from bridge.agents.setting_types import WsUrl
 
 # Of one message; each is answered.
 FUNCTIONS_AT_ONCE = 16

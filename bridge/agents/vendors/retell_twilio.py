@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from _codec import Envelope, SpanFinder
-from bridge.agents import (
+from bridge.agents.agent import (
     Agent,
     Audio,
     CallRequest,
@@ -24,8 +24,8 @@ from bridge.agents import (
     Started,
     Tools,
 )
-from bridge.agents.retell import RetellSocketNeeds
-from bridge.agents.retell_web import register, socket_of
+from bridge.agents.vendors.retell import RetellSocketNeeds
+from bridge.agents.vendors.retell_web import register, socket_of
 
 
 class Needs(RetellSocketNeeds):

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from bridge.agent_rest import ask
-from bridge.agents import (
+from bridge.agents.agent import (
     MULAW_8K,
     Agent,
     AudioFormat,
@@ -24,7 +23,8 @@ from bridge.agents import (
     Started,
     Tools,
 )
-from bridge.agents.retell import CALL_ID, RetellSocketNeeds
+from bridge.agents.session_request import ask
+from bridge.agents.vendors.retell import CALL_ID, RetellSocketNeeds
 
 
 class Needs(RetellSocketNeeds):

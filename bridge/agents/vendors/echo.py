@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.agents import Agent, AgentSettings, Tools, no_session
+from bridge.agents.agent import Agent, AgentSettings, Tools, no_session
 
 
 class Needs(AgentSettings):

@@ -17,8 +17,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from _codec import Envelope, SpanFinder
-from bridge.agent_rest import ask
-from bridge.agents import (
+from bridge.agents.agent import (
     Agent,
     Audio,
     AudioFormat,
@@ -35,6 +34,7 @@ from bridge.agents import (
     Transfer,
     no_session,
 )
+from bridge.agents.session_request import ask
 
 AUDIO_HERE = "{audio}"
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z_0-9.]*)\}")

@@ -16,8 +16,7 @@ import orjson
 from pydantic import Field, SecretStr
 
 from _codec import Envelope, SpanFinder
-from bridge.agent_rest import ask
-from bridge.agents import (
+from bridge.agents.agent import (
     MULAW_8K,
     Agent,
     AgentSettings,
@@ -35,7 +34,8 @@ from bridge.agents import (
     Tools,
     Transfer,
 )
-from bridge.setting_types import HttpUrl, WsUrl
+from bridge.agents.session_request import ask
+from bridge.agents.setting_types import HttpUrl, WsUrl
 
 SIGNED_URL = re.compile(r"wss?://[\x21-\x7e]{1,2048}")
 FORMATS = {

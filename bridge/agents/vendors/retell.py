@@ -15,8 +15,7 @@ import orjson
 from pydantic import Field, SecretStr
 
 from _codec import Envelope, SpanFinder
-from bridge.agent_rest import ask
-from bridge.agents import (
+from bridge.agents.agent import (
     Agent,
     AgentSettings,
     Audio,
@@ -30,7 +29,8 @@ from bridge.agents import (
     Started,
     Tools,
 )
-from bridge.setting_types import HttpUrl, WsUrl
+from bridge.agents.session_request import ask
+from bridge.agents.setting_types import HttpUrl, WsUrl
 
 CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Header-safe text: the token becomes an Authorization header.

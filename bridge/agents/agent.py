@@ -1,0 +1,233 @@
+"""
+Agents as data: how a session is opened, how its socket is reached, how audio is wrapped, what messages mean.
+
+Each module beside this one describes the agent that has its name, with a hyphen for an underscore, in two things:
+``Needs``, what it wants from the settings, and ``describe``, which makes an `Agent` of them. The data path
+(`_codec.Wire`) is the same for all.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict
+
+from _codec import Envelope, SpanFinder
+
+
+class SessionError(Exception):
+    """The agent service gave no session; its text is a reason without secrets, for the log."""
+
+
+class AgentSettings(BaseModel):
+    """
+    What an agent wants from the settings: a field's name is the variable's in lower case.
+
+    A field without a default is required; its description tells where to get it.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the process lends an agent: its HTTP session, and how long a session may take to open."""
+
+    http: aiohttp.ClientSession
+    session_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What an agent service is told of a call when it is asked for a session."""
+
+    call_sid: str
+    from_number: str
+    to_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """
+    A call whose media stream has started: what an agent may be told on its socket.
+
+    ``session`` is there if ``has_session``; the service is asked for it later where another agent was to answer.
+    """
+
+    call: CallRequest
+    account_sid: str
+    stream_sid: str
+    session: Mapping[str, str]
+    has_session: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the agent's socket is, and the headers that open it; both may hold secrets."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """``mulaw`` at 8000 Hz, or ``pcm16``: 16-bit little-endian samples at 8000, 16000 or 24000 Hz."""
+
+    encoding: str
+    sample_rate_hz: int
+
+
+MULAW_8K = AudioFormat("mulaw", 8000)
+
+
+class Control(enum.Enum):
+    """What a message of the agent that is not audio means to the call."""
+
+    # The agent takes audio from now on, in the formats that the dialogue then tells.
+    READY = enum.auto()
+    # The caller speaks: what the agent said and was not heard yet is void.
+    INTERRUPT = enum.auto()
+    # The agent is done; its last words are still to be heard.
+    ENDED = enum.auto()
+    # As ENDED, and Twilio is told to end the call.
+    HANG_UP = enum.auto()
+    # The audio that follows is a turn of its own: what was heard is counted from here.
+    TURN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """One frame of the agent's that the finder has left: base64 text, and what it says of its own encoding."""
+
+    payload: bytes
+    format: AudioFormat = MULAW_8K
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A text message that the agent is to be sent at once."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Twilio is to say when what came before was played; `Dialogue.on_played` gets the name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """The agent wants the caller connected to this number; ``refusal`` is what it is sent if that is not allowed."""
+
+    to_number: str
+    refusal: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The agent says that it cannot go on."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A message without meaning here; ``reason`` is a metric label."""
+
+    reason: str
+
+
+Event = Control | Audio | Reply | Mark | Transfer | Failed | Ignored
+
+
+class Dialogue:
+    """
+    One call's exchange with an agent beyond its audio; a subclass is an agent's protocol.
+
+    Attributes:
+        to_agent: The envelope of one frame to the agent.
+        audio: Finds the base64 text in the agent's plain frames; None leaves all messages to `read`.
+        is_binary: Audio goes both ways as binary messages, with nothing around it.
+        numbered: Frames to the agent carry numbers, as `_codec.Wire.set_format` has it; ``next_number`` gives those
+            of the other messages in between.
+        to_agent_format, from_agent_format: Of the audio; what is not mu-law at 8000 Hz is transcoded.
+        waits_for_ready: No audio may go before `Control.READY`.
+        needs_heard: `on_interrupt` must know how much was heard, which takes marks on the way to the caller.
+        keepalive: Sent every ``keepalive_s`` seconds; None: nothing.
+        judges_audio: Until it is False again, all audio goes through `read`: some of it is void.
+    """
+
+    to_agent: Envelope = Envelope(b"", b"")
+    audio: SpanFinder | None = None
+    to_agent_format: AudioFormat = MULAW_8K
+    from_agent_format: AudioFormat = MULAW_8K
+    is_binary: bool = False
+    numbered: tuple[bytes, bytes, bytes] | None = None
+    next_number: Callable[[], int]
+    waits_for_ready: bool = False
+    needs_heard: bool = False
+    keepalive: bytes | None = None
+    keepalive_s: float = 0.0
+    judges_audio: bool = False
+
+    def opening(self) -> Iterable[bytes]:
+        """What is sent as soon as the socket is open."""
+        return ()
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        """What a text message of the agent's means; not called for audio that the wire has found."""
+        raise NotImplementedError
+
+    def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
+        """What the agent is told of an interrupt; ``heard_ms`` of its turn, None if the caller has heard it all."""
+        return ()
+
+    def on_dtmf(self, digit: str) -> Iterable[bytes]:
+        """What the agent is told of a key that the caller pressed."""
+        return ()
+
+    def on_played(self, name: str) -> Iterable[bytes]:
+        """What the agent is told of a `Mark` that has come back."""
+        return ()
+
+    def closing(self) -> Iterable[bytes]:
+        """What is sent before the socket is closed."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agent:
+    """
+    One agent service.
+
+    Attributes:
+        name: As in ``BRIDGE_AGENT``.
+        open_session: Asks the service for a session; raises `SessionError`. The reply is small text that rides in
+            the token from the webhook to the media socket.
+        endpoint: The socket for a session.
+        dialogue: What goes through that socket.
+        dial: For an agent that is reached by phone: the SIP URI for a session. Then there is no socket.
+
+    Where there is neither a socket nor a number, the agent is built in.
+    """
+
+    name: str
+    open_session: Callable[[CallRequest], Awaitable[dict[str, str]]]
+    endpoint: Callable[[Mapping[str, str]], Endpoint] | None = None
+    dialogue: Callable[[Started], Dialogue] | None = None
+    dial: Callable[[Mapping[str, str]], str] | None = None
+
+
+async def no_session(call: CallRequest) -> dict[str, str]:
+    """The `Agent.open_session` of a service that is not asked before its socket opens."""
+    return {}
+
+
+def decoded_bytes(payload: bytes) -> int:
+    """The length of valid base64 text once decoded."""
+    return len(payload) // 4 * 3 - payload[-2:].count(b"=")
