@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.heard import MARK_EVERY_BYTES
+from bridge.call.heard import MARK_EVERY_BYTES
 
 # As the generator numbers them (generator_agents.h).
 PROTOCOLS = (

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from bridge.call import ENDS, Call, Record, Why
+from bridge.call.state import ENDS, Call, Record, Why
 
 REMEMBERED_S = 24 * 3600
 REMEMBERED_CALLS = 100_000

@@ -20,16 +20,16 @@ import aiohttp
 import picows
 import structlog
 
-from bridge.agent_leg import AgentLeg
 from bridge.agents.agent import CallRequest, Started, Tools
 from bridge.agents.directory import DirectoryError
 from bridge.agents.sessions import Sessions
-from bridge.call import ENDS, AgentSide, Call, CallLimits, Record, Why
-from bridge.caller_leg import CallerLeg
+from bridge.call.agent import AgentLeg
+from bridge.call.caller import CallerLeg
+from bridge.call.echo import EchoSide
+from bridge.call.leg import Leg, LegLimits
+from bridge.call.state import ENDS, AgentSide, Call, CallLimits, Record, Why
 from bridge.calls import Calls
-from bridge.echo_side import EchoSide
 from bridge.http.front import Front, FrontLimits, Request, Response
-from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics, Traffic
 from bridge.routes import Routes
 from bridge.settings import Settings

@@ -21,7 +21,7 @@ from multidict import MultiDict
 from bridge.agents.agent import CallRequest, SessionError
 from bridge.agents.sessions import Sessions
 from bridge.agents.vendors.retell import is_webhook_of_retell
-from bridge.call import Record, Why
+from bridge.call.state import Record, Why
 from bridge.calls import Calls, Known, Phase, Session
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable
 from typing import Any
 
-from bridge.call import Call, CallLimits, Relayed
+from bridge.call.state import Call, CallLimits, Relayed
 
 LIMITS = CallLimits(
     start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=10

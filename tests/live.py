@@ -16,9 +16,9 @@ from unittest import mock
 
 import aiohttp
 
-from bridge.call import State
-from bridge.caller_leg import CallerLeg
-from bridge.leg import Leg
+from bridge.call.caller import CallerLeg
+from bridge.call.leg import Leg
+from bridge.call.state import State
 from bridge.server import Server
 from bridge.settings import Settings, load_settings
 from bridge.standins.agent import AgentService

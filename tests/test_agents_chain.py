@@ -8,7 +8,7 @@ import pytest
 from live import DEADLINE_S, FACTOR, soon, until
 from live_raw import RawAgent, accept_head, ws_frame
 
-from bridge.call import State
+from bridge.call.state import State
 from bridge.standins.agent import AgentService, HttpAnswer
 from bridge.standins.behaviours import silent
 from bridge.standins.numbered import make_numbered

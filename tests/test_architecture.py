@@ -17,8 +17,8 @@ ROOT = Path(bridge.__file__).parent.parent
 ONLY_IN = {
     "picows": [
         "_codec.*",
-        "bridge.caller_leg",
-        "bridge.agent_leg",
+        "bridge.call.caller",
+        "bridge.call.agent",
         "bridge.server",
         "bridge.http.*",
     ],
@@ -53,14 +53,14 @@ ONLY_IN = {
 # Modules of the call's core, and all that they may import of the project.
 MAY_IMPORT = {
     "bridge": set(),
-    "bridge.call": {"bridge.heard"},
-    "bridge.heard": set(),
+    "bridge.call.state": {"bridge.call.heard"},
+    "bridge.call.heard": set(),
     "bridge.agents.setting_types": set(),
     "bridge.settings": {"bridge.agents.directory", "bridge.agents.setting_types"},
     "bridge.agents.directory": {"bridge.agents.agent", "bridge.agents.described", "bridge.agents.vendors"},
     "bridge.agents.sessions": {"bridge.agents.agent", "bridge.calls", "bridge.agents.directory"},
     "bridge.twilio.rest": {"bridge.twilio.twiml"},
-    "bridge.transcoder": {"_codec", "bridge.agents.agent"},
+    "bridge.call.transcode": {"_codec", "bridge.agents.agent"},
     "bridge.twilio.signature": set(),
     "bridge.twilio.twiml": set(),
     "bridge.twilio.tokens": set(),
@@ -68,11 +68,11 @@ MAY_IMPORT = {
     "bridge.logs": set(),
     "bridge.http.messages": set(),
     "bridge.twilio.media": {"_codec"},
-    "bridge.leg": {"_codec", "bridge.call"},
-    "bridge.calls": {"bridge.call"},
+    "bridge.call.leg": {"_codec", "bridge.call.state"},
+    "bridge.calls": {"bridge.call.state"},
     "bridge.agents.agent": {"_codec"},
     "bridge.agents.session_request": {"bridge.agents.agent"},
-    "bridge.echo_side": {"bridge.agents.agent", "bridge.call"},
+    "bridge.call.echo": {"bridge.agents.agent", "bridge.call.state"},
 }
 
 
@@ -171,14 +171,14 @@ def test_package_imports_nothing():
 
 
 def test_call_has_neither_input_nor_output_nor_a_clock():
-    assert ALL_IMPORTS["bridge.call"] | ALL_IMPORTS["bridge.heard"] <= {
+    assert ALL_IMPORTS["bridge.call.state"] | ALL_IMPORTS["bridge.call.heard"] <= {
         "__future__",
         "re",
         "enum",
         "collections.abc",
         "dataclasses",
         "typing",
-        "bridge.heard",
+        "bridge.call.heard",
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, Script, bridged
 
-from bridge.call import ENDS, PLAYED_MARK, Call, Record, State, Why
+from bridge.call.state import ENDS, PLAYED_MARK, Call, Record, State, Why
 
 TICK_S = 0.25
 OTHER_20MS = b"/" * 216

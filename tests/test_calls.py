@@ -7,7 +7,7 @@ from call_script import LIMITS
 
 from bridge import calls as calls_module
 from bridge.agents.agent import SessionError
-from bridge.call import Call, Record, Why
+from bridge.call.state import Call, Record, Why
 from bridge.calls import Calls, Known, Phase, Session
 
 SID = "CA" + "0" * 32

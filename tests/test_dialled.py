@@ -24,7 +24,7 @@ from webhook_bench import (
 )
 
 from bridge.agents.agent import SessionError
-from bridge.call import Record
+from bridge.call.state import Record
 from bridge.calls import Phase
 from bridge.http.messages import Response
 from bridge.twilio.tokens import ResumeState, Tokens

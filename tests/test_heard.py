@@ -1,6 +1,6 @@
 """What the caller has heard, by scripted marks on a clock of the test's own."""
 
-from bridge.heard import MARK_EVERY_BYTES, Heard
+from bridge.call.heard import MARK_EVERY_BYTES, Heard
 
 SECOND = 8000
 

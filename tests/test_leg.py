@@ -14,10 +14,10 @@ from live import ACCOUNT_SID, FACTOR, random_call_sid, until
 from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, connected
 
 from _codec import Envelope, Handshake
-from bridge.call import Call, CallLimits, Relayed, Why
-from bridge.caller_leg import CallerLeg
+from bridge.call.caller import CallerLeg
+from bridge.call.leg import Leg, LegLimits
+from bridge.call.state import Call, CallLimits, Relayed, Why
 from bridge.http.front import Front, Request, Response
-from bridge.leg import Leg, LegLimits
 from bridge.metrics import Metrics
 from bridge.standins.twilio_messages import ToServer, read_from_server
 

@@ -8,7 +8,7 @@ from webhook_bench import BASE, Bench
 
 from bridge import webhooks as webhooks_module
 from bridge.agents.vendors.retell import is_webhook_of_retell
-from bridge.call import Why
+from bridge.call.state import Why
 from bridge.http.messages import Request, Response
 
 KEY = "key_test"

@@ -23,7 +23,7 @@ from webhook_bench import (
 )
 
 from bridge.agents.agent import CallRequest, SessionError
-from bridge.call import ENDS, Record, Why
+from bridge.call.state import ENDS, Record, Why
 from bridge.calls import Phase
 from bridge.http.messages import Request
 from bridge.twilio.tokens import ResumeState, Tokens

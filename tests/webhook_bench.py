@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallRequest
-from bridge.call import ENDS, Call
+from bridge.call.state import ENDS, Call
 from bridge.calls import Calls, Session
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics

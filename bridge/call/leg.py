@@ -16,7 +16,7 @@ from typing import ClassVar
 import structlog
 
 from _codec import Wire
-from bridge.call import Call, Relayed
+from bridge.call.state import Call, Relayed
 
 log = structlog.get_logger()
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import picows
 
 from _codec import Handshake, is_base64
-from bridge.call import AgentSide, Call, Why
-from bridge.heard import MARK_EVERY_BYTES
-from bridge.leg import Leg, LegLimits
+from bridge.call.heard import MARK_EVERY_BYTES
+from bridge.call.leg import Leg, LegLimits
+from bridge.call.state import AgentSide, Call, Why
 from bridge.metrics import Metrics
 from bridge.twilio import media as twilio
 

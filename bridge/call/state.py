@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from bridge.heard import Heard
+from bridge.call.heard import Heard
 
 PLAYED_MARK = "played-out"
 # Before the names of marks that the agent asks for, which are its own to choose.

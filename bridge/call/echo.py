@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.agents.agent import decoded_bytes
-from bridge.call import AgentSide, Call, CallerSide, Relayed
+from bridge.call.state import AgentSide, Call, CallerSide, Relayed
 
 
 class EchoSide:

@@ -31,10 +31,10 @@ from bridge.agents.agent import (
     decoded_bytes,
 )
 from bridge.agents.setting_types import E164
-from bridge.call import AgentSide, Call, Why
-from bridge.leg import Leg, LegLimits
+from bridge.call.leg import Leg, LegLimits
+from bridge.call.state import AgentSide, Call, Why
+from bridge.call.transcode import FromMulaw, ToMulaw, can_transcode
 from bridge.metrics import Metrics
-from bridge.transcoder import FromMulaw, ToMulaw, can_transcode
 
 log = structlog.get_logger()
 
