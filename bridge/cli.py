@@ -84,7 +84,7 @@ def serve(
 @click.option("--inject", type=click.Choice(INJECT_KINDS), help="Self-test: spoil audio; the demo must fail.")
 def demo(out: Path, inject: str | None) -> None:
     """Make one whole call on this machine, with a stand-in caller and agent: no account, about 25 s."""
-    from bridge.demo import run
+    from bridge.standins.demo import run
 
     sys.exit(run(out, inject=inject))
 

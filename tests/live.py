@@ -21,10 +21,10 @@ from bridge.call.leg import Leg
 from bridge.call.state import State
 from bridge.server import Server
 from bridge.settings import Settings, load_settings
-from bridge.standins.agent import AgentService
-from bridge.standins.agent_session import AgentSession
-from bridge.standins.behaviours import silent
-from bridge.standins.caller import Caller
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.service import AgentService
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.twilio.caller import Caller
 
 FACTOR = float(os.environ.get("BRIDGE_TEST_TIMEOUT_FACTOR", "1"))
 DEADLINE_S = 5.0 * FACTOR

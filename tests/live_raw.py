@@ -13,9 +13,9 @@ from typing import Any
 
 from live import DEADLINE_S, Live, soon
 
-from bridge.standins.caller import Caller
 from bridge.standins.sockets import abort_with_reset
-from bridge.standins.webhook import sign
+from bridge.standins.twilio.caller import Caller
+from bridge.standins.twilio.webhook import sign
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 

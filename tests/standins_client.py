@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.standins.agent import AgentService
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.service import AgentService
+from bridge.standins.agent.session import AgentSession
 
 FACTOR = float(os.environ.get("BRIDGE_TEST_TIMEOUT_FACTOR", "1"))
 DEADLINE_S = 5.0 * FACTOR

@@ -9,8 +9,8 @@ from live import DEADLINE_S, FACTOR, soon, until
 from live_raw import RawAgent, accept_head, ws_frame
 
 from bridge.call.state import State
-from bridge.standins.agent import AgentService, HttpAnswer
-from bridge.standins.behaviours import silent
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.service import AgentService, HttpAnswer
 from bridge.standins.numbered import make_numbered
 
 CLOSE, TEXT = 0x8, 0x1

@@ -38,16 +38,15 @@ ONLY_IN = {
         "bridge.twilio.rest",
         "bridge.server",
         "bridge.standins.*",
-        "bridge.demo",
     ],
     "aiohttp_retry": ["bridge.agents.session_request"],
     "retell": ["bridge.retell_agent.api"],
     "httpx": ["bridge.retell_agent.api"],
     "dotenv": ["bridge.retell_agent.command"],
-    "click": ["bridge.cli", "bridge.__main__", "bridge.demo", "bridge.standins.*"],
-    "uvloop": ["bridge.serve", "bridge.demo", "bridge.standins.*"],
-    "numpy": ["bridge.demo*", "bridge.standins.*"],
-    "matplotlib": ["bridge.demo*", "bridge.standins.*"],
+    "click": ["bridge.cli", "bridge.__main__", "bridge.standins.*"],
+    "uvloop": ["bridge.serve", "bridge.standins.*"],
+    "numpy": ["bridge.standins.*"],
+    "matplotlib": ["bridge.standins.*"],
 }
 
 # Modules of the call's core, and all that they may import of the project.
@@ -162,7 +161,7 @@ def test_standins_import_nothing_of_what_they_test():
 
 def test_server_imports_no_standin():
     for name, modules in ALL_IMPORTS.items():
-        if not name.startswith(("bridge.standins", "bridge.cli", "bridge.demo")):
+        if not name.startswith(("bridge.standins", "bridge.cli")):
             assert not any(module.startswith("bridge.standins") for module in modules), name
 
 

@@ -9,7 +9,7 @@ import wave
 
 import pytest
 
-from bridge import demo
+from bridge.standins import demo
 from bridge.standins.audio import SPEECH_DIR, SPOKEN
 
 TIMEOUT_S = 90

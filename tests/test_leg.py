@@ -19,7 +19,7 @@ from bridge.call.leg import Leg, LegLimits
 from bridge.call.state import Call, CallLimits, Relayed, Why
 from bridge.http.front import Front, Request, Response
 from bridge.metrics import Metrics
-from bridge.standins.twilio_messages import ToServer, read_from_server
+from bridge.standins.twilio.messages import ToServer, read_from_server
 
 LIMITS = {
     "max_message_bytes": 1000,

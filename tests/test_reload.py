@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from live import Live, soon, until
 
-from bridge.standins.caller import Caller
+from bridge.standins.twilio.caller import Caller
 
 ROUTE = "[[route]]\nagents = {}\n"
 NOBODY = '[[route]]\nto = "+15550000000"\nagents = ["echo"]\n'

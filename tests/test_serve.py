@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from live import ACCOUNT_SID, AUTH_TOKEN, FACTOR
 
-from bridge.standins.caller import Caller
+from bridge.standins.twilio.caller import Caller
 
 ROOT = Path(__file__).parent.parent
 START_S = 20.0 * FACTOR

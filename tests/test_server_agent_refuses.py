@@ -8,7 +8,7 @@ import pytest
 from live import FACTOR, until
 from live_raw import RawAgent, accept_head
 
-from bridge.standins.agent import HttpAnswer
+from bridge.standins.agent.service import HttpAnswer
 
 FALLBACK = ["Say", "Hangup"]
 CONNECT_S = 0.5

@@ -9,7 +9,7 @@ import struct
 import pytest
 from live import DEADLINE_S, FACTOR, until
 
-from bridge.standins.behaviours import numbered, silent
+from bridge.standins.agent.behaviours import numbered, silent
 from bridge.standins.numbered import make_numbered, read_numbered
 
 SIZES = (160, 320, 133)

@@ -12,7 +12,7 @@ import pytest
 from call_script import bridged
 from live import ACCOUNT_SID, AUTH_TOKEN, until
 
-from bridge.standins.caller import Caller
+from bridge.standins.twilio.caller import Caller
 
 AGENT_LOST = 'bridge_calls_ended_total{why="agent_lost"}'
 

@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from bridge.standins.agent import AgentService, HttpAnswer, sign_retell_webhook
+from bridge.standins.agent.behaviours import conversation, echo, numbered, silent
+from bridge.standins.agent.service import AgentService, HttpAnswer, sign_retell_webhook
 from bridge.standins.audio import SILENCE, speech
-from bridge.standins.behaviours import conversation, echo, numbered, silent
-from bridge.standins.caller import Caller
 from bridge.standins.inject import Injector
 from bridge.standins.numbered import NumberedChecker, make_numbered
+from bridge.standins.twilio.caller import Caller
 
 DEADLINE_S = 10.0
 PUBLIC_URL = "https://voice.example.com/prefix"

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.standins.audio import frames, speech
-from bridge.standins.twiml import read_twiml
+from bridge.standins.twilio.twiml import read_twiml
 
 
 def bridge(*arguments):

@@ -6,8 +6,8 @@ import json
 import pytest
 from standins_client import DEADLINE_S, connected, one_fault, refused, soon
 
-from bridge.standins.agent import AgentService
-from bridge.standins.behaviours import silent
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.service import AgentService
 
 
 def changed_settings(side: str, **changes) -> dict:

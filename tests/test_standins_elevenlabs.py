@@ -6,9 +6,9 @@ import aiohttp
 import pytest
 from standins_client import calling, connected, one_fault, refused, soon
 
-from bridge.standins.agent import AgentService, HttpAnswer
-from bridge.standins.agent_session import STALE_FRAME
-from bridge.standins.behaviours import silent
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.service import AgentService, HttpAnswer
+from bridge.standins.agent.session import STALE_FRAME
 
 
 async def test_elevenlabs_lets_in_by_key_or_by_signed_url():

@@ -6,9 +6,9 @@ import json
 import pytest
 from standins_client import DEADLINE_S, OpenAI, connected, one_fault, refused, soon
 
-from bridge.standins.agent import AgentService
-from bridge.standins.agent_session import STALE_FRAME
-from bridge.standins.behaviours import silent
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.service import AgentService
+from bridge.standins.agent.session import STALE_FRAME
 
 PCM_24K = {"type": "audio/pcm", "rate": 24000}
 PCMU = {"type": "audio/pcmu"}

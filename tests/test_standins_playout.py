@@ -1,6 +1,6 @@
 import pytest
 
-from bridge.standins.playout import MAX_BUFFERED_BYTES, Playout
+from bridge.standins.twilio.playout import MAX_BUFFERED_BYTES, Playout
 
 START = 100.0
 

@@ -10,13 +10,13 @@ import pytest
 from standins_client import CLIENTS, DEADLINE_S, calling, connected, soon
 
 from bridge.cli import AGENT_PROTOCOLS, AUDIO_FORMATS
-from bridge.standins import behaviours
-from bridge.standins.agent import AgentService, HttpAnswer
+from bridge.standins.agent import behaviours
+from bridge.standins.agent.behaviours import BEHAVIOURS, conversation, echo, numbered, silent
+from bridge.standins.agent.formats import FORMATS, Decoder, Encoder
+from bridge.standins.agent.protocols import PROTOCOLS
+from bridge.standins.agent.service import AgentService, HttpAnswer
 from bridge.standins.audio import SILENT_FRAME, decode_mulaw, frames, speech
-from bridge.standins.behaviours import BEHAVIOURS, conversation, echo, numbered, silent
-from bridge.standins.formats import FORMATS, Decoder, Encoder
 from bridge.standins.numbered import NumberedChecker, make_numbered
-from bridge.standins.protocols import PROTOCOLS
 
 PROTOCOLS_WITH_SOCKET = list(CLIENTS)
 TONE_HZ = 440

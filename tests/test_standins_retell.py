@@ -6,8 +6,8 @@ import aiohttp
 import pytest
 from standins_client import DEADLINE_S, STREAM_SID, calling, connected, one_fault, post, refused, soon
 
-from bridge.standins.agent import AgentService, HttpAnswer
-from bridge.standins.behaviours import silent
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.service import AgentService, HttpAnswer
 
 REGISTRATION = {
     "agent_id": "agent_standin",

@@ -11,10 +11,10 @@ import pydantic
 import pytest
 from standins_client import DEADLINE_S, connected, soon
 
-from bridge.standins.agent import AgentService
-from bridge.standins.agent_session import STALE_FRAME
-from bridge.standins.behaviours import silent
-from bridge.standins.formats import FORMATS
+from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.formats import FORMATS
+from bridge.standins.agent.service import AgentService
+from bridge.standins.agent.session import STALE_FRAME
 
 with warnings.catch_warnings():
     # Both SDKs import what the websockets library has deprecated; that is theirs to change.

@@ -1,0 +1,1 @@
+"""The agents that can answer a call, described as data."""

@@ -1,0 +1,1 @@
+"""One phone call: its state machine, its two legs, its audio."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .agent_session import AgentSession
-from .caller import Caller
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.twilio.caller import Caller
 
 # Caller audio this young when the agent ends the call may still be on its way: it is not missed.
 IN_FLIGHT_S = 0.05

@@ -12,13 +12,13 @@ from pathlib import Path
 import aiohttp
 import click
 
-from .agent import AgentService
-from .agent_session import AgentSession
-from .audio import SAMPLE_RATE_HZ, UnsupportedWavError, is_loud, read_wav, speech, write_wav
-from .behaviours import BEHAVIOURS
-from .caller import Caller
-from .inject import Injector
-from .protocols.retell_calls import SipCall
+from bridge.standins.agent.behaviours import BEHAVIOURS
+from bridge.standins.agent.protocols.retell_calls import SipCall
+from bridge.standins.agent.service import AgentService
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.audio import SAMPLE_RATE_HZ, UnsupportedWavError, is_loud, read_wav, speech, write_wav
+from bridge.standins.inject import Injector
+from bridge.standins.twilio.caller import Caller
 
 # A call is over when it was quiet for so long on both sides.
 QUIET_S = 3.0

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
-from .accounting import Direction, clears_at, interrupt_to_clear_ms
-from .agent_session import AgentSession
-from .audio import SAMPLE_RATE_HZ, SILENCE, SPOKEN, decode_mulaw, speech
-from .caller import Caller
+from bridge.standins.accounting import Direction, clears_at, interrupt_to_clear_ms
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE, SPOKEN, decode_mulaw, speech
+from bridge.standins.twilio.caller import Caller
 
 CALLER = "#1f6fb2"
 AGENT = "#c8571b"

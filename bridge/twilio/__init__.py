@@ -1,0 +1,1 @@
+"""Twilio's messages, TwiML, signatures, tokens and REST interface."""

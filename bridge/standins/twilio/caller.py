@@ -11,12 +11,12 @@ from typing import NamedTuple, Self
 
 import aiohttp
 
-from .audio import SAMPLE_RATE_HZ, SILENT_FRAME, frames
-from .inject import Delivery, Injector
-from .playout import Playout
-from .sockets import ClientSocket, abort_with_reset
-from .twilio_messages import FromServer, ToServer, TwilioWarning, read_from_server
-from .webhook import PhoneCall, sign
+from bridge.standins.audio import SAMPLE_RATE_HZ, SILENT_FRAME, frames
+from bridge.standins.inject import Delivery, Injector
+from bridge.standins.sockets import ClientSocket, abort_with_reset
+from bridge.standins.twilio.messages import FromServer, ToServer, TwilioWarning, read_from_server
+from bridge.standins.twilio.playout import Playout
+from bridge.standins.twilio.webhook import PhoneCall, sign
 
 CLOSE_TIMEOUT_S = 5.0
 # Twilio's own bound is unknown; "any size" is documented.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import audioop
 from typing import Any
 
-from .audio import SAMPLE_RATE_HZ
+from bridge.standins.audio import SAMPLE_RATE_HZ
 
 # The names are ElevenLabs'; the rate is in the name. All but the first are 16-bit PCM, little-endian, mono.
 FORMATS = {"ulaw_8000": 8000, "pcm_8000": 8000, "pcm_16000": 16000, "pcm_24000": 24000}

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from aiohttp import web
 
-from .audio import FRAME_BYTES, SAMPLE_RATE_HZ
-from .formats import MULAW, Decoder, Encoder
-from .inject import Delivery, Injector
-from .session_socket import SessionSocket
+from bridge.standins.agent.formats import MULAW, Decoder, Encoder
+from bridge.standins.agent.session_socket import SessionSocket
+from bridge.standins.audio import FRAME_BYTES, SAMPLE_RATE_HZ
+from bridge.standins.inject import Delivery, Injector
 
 # What the agent had on its way when it was interrupted; loud, and nothing that it says otherwise.
 STALE_FRAME = b"\x2a" * FRAME_BYTES

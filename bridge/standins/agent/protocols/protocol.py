@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
-from bridge.standins.formats import MULAW, check_format
+from bridge.standins.agent.formats import MULAW, check_format
+from bridge.standins.agent.session import AgentSession
 
 DEFAULT_AGENT_ID = "agent_standin"
 

@@ -18,13 +18,13 @@ from typing import Any, Self, cast
 import aiohttp
 from aiohttp import web
 
-from .agent_session import AgentSession
-from .audio import SPOKEN, speech
-from .behaviours import Behaviour, conversation
-from .formats import MULAW
-from .inject import Injector
-from .protocols import PROTOCOLS
-from .protocols.protocol import DEFAULT_AGENT_ID, Account, Refused
+from bridge.standins.agent.behaviours import Behaviour, conversation
+from bridge.standins.agent.formats import MULAW
+from bridge.standins.agent.protocols import PROTOCOLS
+from bridge.standins.agent.protocols.protocol import DEFAULT_AGENT_ID, Account, Refused
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.audio import SPOKEN, speech
+from bridge.standins.inject import Injector
 
 SESSION_TIMEOUT_S = 10.0
 

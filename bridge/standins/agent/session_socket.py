@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from .sockets import abort_with_reset
+from bridge.standins.sockets import abort_with_reset
 
 CLOSE_TIMEOUT_S = 5.0
 

@@ -6,7 +6,7 @@ import base64
 import string
 from typing import Any
 
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ
 
 _MEDIA_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": SAMPLE_RATE_HZ, "channels": 1}

@@ -26,12 +26,12 @@ import aiohttp
 import click
 
 from bridge.standins import accounting
-from bridge.standins.agent import AgentService
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.service import AgentService
+from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE, SPOKEN, speech, write_wav
-from bridge.standins.caller import Caller
 from bridge.standins.inject import Injector
-from bridge.standins.twiml import TwimlAnswer
+from bridge.standins.twilio.caller import Caller
+from bridge.standins.twilio.twiml import TwimlAnswer
 
 START_TIMEOUT_S = 15.0
 # The server goes on answering webhooks for 5 s after its last call.
@@ -42,7 +42,7 @@ CALL_TIMEOUT_S = 30.0
 REACTION_S = 0.4
 INTERRUPT_AFTER_S = 2.5
 LOG_LINES = 15
-PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _SETTINGS = ("BRIDGE_", "TWILIO_", "RETELL_", "OPENAI_", "ELEVENLABS_", "DEEPGRAM_")
 
 _WORDS = {

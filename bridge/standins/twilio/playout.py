@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from .audio import SAMPLE_RATE_HZ, SILENCE
+from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE
 
 # Source: Twilio error 31931: more than ten minutes of queued audio overflow, what is above is discarded.
 MAX_BUFFERED_BYTES = 600 * SAMPLE_RATE_HZ

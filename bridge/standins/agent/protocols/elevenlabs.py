@@ -13,10 +13,9 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
-from bridge.standins.formats import FORMATS
-
-from .protocol import Account, Protocol, Refused, Rest
+from bridge.standins.agent.formats import FORMATS
+from bridge.standins.agent.protocols.protocol import Account, Protocol, Refused, Rest
+from bridge.standins.agent.session import AgentSession
 
 # Taken and not acted upon.
 _NOTED = {"contextual_update", "feedback", "mcp_tool_approval_result", "multimodal_message", "user_activity"}

@@ -6,9 +6,9 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
-from .agent_session import AgentSession
-from .audio import PTIME_MS, SAMPLE_RATE_HZ, SpeechDetector, frames, speech
-from .numbered import make_numbered
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.audio import PTIME_MS, SAMPLE_RATE_HZ, SpeechDetector, frames, speech
+from bridge.standins.numbered import make_numbered
 
 Behaviour = Callable[[AgentSession], Awaitable[None]]
 

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.protocols.protocol import Protocol
+from bridge.standins.agent.protocols.turns import TurnSession
+from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ
-
-from .protocol import Protocol
-from .turns import TurnSession
 
 _INPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
 _OUTPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ, "container": "none"}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .audio import SAMPLE_RATE_HZ
+from bridge.standins.audio import SAMPLE_RATE_HZ
 
 # What Twilio takes from a server; a missing or an extra field is warning 31951.
 _KEYS: dict[str, tuple[str | None, set[str]]] = {

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import aiohttp
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped,unused-ignore]
 
-from .twiml import TwimlAnswer, read_twiml
+from bridge.standins.twilio.twiml import TwimlAnswer, read_twiml
 
 # Source: Twilio, error 11200: a webhook has 15 s in all.
 WEBHOOK_TIMEOUT_S = 15.0

@@ -10,10 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.protocols.protocol import Protocol, Refused, Rest
+from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ
-
-from .protocol import Protocol, Refused, Rest
 
 _EXPECTED = {"audio_websocket_protocol": "twilio", "audio_encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
 # The whole of what a bridge says on this socket.

@@ -10,13 +10,13 @@ The protocols that the stand-in agent service speaks, by name.
 
 from __future__ import annotations
 
-from .deepgram import Deepgram
-from .elevenlabs import ElevenLabs
-from .openai import OpenAI
-from .plain import Binary, Json
-from .protocol import Protocol
-from .retell import Retell
-from .retell_calls import RetellSip, RetellTwilio, RetellWeb
+from bridge.standins.agent.protocols.deepgram import Deepgram
+from bridge.standins.agent.protocols.elevenlabs import ElevenLabs
+from bridge.standins.agent.protocols.openai import OpenAI
+from bridge.standins.agent.protocols.plain import Binary, Json
+from bridge.standins.agent.protocols.protocol import Protocol
+from bridge.standins.agent.protocols.retell import Retell
+from bridge.standins.agent.protocols.retell_calls import RetellSip, RetellTwilio, RetellWeb
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     protocol.name: protocol

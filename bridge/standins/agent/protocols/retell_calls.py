@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.formats import FORMATS, MULAW, pcm
+from bridge.standins.agent.protocols.protocol import Account, Protocol, Refused, Rest
+from bridge.standins.agent.protocols.retell import find_call, new_call_id
+from bridge.standins.agent.protocols.retell_twilio import RetellTwilioSession
+from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ
-from bridge.standins.formats import FORMATS, MULAW, pcm
-
-from .protocol import Account, Protocol, Refused, Rest
-from .retell import find_call, new_call_id
-from .retell_twilio import RetellTwilioSession
 
 _TEXTS = ("from_number", "to_number")
 

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
-
-from .openai_events import PCMU, Item, default_session, error, merge
-from .protocol import Protocol, Refused
-from .turns import TurnSession
+from bridge.standins.agent.protocols.openai_events import PCMU, Item, default_session, error, merge
+from bridge.standins.agent.protocols.protocol import Protocol, Refused
+from bridge.standins.agent.protocols.turns import TurnSession
+from bridge.standins.agent.session import AgentSession
 
 MODEL = "gpt-realtime"
 _APPEND_KEYS = {"type", "audio", "event_id"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bridge.standins.agent_session import AgentSession
+from bridge.standins.agent.session import AgentSession
 
 
 class TurnSession(AgentSession):

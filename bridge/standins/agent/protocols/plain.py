@@ -8,10 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.standins.agent_session import AgentSession
-
-from .protocol import Protocol
-from .retell import new_call_id
+from bridge.standins.agent.protocols.protocol import Protocol
+from bridge.standins.agent.protocols.retell import new_call_id
+from bridge.standins.agent.session import AgentSession
 
 
 class BinarySession(AgentSession):

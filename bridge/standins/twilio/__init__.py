@@ -1,0 +1,1 @@
+"""Twilio with a caller: webhooks, TwiML and Media Streams, written and read as Twilio does."""
