@@ -16,7 +16,7 @@ import _codec
 from bridge.agents.directory import DirectoryError
 from bridge.http.front import on_loop_exception
 from bridge.logs import set_up_logs
-from bridge.server import Server
+from bridge.server.server import Server
 from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
 
 log = structlog.get_logger()

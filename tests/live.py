@@ -19,7 +19,7 @@ import aiohttp
 from bridge.call.caller import CallerLeg
 from bridge.call.leg import Leg
 from bridge.call.state import State
-from bridge.server import Server
+from bridge.server.server import Server
 from bridge.settings import Settings, load_settings
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import AgentService

@@ -19,7 +19,7 @@ ONLY_IN = {
         "_codec.*",
         "bridge.call.caller",
         "bridge.call.agent",
-        "bridge.server",
+        "bridge.server.server",
         "bridge.http.*",
     ],
     "aiofastnet": ["bridge.http.*"],
@@ -36,7 +36,7 @@ ONLY_IN = {
         "bridge.agents.agent",
         "bridge.agents.session_request",
         "bridge.twilio.rest",
-        "bridge.server",
+        "bridge.server.server",
         "bridge.standins.*",
     ],
     "aiohttp_retry": ["bridge.agents.session_request"],
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "bridge.agents.setting_types": set(),
     "bridge.settings": {"bridge.agents.directory", "bridge.agents.setting_types"},
     "bridge.agents.directory": {"bridge.agents.agent", "bridge.agents.described", "bridge.agents.vendors"},
-    "bridge.agents.sessions": {"bridge.agents.agent", "bridge.calls", "bridge.agents.directory"},
+    "bridge.agents.sessions": {"bridge.agents.agent", "bridge.server.registry", "bridge.agents.directory"},
     "bridge.twilio.rest": {"bridge.twilio.twiml"},
     "bridge.call.transcode": {"_codec", "bridge.agents.agent"},
     "bridge.twilio.signature": set(),
@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "bridge.http.messages": set(),
     "bridge.twilio.media": {"_codec"},
     "bridge.call.leg": {"_codec", "bridge.call.state"},
-    "bridge.calls": {"bridge.call.state"},
+    "bridge.server.registry": {"bridge.call.state"},
     "bridge.agents.agent": {"_codec"},
     "bridge.agents.session_request": {"bridge.agents.agent"},
     "bridge.call.echo": {"bridge.agents.agent", "bridge.call.state"},
@@ -193,6 +193,6 @@ def test_server_starts_without_heavy_modules():
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "bridge.server" in loaded
+    assert "bridge.server.server" in loaded
     assert not {"numpy", "matplotlib", "twilio.rest", "click", "pytest"} & set(loaded)
     assert not any(module.startswith("bridge.standins") for module in loaded)

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from call_script import LIMITS
 
-from bridge import calls as calls_module
 from bridge.agents.agent import SessionError
 from bridge.call.state import Call, Record, Why
-from bridge.calls import Calls, Known, Phase, Session
+from bridge.server import registry as calls_module
+from bridge.server.registry import Calls, Known, Phase, Session
 
 SID = "CA" + "0" * 32
 OTHER_SID = "CA" + "1" * 32

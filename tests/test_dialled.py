@@ -25,8 +25,8 @@ from webhook_bench import (
 
 from bridge.agents.agent import SessionError
 from bridge.call.state import Record
-from bridge.calls import Phase
 from bridge.http.messages import Response
+from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens
 
 DIAL = ["Dial"]

@@ -6,10 +6,10 @@ import time
 import pytest
 from webhook_bench import BASE, Bench
 
-from bridge import webhooks as webhooks_module
 from bridge.agents.vendors.retell import is_webhook_of_retell
 from bridge.call.state import Why
 from bridge.http.messages import Request, Response
+from bridge.server import webhooks as webhooks_module
 
 KEY = "key_test"
 KNOWN_BODY = b'{"event":"call_started","call":{"call_id":"abc"}}'

@@ -16,7 +16,7 @@ from live import until
 from bridge.agents.agent import CallRequest, SessionError, Tools
 from bridge.agents.directory import open_directory
 from bridge.agents.sessions import Sessions
-from bridge.calls import Session
+from bridge.server.registry import Session
 
 CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = """

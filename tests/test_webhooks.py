@@ -24,8 +24,8 @@ from webhook_bench import (
 
 from bridge.agents.agent import CallRequest, SessionError
 from bridge.call.state import ENDS, Record, Why
-from bridge.calls import Phase
 from bridge.http.messages import Request
+from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens
 
 TRANSFERRED = ["Dial", "Hangup"]

@@ -12,13 +12,13 @@ from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallRequest
 from bridge.call.state import ENDS, Call
-from bridge.calls import Calls, Session
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
+from bridge.server.registry import Calls, Session
+from bridge.server.webhooks import Webhooks
 from bridge.settings import load_settings
 from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import ResumeState, Tokens
-from bridge.webhooks import Webhooks
 
 BASE = "https://voice.example.com/bridge"
 ACCOUNT = "AC" + "1" * 32

@@ -9,7 +9,7 @@ import structlog
 
 from bridge.agents.agent import Agent, CallRequest, SessionError, Tools
 from bridge.agents.directory import Directory
-from bridge.calls import Session
+from bridge.server.registry import Session
 
 log = structlog.get_logger()
 

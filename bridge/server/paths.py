@@ -7,11 +7,11 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from bridge.calls import Calls
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
+from bridge.server.registry import Calls
+from bridge.server.webhooks import FORBIDDEN, Webhooks
 from bridge.settings import Settings
-from bridge.webhooks import FORBIDDEN, Webhooks
 
 NOT_FOUND = Response(404, b"404 Not Found\n")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

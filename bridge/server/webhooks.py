@@ -22,9 +22,9 @@ from bridge.agents.agent import CallRequest, SessionError
 from bridge.agents.sessions import Sessions
 from bridge.agents.vendors.retell import is_webhook_of_retell
 from bridge.call.state import Record, Why
-from bridge.calls import Calls, Known, Phase, Session
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
+from bridge.server.registry import Calls, Known, Phase, Session
 from bridge.settings import Settings
 from bridge.twilio import twiml
 from bridge.twilio.signature import Signatures

@@ -28,16 +28,16 @@ from bridge.call.caller import CallerLeg
 from bridge.call.echo import EchoSide
 from bridge.call.leg import Leg, LegLimits
 from bridge.call.state import ENDS, AgentSide, Call, CallLimits, Record, Why
-from bridge.calls import Calls
 from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.metrics import Metrics, Traffic
-from bridge.routes import Routes
+from bridge.server.paths import Routes
+from bridge.server.registry import Calls
+from bridge.server.webhooks import FORBIDDEN, Webhooks
 from bridge.settings import Settings
 from bridge.twilio.media import Start
 from bridge.twilio.rest import TwilioApi
 from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import BadToken, MediaToken, Tokens
-from bridge.webhooks import FORBIDDEN, Webhooks
 
 log = structlog.get_logger()
 
