@@ -1,7 +1,7 @@
 """Settings that say who answers: chains, files of agents and routes, and agents that cost money."""
 
 import pytest
-from test_settings import DEVELOPMENT, GOOD, clean_environment, problems
+from settings_env import DEVELOPMENT, GOOD, clean_environment, problems
 
 from bridge.agents.agent import Tools
 from bridge.settings import load_settings

@@ -12,4 +12,4 @@ rm -f _codec/*.so _codec/*.c
 BRIDGE_SANITIZE=1 "$python" setup.py -q build_ext --inplace --force
 LD_PRELOAD="$(${CC:-cc} -print-file-name=libasan.so) $(${CC:-cc} -print-file-name=libubsan.so)" \
   PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$copy" \
-  "$python" -m pytest -s -q -p no:cacheprovider tests/test_codec_*.py
+  "$python" -m pytest -s -q -p no:cacheprovider tests/codec

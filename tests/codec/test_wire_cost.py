@@ -29,7 +29,7 @@ from live import FACTOR
 
 import _codec.wire
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 RECORDED = TESTS / "data" / "data_path_cost.json"
 FEW_FRAMES, MANY_FRAMES = 10_000, 20_000
 # A spoilt path costs at least one of each per frame: far fewer frames show it.
@@ -109,7 +109,13 @@ def profile(directory: Path, frames: int, *options: str) -> Profile:
     ended = subprocess.run(
         [
             *("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={output}"),
-            *(sys.executable, str(TESTS / "data_path_program.py"), "--frames", str(frames), *options),
+            *(
+                sys.executable,
+                str(TESTS / "support" / "data_path_program.py"),
+                "--frames",
+                str(frames),
+                *options,
+            ),
         ],
         env=environment | {"PYTHONPATH": str(TESTS.parent), "PYTHONHASHSEED": "0"},
         capture_output=True,

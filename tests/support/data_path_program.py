@@ -1,7 +1,7 @@
 """
 Bridges frames between two native wires on loopback sockets, one frame per wake-up of the loop: for a profiler.
 
-    PYTHONPATH=. python tests/data_path_program.py --frames 1000 [--spoil]
+    PYTHONPATH=. python tests/support/data_path_program.py --frames 1000 [--spoil]
 
 The peers are a process of their own, so that this one has nothing to do per frame but the data path. They send one
 frame, by turns as the caller and as the agent, and wait until it has come out of the other end, byte for byte: no

@@ -1,0 +1,34 @@
+"""Settings of the tests, in an environment without anybody's own."""
+
+import os
+
+import pytest
+
+from bridge.settings import Settings, SettingsError, load_settings
+
+SID = "AC" + "0" * 32
+GOOD = {
+    "PUBLIC_URL": "https://voice.example.com",
+    "TWILIO_ACCOUNT_SID": SID,
+    "TWILIO_AUTH_TOKEN": "auth",
+    "RETELL_API_KEY": "key",
+    "RETELL_AGENT_ID": "agent",
+}
+DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """Neither the variables nor the .env file of whoever runs the tests."""
+    of_agents = [
+        name for name in os.environ if name.startswith(("DEEPGRAM_", "ELEVENLABS_", "OPENAI_", "RETELL_"))
+    ]
+    for name in (*map(str.upper, Settings.model_fields), *of_agents):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def problems(**variables: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(variables)
+    return caught.value.problems
