@@ -17,8 +17,8 @@ __all__ = [
     "SpanFinder",
     "Wire",
     "is_base64",
-    "pcm16_to_ulaw",
-    "ulaw_to_pcm16",
+    "mulaw_to_pcm16",
+    "pcm16_to_mulaw",
 ]
 
 IMPLEMENTATION: str = os.environ.get("BRIDGE_CODEC") or "cython"
@@ -26,7 +26,7 @@ IMPLEMENTATION: str = os.environ.get("BRIDGE_CODEC") or "cython"
 if TYPE_CHECKING or IMPLEMENTATION == "cython":
     try:
         from _codec.frame_ring import FrameRing
-        from _codec.g711 import pcm16_to_ulaw, ulaw_to_pcm16
+        from _codec.g711 import mulaw_to_pcm16, pcm16_to_mulaw
         from _codec.handshake import Handshake
         from _codec.media_json import Envelope, SpanFinder, is_base64
         from _codec.resample import Resampler
@@ -44,8 +44,8 @@ elif IMPLEMENTATION == "python":
         Resampler,
         SpanFinder,
         is_base64,
-        pcm16_to_ulaw,
-        ulaw_to_pcm16,
+        mulaw_to_pcm16,
+        pcm16_to_mulaw,
     )
     from _codec.reference_wire import Handshake, Wire
 else:

@@ -42,7 +42,7 @@ cdef void fill_tables() noexcept nogil:
 fill_tables()
 
 
-def ulaw_to_pcm16(ulaw):
+def mulaw_to_pcm16(ulaw):
     """Decode mu-law bytes, any bytes-like, to 16-bit little-endian samples."""
     cdef Py_buffer view
     cdef Py_ssize_t i, count
@@ -62,7 +62,7 @@ def ulaw_to_pcm16(ulaw):
     return result
 
 
-def pcm16_to_ulaw(pcm):
+def pcm16_to_mulaw(pcm):
     """
     Encode 16-bit little-endian samples, any bytes-like, to mu-law.
 

@@ -42,7 +42,7 @@ def pcm_of(samples: list[int]) -> bytes:
     return b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples)
 
 
-def ulaw_to_pcm16(ulaw: Buffer) -> bytes:
+def mulaw_to_pcm16(ulaw: Buffer) -> bytes:
     """Decode mu-law bytes to 16-bit little-endian samples. Source: ITU-T G.711, table 2a."""
 
     def decode(code: int) -> int:
@@ -53,7 +53,7 @@ def ulaw_to_pcm16(ulaw: Buffer) -> bytes:
     return pcm_of([decode(code) for code in memoryview(ulaw).tobytes()])
 
 
-def pcm16_to_ulaw(pcm: Buffer) -> bytes:
+def pcm16_to_mulaw(pcm: Buffer) -> bytes:
     """
     Encode 16-bit little-endian samples to mu-law. Source: ITU-T G.711, table 2a; bias 33.
 

@@ -65,8 +65,8 @@ class Wire(asyncio.BufferedProtocol):
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
         self.is_client = is_client
         self.is_ready = self.is_congested = self.is_closing = self.is_paused = False
-        self.frames_in = self.messages_in = 0
-        self.audio_in_frames = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
+        self.ws_frames_in = self.messages_in = 0
+        self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
         self.dropped_frames = self.cleared_frames = self.decoded_frames = 0
         self._owner: Owner | None = owner
         self._max_message_bytes = max_message_bytes
@@ -340,7 +340,7 @@ class Wire(asyncio.BufferedProtocol):
         return opcode, fin, apply_mask(payload, data[header - 4 : header]) if masked else payload
 
     def _on_frame(self, opcode: int, fin: bool, payload: bytes) -> None:
-        self.frames_in += 1
+        self.ws_frames_in += 1
         if opcode == CLOSE:
             self._on_close(payload)
         elif self.is_closing or opcode == PONG:
@@ -372,7 +372,7 @@ class Wire(asyncio.BufferedProtocol):
         self.messages_in += 1
         if opcode == BINARY:
             if self._is_binary:
-                self.audio_in_frames += 1
+                self.media_in += 1
                 self._on_other_audio(message)
             else:
                 self._owner.on_binary(message)
@@ -380,7 +380,7 @@ class Wire(asyncio.BufferedProtocol):
         span = self._finder.find(message) if self._finder is not None else None
         if span is not None:
             payload = message[span[0] : span[1]]
-            self.audio_in_frames += 1
+            self.media_in += 1
             if self._decode is not None:
                 self._on_other_audio(base64.b64decode(payload))
                 return

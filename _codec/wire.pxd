@@ -46,9 +46,9 @@ cdef class Wire(Protocol):
         int fragments
         int message_opcode
 
-        readonly unsigned long long frames_in
+        readonly unsigned long long ws_frames_in
         readonly unsigned long long messages_in
-        readonly unsigned long long audio_in_frames
+        readonly unsigned long long media_in
         readonly unsigned long long audio_in_bytes
         # Of those that came in, for which Python was called.
         readonly unsigned long long decoded_frames

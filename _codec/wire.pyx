@@ -600,7 +600,7 @@ cdef class Wire(Protocol):
 
     cdef int on_frame(self, int opcode, bint fin, char* payload, Py_ssize_t n) except -1:
         """``payload`` is borrowed: valid until return."""
-        self.frames_in += 1
+        self.ws_frames_in += 1
         if opcode == CLOSE:
             return self.on_close(payload, n)
         if self.is_closing:
@@ -659,12 +659,12 @@ cdef class Wire(Protocol):
         self.messages_in += 1
         if opcode == BINARY:
             if self.is_binary:
-                self.audio_in_frames += 1
+                self.media_in += 1
                 return self.on_other_audio(text, n)
             self.owner.on_binary(PyBytes_FromStringAndSize(text, n))
             return 0
         if self.finder is not None and self.finder.find_c(text, n, &start, &end):
-            self.audio_in_frames += 1
+            self.media_in += 1
             if self.decode is not None:
                 audio = a2b_base64(PyBytes_FromStringAndSize(text + start, end - start))
                 return self.on_other_audio(PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio))

@@ -66,14 +66,14 @@ def missing_libraries() -> list[str]:
 def contests() -> list[Contest]:
     """Return all jobs, with those candidates that are installed."""
     pcm = tone(8000, PTIME_MS)
-    ulaw = g711.pcm16_to_ulaw(pcm)
+    ulaw = g711.pcm16_to_mulaw(pcm)
     payload = base64.b64encode(ulaw)
     return [
         find_contest(payload),
         base64_contest(payload),
         wrap_contest(payload),
-        ulaw_contest("decode a frame of mu-law", "ulaw_to_pcm16", "ulaw2lin", ulaw),
-        ulaw_contest("encode a frame of mu-law", "pcm16_to_ulaw", "lin2ulaw", pcm),
+        ulaw_contest("decode a frame of mu-law", "mulaw_to_pcm16", "ulaw2lin", ulaw),
+        ulaw_contest("encode a frame of mu-law", "pcm16_to_mulaw", "lin2ulaw", pcm),
         *(resample_contest(from_hz, to_hz) for from_hz, to_hz in RATES),
         ring_contest(payload),
     ]

@@ -33,7 +33,7 @@ class AgentSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class Resources:
     """What the process lends an agent: its HTTP session, and how long a session may take to open."""
 
     http: aiohttp.ClientSession
@@ -41,7 +41,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class CallRequest:
+class CallInfo:
     """What an agent service is told of a call when it is asked for a session."""
 
     call_sid: str
@@ -50,14 +50,14 @@ class CallRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StreamInfo:
     """
     A call whose media stream has started: what an agent may be told on its socket.
 
     ``session`` is there if ``has_session``; the service is asked for it later where another agent was to answer.
     """
 
-    call: CallRequest
+    call: CallInfo
     account_sid: str
     stream_sid: str
     session: Mapping[str, str]
@@ -157,9 +157,9 @@ class Dialogue:
             of the other messages in between.
         to_agent_format, from_agent_format: Of the audio; what is not mu-law at 8000 Hz is transcoded.
         waits_for_ready: No audio may go before `Control.READY`.
-        needs_heard: `on_interrupt` must know how much was heard, which takes marks on the way to the caller.
+        tracks_heard: `on_interrupt` must know how much was heard, which takes marks on the way to the caller.
         keepalive: Sent every ``keepalive_s`` seconds; None: nothing.
-        judges_audio: Until it is False again, all audio goes through `read`: some of it is void.
+        inspects_audio: Until it is False again, all audio goes through `read`: some of it is void.
     """
 
     to_agent: Envelope = Envelope(b"", b"")
@@ -170,10 +170,10 @@ class Dialogue:
     numbered: tuple[bytes, bytes, bytes] | None = None
     next_number: Callable[[], int]
     waits_for_ready: bool = False
-    needs_heard: bool = False
+    tracks_heard: bool = False
     keepalive: bytes | None = None
     keepalive_s: float = 0.0
-    judges_audio: bool = False
+    inspects_audio: bool = False
 
     def opening(self) -> Iterable[bytes]:
         """What is sent as soon as the socket is open."""
@@ -217,13 +217,13 @@ class Agent:
     """
 
     name: str
-    open_session: Callable[[CallRequest], Awaitable[dict[str, str]]]
+    open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]
     endpoint: Callable[[Mapping[str, str]], Endpoint] | None = None
-    dialogue: Callable[[Started], Dialogue] | None = None
+    dialogue: Callable[[StreamInfo], Dialogue] | None = None
     dial: Callable[[Mapping[str, str]], str] | None = None
 
 
-async def no_session(call: CallRequest) -> dict[str, str]:
+async def no_session(call: CallInfo) -> dict[str, str]:
     """The `Agent.open_session` of a service that is not asked before its socket opens."""
     return {}
 

@@ -21,7 +21,7 @@ from bridge.agents.agent import (
     Agent,
     Audio,
     AudioFormat,
-    CallRequest,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
@@ -29,8 +29,8 @@ from bridge.agents.agent import (
     Failed,
     Ignored,
     Reply,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
     Transfer,
     no_session,
 )
@@ -151,10 +151,10 @@ class Description(_Table):
         return self._finder
 
 
-class GenericDialogue(Dialogue):
+class DescribedDialogue(Dialogue):
     """Does what a `Description` says."""
 
-    def __init__(self, described: Description, started: Started) -> None:
+    def __init__(self, described: Description, started: StreamInfo) -> None:
         self._described = described
         self._values = values_of(started.call, started.session) | {"stream_sid": started.stream_sid}
         self.is_binary = described.binary
@@ -209,7 +209,7 @@ class GenericDialogue(Dialogue):
         return _filled(template, self._values.get, before)
 
 
-def describe_table(name: str, described: Description, secrets: Mapping[str, str], tools: Tools) -> Agent:
+def describe_table(name: str, described: Description, secrets: Mapping[str, str], tools: Resources) -> Agent:
     """
     Describe an agent of the settings file.
 
@@ -218,7 +218,7 @@ def describe_table(name: str, described: Description, secrets: Mapping[str, str]
     """
     asked = described.session
 
-    async def open_session(call: CallRequest) -> dict[str, str]:
+    async def open_session(call: CallInfo) -> dict[str, str]:
         if asked is None:
             return {}
         values = values_of(call, {})
@@ -246,11 +246,11 @@ def describe_table(name: str, described: Description, secrets: Mapping[str, str]
         name=name,
         open_session=no_session if asked is None else open_session,
         endpoint=endpoint,
-        dialogue=lambda started: GenericDialogue(described, started),
+        dialogue=lambda started: DescribedDialogue(described, started),
     )
 
 
-def values_of(call: CallRequest, session: Mapping[str, str]) -> dict[str, str]:
+def values_of(call: CallInfo, session: Mapping[str, str]) -> dict[str, str]:
     """What placeholders stand for in a call."""
     return {
         "call_sid": call.call_sid,

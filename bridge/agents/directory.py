@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import bridge.agents.vendors
-from bridge.agents.agent import Agent, AgentSettings, Tools
+from bridge.agents.agent import Agent, AgentSettings, Resources
 from bridge.agents.described import Description, describe_table
 
 # Answers without a service behind it.
@@ -130,7 +130,7 @@ class Directory:
                 return route.chain(call_sid)
         return self._default
 
-    def describe(self, tools: Tools) -> dict[str, Agent]:
+    def describe(self, tools: Resources) -> dict[str, Agent]:
         """The agents by name."""
         agents = {name: _module(name).describe(needs, tools) for name, needs in self._needs.items()}
         for name, table in self._tables.items():

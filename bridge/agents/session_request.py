@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from aiohttp_retry import RetryClient, RetryOptionsBase
 
-from bridge.agents.agent import SessionError, Tools
+from bridge.agents.agent import Resources, SessionError
 
 REPLY_MAX_BYTES = 65536
 
@@ -63,7 +63,7 @@ def retry_after_s(header: str, wall_clock_s: float) -> float | None:
 
 
 async def ask(
-    tools: Tools,
+    tools: Resources,
     method: Literal["GET", "POST"],
     url: str,
     headers: Mapping[str, str],
@@ -91,7 +91,7 @@ async def ask(
 
 
 async def _request(
-    tools: Tools, method: str, url: str, headers: Mapping[str, str], json: Mapping[str, Any] | None
+    tools: Resources, method: str, url: str, headers: Mapping[str, str], json: Mapping[str, Any] | None
 ) -> bytes:
     client = RetryClient(
         client_session=tools.http, retry_options=_Backoff(tools.session_s), raise_for_status=False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from bridge.agents.agent import Agent, CallRequest, SessionError, Tools
+from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.directory import Directory
 from bridge.server.registry import Session
 
@@ -22,7 +22,7 @@ class Sessions:
         tools: What agents are lent; ``session_s`` is also for all that are tried for a call together.
     """
 
-    def __init__(self, directory: Directory, tools: Tools) -> None:
+    def __init__(self, directory: Directory, tools: Resources) -> None:
         self._tools = tools
         self.replace(directory)
 
@@ -35,11 +35,11 @@ class Sessions:
         """The agent of a name; None if there is no such one any more."""
         return self._agents.get(name)
 
-    def chain(self, call: CallRequest) -> tuple[str, ...]:
+    def chain(self, call: CallInfo) -> tuple[str, ...]:
         """Who is tried for a call, in order."""
         return self._directory.chain(call.call_sid, call.to_number, call.from_number)
 
-    async def open(self, call: CallRequest, chain: Sequence[str]) -> Session:
+    async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         """
         Ask the agents of a chain in turn.
 

@@ -26,7 +26,7 @@ from bridge.agents.agent import (
     Mark,
     Reply,
     SessionError,
-    Started,
+    StreamInfo,
     Transfer,
     decoded_bytes,
 )
@@ -65,7 +65,7 @@ class AgentLeg(Leg):
     def __init__(
         self,
         agent: Agent,
-        started: Started,
+        started: StreamInfo,
         call: Call,
         limits: LegLimits,
         clock: Callable[[], float],
@@ -96,14 +96,14 @@ class AgentLeg(Leg):
         self._is_ready = False
         self._decode: ToMulaw | None = None
         self._encode: FromMulaw | None = None
-        self._judges_audio = False
+        self._inspects_audio = False
         self._has_warned = False
         self._has_warned_of_transfer = False
         self._kept_alive_at = clock()
 
     @property
-    def needs_heard(self) -> bool:
-        return self._dialogue.needs_heard
+    def tracks_heard(self) -> bool:
+        return self._dialogue.tracks_heard
 
     # Opening
 
@@ -199,9 +199,9 @@ class AgentLeg(Leg):
 
     def _set_format(self) -> None:
         dialogue = self._dialogue
-        self._judges_audio = dialogue.judges_audio
+        self._inspects_audio = dialogue.inspects_audio
         self.wire.set_format(
-            None if dialogue.judges_audio else dialogue.audio,
+            None if dialogue.inspects_audio else dialogue.audio,
             dialogue.to_agent,
             is_binary=dialogue.is_binary,
             numbered=dialogue.numbered,
@@ -261,7 +261,7 @@ class AgentLeg(Leg):
     def read_text(self, message: bytes) -> None:
         for event in self._dialogue.read(message):
             self._on_event(event)
-        if self._is_ready and self._dialogue.judges_audio != self._judges_audio:
+        if self._is_ready and self._dialogue.inspects_audio != self._inspects_audio:
             self._set_format()
 
     def _on_event(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from bridge.call.state import AgentSide, Call, CallerSide, Relayed
 class EchoSide:
     """Gives each frame back at once; it ends with the caller."""
 
-    needs_heard = False
+    tracks_heard = False
 
     def __init__(self, call: Call, clock: Callable[[], float]) -> None:
         self._call = call

@@ -127,14 +127,14 @@ class Leg:
         """Plain audio goes straight to the other side's socket, where it has one."""
         if isinstance(other, Leg):
             self.wire.join(other.wire)
-            self._told = (self.wire.audio_in_frames, self.wire.audio_in_bytes)
+            self._told = (self.wire.media_in, self.wire.audio_in_bytes)
 
     def relayed(self) -> Relayed:
         """What went there since last asked."""
         if self._told is None:
             return Relayed(0, 0)
         frames, audio_bytes = self._told
-        self._told = (self.wire.audio_in_frames, self.wire.audio_in_bytes)
+        self._told = (self.wire.media_in, self.wire.audio_in_bytes)
         return Relayed(self._told[0] - frames, self._told[1] - audio_bytes)
 
     # Opening and closing
@@ -185,12 +185,12 @@ class Leg:
             return
         if self._transport is None:
             return
-        signs = self.wire.frames_in if self.is_client else self.wire.messages_in
+        signs = self.wire.ws_frames_in if self.is_client else self.wire.messages_in
         if signs != self._signs_at_tick or self.wire.is_paused:
             # A peer that we do not read, for the other side is behind, is not silent.
             self._signs_at_tick = signs
             self._heard_at = now
-        others = self.wire.frames_in - self.wire.audio_in_frames + self.wire.decoded_frames
+        others = self.wire.ws_frames_in - self.wire.media_in + self.wire.decoded_frames
         if others - self._others_at_tick > self.limits.control_per_s * max(1.0, now - self._ticked_at):
             # What waits stays until the call has been told: another agent may take it over.
             self._closing_since = now

@@ -27,7 +27,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class Record(enum.Enum):
+class Outcome(enum.Enum):
     """What is remembered of a call that is over; decides what ``/voice/resume`` answers."""
 
     ENDED = "ended"
@@ -71,28 +71,28 @@ class End:
 
     caller_code: int
     agent_code: int
-    record: Record | None
+    record: Outcome | None
     lets_audio_play: bool = False
     asks_twilio: bool = False
 
 
 ENDS: dict[Why, End] = {
-    Why.AGENT_ENDED: End(1000, 1000, Record.ENDED, lets_audio_play=True),
-    Why.AGENT_HUNG_UP: End(1000, 1000, Record.ENDED, lets_audio_play=True, asks_twilio=True),
-    Why.AGENT_TRANSFERRED: End(1000, 1000, Record.TRANSFERRED, lets_audio_play=True, asks_twilio=True),
-    Why.CALLER_STOPPED: End(1000, 1000, Record.ENDED),
-    Why.CALL_COMPLETED: End(1000, 1000, Record.ENDED),
-    Why.CALLER_LOST: End(1001, 1000, Record.CALLER_LOST),
-    Why.AGENT_LOST: End(1011, 1011, Record.AGENT_LOST),
-    Why.NO_START: End(1008, 1000, Record.ENDED),
-    Why.TIME_LIMIT: End(1000, 1000, Record.ENDED),
-    Why.SILENT_CALLER: End(1000, 1000, Record.ENDED),
+    Why.AGENT_ENDED: End(1000, 1000, Outcome.ENDED, lets_audio_play=True),
+    Why.AGENT_HUNG_UP: End(1000, 1000, Outcome.ENDED, lets_audio_play=True, asks_twilio=True),
+    Why.AGENT_TRANSFERRED: End(1000, 1000, Outcome.TRANSFERRED, lets_audio_play=True, asks_twilio=True),
+    Why.CALLER_STOPPED: End(1000, 1000, Outcome.ENDED),
+    Why.CALL_COMPLETED: End(1000, 1000, Outcome.ENDED),
+    Why.CALLER_LOST: End(1001, 1000, Outcome.CALLER_LOST),
+    Why.AGENT_LOST: End(1011, 1011, Outcome.AGENT_LOST),
+    Why.NO_START: End(1008, 1000, Outcome.ENDED),
+    Why.TIME_LIMIT: End(1000, 1000, Outcome.ENDED),
+    Why.SILENT_CALLER: End(1000, 1000, Outcome.ENDED),
     Why.REFUSED: End(1008, 1000, None),
-    Why.CALLER_VIOLATION: End(1002, 1000, Record.ENDED),
-    Why.AGENT_VIOLATION: End(1011, 1002, Record.AGENT_LOST),
-    Why.DRAINED: End(1001, 1000, Record.HANDED_OVER),
+    Why.CALLER_VIOLATION: End(1002, 1000, Outcome.ENDED),
+    Why.AGENT_VIOLATION: End(1011, 1002, Outcome.AGENT_LOST),
+    Why.DRAINED: End(1001, 1000, Outcome.HANDED_OVER),
     # A fault of ours: the caller is not to blame and gets the fallback.
-    Why.FAULT: End(1011, 1011, Record.AGENT_LOST),
+    Why.FAULT: End(1011, 1011, Outcome.AGENT_LOST),
 }
 
 
@@ -129,12 +129,12 @@ class AgentSide(Protocol):
     """
     What a call asks of the agent's side; ``connect`` answers through ``on_agent_open`` or ``on_agent_lost``.
 
-    ``needs_heard``: `Call.on_interrupt` is to tell how much was heard. ``take_over`` gets the audio that waits at
+    ``tracks_heard``: `Call.on_interrupt` is to tell how much was heard. ``take_over`` gets the audio that waits at
     another agent, which could not be had.
     """
 
     @property
-    def needs_heard(self) -> bool: ...
+    def tracks_heard(self) -> bool: ...
     def connect(self) -> None: ...
     def take_over(self, other: AgentSide) -> None: ...
     def send_dtmf(self, digit: str) -> None: ...
@@ -234,7 +234,7 @@ class Call:
     def _engage(self, agent: AgentSide, now: float) -> None:
         self._agent = agent
         self._is_relayed = False
-        if agent.needs_heard and self._caller is not None and self._heard is None:
+        if agent.tracks_heard and self._caller is not None and self._heard is None:
             self._heard = Heard(now)
             self._caller.mark_audio()
         agent.connect()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _codec import Resampler, pcm16_to_ulaw, ulaw_to_pcm16
+from _codec import Resampler, mulaw_to_pcm16, pcm16_to_mulaw
 from bridge.agents.agent import AudioFormat
 
 RATES_HZ = (8000, 16000, 24000)
@@ -34,7 +34,7 @@ class ToMulaw:
         whole_bytes = len(pcm) & ~1
         self._half_sample = pcm[whole_bytes:]
         pcm = pcm[:whole_bytes]
-        return pcm16_to_ulaw(self._resampler.process(pcm) if self._resampler else pcm)
+        return pcm16_to_mulaw(self._resampler.process(pcm) if self._resampler else pcm)
 
 
 class FromMulaw:
@@ -44,5 +44,5 @@ class FromMulaw:
         self._resampler = Resampler(8000, format.sample_rate_hz) if format.sample_rate_hz != 8000 else None
 
     def __call__(self, mulaw: bytes) -> bytes:
-        pcm = ulaw_to_pcm16(mulaw)
+        pcm = mulaw_to_pcm16(mulaw)
         return self._resampler.process(pcm) if self._resampler else pcm

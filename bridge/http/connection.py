@@ -1,5 +1,5 @@
 """
-HTTP connections, from the first byte to the end or the hand-over, and the registry of those that are open.
+HTTP connections, from the first byte to the end or the hand-over, and the connections of those that are open.
 
 A connection serves one request at a time; what the peer sends ahead waits, bounded, as does everything else.
 """
@@ -44,7 +44,7 @@ class App(Protocol):
         """
 
 
-class Registry:
+class Connections:
     """The connections that are open, what they share, and the cap on sockets."""
 
     def __init__(
@@ -147,9 +147,9 @@ class Connection(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._limits = registry.limits
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._limits = connections.limits
         self._peer = ""
         self._data = bytearray()  # Received, not yet read.
         self._reader: RequestReader | None = None
@@ -169,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
         peername = transport.get_extra_info("peername")
         self._peer = str(peername[0]) if peername else ""
         self._begin_request()
-        if not self._registry.admit(self):
+        if not self._connections.admit(self):
             self._transport.write(encode_response(status_response(503)))
             self._close()
 
@@ -177,10 +177,10 @@ class Connection(asyncio.BufferedProtocol):
         self._stop_timer()
         self._drop_task()
         self._is_ending = True
-        self._registry.forget(self)
+        self._connections.forget(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._registry.read_buffer
+        return self._connections.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._is_ending:
@@ -188,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._discarded_bytes > self._limits.linger_bytes:
                 self.abort()
             return
-        self._data += self._registry.read_buffer[:nbytes]
+        self._data += self._connections.read_buffer[:nbytes]
         self._read()
 
     def eof_received(self) -> bool:
@@ -209,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._reader is None and not self._is_ending:
             self._next_request()
 
-    # Called by the registry.
+    # Called by the connections.
 
     def finish(self) -> None:
         """Close once the request that has begun is answered."""
@@ -225,7 +225,7 @@ class Connection(asyncio.BufferedProtocol):
     # A request's way.
 
     def _begin_request(self) -> None:
-        self._registry.idle.pop(self, None)
+        self._connections.idle.pop(self, None)
         self._reader = RequestReader(self._limits, self._peer)
         self._start_timer(self._limits.request_s, self._on_request_late)
 
@@ -241,7 +241,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
         else:
             self._start_timer(self._limits.keep_alive_s, self._close)
-            self._registry.idle[self] = None
+            self._connections.idle[self] = None
 
     def _read(self) -> None:
         if self._task is None and not self._is_write_paused:
@@ -270,9 +270,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(CONTINUE)
 
     def _handle(self, request: Request) -> None:
-        task = asyncio.get_running_loop().create_task(self._registry.app.handle(request), name="http request")
+        task = asyncio.get_running_loop().create_task(
+            self._connections.app.handle(request), name="http request"
+        )
         self._task = task
-        self._registry.tasks.add(task)
+        self._connections.tasks.add(task)
         task.add_done_callback(self._on_handled)
         if self._has_peer_finished:
             self._start_timer(self._limits.half_close_s, self.abort)
@@ -280,11 +282,11 @@ class Connection(asyncio.BufferedProtocol):
             self._start_timer(self._limits.handler_s, self._on_handler_late)
 
     def _on_handled(self, task: asyncio.Task[Response]) -> None:
-        self._registry.forget_task(task)
+        self._connections.forget_task(task)
         response = status_response(500)
         if not task.cancelled():
             if error := task.exception():
-                self._registry.logger.error("An http request failed.", exc_info=error)
+                self._connections.logger.error("An http request failed.", exc_info=error)
             else:
                 response = task.result()
         if task is self._task:  # Else it was late, or the client has gone.
@@ -292,13 +294,13 @@ class Connection(asyncio.BufferedProtocol):
             self._answer(response)
 
     def _upgrade(self, request: Request, key: str) -> None:
-        if self._has_peer_finished or self._registry.is_closing:
+        if self._has_peer_finished or self._connections.is_closing:
             self._answer(status_response(503), is_last=True)
             return
         try:
-            answer = self._registry.app.upgrade(request)
+            answer = self._connections.app.upgrade(request)
         except Exception:
-            self._registry.logger.exception("A WebSocket upgrade failed.")
+            self._connections.logger.exception("A WebSocket upgrade failed.")
             answer = status_response(500)
         if isinstance(answer, Response):
             self._answer(answer, is_last=True)
@@ -306,7 +308,7 @@ class Connection(asyncio.BufferedProtocol):
         self._stop_timer()
         self._pause_reading(False)
         self._is_ending = True
-        self._registry.forget(self)
+        self._connections.forget(self)
         try:
             hand_over(
                 self._transport,
@@ -317,13 +319,13 @@ class Connection(asyncio.BufferedProtocol):
                 read_buffer_bytes=self._limits.ws_read_buffer_bytes,
             )
         except Exception:
-            self._registry.logger.exception("A socket could not be handed over.")
+            self._connections.logger.exception("A socket could not be handed over.")
             self._transport.abort()
 
     def _answer(self, response: Response, *, is_last: bool = False, is_request_whole: bool = True) -> None:
         reader = self._reader
         assert reader is not None
-        is_last = is_last or not reader.is_persistent or self._registry.is_closing
+        is_last = is_last or not reader.is_persistent or self._connections.is_closing
         self._transport.write(
             encode_response(
                 response,
@@ -341,7 +343,7 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self) -> None:
         """Close when what was written has gone out, or has waited too long for it."""
         self._is_ending = True
-        self._registry.idle.pop(self, None)
+        self._connections.idle.pop(self, None)
         self._start_timer(self._limits.write_s, self._transport.abort)
         self._transport.close()
 
@@ -375,7 +377,9 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
 
     def _on_handler_late(self) -> None:
-        self._registry.logger.warning("An http request was not answered within %s s.", self._limits.handler_s)
+        self._connections.logger.warning(
+            "An http request was not answered within %s s.", self._limits.handler_s
+        )
         self._drop_task()
         self._answer(status_response(503), is_last=True)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiofastnet
 
-from bridge.http.connection import TLS_HANDSHAKE_S, App, Registry
+from bridge.http.connection import TLS_HANDSHAKE_S, App, Connections
 from bridge.http.handover import hand_over, self_test
 from bridge.http.messages import FrontLimits, Request, Response
 
@@ -53,7 +53,7 @@ class Front:
         logger: logging.Logger = _logger,
     ) -> None:
         self._limits = limits or FrontLimits()
-        self._registry = Registry(app, self._limits, upgraded, logger)
+        self._connections = Connections(app, self._limits, upgraded, logger)
         self._server: asyncio.Server | None = None
 
     @property
@@ -65,7 +65,7 @@ class Front:
     @property
     def connections(self) -> int:
         """HTTP connections that are open now; upgraded ones are no longer among them."""
-        return len(self._registry.connections)
+        return len(self._connections.connections)
 
     async def start(
         self,
@@ -86,7 +86,7 @@ class Front:
         self_test()
         self._server = await aiofastnet.create_server(
             asyncio.get_running_loop(),
-            self._registry.accept_tls if ssl_context else self._registry.accept,
+            self._connections.accept_tls if ssl_context else self._connections.accept,
             host,
             port,
             sock=sock,
@@ -113,7 +113,7 @@ class Front:
         Requests that have begun get ``timeout_s`` for their answers, idle connections are closed at once.
         """
         self.stop_listening()
-        await self._registry.close(timeout_s)
+        await self._connections.close(timeout_s)
 
 
 def on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

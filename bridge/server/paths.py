@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
-from bridge.server.registry import Calls
+from bridge.server.registry import Registry
 from bridge.server.webhooks import FORBIDDEN, Webhooks
 from bridge.settings import Settings
 
@@ -19,7 +19,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FORWARDED = ("forwarded", "via", "x-real-ip", "cf-connecting-ip")
 
 
-class Routes:
+class Paths:
     """
     Routes requests.
 
@@ -31,7 +31,7 @@ class Routes:
         self,
         settings: Settings,
         webhooks: Webhooks,
-        calls: Calls,
+        calls: Registry,
         metrics: Metrics,
         *,
         is_draining: Callable[[], bool],

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from bridge.call.state import ENDS, Call, Record, Why
+from bridge.call.state import ENDS, Call, Outcome, Why
 
 REMEMBERED_S = 24 * 3600
 REMEMBERED_CALLS = 100_000
@@ -25,7 +25,7 @@ class Phase(enum.Enum):
 
 
 @dataclass(slots=True)
-class Known:
+class Entry:
     """One CallSid. ``until``: when an admitted call counts as not claimed, or a call that is over is forgotten."""
 
     call_sid: str
@@ -37,7 +37,7 @@ class Known:
     # The TwiML of a call that has no media socket, and the number that one was transferred to.
     answer: str = ""
     transfer_to: str = ""
-    record: Record | None = None
+    record: Outcome | None = None
     call: Call | None = None
 
 
@@ -56,12 +56,12 @@ class Session:
 
 @dataclass(slots=True)
 class _Admitting:
-    task: asyncio.Task[Known]
+    task: asyncio.Task[Entry]
     waiting: int = 0
     is_over: bool = False
 
 
-class Calls:
+class Registry:
     """
     The calls of one process.
 
@@ -74,9 +74,9 @@ class Calls:
         self._max_calls = max_calls
         self._claim_s = claim_s
         self._admitting: dict[str, _Admitting] = {}
-        self._admitted: OrderedDict[str, Known] = OrderedDict()
-        self._live: dict[str, Known] = {}
-        self._over: OrderedDict[str, Known] = OrderedDict()
+        self._admitted: OrderedDict[str, Entry] = OrderedDict()
+        self._live: dict[str, Entry] = {}
+        self._over: OrderedDict[str, Entry] = OrderedDict()
 
     @property
     def live(self) -> int:
@@ -93,7 +93,7 @@ class Calls:
         """Whether a further call would be over the limit."""
         return self.live + self.admitted >= self._max_calls
 
-    def find(self, call_sid: str) -> Known | None:
+    def find(self, call_sid: str) -> Entry | None:
         """What is known of a CallSid that is not just being admitted."""
         return self._live.get(call_sid) or self._admitted.get(call_sid) or self._over.get(call_sid)
 
@@ -101,7 +101,7 @@ class Calls:
         """Whether a session for this CallSid is being opened."""
         return call_sid in self._admitting
 
-    def live_calls(self) -> list[Known]:
+    def live_calls(self) -> list[Entry]:
         """The live ones, as of now."""
         return list(self._live.values())
 
@@ -111,7 +111,7 @@ class Calls:
         media_id: str,
         open_session: Callable[[], Awaitable[Session]],
         clock: Callable[[], float],
-    ) -> Known:
+    ) -> Entry:
         """
         Open one session for a CallSid, however many requests ask for it at once.
 
@@ -121,10 +121,10 @@ class Calls:
         admitting = self._admitting.get(call_sid)
         if admitting is None:
 
-            async def work() -> Known:
+            async def work() -> Entry:
                 try:
                     opened = await open_session()
-                    known = Known(
+                    known = Entry(
                         call_sid,
                         media_id,
                         Phase.ADMITTED,
@@ -135,10 +135,10 @@ class Calls:
                     )
                     self._admitted[call_sid] = known
                     if opening.is_over:
-                        self.finish(call_sid, Record.ENDED, clock())
+                        self.finish(call_sid, Outcome.ENDED, clock())
                     elif opened.answer:
                         # Nobody will claim it: it takes no place here.
-                        self.finish(call_sid, Record.DIALLED, clock())
+                        self.finish(call_sid, Outcome.DIALLED, clock())
                     return known
                 finally:
                     self._forget(call_sid, opening)
@@ -159,7 +159,7 @@ class Calls:
         if self._admitting.get(call_sid) is admitting:
             del self._admitting[call_sid]
 
-    def renew(self, known: Known, now: float) -> None:
+    def renew(self, known: Entry, now: float) -> None:
         """An admitted call was answered again, with a fresh token."""
         if known.phase is Phase.ADMITTED:
             known.until = now + self._claim_s
@@ -177,7 +177,7 @@ class Calls:
         if known is None:
             if self.is_full:
                 return "full"
-            known = Known(call_sid, media_id, Phase.ADMITTED, 0.0, session=session)
+            known = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session=session)
         elif known.phase is Phase.LIVE:
             return "call_live"
         elif known.phase is Phase.OVER:
@@ -190,7 +190,7 @@ class Calls:
         self._live[call_sid] = known
         return None
 
-    def finish(self, call_sid: str, record: Record, now: float, transfer_to: str = "") -> None:
+    def finish(self, call_sid: str, record: Outcome, now: float, transfer_to: str = "") -> None:
         """A live or admitted call is over."""
         known = self._live.pop(call_sid, None) or self._admitted.pop(call_sid, None)
         if known is None:
@@ -212,7 +212,7 @@ class Calls:
             known = next(iter(self._admitted.values()))
             if known.until > now:
                 break
-            self.finish(known.call_sid, Record.ENDED, now)
+            self.finish(known.call_sid, Outcome.ENDED, now)
             unclaimed += 1
         while self._over and next(iter(self._over.values())).until <= now:
             self._over.popitem(last=False)
@@ -228,7 +228,7 @@ class Calls:
         if known.call is not None:
             known.call.end(why, now)
         elif known.phase is Phase.ADMITTED:
-            self.finish(call_sid, ENDS[why].record or Record.ENDED, now)
+            self.finish(call_sid, ENDS[why].record or Outcome.ENDED, now)
 
     def set_session(self, call_sid: str, session: dict[str, str]) -> None:
         """A live call has another session: the agent that it was admitted with could not be had."""
@@ -239,7 +239,7 @@ class Calls:
         """A call that was over here comes back: the agent that it was sent to could not be had."""
         self._over.pop(call_sid, None)
 
-    def give_up_admitted(self, record: Record, now: float) -> int:
+    def give_up_admitted(self, record: Outcome, now: float) -> int:
         """No more media sockets are waited for; returns for how many."""
         call_sids = list(self._admitted)
         for call_sid in call_sids:

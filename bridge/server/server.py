@@ -20,18 +20,18 @@ import aiohttp
 import picows
 import structlog
 
-from bridge.agents.agent import CallRequest, Started, Tools
+from bridge.agents.agent import CallInfo, Resources, StreamInfo
 from bridge.agents.directory import DirectoryError
 from bridge.agents.sessions import Sessions
 from bridge.call.agent import AgentLeg
 from bridge.call.caller import CallerLeg
 from bridge.call.echo import EchoSide
 from bridge.call.leg import Leg, LegLimits
-from bridge.call.state import ENDS, AgentSide, Call, CallLimits, Record, Why
+from bridge.call.state import ENDS, AgentSide, Call, CallLimits, Outcome, Why
 from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.metrics import Metrics, Traffic
-from bridge.server.paths import Routes
-from bridge.server.registry import Calls
+from bridge.server.paths import Paths
+from bridge.server.registry import Registry
 from bridge.server.webhooks import FORBIDDEN, Webhooks
 from bridge.settings import Settings
 from bridge.twilio.media import Start
@@ -55,7 +55,7 @@ class Server:
         self._settings = settings
         self._clock = time.monotonic
         self.metrics = Metrics()
-        self._calls = Calls(settings.bridge_max_calls, settings.bridge_token_s)
+        self._calls = Registry(settings.bridge_max_calls, settings.bridge_token_s)
         self._tokens = Tokens(settings.auth_tokens, settings.bridge_token_s)
         self._signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
         self._legs: set[Leg] = set()
@@ -131,7 +131,7 @@ class Server:
         if settings.bridge_tls_cert:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(settings.bridge_tls_cert, settings.bridge_tls_key)
-        self._sessions = Sessions(settings.read_directory(), Tools(self._http, settings.bridge_session_s))
+        self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
         self._twilio = TwilioApi(
             self._http,
             settings.twilio_api_url,
@@ -149,7 +149,7 @@ class Server:
             is_draining=lambda: self._draining,
             clock=self._clock,
         )
-        self._routes = Routes(
+        self._routes = Paths(
             settings, webhooks, self._calls, self.metrics, is_draining=lambda: self._draining
         )
         await self._front.start(settings.host, settings.port, ssl_context=tls)
@@ -213,7 +213,7 @@ class Server:
         now = self._clock()
         for call in tuple(self._open_calls):
             call.end(Why.DRAINED, now)
-        if self._calls.give_up_admitted(Record.HANDED_OVER, now):
+        if self._calls.give_up_admitted(Outcome.HANDED_OVER, now):
             self._last_close_at = now
 
     def _check_idle(self) -> None:
@@ -281,7 +281,7 @@ class Server:
         return self._sides(leg, start, token)
 
     def _sides(self, leg: CallerLeg, start: Start, token: MediaToken) -> Iterator[AgentSide]:
-        asked = CallRequest(token.call_sid, token.from_number, token.to_number)
+        asked = CallInfo(token.call_sid, token.from_number, token.to_number)
         # What waits for an agent may have to wait for the ones after it too.
         limits = replace(self._agent_limits, hold_ms=self._agent_limits.hold_ms * len(token.agents))
         for n, name in enumerate(token.agents):
@@ -296,7 +296,9 @@ class Server:
                 continue
             side = AgentLeg(
                 agent,
-                Started(asked, start.account_sid, start.stream_sid, token.session if n == 0 else {}, n == 0),
+                StreamInfo(
+                    asked, start.account_sid, start.stream_sid, token.session if n == 0 else {}, n == 0
+                ),
                 leg.call,
                 limits,
                 self._clock,
@@ -367,7 +369,7 @@ class Server:
             self._calls.finish(call_sid, record, now, call.transfer_to)
         if call.stats.first_agent_audio_s is not None:
             self.metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
-        is_trouble = call.why is Why.REFUSED or record is Record.AGENT_LOST
+        is_trouble = call.why is Why.REFUSED or record is Outcome.AGENT_LOST
         (log.warning if is_trouble else log.info)(
             "call ended",
             call_sid=call_sid or "",

@@ -18,13 +18,13 @@ import orjson
 import structlog
 from multidict import MultiDict
 
-from bridge.agents.agent import CallRequest, SessionError
+from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Sessions
 from bridge.agents.vendors.retell import is_webhook_of_retell
-from bridge.call.state import Record, Why
+from bridge.call.state import Outcome, Why
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
-from bridge.server.registry import Calls, Known, Phase, Session
+from bridge.server.registry import Entry, Phase, Registry, Session
 from bridge.settings import Settings
 from bridge.twilio import twiml
 from bridge.twilio.signature import Signatures
@@ -57,7 +57,7 @@ class Webhooks:
         self,
         settings: Settings,
         sessions: Sessions,
-        calls: Calls,
+        calls: Registry,
         tokens: Tokens,
         signatures: Signatures,
         metrics: Metrics,
@@ -92,7 +92,7 @@ class Webhooks:
 
     async def _admit(self, form: MultiDict[str]) -> str:
         call_sid = form["CallSid"]
-        asked = CallRequest(call_sid, form.get("From", ""), form.get("To", ""))
+        asked = CallInfo(call_sid, form.get("From", ""), form.get("To", ""))
         known = self._calls.find(call_sid)
         if known is not None:
             return self._answer_of(known, asked)
@@ -114,7 +114,7 @@ class Webhooks:
             return self._fallback(call_sid, "no_session", str(error))
         return self._answer_of(known, asked)
 
-    async def _open(self, asked: CallRequest, chain: Sequence[str]) -> Session:
+    async def _open(self, asked: CallInfo, chain: Sequence[str]) -> Session:
         opened = await self._sessions.open(asked, chain)
         sip_uri = self._sessions.sip_uri(opened)
         if sip_uri is None:
@@ -124,7 +124,7 @@ class Webhooks:
         log.info("call dialled", call_sid=asked.call_sid, agent=opened.agents[0])
         return replace(opened, answer=twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
 
-    def _answer_of(self, known: Known, asked: CallRequest) -> str:
+    def _answer_of(self, known: Entry, asked: CallInfo) -> str:
         """The TwiML of a call that is known."""
         if known.phase is Phase.OVER:
             return self._over(known)
@@ -132,11 +132,11 @@ class Webhooks:
         return self._stream(known, asked)
 
     @staticmethod
-    def _over(known: Known) -> str:
+    def _over(known: Entry) -> str:
         """What a call that is over, or went elsewhere, gets if it is asked about again."""
-        if known.record is Record.DIALLED:
+        if known.record is Outcome.DIALLED:
             return known.answer
-        return twiml.dial(known.transfer_to) if known.record is Record.TRANSFERRED else twiml.hangup()
+        return twiml.dial(known.transfer_to) if known.record is Outcome.TRANSFERRED else twiml.hangup()
 
     async def dialled(self, request: Request) -> Response:
         """What Twilio asks when a SIP address was dialled: the call is over, or the address could not be had."""
@@ -164,10 +164,10 @@ class Webhooks:
             return self._fallback(state.call_sid, "fault")
 
     async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
-        asked = CallRequest(state.call_sid, form.get("From", ""), form.get("To", ""))
+        asked = CallInfo(state.call_sid, form.get("From", ""), form.get("To", ""))
         known = self._calls.find(state.call_sid)
         is_next = known is None or (
-            known.record in (Record.DIALLED, Record.AGENT_LOST)
+            known.record in (Outcome.DIALLED, Outcome.AGENT_LOST)
             and list(known.agents[1:])[-len(state.agents) :] == state.agents
         )
         if known is not None and not is_next:
@@ -186,7 +186,7 @@ class Webhooks:
         known = await self._calls.admit(state.call_sid, secrets.token_hex(16), open_session, self._clock)
         return self._answer_of(known, asked)
 
-    def _stream(self, known: Known, asked: CallRequest) -> str:
+    def _stream(self, known: Entry, asked: CallInfo) -> str:
         settings = self._settings
         token = MediaToken(
             known.call_sid,
@@ -224,9 +224,9 @@ class Webhooks:
         known = self._calls.find(call_sid) if state is not None else None
         record = known.record if known is not None else None
         log.info("resume asked", call_sid=call_sid, record=record.value if record else "unknown")
-        if known is not None and record in (Record.ENDED, Record.TRANSFERRED):
+        if known is not None and record in (Outcome.ENDED, Outcome.TRANSFERRED):
             return _twiml(self._over(known))
-        if state is not None and state.agents and record in (Record.AGENT_LOST, Record.DIALLED):
+        if state is not None and state.agents and record in (Outcome.AGENT_LOST, Outcome.DIALLED):
             return _twiml(await self._next_or_fallback(form, state))
         return _twiml(twiml.fallback(self._settings.bridge_fallback))
 

@@ -14,17 +14,17 @@ from bridge.agents.agent import (
     MULAW_8K,
     Audio,
     AudioFormat,
-    CallRequest,
+    CallInfo,
     Control,
     Failed,
     Ignored,
     Reply,
-    Started,
+    StreamInfo,
     Transfer,
 )
-from bridge.agents.described import Description, GenericDialogue
+from bridge.agents.described import DescribedDialogue, Description
 
-CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
+CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 STREAM_SID = "MZ" + "4" * 32
 PAYLOAD = base64.b64encode(bytes(range(160))).decode()
 TABLE: dict[str, Any] = {
@@ -53,12 +53,12 @@ HOSTILE = [
 def dialogue(
     table: dict[str, Any] = TABLE,
     *,
-    call: CallRequest = CALL,
+    call: CallInfo = CALL,
     session: dict[str, str] | None = None,
     **changes: Any,
-) -> GenericDialogue:
+) -> DescribedDialogue:
     described = Description.model_validate({**table, **changes})
-    return GenericDialogue(described, Started(call, "AC", STREAM_SID, session or {}, True))
+    return DescribedDialogue(described, StreamInfo(call, "AC", STREAM_SID, session or {}, True))
 
 
 def read(message: object, table: dict[str, Any] = TABLE, **changes: Any) -> object:
@@ -303,7 +303,7 @@ def test_without_words_for_keys_none_is_told():
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_caller_cannot_leave_the_place_of_its_number(name):
-    call = CallRequest(CALL.call_sid, name, name)
+    call = CallInfo(CALL.call_sid, name, name)
     template = '{"a":"{from}","b":"5\\" {from} \\\\","c":{to},"d":"\\\\{to}"'
     told = {"a": name, "b": f'5" {name} \\', "c": name, "d": f"\\{name}"}
     one = dialogue(
@@ -320,7 +320,7 @@ def test_caller_cannot_leave_the_place_of_its_number(name):
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_any_number_stays_in_its_place(name):
     """Any caller's number comes out of the JSON text as it went in, beside nothing that it has brought along."""
-    one = dialogue(call=CallRequest(CALL.call_sid, name, ""), first=['{"a":"x {from}","b":{from}}'])
+    one = dialogue(call=CallInfo(CALL.call_sid, name, ""), first=['{"a":"x {from}","b":{from}}'])
     assert [orjson.loads(message) for message in one.opening()] == [{"a": f"x {name}", "b": name}]
 
 

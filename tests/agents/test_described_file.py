@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bridge.agents.agent import Agent, CallRequest, SessionError, Tools
+from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.directory import Directory, DirectoryError, open_directory
 
-CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
+CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 CANARY = "canary-7f3a"
 JSON = """
 to_agent = '{"audio":"{audio}"}'
@@ -199,17 +199,17 @@ async def service() -> AsyncIterator[Service]:
     app.router.add_post("/{path:.*}", service.handle)
     async with TestServer(app) as server, aiohttp.ClientSession() as http:
         service.url = str(server.make_url("")).rstrip("/")
-        service.tools = Tools(http, 5.0)
+        service.tools = Resources(http, 5.0)
         yield service
 
 
 @pytest.fixture
-async def tools() -> AsyncIterator[Tools]:
+async def tools() -> AsyncIterator[Resources]:
     async with aiohttp.ClientSession() as http:
-        yield Tools(http, 5.0)
+        yield Resources(http, 5.0)
 
 
-def agent_of(folder: Path, content: str, tools: Tools, **variables: str) -> Agent:
+def agent_of(folder: Path, content: str, tools: Resources, **variables: str) -> Agent:
     return directory(folder, f"[mine]\n{content}\n{JSON}", **variables).describe(tools)["mine"]
 
 
@@ -278,7 +278,7 @@ async def test_session_is_asked_for_with_what_is_known_of_the_call(folder, servi
     ],
 )
 async def test_what_a_caller_claims_to_be_stays_in_its_place(folder, service, from_number):
-    call = CallRequest(CALL.call_sid, from_number, CALL.to_number)
+    call = CallInfo(CALL.call_sid, from_number, CALL.to_number)
     await agent_with_session(folder, service).open_session(call)
     ((path, headers, body),) = service.asked
     assert parse_qsl(path.partition("?")[2], keep_blank_values=True) == [("from", from_number)]

@@ -13,12 +13,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from live import until
 
-from bridge.agents.agent import CallRequest, SessionError, Tools
+from bridge.agents.agent import CallInfo, Resources, SessionError
 from bridge.agents.directory import open_directory
 from bridge.agents.sessions import Sessions
 from bridge.server.registry import Session
 
-CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+14155550100")
+CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = """
 [{name}]
 url = "wss://h"
@@ -73,7 +73,7 @@ def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSessio
         return open_directory(names, "", str(file), variables)
 
     def make(*names: str, session_s: float = 5.0, **variables: str) -> Sessions:
-        return Sessions(directory(*names, **variables), Tools(http, session_s))
+        return Sessions(directory(*names, **variables), Resources(http, session_s))
 
     make.directory = directory
     return make

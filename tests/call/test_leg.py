@@ -312,7 +312,7 @@ async def test_leg_closed_before_its_socket_opens_takes_the_socket_down(make_leg
 class Nothing:
     """An agent's side that takes everything, and the observer of a call."""
 
-    needs_heard = False
+    tracks_heard = False
 
     def connect(self) -> None: ...
     def send_audio(self, payload: bytes) -> None: ...

@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, Script, bridged
 
-from bridge.call.state import ENDS, PLAYED_MARK, Call, Record, State, Why
+from bridge.call.state import ENDS, PLAYED_MARK, Call, Outcome, State, Why
 
 TICK_S = 0.25
 OTHER_20MS = b"/" * 216
 
 # How each end comes about after a script's events, the codes that the caller's and the agent's leg get (None: that
 # leg was never there), what is remembered, and whether the last words play first.
-EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Record | None, bool]] = {
-    Why.AGENT_ENDED: ([(1, "agent_ended")], 1000, 1000, Record.ENDED, True),
-    Why.CALLER_STOPPED: ([(1, "stop")], 1000, 1000, Record.ENDED, False),
-    Why.CALL_COMPLETED: ([(1, "end", Why.CALL_COMPLETED)], 1000, 1000, Record.ENDED, False),
-    Why.AGENT_HUNG_UP: ([(1, "hang_up")], 1000, 1000, Record.ENDED, True),
-    Why.AGENT_TRANSFERRED: ([(1, "transfer", "+14155550100")], 1000, 1000, Record.TRANSFERRED, True),
-    Why.CALLER_LOST: ([(1, "caller_lost")], 1001, 1000, Record.CALLER_LOST, False),
-    Why.AGENT_LOST: ([(1, "agent_lost")], 1011, 1011, Record.AGENT_LOST, False),
-    Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, Record.ENDED, False),
+EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Outcome | None, bool]] = {
+    Why.AGENT_ENDED: ([(1, "agent_ended")], 1000, 1000, Outcome.ENDED, True),
+    Why.CALLER_STOPPED: ([(1, "stop")], 1000, 1000, Outcome.ENDED, False),
+    Why.CALL_COMPLETED: ([(1, "end", Why.CALL_COMPLETED)], 1000, 1000, Outcome.ENDED, False),
+    Why.AGENT_HUNG_UP: ([(1, "hang_up")], 1000, 1000, Outcome.ENDED, True),
+    Why.AGENT_TRANSFERRED: ([(1, "transfer", "+14155550100")], 1000, 1000, Outcome.TRANSFERRED, True),
+    Why.CALLER_LOST: ([(1, "caller_lost")], 1001, 1000, Outcome.CALLER_LOST, False),
+    Why.AGENT_LOST: ([(1, "agent_lost")], 1011, 1011, Outcome.AGENT_LOST, False),
+    Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, Outcome.ENDED, False),
     Why.TIME_LIMIT: (
         [
             (LIMITS.duration_s - 1, "caller_audio"),
@@ -30,15 +30,15 @@ EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Record | None,
         ],
         1000,
         1000,
-        Record.ENDED,
+        Outcome.ENDED,
         False,
     ),
-    Why.SILENT_CALLER: ([(LIMITS.caller_silent_s, "tick")], 1000, 1000, Record.ENDED, False),
+    Why.SILENT_CALLER: ([(LIMITS.caller_silent_s, "tick")], 1000, 1000, Outcome.ENDED, False),
     Why.REFUSED: ([(1, "end", Why.REFUSED, "token")], 1008, None, None, False),
-    Why.CALLER_VIOLATION: ([(1, "caller_lost", Why.CALLER_VIOLATION)], 1002, 1000, Record.ENDED, False),
-    Why.AGENT_VIOLATION: ([(1, "agent_lost", Why.AGENT_VIOLATION)], 1011, 1002, Record.AGENT_LOST, False),
-    Why.DRAINED: ([(1, "end", Why.DRAINED)], 1001, 1000, Record.HANDED_OVER, False),
-    Why.FAULT: ([(1, "end", Why.FAULT)], 1011, 1011, Record.AGENT_LOST, False),
+    Why.CALLER_VIOLATION: ([(1, "caller_lost", Why.CALLER_VIOLATION)], 1002, 1000, Outcome.ENDED, False),
+    Why.AGENT_VIOLATION: ([(1, "agent_lost", Why.AGENT_VIOLATION)], 1011, 1002, Outcome.AGENT_LOST, False),
+    Why.DRAINED: ([(1, "end", Why.DRAINED)], 1001, 1000, Outcome.HANDED_OVER, False),
+    Why.FAULT: ([(1, "end", Why.FAULT)], 1011, 1011, Outcome.AGENT_LOST, False),
 }
 BEFORE_START = {Why.NO_START, Why.REFUSED}
 
@@ -181,7 +181,7 @@ def test_marks_of_the_agent_come_back_to_it():
 
 def test_interrupt_tells_what_was_heard_of_the_turn():
     script = Script()
-    script.agent.needs_heard = True
+    script.agent.tracks_heard = True
     script.run([(0, "start"), (0, "agent_open")])
     assert ("caller", "mark audio") in script.log
     script.caller.sent_bytes, script.caller.held_bytes = 3000, 1000

@@ -171,9 +171,9 @@ class Rig:
 
 
 COUNTERS = (
-    "frames_in",
+    "ws_frames_in",
     "messages_in",
-    "audio_in_frames",
+    "media_in",
     "audio_in_bytes",
     "audio_out_frames",
     "audio_out_bytes",

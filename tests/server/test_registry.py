@@ -6,9 +6,9 @@ import pytest
 from call_script import LIMITS
 
 from bridge.agents.agent import SessionError
-from bridge.call.state import Call, Record, Why
+from bridge.call.state import Call, Outcome, Why
 from bridge.server import registry as calls_module
-from bridge.server.registry import Calls, Known, Phase, Session
+from bridge.server.registry import Entry, Phase, Registry, Session
 
 SID = "CA" + "0" * 32
 OTHER_SID = "CA" + "1" * 32
@@ -44,7 +44,7 @@ class Sessions:
 class CallsObserver:
     """Tells the registry of a call's end, as the server does."""
 
-    def __init__(self, calls: Calls, call_sid: str, record: Record) -> None:
+    def __init__(self, calls: Registry, call_sid: str, record: Outcome) -> None:
         self.calls, self.call_sid, self.record = calls, call_sid, record
 
     def on_call_bridged(self, call: Call) -> None: ...
@@ -56,20 +56,20 @@ class CallsObserver:
 
 
 def make_call() -> Call:
-    return Call(LIMITS, CallsObserver(Calls(1, 1), "", Record.ENDED), 0.0)
+    return Call(LIMITS, CallsObserver(Registry(1, 1), "", Outcome.ENDED), 0.0)
 
 
 async def some_session() -> Session:
     return Session(("agent",), dict(SESSION))
 
 
-async def admit(calls: Calls, call_sid: str = SID, clock: Clock | None = None) -> Known:
+async def admit(calls: Registry, call_sid: str = SID, clock: Clock | None = None) -> Entry:
     return await calls.admit(call_sid, f"id-of-{call_sid}", some_session, clock or Clock())
 
 
 @pytest.fixture
-def calls() -> Calls:
-    return Calls(10, CLAIM_S)
+def calls() -> Registry:
+    return Registry(10, CLAIM_S)
 
 
 # Admission
@@ -181,7 +181,7 @@ async def test_close_cancels_the_sessions_being_opened(calls):
 
 
 async def test_full_counts_live_and_admitted_and_being_admitted():
-    calls = Calls(3, CLAIM_S)
+    calls = Registry(3, CLAIM_S)
     await admit(calls, SID)
     calls.claim(SID, f"id-of-{SID}", SESSION, make_call())
     await admit(calls, OTHER_SID)
@@ -190,7 +190,7 @@ async def test_full_counts_live_and_admitted_and_being_admitted():
     asked = asyncio.create_task(calls.admit("CA2", "id", sessions.open, Clock()))
     await asyncio.sleep(0)
     assert (calls.live, calls.admitted, calls.is_full) == (1, 2, True)
-    calls.finish(SID, Record.ENDED, 0)
+    calls.finish(SID, Outcome.ENDED, 0)
     assert not calls.is_full
     sessions.answer.set_result(Session(("agent",), dict(SESSION)))
     await asked
@@ -198,7 +198,7 @@ async def test_full_counts_live_and_admitted_and_being_admitted():
 
 
 async def test_call_of_another_process_is_taken_unless_full():
-    calls = Calls(1, CLAIM_S)
+    calls = Registry(1, CLAIM_S)
     assert calls.claim(SID, "id", SESSION, make_call()) is None
     assert calls.live == 1
     assert calls.claim(OTHER_SID, "id", SESSION, make_call()) == "full"
@@ -213,7 +213,7 @@ async def test_claim_counts_once_while_live_and_after(calls):
     assert calls.claim(SID, known.media_id, SESSION, make_call()) is None
     assert (calls.live, calls.admitted, known.phase) == (1, 0, Phase.LIVE)
     assert calls.claim(SID, known.media_id, SESSION, make_call()) == "call_live"
-    calls.finish(SID, Record.CALLER_LOST, 0)
+    calls.finish(SID, Outcome.CALLER_LOST, 0)
     assert calls.claim(SID, known.media_id, SESSION, make_call()) == "call_over"
 
 
@@ -242,7 +242,7 @@ async def test_unclaimed_call_is_given_up_at_its_deadline(calls):
     await admit(calls, OTHER_SID, clock)
     assert calls.on_tick(1000 + CLAIM_S - 0.1) == 0
     assert calls.on_tick(1000 + CLAIM_S) == 1
-    assert calls.find(SID).record is Record.ENDED
+    assert calls.find(SID).record is Outcome.ENDED
     assert calls.find(OTHER_SID).phase is Phase.ADMITTED
     assert calls.on_tick(1000 + 30 + CLAIM_S) == 1
     assert calls.admitted == 0
@@ -270,8 +270,13 @@ async def test_live_call_is_not_renewed_and_never_given_up(calls):
 async def test_call_that_is_over_is_remembered_for_a_day_without_its_session(calls):
     known = await admit(calls)
     calls.claim(SID, known.media_id, SESSION, make_call())
-    calls.finish(SID, Record.AGENT_LOST, 2000)
-    assert (known.phase, known.record, known.session, known.call) == (Phase.OVER, Record.AGENT_LOST, {}, None)
+    calls.finish(SID, Outcome.AGENT_LOST, 2000)
+    assert (known.phase, known.record, known.session, known.call) == (
+        Phase.OVER,
+        Outcome.AGENT_LOST,
+        {},
+        None,
+    )
     calls.on_tick(2000 + 24 * 3600 - 1)
     assert calls.find(SID) is known
     calls.on_tick(2000 + 24 * 3600)
@@ -287,24 +292,24 @@ async def test_memory_of_calls_that_are_over_is_bounded_the_oldest_goes(calls, m
     sids = [f"CA{n:032x}" for n in range(50)]
     for n, sid in enumerate(sids):
         calls.claim(sid, "id", SESSION, make_call())
-        calls.finish(sid, Record.ENDED, n)
+        calls.finish(sid, Outcome.ENDED, n)
     assert [sid for sid in sids if calls.find(sid)] == sids[-5:]
 
 
 async def test_finish_of_an_unknown_or_finished_call_changes_nothing(calls):
-    calls.finish(SID, Record.ENDED, 0)
+    calls.finish(SID, Outcome.ENDED, 0)
     assert calls.find(SID) is None
     await admit(calls)
-    calls.finish(SID, Record.AGENT_LOST, 0)
-    calls.finish(SID, Record.ENDED, 1)
-    assert calls.find(SID).record is Record.AGENT_LOST
+    calls.finish(SID, Outcome.AGENT_LOST, 0)
+    calls.finish(SID, Outcome.ENDED, 1)
+    assert calls.find(SID).record is Outcome.AGENT_LOST
 
 
 # The end from outside
 
 
 async def test_end_of_a_live_call_ends_the_call(calls):
-    call = Call(LIMITS, CallsObserver(calls, SID, Record.ENDED), 0.0)
+    call = Call(LIMITS, CallsObserver(calls, SID, Outcome.ENDED), 0.0)
     known = await admit(calls)
     calls.claim(SID, known.media_id, SESSION, call)
     calls.end(SID, Why.CALL_COMPLETED, 5)
@@ -313,7 +318,7 @@ async def test_end_of_a_live_call_ends_the_call(calls):
 
 
 @pytest.mark.parametrize(
-    ("why", "record"), [(Why.CALL_COMPLETED, Record.ENDED), (Why.CALLER_LOST, Record.CALLER_LOST)]
+    ("why", "record"), [(Why.CALL_COMPLETED, Outcome.ENDED), (Why.CALLER_LOST, Outcome.CALLER_LOST)]
 )
 async def test_end_of_an_admitted_call_is_remembered_by_its_reason(calls, why, record):
     await admit(calls)
@@ -326,6 +331,6 @@ async def test_end_of_an_unknown_call_and_of_one_that_is_over_changes_nothing(ca
     calls.end(SID, Why.CALL_COMPLETED, 5)
     assert calls.find(SID) is None
     await admit(calls)
-    calls.finish(SID, Record.AGENT_LOST, 0)
+    calls.finish(SID, Outcome.AGENT_LOST, 0)
     calls.end(SID, Why.CALL_COMPLETED, 5)
-    assert calls.find(SID).record is Record.AGENT_LOST
+    assert calls.find(SID).record is Outcome.AGENT_LOST

@@ -22,15 +22,15 @@ from webhook_bench import (
     verbs,
 )
 
-from bridge.agents.agent import CallRequest, SessionError
-from bridge.call.state import ENDS, Record, Why
+from bridge.agents.agent import CallInfo, SessionError
+from bridge.call.state import ENDS, Outcome, Why
 from bridge.http.messages import Request
 from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens
 
 TRANSFERRED = ["Dial", "Hangup"]
 # Those of calls that had a media socket.
-MEDIA_RECORDS = [record for record in Record if record is not Record.DIALLED]
+MEDIA_RECORDS = [record for record in Outcome if record is not Outcome.DIALLED]
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ async def test_without_signatures_the_call_sid_is_still_checked():
 async def test_voice_opens_one_session_and_answers_its_stream(bench):
     response = await bench.voice()
     assert verbs(response) == STREAM
-    assert bench.asked == [CallRequest(CALL, "+15551234567", "")]
+    assert bench.asked == [CallInfo(CALL, "+15551234567", "")]
     token = bench.tokens.open_media(parameters_of(response))
     assert (token.call_sid, token.agents, token.session) == (
         CALL,
@@ -177,7 +177,7 @@ async def test_voice_of_a_live_call_opens_nothing_new(bench):
 async def test_voice_of_a_call_that_is_over_does_what_is_left_of_it(bench, record):
     await bench.go_live()
     bench.calls.finish(CALL, record, 0.0, "+14155550100")
-    assert verbs(await bench.voice()) == (TRANSFERRED if record is Record.TRANSFERRED else ["Hangup"])
+    assert verbs(await bench.voice()) == (TRANSFERRED if record is Outcome.TRANSFERRED else ["Hangup"])
     assert len(bench.asked) == 1
 
 
@@ -233,11 +233,11 @@ async def test_what_a_caller_claims_to_be_stays_out_of_the_twiml(bench):
 
 
 RESUMED = {
-    Record.ENDED: ["Hangup"],
-    Record.CALLER_LOST: FALLBACK,
-    Record.AGENT_LOST: FALLBACK,
-    Record.HANDED_OVER: FALLBACK,
-    Record.TRANSFERRED: TRANSFERRED,
+    Outcome.ENDED: ["Hangup"],
+    Outcome.CALLER_LOST: FALLBACK,
+    Outcome.AGENT_LOST: FALLBACK,
+    Outcome.HANDED_OVER: FALLBACK,
+    Outcome.TRANSFERRED: TRANSFERRED,
 }
 
 

@@ -24,7 +24,7 @@ from webhook_bench import (
 )
 
 from bridge.agents.agent import SessionError
-from bridge.call.state import Record
+from bridge.call.state import Outcome
 from bridge.http.messages import Response
 from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens
@@ -233,7 +233,7 @@ async def test_asked_again_after_the_next_agents_call_is_over_it_hangs_up(bench)
     bench.sessions.names = ("sip", "media")
     query = action_of(await bench.voice())
     await dialled(bench, query, "busy")
-    bench.calls.finish(CALL, Record.ENDED, 0.0)
+    bench.calls.finish(CALL, Outcome.ENDED, 0.0)
     assert verbs(await dialled(bench, query, "busy")) == HANGUP
     assert len(bench.asked) == 2
 
@@ -245,7 +245,7 @@ async def test_next_agent_of_a_full_bridge_is_the_fallback():
     await bench.go_live(OTHER_CALL)
     assert verbs(await dialled(bench, query, "busy")) == FALLBACK
     assert bench.refused("full") == 1
-    bench.calls.finish(OTHER_CALL, Record.ENDED, 0.0)
+    bench.calls.finish(OTHER_CALL, Outcome.ENDED, 0.0)
     assert verbs(await dialled(bench, query, "busy")) == STREAM
 
 
@@ -262,7 +262,7 @@ async def test_state_that_is_not_this_calls_gives_the_fallback_and_opens_nothing
     for query in (another, others, f"s={media}", good[:-2], f"{good}&{good}", "", "s=", "s=%ff", "x=1"):
         assert verbs(await dialled(bench, query, "busy")) == FALLBACK
     assert len(bench.asked) == 1
-    assert bench.calls.find(CALL).record is Record.DIALLED
+    assert bench.calls.find(CALL).record is Outcome.DIALLED
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ class RecordingCaller(_Side):
 class RecordingAgent(_Side):
     """An agent's side that writes down what it is told."""
 
-    needs_heard = False
+    tracks_heard = False
 
     def __init__(self, log: list[tuple[Any, ...]], name: str = "agent") -> None:
         super().__init__(log)

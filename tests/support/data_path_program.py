@@ -119,9 +119,9 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
     for owner in owners:
         await owner.gone
     return {
-        "from_caller": caller.audio_in_frames,
+        "from_caller": caller.media_in,
         "to_agent": agent.audio_out_frames,
-        "from_agent": agent.audio_in_frames,
+        "from_agent": agent.media_in,
         "to_caller": caller.audio_out_frames,
     }
 

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 
 from call_script import LIMITS, RecordingCaller
 
-from bridge.agents.agent import CallRequest
+from bridge.agents.agent import CallInfo
 from bridge.call.state import ENDS, Call
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
-from bridge.server.registry import Calls, Session
+from bridge.server.registry import Registry, Session
 from bridge.server.webhooks import Webhooks
 from bridge.settings import load_settings
 from bridge.twilio.signature import Signatures
@@ -46,16 +46,16 @@ RINGING = [
 class FakeSessions:
     """In place of the agents: who is tried is told, and one function answers for all of them."""
 
-    def __init__(self, open_session: Callable[[CallRequest], Awaitable[dict[str, str]]]) -> None:
+    def __init__(self, open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]) -> None:
         self.names: tuple[str, ...] = ("fake",)
         self.dialled: set[str] = set()
         self.tried: list[tuple[str, ...]] = []
         self._open_session = open_session
 
-    def chain(self, call: CallRequest) -> tuple[str, ...]:
+    def chain(self, call: CallInfo) -> tuple[str, ...]:
         return self.names
 
-    async def open(self, call: CallRequest, chain: Sequence[str]) -> Session:
+    async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         self.tried.append(tuple(chain))
         return Session(tuple(chain), await self._open_session(call))
 
@@ -73,10 +73,10 @@ class Bench:
 
     def __init__(self, **overrides: str) -> None:
         self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
-        self.calls = Calls(self.settings.bridge_max_calls, 60)
+        self.calls = Registry(self.settings.bridge_max_calls, 60)
         self.tokens = Tokens(self.settings.auth_tokens, 60)
         self.metrics = Metrics()
-        self.asked: list[CallRequest] = []
+        self.asked: list[CallInfo] = []
         self.answer: Callable[[], dict[str, str]] = lambda: {
             "call_id": f"id{len(self.asked)}",
             "access_token": "x",
@@ -96,7 +96,7 @@ class Bench:
             clock=time.monotonic,
         )
 
-    async def _open_session(self, call: CallRequest) -> dict[str, str]:
+    async def _open_session(self, call: CallInfo) -> dict[str, str]:
         self.asked.append(call)
         await self.gate.wait()
         return self.answer()

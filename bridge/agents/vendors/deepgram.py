@@ -23,8 +23,8 @@ from bridge.agents.agent import (
     Failed,
     Ignored,
     Reply,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
     Transfer,
     no_session,
 )
@@ -126,7 +126,7 @@ def _answer(function: Any, content: str) -> tuple[bytes, ...]:
     return ()
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
     agent = orjson.loads(Path(needs.deepgram_agent_file).read_bytes())
 
@@ -135,7 +135,7 @@ def describe(needs: Needs, tools: Tools) -> Agent:
             needs.deepgram_agent_url, {"Authorization": f"Token {needs.deepgram_api_key.get_secret_value()}"}
         )
 
-    def dialogue(started: Started) -> Dialogue:
+    def dialogue(started: StreamInfo) -> Dialogue:
         return DeepgramDialogue(agent)
 
     return Agent(name="deepgram", open_session=no_session, endpoint=endpoint, dialogue=dialogue)

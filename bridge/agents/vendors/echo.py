@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bridge.agents.agent import Agent, AgentSettings, Tools, no_session
+from bridge.agents.agent import Agent, AgentSettings, Resources, no_session
 
 
 class Needs(AgentSettings):
     """Nothing."""
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
     return Agent(name="echo", open_session=no_session)

@@ -22,7 +22,7 @@ from bridge.agents.agent import (
     AgentSettings,
     Audio,
     AudioFormat,
-    CallRequest,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
@@ -30,8 +30,8 @@ from bridge.agents.agent import (
     Failed,
     Ignored,
     Reply,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
     Transfer,
 )
 from bridge.agents.session_request import ask
@@ -79,7 +79,7 @@ class ElevenLabsDialogue(Dialogue):
                 return (self._judge(audio, event_id),)
             case {"type": "interruption", "interruption_event": {"event_id": int(event_id)}}:
                 self._void_up_to = max(self._void_up_to, event_id)
-                self.judges_audio = True
+                self.inspects_audio = True
                 return (Control.INTERRUPT,)
             case {"type": "ping", "ping_event": {"event_id": int(event_id)}}:
                 return (Reply(orjson.dumps({"type": "pong", "event_id": event_id})),)
@@ -104,7 +104,7 @@ class ElevenLabsDialogue(Dialogue):
     def _judge(self, audio: str, event_id: int) -> Event:
         if event_id <= self._void_up_to:
             return Ignored("void_audio")
-        self.judges_audio = False
+        self.inspects_audio = False
         return Audio(audio.encode(), self.from_agent_format)
 
     def _call_tool(self, call: Mapping[str, Any]) -> Iterable[Event]:
@@ -124,12 +124,12 @@ def _refusal(call: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
     return (orjson.dumps(result),)
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
     key = needs.elevenlabs_api_key.get_secret_value()
     query = f"agent_id={quote(needs.elevenlabs_agent_id, safe='')}"
 
-    async def open_session(call: CallRequest) -> dict[str, str]:
+    async def open_session(call: CallInfo) -> dict[str, str]:
         if not key:
             return {}
         # The signed URL is the credential of one conversation; the key stays out of the socket.
@@ -144,7 +144,7 @@ def describe(needs: Needs, tools: Tools) -> Agent:
     def endpoint(session: Mapping[str, str]) -> Endpoint:
         return Endpoint(session.get("signed_url") or f"{needs.elevenlabs_ws_url}?{query}", {})
 
-    def dialogue(started: Started) -> Dialogue:
+    def dialogue(started: StreamInfo) -> Dialogue:
         return ElevenLabsDialogue()
 
     return Agent(name="elevenlabs", open_session=open_session, endpoint=endpoint, dialogue=dialogue)

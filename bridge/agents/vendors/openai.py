@@ -26,8 +26,8 @@ from bridge.agents.agent import (
     Failed,
     Ignored,
     Reply,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
     Transfer,
     no_session,
 )
@@ -72,7 +72,7 @@ class OpenAiDialogue(Dialogue):
 
     to_agent = Envelope(b'{"type":"input_audio_buffer.append","audio":"', b'"}')
     waits_for_ready = True
-    needs_heard = True
+    tracks_heard = True
     _plain_audio = SpanFinder("delta", {"type": "response.output_audio.delta"})
 
     def __init__(self, needs: Needs) -> None:
@@ -132,7 +132,7 @@ class OpenAiDialogue(Dialogue):
 
     def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
         item_id, self._void_item_id = self._item_id, self._item_id
-        self.judges_audio = bool(item_id)
+        self.inspects_audio = bool(item_id)
         if not item_id or heard_ms is None:
             return ()
         return (
@@ -158,13 +158,13 @@ class OpenAiDialogue(Dialogue):
         if item_id == self._void_item_id:
             return ()
         self._item_id, self._content_index = item_id, index
-        self.judges_audio = False
+        self.inspects_audio = False
         return (Control.TURN,)
 
     def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Event:
         if self._void_item_id and fields.get("item_id") == self._void_item_id:
             return Ignored("void_audio")
-        self.judges_audio = False
+        self.inspects_audio = False
         return Audio(delta.encode())
 
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
@@ -196,7 +196,7 @@ def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
     )
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
 
     def endpoint(session: Mapping[str, str]) -> Endpoint:
@@ -205,7 +205,7 @@ def describe(needs: Needs, tools: Tools) -> Agent:
             {"Authorization": f"Bearer {needs.openai_api_key.get_secret_value()}"},
         )
 
-    def dialogue(started: Started) -> Dialogue:
+    def dialogue(started: StreamInfo) -> Dialogue:
         return OpenAiDialogue(needs)
 
     return Agent(name="openai", open_session=no_session, endpoint=endpoint, dialogue=dialogue)

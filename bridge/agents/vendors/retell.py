@@ -20,14 +20,14 @@ from bridge.agents.agent import (
     AgentSettings,
     Audio,
     AudioFormat,
-    CallRequest,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
     Event,
     Ignored,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
 )
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
@@ -75,10 +75,10 @@ class RetellDialogue(Dialogue):
         return (parse(message),)
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
 
-    async def open_session(call: CallRequest) -> dict[str, str]:
+    async def open_session(call: CallInfo) -> dict[str, str]:
         return await ask(
             tools,
             "POST",
@@ -100,7 +100,7 @@ def describe(needs: Needs, tools: Tools) -> Agent:
             {"Authorization": f"Bearer {session['access_token']}"},
         )
 
-    def dialogue(started: Started) -> Dialogue:
+    def dialogue(started: StreamInfo) -> Dialogue:
         return RetellDialogue()
 
     return Agent(name="retell", open_session=open_session, endpoint=endpoint, dialogue=dialogue)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bridge.agents.agent import Agent, CallRequest, Tools
+from bridge.agents.agent import Agent, CallInfo, Resources
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import E164
 from bridge.agents.vendors.retell import CALL_ID, RetellNeeds
@@ -26,10 +26,10 @@ class Needs(RetellNeeds):
     retell_sip_transport: Literal["tcp", "udp", "tls"] = "tcp"
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
 
-    async def open_session(call: CallRequest) -> dict[str, str]:
+    async def open_session(call: CallInfo) -> dict[str, str]:
         body: dict[str, object] = {
             "agent_id": needs.retell_agent_id,
             "direction": "inbound",

@@ -15,14 +15,14 @@ from _codec import Envelope, SpanFinder
 from bridge.agents.agent import (
     Agent,
     Audio,
-    CallRequest,
+    CallInfo,
     Control,
     Dialogue,
     Event,
     Ignored,
     Mark,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
 )
 from bridge.agents.vendors.retell import RetellSocketNeeds
 from bridge.agents.vendors.retell_web import register, socket_of
@@ -42,7 +42,7 @@ class TwilioDialogue(Dialogue):
     numbered = (b'","media":{"track":"inbound","chunk":"', b'","timestamp":"', b'","payload":"')
     audio = SpanFinder("media.payload", {"event": "media"})
 
-    def __init__(self, started: Started) -> None:
+    def __init__(self, started: StreamInfo) -> None:
         self._started = started
         self.to_agent = Envelope(
             b'{"event":"media","sequenceNumber":"',
@@ -99,10 +99,10 @@ class TwilioDialogue(Dialogue):
         )
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
 
-    async def open_session(call: CallRequest) -> dict[str, str]:
+    async def open_session(call: CallInfo) -> dict[str, str]:
         return await register(needs, tools, call, "twilio", "mulaw", 8000)
 
     return Agent(

@@ -14,14 +14,14 @@ from bridge.agents.agent import (
     MULAW_8K,
     Agent,
     AudioFormat,
-    CallRequest,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
     Event,
     Ignored,
-    Started,
-    Tools,
+    Resources,
+    StreamInfo,
 )
 from bridge.agents.session_request import ask
 from bridge.agents.vendors.retell import CALL_ID, RetellSocketNeeds
@@ -51,15 +51,15 @@ class WebDialogue(Dialogue):
         return () if message == b"pong" else (Ignored("unknown_type"),)
 
 
-def describe(needs: Needs, tools: Tools) -> Agent:
+def describe(needs: Needs, tools: Resources) -> Agent:
     """Describe the agent."""
     encoding = needs.retell_web_encoding
     format = MULAW_8K if encoding == "mulaw" else AudioFormat("pcm16", int(needs.retell_web_sample_rate))
 
-    async def open_session(call: CallRequest) -> dict[str, str]:
+    async def open_session(call: CallInfo) -> dict[str, str]:
         return await register(needs, tools, call, "web", encoding, format.sample_rate_hz)
 
-    def dialogue(started: Started) -> Dialogue:
+    def dialogue(started: StreamInfo) -> Dialogue:
         return WebDialogue(format)
 
     return Agent(
@@ -71,7 +71,7 @@ def describe(needs: Needs, tools: Tools) -> Agent:
 
 
 async def register(
-    needs: RetellSocketNeeds, tools: Tools, call: CallRequest, protocol: str, encoding: str, rate_hz: int
+    needs: RetellSocketNeeds, tools: Resources, call: CallInfo, protocol: str, encoding: str, rate_hz: int
 ) -> dict[str, str]:
     """Ask for a call with an audio socket of one of the two forms that Retell documented."""
     return await ask(

@@ -17,18 +17,18 @@ from bridge.agents import session_request as agent_rest
 from bridge.agents.agent import (
     Audio,
     AudioFormat,
-    CallRequest,
+    CallInfo,
     Control,
     Ignored,
+    Resources,
     SessionError,
-    Tools,
     decoded_bytes,
 )
 from bridge.agents.session_request import retry_after_s
 from bridge.agents.vendors import retell
 from bridge.agents.vendors.retell import Needs, RetellDialogue, parse
 
-CALL = CallRequest("CA" + "2" * 32, "+15551234567", "+15557654321")
+CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+15557654321")
 GOOD = {"call_id": "abc_-123", "access_token": "secret-token"}
 API_KEY = "key-canary"
 # Statuses that stand for what the service does instead of an answer.
@@ -83,7 +83,7 @@ class Service:
 
     async def open(self, url: str | None = None) -> dict[str, str]:
         async with aiohttp.ClientSession() as http:
-            agent = retell.describe(needs(url or self.url), Tools(http, self.session_s))
+            agent = retell.describe(needs(url or self.url), Resources(http, self.session_s))
             return await agent.open_session(CALL)
 
     async def refusal(self, url: str | None = None) -> str:
@@ -278,7 +278,7 @@ def test_wait_doubles_with_jitter():
 @pytest.fixture
 async def wire():
     async with aiohttp.ClientSession() as http:
-        yield retell.describe(needs("http://h.example"), Tools(http, 8))
+        yield retell.describe(needs("http://h.example"), Resources(http, 8))
 
 
 async def test_endpoint_has_the_call_in_its_path_and_the_token_in_its_header(wire):

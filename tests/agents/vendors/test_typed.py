@@ -16,7 +16,7 @@ import aiohttp
 import pydantic
 import pytest
 
-from bridge.agents.agent import CallRequest, Started, Tools
+from bridge.agents.agent import CallInfo, Resources, StreamInfo
 from bridge.agents.vendors import deepgram as bridge_deepgram
 from bridge.agents.vendors import openai as bridge_openai
 from bridge.agents.vendors import retell_sip
@@ -29,8 +29,8 @@ from openai.types.realtime import RealtimeClientEvent
 from retell.types import CallRegisterPhoneCallParams
 
 CLIENT_EVENT = pydantic.TypeAdapter(RealtimeClientEvent)
-CALL = CallRequest("CA" + "1" * 32, "+14155550123", "+14155550100")
-STARTED = Started(CALL, "AC" + "1" * 32, "MZ" + "1" * 32, {}, True)
+CALL = CallInfo("CA" + "1" * 32, "+14155550123", "+14155550100")
+STARTED = StreamInfo(CALL, "AC" + "1" * 32, "MZ" + "1" * 32, {}, True)
 AUDIO = base64.b64encode(bytes(160))
 
 
@@ -111,8 +111,8 @@ async def test_registration_of_a_phone_call_is_of_retells_types(monkeypatch, fro
     monkeypatch.setattr(retell_sip, "ask", ask)
     needs = retell_sip.Needs(retell_api_key="key", retell_agent_id="agent")
     async with aiohttp.ClientSession() as http:
-        agent = retell_sip.describe(needs, Tools(http, 1.0))
-        session = await agent.open_session(CallRequest(CALL.call_sid, from_number, CALL.to_number))
+        agent = retell_sip.describe(needs, Resources(http, 1.0))
+        session = await agent.open_session(CallInfo(CALL.call_sid, from_number, CALL.to_number))
     types = typing.get_type_hints(CallRegisterPhoneCallParams)
     model = pydantic.create_model(
         "Registration",
