@@ -114,7 +114,7 @@ def settings_for(agent: str, api_url: str, media_url: str, directory: Path) -> d
     Return the bridge's settings for an agent.
 
     Args:
-        api_url: Base URL of what `benchmarks.control.agent_api` serves.
+        api_url: Base URL of what `benchmarks.calls.agent_api` serves.
         media_url: Base URL of the generator's WebSockets.
         directory: Gets the files that the settings name.
     """

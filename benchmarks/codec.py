@@ -38,8 +38,8 @@ from typing import Any
 import click
 
 from _codec import frame_ring, g711, media_json, reference, resample
-from benchmarks.contest import Candidate, Contest, Score, measure, table
 from benchmarks.progress import Progress
+from benchmarks.timing import Candidate, Contest, Score, measure, table
 
 OPTIONAL = ("pybase64", "soxr")
 RATES = ((8000, 16000), (8000, 24000), (16000, 8000), (24000, 8000))

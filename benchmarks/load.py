@@ -41,11 +41,11 @@ from benchmarks.compare_agents import OTHERS, compare_agents
 from benchmarks.compare_agents import table as agents_table
 from benchmarks.generator import INJECTIONS, GeneratorError
 from benchmarks.measure import Options, build, choose_cores, run
+from benchmarks.page import Findings, write_report
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
-from benchmarks.report import Limits, Status, judge, table, to_json
 from benchmarks.sweep import Sweep, sweep
-from benchmarks.written import Findings, write_report
+from benchmarks.verdict import Limits, Status, judge, table, to_json
 
 CALLS_PER_RAMP_SECOND = 100
 PAIRS = 5

@@ -26,12 +26,12 @@ from benchmarks.bridge_process import (
     running_peer,
     wait_ready,
 )
-from benchmarks.control import Account, DirectCalls, Placing, Webhooks, agent_api
+from benchmarks.calls import Account, DirectCalls, Placing, Webhooks, agent_api
 from benchmarks.generator import INJECTIONS, Generator, build_generator
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
-from benchmarks.report import Limits, Measured, settings_of
 from benchmarks.tls import make_certificate, trust
+from benchmarks.verdict import Limits, Measured, settings_of
 
 MAX_PROBLEMS_SHOWN = 3
 

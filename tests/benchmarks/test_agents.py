@@ -15,8 +15,8 @@ from benchmarks.compare_agents import OTHERS, compare_agents, table
 from benchmarks.generator import build_generator
 from benchmarks.measure import Options, run
 from benchmarks.progress import Progress
-from benchmarks.report import Limits, Status, judge, to_json
-from benchmarks.report import table as table_of_run
+from benchmarks.verdict import Limits, Status, judge, to_json
+from benchmarks.verdict import table as table_of_run
 
 AT_ONCE = 8
 # Beside other tests all is late; here only counters are judged.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import codec, contest
-from benchmarks.contest import Candidate, Contest, Score, measure, score, table
+from benchmarks import codec, timing
+from benchmarks.timing import Candidate, Contest, Score, measure, score, table
 
 
 def test_every_candidate_does_its_job() -> None:
@@ -86,7 +86,7 @@ def test_tiny_run(tmp_path: Path) -> None:
 
 
 def test_fault_of_a_candidate_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = contest.Contest("add", [Candidate("sum", "1", {})], expected=2)
+    wrong = timing.Contest("add", [Candidate("sum", "1", {})], expected=2)
     monkeypatch.setattr(codec, "contests", lambda: [wrong])
     result = CliRunner().invoke(codec.main, [])
     assert result.exit_code == 1

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.bridge_process import BridgeError
 from benchmarks.compare import Comparison, Round, compare, table
+from benchmarks.page import BEGIN, END, Findings, filled, write_report
 from benchmarks.pictures import series
 from benchmarks.sweep import sweep
-from benchmarks.written import BEGIN, END, Findings, filled, write_report
 
 
 def line(name: str, cost: float | None, verdict: str = "ok", **more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import Limits, Measured, Status, judge, quantile, settings_of, table, to_json
+from benchmarks.verdict import Limits, Measured, Status, judge, quantile, settings_of, table, to_json
 
 HISTOGRAM = {"count": 1000, "p50": 100.0, "p99": 900.0, "p999": 1500.0, "max": 2000.0}
 WAY = {

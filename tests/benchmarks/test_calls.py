@@ -7,7 +7,7 @@ import re
 import aiohttp
 import pytest
 
-from benchmarks.control import Refused, agent_api, parse_twiml, webhook_form
+from benchmarks.calls import Refused, agent_api, parse_twiml, webhook_form
 from benchmarks.generator import Caller
 
 
