@@ -119,27 +119,16 @@ class Settings(BaseModel):
     bridge_session_s: Annotated[float, Field(gt=0, le=13)] = 8.0
     # DNS, TCP, TLS and upgrade of the agent's socket.
     bridge_agent_connect_s: Seconds = 5.0
-    # The token between webhook and media socket; Twilio opens the socket within seconds.
-    bridge_token_s: Annotated[int, Field(ge=1, le=3600)] = 60
-    # From the upgrade to `start`; Twilio sends both at once.
-    bridge_start_s: Seconds = 10.0
     # Twilio's own limit of a call by default.
     bridge_call_max_s: Seconds = 14400.0
     # Twilio sends 50 messages a second while the caller is there.
     bridge_caller_silence_s: Seconds = 15.0
     bridge_caller_no_audio_s: Seconds = 60.0
-    bridge_caller_ping_s: Seconds = 30.0
     bridge_agent_silence_s: Seconds = 15.0
-    bridge_agent_ping_s: Seconds = 10.0
     # A peer that has read nothing for so long does not come back in time for a conversation.
     bridge_stall_s: Seconds = 10.0
-    # Our close frame to the end of the socket.
-    bridge_close_s: Seconds = 2.0
-    # Longest last words; the margin covers the network and Twilio's own buffering.
+    # Longest last words.
     bridge_playout_max_s: Seconds = 60.0
-    bridge_playout_margin_s: Seconds = 5.0
-    # Twilio's REST API, asked to end or transfer a call; its socket stays until then.
-    bridge_twilio_api_s: Seconds = 10.0
     bridge_drain_s: Annotated[float, Field(ge=0, le=86400)] = 3600.0
     # Twilio asks /voice/resume right after its socket closed.
     bridge_resume_linger_s: Annotated[float, Field(ge=0, le=60)] = 5.0
@@ -152,9 +141,6 @@ class Settings(BaseModel):
     bridge_agent_message_max_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 262144
     # Each goes up to Python; a flood of them would hold up every other call. PCM agents send their audio so.
     bridge_control_per_s: Annotated[int, Field(ge=100, le=1_000_000)] = 5000
-    # Small kernel and process buffers make a peer that does not read noticed within seconds of audio.
-    bridge_send_buffer_bytes: Annotated[int, Field(ge=4096, le=16 << 20)] = 32768
-    bridge_write_high_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 8192
     bridge_http_connections: Annotated[int, Field(ge=1, le=100_000)] = 512
 
     @property

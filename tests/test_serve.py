@@ -248,7 +248,7 @@ def test_hangup_signal_reads_the_routes_again_and_keeps_them_where_the_new_ones_
     assert server.wait_for("reloaded")["agents"] == ["echo", "mine"]
     routes.write_text('[[route]]\nagents = ["parrot"]\n')
     server.process.send_signal(signal.SIGHUP)
-    refused = server.wait_for("reload refused, what was read before stays")
+    refused = server.wait_for("reload refused, the former agents and routes stay")
     assert refused["level"] == "error"
     assert "there is no agent 'parrot'" in str(refused["problem"])
     assert len(server.events("reloaded")) == 1

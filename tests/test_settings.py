@@ -96,7 +96,7 @@ def test_wrong_and_missing_values_are_told_together():
         ("BRIDGE_SESSION_S", "nan", ""),
         ("BRIDGE_SESSION_S", "inf", ""),
         ("BRIDGE_SESSION_S", "14", "less than"),
-        ("BRIDGE_TOKEN_S", "60.5", "integer"),
+        ("BRIDGE_MAX_CALLS", "60.5", "integer"),
         ("BRIDGE_LOG_LEVEL", "loud", "'debug'"),
         ("BRIDGE_HOLD_FROM_CALLER_MS", "4000", "at least BRIDGE_AGENT_CONNECT_S"),
         ("BRIDGE_AGENT_CONNECT_S", "7", "at least BRIDGE_AGENT_CONNECT_S"),

@@ -1,17 +1,45 @@
-"""The agents in use, and a session with the first of a call's that can be had."""
+"""Opens a session for a call with the first available agent of its chain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.directory import Directory
-from bridge.server.registry import Session
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """
+    A call's session with its agents.
+
+    Attributes:
+        agents: Names in the order in which they are tried; the first one gave the credentials.
+        credentials: What that agent's service answered; secrets among them.
+        values: What the user gave for this call.
+    """
+
+    agents: tuple[str, ...]
+    credentials: dict[str, str]
+    values: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Session:
+        """
+        The session that ``dataclasses.asdict`` made these fields of, also after a way through JSON.
+
+        Raises:
+            TypeError: The fields are those of another version.
+        """
+        session = cls(**fields)
+        return cls(tuple(session.agents), dict(session.credentials), dict(session.values))
 
 
 class Sessions:
@@ -19,24 +47,24 @@ class Sessions:
     Opens sessions.
 
     Args:
-        tools: What agents are lent; ``session_s`` is also for all that are tried for a call together.
+        resources: What the process lends agents; ``session_s`` bounds all attempts for one call together.
     """
 
-    def __init__(self, directory: Directory, tools: Resources) -> None:
-        self._tools = tools
+    def __init__(self, directory: Directory, resources: Resources) -> None:
+        self._resources = resources
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
-        """From now on calls go by another directory; those that are up keep what they have."""
-        agents = directory.describe(self._tools)
+        """Use another directory for new calls; running calls keep their agents."""
+        agents = directory.describe(self._resources)
         self._directory, self._agents = directory, agents
 
     def agent(self, name: str) -> Agent | None:
-        """The agent of a name; None if there is no such one any more."""
+        """The agent of this name; None if a reload has removed it."""
         return self._agents.get(name)
 
     def chain(self, call: CallInfo) -> tuple[str, ...]:
-        """Who is tried for a call, in order."""
+        """The agents that are tried for a call, in order."""
         return self._directory.chain(call.call_sid, call.to_number, call.from_number)
 
     async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
@@ -44,19 +72,20 @@ class Sessions:
         Ask the agents of a chain in turn.
 
         Raises:
-            SessionError: None of them gave a session.
+            SessionError: No agent of the chain is available.
         """
         reasons: list[str] = []
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._tools.session_s
+        deadline = loop.time() + self._resources.session_s
         for n, name in enumerate(chain):
+            is_last = n == len(chain) - 1
             agent = self.agent(name)
             if agent is None:
-                reasons.append(f"{name}: there is no such agent any more")
+                reasons.append(f"{name}: removed by a reload")
                 continue
             left_s = deadline - loop.time()
-            # One that hangs leaves time for those after it.
-            share_s = left_s if n == len(chain) - 1 else left_s / 2
+            # An agent that hangs leaves time for the ones after it.
+            share_s = left_s if is_last else left_s / 2
             try:
                 async with asyncio.timeout(share_s):
                     return Session(tuple(chain[n:]), await agent.open_session(call))
@@ -65,22 +94,27 @@ class Sessions:
             except SessionError as error:
                 reason = str(error)
             except Exception as error:
-                # One agent that cannot be asked must not keep the others from it.
-                log.exception("fault while an agent was asked", call_sid=call.call_sid, agent=name)
+                # A fault with one agent must not keep the others from the call.
+                log.exception("fault while a session was opened", call_sid=call.call_sid, agent=name)
                 reason = type(error).__name__
             reasons.append(f"{name}: {reason}")
-            log.warning("agent gave no session", call_sid=call.call_sid, agent=name, reason=reason)
+            log.warning(
+                "agent unavailable, trying next" if n < len(chain) - 1 else "agent unavailable",
+                call_sid=call.call_sid,
+                agent=name,
+                reason=reason,
+            )
         raise SessionError("; ".join(reasons))
 
     def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
-        """The rest of a chain from its first agent that has no media socket, which `/voice/resume` tries."""
+        """The rest of a chain from its first dialled agent on, which `/voice/resume` tries."""
         for n, name in enumerate(chain):
             agent = self.agent(name)
             if agent is not None and agent.dial is not None:
                 return tuple(chain[n:])
         return ()
 
-    def sip_uri(self, opened: Session) -> str | None:
-        """Where a session is dialled; None if its audio goes through a media socket."""
-        agent = self.agent(opened.agents[0])
-        return agent.dial(opened.session) if agent is not None and agent.dial is not None else None
+    def sip_uri(self, session: Session) -> str | None:
+        """The address to dial for a session; None if its audio goes through a media socket."""
+        agent = self.agent(session.agents[0])
+        return agent.dial(session.credentials) if agent is not None and agent.dial is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
@@ -31,10 +30,10 @@ from bridge.agents.agent import (
     decoded_bytes,
 )
 from bridge.agents.setting_types import E164
-from bridge.call.leg import Leg, LegLimits
-from bridge.call.state import AgentSide, Call, Why
+from bridge.call.leg import Leg, LegLimits, Process
+from bridge.call.sides import AgentSide
+from bridge.call.state import Call, Why
 from bridge.call.transcode import FromMulaw, ToMulaw, can_transcode
-from bridge.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -55,7 +54,6 @@ class AgentLeg(Leg):
         started: The call; without a session, if the service is yet to be asked for one.
         connect_s: Deadline of DNS, TCP, TLS, upgrade and the agent's word that it is ready together.
         transfer_prefixes: What a number begins with that the agent may transfer the call to.
-        tls: The process's TLS settings, made once: making them takes 20 ms.
         on_session: Gets the session that the service gave when it was asked here.
     """
 
@@ -68,16 +66,13 @@ class AgentLeg(Leg):
         started: StreamInfo,
         call: Call,
         limits: LegLimits,
-        clock: Callable[[], float],
+        process: Process,
         *,
         connect_s: float,
         transfer_prefixes: tuple[str, ...],
-        tls: ssl.SSLContext,
-        metrics: Metrics,
         on_session: Callable[[dict[str, str]], None],
-        on_gone: Callable[[Leg], None],
     ) -> None:
-        super().__init__(call, limits, clock, on_gone)
+        super().__init__(call, limits, process)
         self._on_session = on_session
         assert agent.dialogue is not None
         assert agent.endpoint is not None
@@ -88,10 +83,9 @@ class AgentLeg(Leg):
         self._dialogue.next_number = self.wire.next_number
         self._connect_s = connect_s
         self._transfer_prefixes = transfer_prefixes
-        self._tls = tls
-        self._metrics = metrics
+        self._tls = process.tls
         self._connecting: asyncio.Task[None] | None = None
-        self._connecting_since = clock()
+        self._connecting_since = self._clock()
         self._tcp: socket.socket | None = None
         self._is_ready = False
         self._decode: ToMulaw | None = None
@@ -99,7 +93,7 @@ class AgentLeg(Leg):
         self._inspects_audio = False
         self._has_warned = False
         self._has_warned_of_transfer = False
-        self._kept_alive_at = clock()
+        self._kept_alive_at = self._clock()
 
     @property
     def tracks_heard(self) -> bool:
@@ -341,9 +335,6 @@ class AgentLeg(Leg):
                 is_lost=not can_transcode(audio.format),
                 call_sid=self.call.call_sid,
             )
-
-    def on_ignored(self, reason: str) -> None:
-        self._metrics.ignored(self.side, reason)
 
     # The end of the peer
 

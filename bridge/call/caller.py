@@ -1,105 +1,97 @@
-"""The caller's side: Twilio's media socket, from the upgrade to the close."""
+"""The caller's side: the carrier's media socket, from the upgrade to the close."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import picows
 
-from _codec import Handshake, is_base64
+from _codec import Envelope, Handshake, SpanFinder, is_base64
 from bridge.call.heard import MARK_EVERY_BYTES
-from bridge.call.leg import Leg, LegLimits
-from bridge.call.state import AgentSide, Call, Why
-from bridge.metrics import Metrics
-from bridge.twilio import media as twilio
+from bridge.call.leg import Leg, LegLimits, Process
+from bridge.call.sides import Chain
+from bridge.call.state import Call, Why
 
-Authorize = Callable[["CallerLeg", twilio.Start], "Iterator[AgentSide] | str"]
+
+class Carrier(Protocol):
+    """
+    The messages of one media socket, in the carrier's format.
+
+    ``read`` calls the leg's method for what a message means; all other members are asked after `CallerLeg.on_start`.
+    ``mark_around_name`` is what stands before and after the name in a mark's message.
+    """
+
+    def read(self, message: bytes, leg: CallerLeg) -> None: ...
+    @property
+    def finder(self) -> SpanFinder: ...
+    @property
+    def envelope(self) -> Envelope: ...
+    @property
+    def mark_around_name(self) -> tuple[bytes, bytes]: ...
+    def clear(self) -> bytes: ...
+    def mark(self, name: str) -> bytes: ...
 
 
 class CallerLeg(Leg):
     """
-    Turns Twilio's messages into events of the call, and the call's commands into messages to Twilio.
+    Turns the carrier's messages into events of the call, and the call's commands into messages to the carrier.
 
     Args:
-        media_id: The last part of the socket's path.
-        authorize: Checks ``start``; gives the agents' sides in the order in which they are tried, or the reason of
-            the refusal.
+        carrier: Reads and writes the messages.
     """
 
     side: ClassVar[str] = "caller"
     is_client: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        media_id: str,
-        call: Call,
-        limits: LegLimits,
-        clock: Callable[[], float],
-        *,
-        authorize: Authorize,
-        metrics: Metrics,
-        on_gone: Callable[[Leg], None],
-    ) -> None:
-        super().__init__(call, limits, clock, on_gone)
-        self.media_id = media_id
-        self.stream_sid: str | None = None
-        self._authorize = authorize
-        self._metrics = metrics
+    def __init__(self, carrier: Carrier, call: Call, limits: LegLimits, process: Process) -> None:
+        super().__init__(call, limits, process)
+        self._carrier = carrier
+        # Set by `on_start`: from then on audio flows and messages can be sent.
+        self._is_started = False
         call.attach(self)
 
     def handshake(self) -> picows.WSListener:
-        """Who takes the upgraded socket."""
+        """The listener that takes the upgraded socket."""
         return Handshake(self.wire, self.open)
 
-    # Twilio's messages
+    # The carrier's messages
 
     def read_audio(self, payload: bytes) -> None:
         self.call.on_caller_audio(payload)
 
     def read_text(self, message: bytes) -> None:
-        try:
-            self._on_message(twilio.parse(message, self.stream_sid))
-        except twilio.BadMessage as error:
-            self.on_ignored(str(error))
+        self._carrier.read(message, self)
 
-    def _on_message(self, message: twilio.Message) -> None:
-        now = self._clock()
-        match message:
-            case twilio.Start():
-                self._on_start(message, now)
-            case twilio.Connected():
-                pass
-            case _ if self.stream_sid is None:
-                self.on_ignored("before_start")
-            case twilio.Media(payload):
-                if is_base64(payload):
-                    self.call.on_caller_audio(payload)
-                else:
-                    self.on_ignored("not_base64")
-            case twilio.Mark(name):
-                self.call.on_mark(name, now)
-            case twilio.Dtmf(digit):
-                self.call.on_dtmf(digit)
-            case twilio.Stop():
-                self.call.on_stop(now)
-
-    def _on_start(self, start: twilio.Start, now: float) -> None:
-        if self.stream_sid is not None:
-            self.on_ignored("second_start")
-            return
-        agents = self._authorize(self, start)
-        if isinstance(agents, str):
-            self._metrics.refused(agents)
-            self.call.end(Why.REFUSED, now, agents)
-            return
-        self.stream_sid = start.stream_sid
-        self.wire.set_format(twilio.media_finder(start.stream_sid), twilio.media_envelope(start.stream_sid))
+    def on_start(self, chain: Chain) -> None:
+        """The stream is verified; ``chain`` makes the agents' sides."""
+        self._is_started = True
+        self.wire.set_format(self._carrier.finder, self._carrier.envelope)
         self.wire.set_ready()
-        self.call.on_start(agents, now)
+        self.call.on_start(chain, self._clock())
 
-    def on_ignored(self, reason: str) -> None:
-        self._metrics.ignored(self.side, reason)
+    def on_refused(self, reason: str) -> None:
+        """The stream is not what its token says; ``reason`` is a metric label."""
+        self._metrics.refused(reason)
+        self.call.end(Why.REFUSED, self._clock(), reason)
+
+    def on_media(self, payload: bytes) -> None:
+        """One frame that the finder left: base64 text of mu-law, 8 kHz, if the carrier is right."""
+        if is_base64(payload):
+            self.call.on_caller_audio(payload)
+        else:
+            self.on_ignored("not_base64")
+
+    def on_mark(self, name: str) -> None:
+        """The audio before this mark has played, or a clear has discarded it."""
+        self.call.on_mark(name, self._clock())
+
+    def on_dtmf(self, digit: str) -> None:
+        """The caller pressed a key."""
+        self.call.on_dtmf(digit)
+
+    def on_stop(self) -> None:
+        """The caller hung up, or the carrier stopped the stream."""
+        self.call.on_stop(self._clock())
 
     # The end of the peer
 
@@ -123,15 +115,15 @@ class CallerLeg(Leg):
         return self.wire.held_bytes
 
     def mark_audio(self) -> None:
-        if self.stream_sid is not None:
-            self.wire.set_marks(*twilio.mark_around_name(self.stream_sid), MARK_EVERY_BYTES)
+        if self._is_started:
+            self.wire.set_marks(*self._carrier.mark_around_name, MARK_EVERY_BYTES)
 
     def send_clear(self) -> None:
         self.wire.drop_held()
         self.wire.new_generation()
-        if self.stream_sid is not None:
-            self.wire.send_text_before_audio(twilio.clear(self.stream_sid))
+        if self._is_started:
+            self.wire.send_text_before_audio(self._carrier.clear())
 
     def send_mark(self, name: str) -> None:
-        if self.stream_sid is not None:
-            self.wire.send_text_after_audio(twilio.mark(self.stream_sid, name))
+        if self._is_started:
+            self.wire.send_text_after_audio(self._carrier.mark(name))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bridge.agents.agent import decoded_bytes
-from bridge.call.state import AgentSide, Call, CallerSide, Relayed
+from bridge.call.sides import AgentSide, CallerSide, Relayed, SideCounts
+from bridge.call.state import Call
 
 
 class EchoSide:
@@ -16,6 +17,7 @@ class EchoSide:
     def __init__(self, call: Call, clock: Callable[[], float]) -> None:
         self._call = call
         self._clock = clock
+        self._frames = 0
 
     def connect(self) -> None:
         self._call.on_agent_open(self._clock())
@@ -24,6 +26,7 @@ class EchoSide:
         """What waited for an agent that could not be had is not the echo's to say back."""
 
     def send_audio(self, payload: bytes) -> None:
+        self._frames += 1
         self._call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
     def send_dtmf(self, digit: str) -> None:
@@ -37,6 +40,9 @@ class EchoSide:
 
     def relayed(self) -> Relayed:
         return Relayed(0, 0)
+
+    def counts(self) -> SideCounts:
+        return SideCounts(sent_frames=self._frames)
 
     def close(self, code: int) -> None:
         """Nothing to close."""

@@ -1,14 +1,15 @@
 """
-What both sides' sockets share beyond their frames: liveness, deadlines, and who is told.
+Base of the two legs: liveness checks, deadlines, callbacks.
 
-The frames, and audio that must wait, are `_codec.Wire`'s. A leg owns one wire and turns what happens on it into
-what its subclass, the caller's or the agent's leg, makes of it.
+A leg owns one `_codec.Wire`, which handles the frames and the audio that waits. The leg turns the wire's callbacks
+into calls of its subclass, the caller's or the agent's leg.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +17,9 @@ from typing import ClassVar
 import structlog
 
 from _codec import Wire
-from bridge.call.state import Call, Relayed
+from bridge.call.sides import Relayed, SideCounts
+from bridge.call.state import Call
+from bridge.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -27,13 +30,13 @@ class LegLimits:
     Bounds of one side's socket.
 
     ``hold_ms``: audio kept while the side cannot take it; beyond, the oldest is dropped.
-    ``silence_s``: without a message (the agent: without any frame) for so long, the peer is dead.
+    ``silence_s``: a caller without a message, or an agent without any frame, for this long is dead.
     ``ping_s``: time between pings.
     ``control_per_s``: frames other than plain audio; beyond, the peer is closed with 1008.
-    ``stall_s``: a peer that has not read for so long is aborted.
-    ``close_s``: from our close frame to the end of the socket, then abort.
+    ``stall_s``: a peer that has not read for this long is aborted.
+    ``close_s``: from the close frame sent to the end of the socket; beyond, the socket is aborted.
     ``send_buffer_bytes``: kernel send buffer; ``write_high_bytes``: unsent bytes in the process from which on
-    audio is held back.
+    audio is held.
     """
 
     max_message_bytes: int
@@ -47,6 +50,21 @@ class LegLimits:
     write_high_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """
+    What a process lends each of its legs.
+
+    ``clock``: seconds, monotonic. ``tls``: the client's settings, made once, because making them takes 20 ms.
+    ``on_gone``: called once per leg, when its socket is closed for good.
+    """
+
+    clock: Callable[[], float]
+    metrics: Metrics
+    tls: ssl.SSLContext
+    on_gone: Callable[[Leg], None]
+
+
 class Leg:
     """
     One side's socket. Subclasses say what a message means and what the end of the peer means.
@@ -54,17 +72,14 @@ class Leg:
     Args:
         call: The call that this socket carries.
         limits: The bounds.
-        clock: Seconds, monotonic.
-        on_gone: Called once, when the socket is closed for good.
+        process: Clock, metrics and the callback at the end.
     """
 
     side: ClassVar[str]
-    # The agent's side: we connect; any frame proves life; pings wait for silence.
+    # True on the agent's side, which this process connects: any frame proves life, and pings wait for silence.
     is_client: ClassVar[bool]
 
-    def __init__(
-        self, call: Call, limits: LegLimits, clock: Callable[[], float], on_gone: Callable[[Leg], None]
-    ) -> None:
+    def __init__(self, call: Call, limits: LegLimits, process: Process) -> None:
         self.call = call
         self.limits = limits
         self.wire = Wire(
@@ -73,39 +88,41 @@ class Leg:
             max_message_bytes=limits.max_message_bytes,
             hold_ms=limits.hold_ms,
         )
-        self._clock = clock
-        self._on_gone = on_gone
+        self._clock = process.clock
+        self._metrics = process.metrics
+        self._on_gone = process.on_gone
+        # Set by `open`, cleared by the wire's `on_gone`.
         self._transport: asyncio.Transport | None = None
-        self._told: tuple[int, int] | None = None
+        # Frames and bytes that had come in when `relayed` was last asked; None: nothing passes natively.
+        self._relayed_before: tuple[int, int] | None = None
+        # Whether the process knows that the socket is closed for good.
         self._has_left = False
+        # When either end began to close; from then on the peer's messages mean nothing.
         self._closing_since: float | None = None
+        # Since when the peer has not read; None while it does.
         self._congested_since: float | None = None
-        # Liveness without a clock read per frame: the tick looks whether anything came since the last one.
+        # Liveness without a clock read per frame: each tick compares the counters with those of the last one.
         self._signs_at_tick = 0
         self._others_at_tick = 0
-        self._ticked_at = clock()
-        self._heard_at = clock()
-        self._pinged_at = self._heard_at
+        self._ticked_at = self._clock()
+        self._heard_at = self._ticked_at
+        self._pinged_at = self._ticked_at
 
     # What the peer's messages mean: for subclasses
 
     def read_audio(self, payload: bytes) -> None:
-        """One frame that the wire found and that is not passed on natively."""
+        """One frame that the wire found and does not pass on natively."""
         raise NotImplementedError
 
     def read_text(self, message: bytes) -> None:
         """Any other whole text message, valid UTF-8."""
         raise NotImplementedError
 
-    def on_ignored(self, reason: str) -> None:
-        """A message was dropped and counted, and the call goes on."""
-        raise NotImplementedError
-
     def end_by_peer(self, code: int | None, detail: str) -> None:
         """
-        The peer sent its close frame, 1005 standing for one without a code, or is gone without (None).
+        The peer sent its close frame (1005: one without a code), or is gone without one (None).
 
-        Not called after our own close.
+        Not called after this side has closed.
         """
         raise NotImplementedError
 
@@ -114,8 +131,12 @@ class Leg:
         raise NotImplementedError
 
     def end_by_fault(self) -> None:
-        """Handling a message failed by a fault of ours."""
+        """A message could not be handled because of a fault in this program."""
         raise NotImplementedError
+
+    def on_ignored(self, reason: str) -> None:
+        """Count a message that is dropped while the call goes on."""
+        self._metrics.ignored(self.side, reason)
 
     # What a call asks of both its sides
 
@@ -124,23 +145,30 @@ class Leg:
         self.wire.send_audio(payload)
 
     def relay_to(self, other: object) -> None:
-        """Plain audio goes straight to the other side's socket, where it has one."""
+        """Pass plain audio straight to the other side's socket; to a side without one it goes through the call."""
         if isinstance(other, Leg):
             self.wire.join(other.wire)
-            self._told = (self.wire.media_in, self.wire.audio_in_bytes)
+            self._relayed_before = (self.wire.media_in, self.wire.audio_in_bytes)
+        else:
+            self.wire.join(None)
+            self._relayed_before = None
 
     def relayed(self) -> Relayed:
-        """What went there since last asked."""
-        if self._told is None:
+        """Audio that went there since the last question."""
+        if self._relayed_before is None:
             return Relayed(0, 0)
-        frames, audio_bytes = self._told
-        self._told = (self.wire.media_in, self.wire.audio_in_bytes)
-        return Relayed(self._told[0] - frames, self._told[1] - audio_bytes)
+        frames, audio_bytes = self._relayed_before
+        self._relayed_before = (self.wire.media_in, self.wire.audio_in_bytes)
+        return Relayed(self.wire.media_in - frames, self.wire.audio_in_bytes - audio_bytes)
+
+    def counts(self) -> SideCounts:
+        """The media messages of this side so far."""
+        return SideCounts(self.wire.audio_out_frames, self.wire.dropped_frames, self.wire.cleared_frames)
 
     # Opening and closing
 
     def open(self, transport: asyncio.Transport) -> None:
-        """The handshake is done: set the socket's bounds; frames flow from now on."""
+        """Set the socket's bounds after the handshake; frames flow from now on."""
         self._transport = transport
         self._heard_at = self._pinged_at = self._clock()
         tcp = transport.get_extra_info("socket")
@@ -187,12 +215,12 @@ class Leg:
             return
         signs = self.wire.ws_frames_in if self.is_client else self.wire.messages_in
         if signs != self._signs_at_tick or self.wire.is_paused:
-            # A peer that we do not read, for the other side is behind, is not silent.
+            # A peer whose reading is paused, because the other side is behind, is not silent.
             self._signs_at_tick = signs
             self._heard_at = now
         others = self.wire.ws_frames_in - self.wire.media_in + self.wire.decoded_frames
         if others - self._others_at_tick > self.limits.control_per_s * max(1.0, now - self._ticked_at):
-            # What waits stays until the call has been told: another agent may take it over.
+            # Held audio stays until the call knows: another agent may take it over.
             self._closing_since = now
             self.wire.send_close(1008)
             self.end_by_violation(1008, "too many messages that are not plain audio")
@@ -211,7 +239,7 @@ class Leg:
             self.wire.send_ping()
 
     def _lose(self, detail: str) -> None:
-        # No close frame; and what waits is there until the call has been told, for another agent may take it over.
+        # Without a close frame. Held audio stays until the call knows: another agent may take it over.
         self._closing_since = self._clock()
         self.end_by_peer(None, detail)
         self.abort()
@@ -231,7 +259,7 @@ class Leg:
             self._on_fault()
 
     def _on_fault(self) -> None:
-        # A fault of ours ends this call, not the process.
+        # A fault in this program ends this call, not the process.
         log.exception("fault on a leg", side=self.side, call_sid=self.call.call_sid)
         self.end_by_fault()
         self.close(1011)

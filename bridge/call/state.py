@@ -8,11 +8,13 @@ monotonic clock; commands go out to the two sides. How a call can end is one tab
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from bridge.call.heard import Heard
+from bridge.call.limits import CallLimits
+from bridge.call.sides import AgentSide, CallerSide, Chain
 
 PLAYED_MARK = "played-out"
 # Before the names of marks that the agent asks for, which are its own to choose.
@@ -64,14 +66,14 @@ class End:
     One row of `ENDS`.
 
     ``caller_code`` and ``agent_code`` are the WebSocket close codes that the legs get, where they are still open;
-    a leg whose peer broke the protocol has already been closed with RFC 6455's code. ``record`` is None where
+    a leg whose peer broke the protocol has already been closed with RFC 6455's code. ``outcome`` is None where
     nothing is remembered, so that a live call of the same CallSid stays untouched. ``asks_twilio``: it is told by
     its REST API before the caller's leg is closed, which would make it ask ``/voice/resume``.
     """
 
     caller_code: int
     agent_code: int
-    record: Outcome | None
+    outcome: Outcome | None
     lets_audio_play: bool = False
     asks_twilio: bool = False
 
@@ -96,74 +98,17 @@ ENDS: dict[Why, End] = {
 }
 
 
-class Relayed(NamedTuple):
-    """What went from one side to the other natively since this was last asked."""
-
-    frames: int
-    audio_bytes: int
-
-
-class CallerSide(Protocol):
-    """
-    What a call asks of the caller's leg.
-
-    After ``relay_to``, plain audio goes straight to the other side, and ``relayed`` tells how much since last asked.
-    After ``mark_audio``, marks go with the audio, ``sent_bytes`` is how much of it went out and ``held_bytes`` how
-    much waits.
-    """
-
-    @property
-    def sent_bytes(self) -> int: ...
-    @property
-    def held_bytes(self) -> int: ...
-    def mark_audio(self) -> None: ...
-    def send_audio(self, payload: bytes) -> None: ...
-    def relay_to(self, other: AgentSide) -> None: ...
-    def relayed(self) -> Relayed: ...
-    def send_clear(self) -> None: ...
-    def send_mark(self, name: str) -> None: ...
-    def close(self, code: int) -> None: ...
-
-
-class AgentSide(Protocol):
-    """
-    What a call asks of the agent's side; ``connect`` answers through ``on_agent_open`` or ``on_agent_lost``.
-
-    ``tracks_heard``: `Call.on_interrupt` is to tell how much was heard. ``take_over`` gets the audio that waits at
-    another agent, which could not be had.
-    """
-
-    @property
-    def tracks_heard(self) -> bool: ...
-    def connect(self) -> None: ...
-    def take_over(self, other: AgentSide) -> None: ...
-    def send_dtmf(self, digit: str) -> None: ...
-    def on_played(self, name: str) -> None: ...
-    def send_audio(self, payload: bytes) -> None: ...
-    def relay_to(self, other: CallerSide) -> None: ...
-    def relayed(self) -> Relayed: ...
-    def close(self, code: int) -> None: ...
-
-
 class CallObserver(Protocol):
-    """Who is told what becomes of a call."""
+    """
+    Follows what becomes of a call.
+
+    ``on_agent_replaced``: ``old`` is unavailable for the reason ``detail``, and ``new`` is tried in its place.
+    """
 
     def on_call_bridged(self, call: Call) -> None: ...
-    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallLimits:
-    """How long a call waits for what, in seconds."""
-
-    start_s: float
-    duration_s: float
-    caller_silent_s: float
-    playout_max_s: float
-    playout_margin_s: float
-    twilio_api_s: float
 
 
 @dataclass(slots=True)
@@ -203,7 +148,7 @@ class Call:
         self._observer = observer
         self._caller: CallerSide | None = None
         self._agent: AgentSide | None = None
-        self._spares: Iterator[AgentSide] = iter(())
+        self._chain: Chain | None = None
         self._heard: Heard | None = None
         self._has_asked_twilio = False
         self._is_relayed = False
@@ -221,19 +166,26 @@ class Call:
 
     # From the caller
 
-    def on_start(self, agents: Iterator[AgentSide], now: float) -> None:
-        """The stream's parameters were verified: open the agent's side, the first of those that can be had."""
+    def on_start(self, chain: Chain, now: float) -> None:
+        """The stream's parameters are verified: connect the first agent of the chain."""
         if self.state is not State.AWAITING_START:
             return
         self.started_at = now
         self._last_audio_at = now
-        self._spares = agents
+        self._chain = chain
         self._enter(State.CONNECTING, now + self._limits.duration_s)
-        self._engage(next(agents), now)
+        first = chain.next_side()
+        if first is None:
+            self.end(Why.AGENT_LOST, now, "no agent of the chain has a socket")
+        else:
+            self._engage(first, now)
 
     def _engage(self, agent: AgentSide, now: float) -> None:
         self._agent = agent
         self._is_relayed = False
+        if self._caller is not None:
+            # Audio that comes before the agent is open waits in the ring of the agent's side.
+            self._caller.relay_to(agent)
         if agent.tracks_heard and self._caller is not None and self._heard is None:
             self._heard = Heard(now)
             self._caller.mark_audio()
@@ -280,8 +232,6 @@ class Call:
             assert self.started_at is not None
             self.stats.agent_connect_s = now - self.started_at
             self._enter(State.BRIDGED, self._deadline)
-            if self._caller is not None and self._agent is not None:
-                self._caller.relay_to(self._agent)
             self._observer.on_call_bridged(self)
 
     def on_agent_audio(self, payload: bytes, audio_bytes: int, now: Callable[[], float]) -> None:
@@ -348,14 +298,16 @@ class Call:
         """
         The agent refused, timed out or vanished; once it has ended the call this no longer matters.
 
-        Before it was open, the next one is tried.
+        An agent that is lost before it is open is replaced by the next one of the chain.
         """
-        spare = next(self._spares, None) if self.state is State.CONNECTING else None
-        if spare is not None:
-            assert self._agent is not None
-            self._observer.on_agent_replaced(self, detail)
-            spare.take_over(self._agent)
-            self._engage(spare, now)
+        old, new = self._agent, None
+        if self.state is State.CONNECTING and self._chain is not None and old is not None:
+            new = self._chain.next_side()
+        if old is not None and new is not None:
+            self.count_relayed()
+            new.take_over(old)
+            self._observer.on_agent_replaced(self, old, new, detail)
+            self._engage(new, now)
         elif self.state is not State.PLAYING_OUT:
             self.end(why, now, detail)
 
@@ -451,4 +403,4 @@ class Call:
         self._observer.on_call_closed(self)
         # The sides know the call: without this the three would wait for the garbage collector.
         self._caller = self._agent = None
-        self._spares = iter(())
+        self._chain = None

@@ -105,6 +105,11 @@ class Response:
                 raise ValueError(f"header {name!r} is set by the front")
 
 
+NO_CONTENT = Response(204)
+BAD_REQUEST = Response(400, b"400 Bad Request\n")
+FORBIDDEN = Response(403, b"403 Forbidden\n")
+
+
 class RequestError(Exception):
     """The bytes are no request that is served: answer ``response`` and close."""
 

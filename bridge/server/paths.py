@@ -1,4 +1,4 @@
-"""Which HTTP request goes where; and the answers that need no call: health and metrics."""
+"""Leads each HTTP path to its handler; answers health checks and metrics itself."""
 
 from __future__ import annotations
 
@@ -7,39 +7,33 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from bridge.http.messages import Request, Response
+from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.metrics import Metrics
 from bridge.server.registry import Registry
-from bridge.server.webhooks import FORBIDDEN, Webhooks
+from bridge.server.retell_webhook import RetellWebhook
+from bridge.server.webhooks import Webhooks
 from bridge.settings import Settings
 
 NOT_FOUND = Response(404, b"404 Not Found\n")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# What a proxy on this very host leaves on the requests of others.
+# Headers of a proxy on this host, which passes on requests of others.
 FORWARDED = ("forwarded", "via", "x-real-ip", "cf-connecting-ip")
 
 
 class Paths:
-    """
-    Routes requests.
-
-    Args:
-        is_draining: Whether the process is not to get new calls.
-    """
+    """Leads requests to their handlers."""
 
     def __init__(
         self,
         settings: Settings,
         webhooks: Webhooks,
-        calls: Registry,
+        retell: RetellWebhook,
+        registry: Registry,
         metrics: Metrics,
-        *,
-        is_draining: Callable[[], bool],
     ) -> None:
-        self._calls = calls
+        self._registry = registry
         self._metrics = metrics
         self._metrics_token = settings.bridge_metrics_token.get_secret_value()
-        self._is_draining = is_draining
         prefix = "/".join(settings.public_url.split("/")[3:])
         self._prefix = f"/{prefix}" if prefix else ""
         self._posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
@@ -48,7 +42,7 @@ class Paths:
             "/voice/dialled": webhooks.dialled,
             "/voice/status": webhooks.voice_status,
             "/stream/status": webhooks.stream_status,
-            "/retell/webhook": webhooks.retell,
+            "/retell/webhook": retell.handle,
         }
         self._gets: dict[str, Callable[[Request], Response]] = {
             # HAProxy's default health check asks for this one.
@@ -80,8 +74,8 @@ class Paths:
         return request.path
 
     def _readyz(self, request: Request) -> Response:
-        # Full is no reason: the sockets of admitted calls must still be routed here.
-        return Response(503, b"draining\n") if self._is_draining() else Response(200, b"ready\n")
+        # A full process stays ready: the sockets of admitted calls must still be routed here.
+        return Response(503, b"draining\n") if self._registry.is_draining else Response(200, b"ready\n")
 
     def _metrics_page(self, request: Request) -> Response:
         if self._metrics_token:
@@ -92,8 +86,8 @@ class Paths:
             name in FORWARDED or name.startswith("x-forwarded-") for name in request.headers
         ):
             return FORBIDDEN
-        self._metrics.calls_live.set(self._calls.live)
-        self._metrics.calls_admitted.set(self._calls.admitted)
+        self._metrics.calls_live.set(self._registry.live)
+        self._metrics.calls_admitted.set(self._registry.admitted)
         return Response(200, self._metrics.text(), METRICS_TYPE)
 
 

@@ -1,7 +1,7 @@
 """
-Which CallSids this process knows, and as what: being admitted, admitted, live, or over.
+The CallSids that this process knows, each with its phase: being admitted, admitted, live, or over.
 
-At most one live session per CallSid; a token counts once; "this call ended on purpose" is remembered for a day.
+At most one live session per CallSid; a token counts once; the outcome of a finished call is remembered for a day.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import enum
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
+from bridge.agents.sessions import Session
 from bridge.call.state import ENDS, Call, Outcome, Why
 
 REMEMBERED_S = 24 * 3600
@@ -26,31 +27,34 @@ class Phase(enum.Enum):
 
 @dataclass(slots=True)
 class Entry:
-    """One CallSid. ``until``: when an admitted call counts as not claimed, or a call that is over is forgotten."""
+    """
+    One CallSid.
+
+    Attributes:
+        until: When an unclaimed admitted call ends, or a finished call is forgotten; seconds, monotonic.
+        session: The session with the agents, whole.
+        answer: The TwiML of a call that has no media socket.
+        transfer_to: The number that the call was transferred to.
+        outcome: How a finished call ended.
+        call: The state machine of a live call.
+    """
 
     call_sid: str
     media_id: str
     phase: Phase
     until: float
-    agents: tuple[str, ...] = ()
-    session: dict[str, str] = field(default_factory=dict)
-    # The TwiML of a call that has no media socket, and the number that one was transferred to.
+    session: Session
     answer: str = ""
     transfer_to: str = ""
-    record: Outcome | None = None
+    outcome: Outcome | None = None
     call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """
-    What was opened for a call: the first of ``agents`` gave the session, the others are tried after it.
+class Admission:
+    """A session that was opened for a call; ``answer`` is the TwiML of a call without a media socket."""
 
-    ``answer`` is the TwiML of a call that goes to its agent without a media socket.
-    """
-
-    agents: tuple[str, ...]
-    session: dict[str, str]
+    session: Session
     answer: str = ""
 
 
@@ -68,6 +72,9 @@ class Registry:
     Args:
         max_calls: Live plus admitted plus being admitted.
         claim_s: How long an admitted call's media socket may take.
+
+    Attributes:
+        is_draining: Set by `drain`: no new calls.
     """
 
     def __init__(self, max_calls: int, claim_s: float) -> None:
@@ -77,6 +84,11 @@ class Registry:
         self._admitted: OrderedDict[str, Entry] = OrderedDict()
         self._live: dict[str, Entry] = {}
         self._over: OrderedDict[str, Entry] = OrderedDict()
+        self.is_draining = False
+
+    def drain(self) -> None:
+        """Take no new calls; the ones that are admitted or live go on."""
+        self.is_draining = True
 
     @property
     def live(self) -> int:
@@ -85,7 +97,7 @@ class Registry:
 
     @property
     def admitted(self) -> int:
-        """Calls that were or are being answered and whose media socket is due."""
+        """Calls that are answered, or being answered, and whose media socket is due."""
         return len(self._admitted) + len(self._admitting)
 
     @property
@@ -94,7 +106,7 @@ class Registry:
         return self.live + self.admitted >= self._max_calls
 
     def find(self, call_sid: str) -> Entry | None:
-        """What is known of a CallSid that is not just being admitted."""
+        """The entry of a CallSid; None while it is being admitted."""
         return self._live.get(call_sid) or self._admitted.get(call_sid) or self._over.get(call_sid)
 
     def is_being_admitted(self, call_sid: str) -> bool:
@@ -109,37 +121,36 @@ class Registry:
         self,
         call_sid: str,
         media_id: str,
-        open_session: Callable[[], Awaitable[Session]],
+        open_session: Callable[[], Awaitable[Admission]],
         clock: Callable[[], float],
     ) -> Entry:
         """
         Open one session for a CallSid, however many requests ask for it at once.
 
-        Whoever comes second waits for the first one's session; the work is cancelled when the last of them has
-        gone. A call that ends meanwhile comes out as over. What ``open_session`` raises comes out here for all of them.
+        A second request waits for the session of the first; the work is cancelled when the last request is gone. A
+        call that ends meanwhile comes out as over. All requests get the exception that ``open_session`` raises.
         """
         admitting = self._admitting.get(call_sid)
         if admitting is None:
 
             async def work() -> Entry:
                 try:
-                    opened = await open_session()
-                    known = Entry(
+                    admission = await open_session()
+                    entry = Entry(
                         call_sid,
                         media_id,
                         Phase.ADMITTED,
                         clock() + self._claim_s,
-                        opened.agents,
-                        opened.session,
-                        opened.answer,
+                        admission.session,
+                        admission.answer,
                     )
-                    self._admitted[call_sid] = known
+                    self._admitted[call_sid] = entry
                     if opening.is_over:
                         self.finish(call_sid, Outcome.ENDED, clock())
-                    elif opened.answer:
-                        # Nobody will claim it: it takes no place here.
+                    elif admission.answer:
+                        # No media socket will claim it: it takes no place.
                         self.finish(call_sid, Outcome.DIALLED, clock())
-                    return known
+                    return entry
                 finally:
                     self._forget(call_sid, opening)
 
@@ -151,7 +162,7 @@ class Registry:
         finally:
             admitting.waiting -= 1
             if not admitting.waiting and not admitting.task.done():
-                # At once: whoever asks while the work still winds up must not join it.
+                # At once: a request that comes while the work winds up must not join it.
                 self._forget(call_sid, admitting)
                 admitting.task.cancel()
 
@@ -159,101 +170,102 @@ class Registry:
         if self._admitting.get(call_sid) is admitting:
             del self._admitting[call_sid]
 
-    def renew(self, known: Entry, now: float) -> None:
-        """An admitted call was answered again, with a fresh token."""
-        if known.phase is Phase.ADMITTED:
-            known.until = now + self._claim_s
-            self._admitted.move_to_end(known.call_sid)
+    def renew(self, entry: Entry, now: float) -> None:
+        """Give an admitted call that is answered again the full time for its media socket."""
+        if entry.phase is Phase.ADMITTED:
+            entry.until = now + self._claim_s
+            self._admitted.move_to_end(entry.call_sid)
 
-    def claim(self, call_sid: str, media_id: str, session: dict[str, str], call: Call) -> str | None:
+    def claim(self, call_sid: str, media_id: str, session: Session, call: Call) -> str | None:
         """
-        Make a call live: its token was good and its media socket is there.
+        Make a call live: its token is good and its media socket is open.
+
+        A call that another process admitted, or this one before a restart, is unknown here and is taken.
 
         Returns:
-            None, or why not: the token was used, or another session has the CallSid. A call admitted by another
-            process, or before a restart, is not known here and is taken.
+            None, or the reason of a refusal: the token is used, or another session has the CallSid.
         """
-        known = self.find(call_sid)
-        if known is None:
+        entry = self.find(call_sid)
+        if entry is None:
             if self.is_full:
                 return "full"
-            known = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session=session)
-        elif known.phase is Phase.LIVE:
+            entry = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session)
+        elif entry.phase is Phase.LIVE:
             return "call_live"
-        elif known.phase is Phase.OVER:
+        elif entry.phase is Phase.OVER:
             return "call_over"
-        elif known.media_id != media_id:
+        elif entry.media_id != media_id:
             return "token_replaced"
         self._admitted.pop(call_sid, None)
-        known.phase = Phase.LIVE
-        known.call = call
-        self._live[call_sid] = known
+        entry.phase = Phase.LIVE
+        entry.call = call
+        self._live[call_sid] = entry
         return None
 
-    def finish(self, call_sid: str, record: Outcome, now: float, transfer_to: str = "") -> None:
-        """A live or admitted call is over."""
-        known = self._live.pop(call_sid, None) or self._admitted.pop(call_sid, None)
-        if known is None:
+    def finish(self, call_sid: str, outcome: Outcome, now: float, transfer_to: str = "") -> None:
+        """Enter the outcome of a live or admitted call."""
+        entry = self._live.pop(call_sid, None) or self._admitted.pop(call_sid, None)
+        if entry is None:
             return
-        known.phase = Phase.OVER
-        known.record = record
-        known.transfer_to = transfer_to
-        known.until = now + REMEMBERED_S
-        known.call = None
-        known.session = {}
-        self._over[call_sid] = known
+        entry.phase = Phase.OVER
+        entry.outcome = outcome
+        entry.transfer_to = transfer_to
+        entry.until = now + REMEMBERED_S
+        entry.call = None
+        entry.session = replace(entry.session, credentials={})
+        self._over[call_sid] = entry
         if len(self._over) > REMEMBERED_CALLS:
             self._over.popitem(last=False)
 
     def on_tick(self, now: float) -> int:
-        """Give up admitted calls that nobody claimed and forget old ones; returns how many were not claimed."""
+        """End admitted calls that nobody claimed and forget old ones; returns the number of unclaimed ones."""
         unclaimed = 0
         while self._admitted:
-            known = next(iter(self._admitted.values()))
-            if known.until > now:
+            entry = next(iter(self._admitted.values()))
+            if entry.until > now:
                 break
-            self.finish(known.call_sid, Outcome.ENDED, now)
+            self.finish(entry.call_sid, Outcome.ENDED, now)
             unclaimed += 1
         while self._over and next(iter(self._over.values())).until <= now:
             self._over.popitem(last=False)
         return unclaimed
 
     def end(self, call_sid: str, why: Why, now: float) -> None:
-        """Twilio or the agent service says out of band that the call is over."""
+        """End a call at the word of Twilio or the agent's service, outside of the sockets."""
         if admitting := self._admitting.get(call_sid):
             admitting.is_over = True
-        known = self.find(call_sid)
-        if known is None:
+        entry = self.find(call_sid)
+        if entry is None:
             return
-        if known.call is not None:
-            known.call.end(why, now)
-        elif known.phase is Phase.ADMITTED:
-            self.finish(call_sid, ENDS[why].record or Outcome.ENDED, now)
+        if entry.call is not None:
+            entry.call.end(why, now)
+        elif entry.phase is Phase.ADMITTED:
+            self.finish(call_sid, ENDS[why].outcome or Outcome.ENDED, now)
 
-    def set_session(self, call_sid: str, session: dict[str, str]) -> None:
-        """A live call has another session: the agent that it was admitted with could not be had."""
-        if known := self._live.get(call_sid):
-            known.session = session
+    def set_credentials(self, call_sid: str, credentials: dict[str, str]) -> None:
+        """Replaces the credentials of a live call after a fallback to another agent."""
+        if entry := self._live.get(call_sid):
+            entry.session = replace(entry.session, credentials=credentials)
 
     def forget_over(self, call_sid: str) -> None:
-        """A call that was over here comes back: the agent that it was sent to could not be had."""
+        """Forget a finished call that comes back, because the agent that it went to is unavailable."""
         self._over.pop(call_sid, None)
 
-    def give_up_admitted(self, record: Outcome, now: float) -> int:
-        """No more media sockets are waited for; returns for how many."""
+    def give_up_admitted(self, outcome: Outcome, now: float) -> int:
+        """End all admitted calls; returns their number."""
         call_sids = list(self._admitted)
         for call_sid in call_sids:
-            self.finish(call_sid, record, now)
+            self.finish(call_sid, outcome, now)
         return len(call_sids)
 
     def admitted_at(self, media_id: str) -> str | None:
-        """The CallSid of the admitted call whose media socket is to have this ID."""
-        return next((known.call_sid for known in self._admitted.values() if known.media_id == media_id), None)
+        """The CallSid of the admitted call whose media socket has this ID."""
+        return next((entry.call_sid for entry in self._admitted.values() if entry.media_id == media_id), None)
 
     async def close(self) -> None:
         """Cancel sessions that are being opened."""
         tasks = [admitting.task for admitting in self._admitting.values()]
-        # A task that is cancelled before its first step never comes to its own clean-up.
+        # A task that is cancelled before its first step never runs its clean-up.
         self._admitting.clear()
         for task in tasks:
             task.cancel()

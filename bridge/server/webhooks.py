@@ -1,7 +1,8 @@
 """
-The HTTP side of a call: what Twilio and the agent service ask, and the TwiML that they get.
+Twilio's webhooks and their TwiML.
 
-Twilio never speaks an error status: what fails after the signature is answered with 200 and fallback TwiML.
+On an HTTP error Twilio plays its own error message. Failures after the signature check therefore return 200 with
+fallback TwiML.
 """
 
 from __future__ import annotations
@@ -9,22 +10,19 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from urllib.parse import parse_qsl
 
-import orjson
 import structlog
 from multidict import MultiDict
 
 from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Sessions
-from bridge.agents.vendors.retell import is_webhook_of_retell
 from bridge.call.state import Outcome, Why
-from bridge.http.messages import Request, Response
+from bridge.http.messages import BAD_REQUEST, FORBIDDEN, NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
-from bridge.server.registry import Entry, Phase, Registry, Session
+from bridge.server.registry import Admission, Entry, Phase, Registry
 from bridge.settings import Settings
 from bridge.twilio import twiml
 from bridge.twilio.signature import Signatures
@@ -35,12 +33,7 @@ log = structlog.get_logger()
 CALL_SID = re.compile(r"CA[0-9a-f]{32}")
 OVER_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 FORM_FIELDS_MAX = 500
-REPLAYS_REMEMBERED = 10_000
-RETELL_EVENTS = frozenset({"call_started", "call_ended", "call_analyzed"})
 
-NO_CONTENT = Response(204)
-FORBIDDEN = Response(403, b"403 Forbidden\n")
-BAD_REQUEST = Response(400, b"400 Bad Request\n")
 NOT_A_FORM = Response(415, b"415 Unsupported Media Type: application/x-www-form-urlencoded is wanted\n")
 
 
@@ -49,7 +42,6 @@ class Webhooks:
     Answers the webhooks.
 
     Args:
-        is_draining: Whether new calls are to be kept away.
         clock: Seconds, monotonic.
     """
 
@@ -57,23 +49,19 @@ class Webhooks:
         self,
         settings: Settings,
         sessions: Sessions,
-        calls: Registry,
+        registry: Registry,
         tokens: Tokens,
         signatures: Signatures,
         metrics: Metrics,
-        *,
-        is_draining: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._sessions = sessions
-        self._calls = calls
+        self._registry = registry
         self._tokens = tokens
         self._signatures = signatures
         self._metrics = metrics
-        self._is_draining = is_draining
         self._clock = clock
-        self._retell_seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def voice(self, request: Request) -> Response:
         """The call's first request: one session per CallSid, then the TwiML that opens the media socket."""
@@ -84,7 +72,7 @@ class Webhooks:
         try:
             answer = await self._admit(form)
         except Exception:
-            # The front's catch-all would answer an error status, which the caller never hears.
+            # The front's catch-all would answer an error status, on which Twilio plays its own message.
             log.exception("fault while a call was answered", call_sid=form["CallSid"])
             answer = self._fallback(form["CallSid"], "fault")
         self._metrics.webhook_s.observe(self._clock() - began)
@@ -92,61 +80,61 @@ class Webhooks:
 
     async def _admit(self, form: MultiDict[str]) -> str:
         call_sid = form["CallSid"]
-        asked = CallInfo(call_sid, form.get("From", ""), form.get("To", ""))
-        known = self._calls.find(call_sid)
-        if known is not None:
-            return self._answer_of(known, asked)
-        if not self._calls.is_being_admitted(call_sid):
-            if self._is_draining():
+        info = CallInfo(call_sid, form.get("From", ""), form.get("To", ""))
+        entry = self._registry.find(call_sid)
+        if entry is not None:
+            return self._answer_of(entry, info)
+        if not self._registry.is_being_admitted(call_sid):
+            if self._registry.is_draining:
                 return self._fallback(call_sid, "draining")
-            if self._calls.is_full:
+            if self._registry.is_full:
                 self._metrics.refused("full")
                 log.warning("call refused", call_sid=call_sid, reason="full")
                 return twiml.busy()
-        chain = self._sessions.chain(asked)
+        chain = self._sessions.chain(info)
 
-        async def open_session() -> Session:
-            return await self._open(asked, chain)
+        async def open_session() -> Admission:
+            return await self._open(info, chain)
 
         try:
-            known = await self._calls.admit(call_sid, secrets.token_hex(16), open_session, self._clock)
+            entry = await self._registry.admit(call_sid, secrets.token_hex(16), open_session, self._clock)
         except SessionError as error:
             return self._fallback(call_sid, "no_session", str(error))
-        return self._answer_of(known, asked)
+        return self._answer_of(entry, info)
 
-    async def _open(self, asked: CallInfo, chain: Sequence[str]) -> Session:
-        opened = await self._sessions.open(asked, chain)
-        sip_uri = self._sessions.sip_uri(opened)
+    async def _open(self, info: CallInfo, chain: Sequence[str]) -> Admission:
+        session = await self._sessions.open(info, chain)
+        sip_uri = self._sessions.sip_uri(session)
         if sip_uri is None:
-            return opened
-        state = ResumeState(asked.call_sid, 0, int(time.time()), list(opened.agents[1:]))
+            return Admission(session)
+        state = ResumeState(info.call_sid, 0, int(time.time()), list(session.agents[1:]))
         action = f"{self._settings.public_url}/voice/dialled?s={self._tokens.seal_resume(state)}"
-        log.info("call dialled", call_sid=asked.call_sid, agent=opened.agents[0])
-        return replace(opened, answer=twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
+        log.info("call dialled", call_sid=info.call_sid, agent=session.agents[0])
+        return Admission(session, twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
 
-    def _answer_of(self, known: Entry, asked: CallInfo) -> str:
-        """The TwiML of a call that is known."""
-        if known.phase is Phase.OVER:
-            return self._over(known)
-        self._calls.renew(known, self._clock())
-        return self._stream(known, asked)
+    def _answer_of(self, entry: Entry, info: CallInfo) -> str:
+        """The TwiML of a call that has an entry."""
+        if entry.phase is Phase.OVER:
+            return self._over(entry)
+        self._registry.renew(entry, self._clock())
+        return self._stream(entry, info)
 
     @staticmethod
-    def _over(known: Entry) -> str:
-        """What a call that is over, or went elsewhere, gets if it is asked about again."""
-        if known.record is Outcome.DIALLED:
-            return known.answer
-        return twiml.dial(known.transfer_to) if known.record is Outcome.TRANSFERRED else twiml.hangup()
+    def _over(entry: Entry) -> str:
+        """The TwiML of a finished call whose webhook comes again."""
+        if entry.outcome is Outcome.DIALLED:
+            return entry.answer
+        return twiml.dial(entry.transfer_to) if entry.outcome is Outcome.TRANSFERRED else twiml.hangup()
 
     async def dialled(self, request: Request) -> Response:
-        """What Twilio asks when a SIP address was dialled: the call is over, or the address could not be had."""
+        """The request after a dialled SIP address: the call is over, or the address did not answer."""
         form = self._checked_form(request)
         if isinstance(form, Response):
             return form
         call_sid = form["CallSid"]
         status = form.get("DialCallStatus", "")
         state = self._resume_state(request, call_sid)
-        log.info("dialled agent is gone", call_sid=call_sid, status=status[:40])
+        log.info("dialled agent ended", call_sid=call_sid, status=status[:40])
         # A caller who hung up while it rang is not there for another agent.
         if status in ("completed", "answered") or form.get("CallStatus") in OVER_STATUSES:
             return _twiml(twiml.hangup())
@@ -164,43 +152,42 @@ class Webhooks:
             return self._fallback(state.call_sid, "fault")
 
     async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
-        asked = CallInfo(state.call_sid, form.get("From", ""), form.get("To", ""))
-        known = self._calls.find(state.call_sid)
-        is_next = known is None or (
-            known.record in (Outcome.DIALLED, Outcome.AGENT_LOST)
-            and list(known.agents[1:])[-len(state.agents) :] == state.agents
+        info = CallInfo(state.call_sid, form.get("From", ""), form.get("To", ""))
+        entry = self._registry.find(state.call_sid)
+        is_next = entry is None or (
+            entry.outcome in (Outcome.DIALLED, Outcome.AGENT_LOST)
+            and list(entry.session.agents[1:])[-len(state.agents) :] == state.agents
         )
-        if known is not None and not is_next:
-            # Twilio asks again, and the next one was already found.
-            return self._answer_of(known, asked)
-        if not self._calls.is_being_admitted(state.call_sid):
-            if self._is_draining():
+        if entry is not None and not is_next:
+            # Twilio asks again, and the next agent is already found.
+            return self._answer_of(entry, info)
+        if not self._registry.is_being_admitted(state.call_sid):
+            if self._registry.is_draining:
                 return self._fallback(state.call_sid, "draining")
-            if self._calls.is_full:
+            if self._registry.is_full:
                 return self._fallback(state.call_sid, "full")
-        self._calls.forget_over(state.call_sid)
+        self._registry.forget_over(state.call_sid)
 
-        async def open_session() -> Session:
-            return await self._open(asked, state.agents)
+        async def open_session() -> Admission:
+            return await self._open(info, state.agents)
 
-        known = await self._calls.admit(state.call_sid, secrets.token_hex(16), open_session, self._clock)
-        return self._answer_of(known, asked)
+        entry = await self._registry.admit(state.call_sid, secrets.token_hex(16), open_session, self._clock)
+        return self._answer_of(entry, info)
 
-    def _stream(self, known: Entry, asked: CallInfo) -> str:
+    def _stream(self, entry: Entry, info: CallInfo) -> str:
         settings = self._settings
         token = MediaToken(
-            known.call_sid,
-            known.media_id,
-            list(known.agents),
-            known.session,
-            asked.from_number,
-            asked.to_number,
+            entry.call_sid,
+            entry.media_id,
+            asdict(entry.session),
+            info.from_number,
+            info.to_number,
         )
-        # An agent that is dialled cannot be tried while the media socket is up, but after it.
-        dialled = list(self._sessions.from_dialled(known.agents[1:]))
-        state = ResumeState(known.call_sid, 0, int(time.time()), dialled)
+        # A dialled agent is tried only after the media socket.
+        dialled = list(self._sessions.from_dialled(entry.session.agents[1:]))
+        state = ResumeState(entry.call_sid, 0, int(time.time()), dialled)
         return twiml.stream(
-            f"{settings.stream_base}/media/{known.media_id}",
+            f"{settings.stream_base}/media/{entry.media_id}",
             self._tokens.seal_media(token),
             f"{settings.public_url}/stream/status",
             f"{settings.public_url}/voice/resume?s={self._tokens.seal_resume(state)}",
@@ -212,21 +199,21 @@ class Webhooks:
         return twiml.fallback(self._settings.bridge_fallback)
 
     async def resume(self, request: Request) -> Response:
-        """What Twilio asks when the media socket is gone and the caller is still there."""
+        """The request that follows the media socket while the caller is still there."""
         form = self._checked_form(request)
         if isinstance(form, Response):
             return form
         call_sid = form["CallSid"]
         state = self._resume_state(request, call_sid)
         if state is not None:
-            # Twilio asks only when its end of the socket is gone, which a half-open one does not tell.
-            self._calls.end(call_sid, Why.CALLER_LOST, self._clock())
-        known = self._calls.find(call_sid) if state is not None else None
-        record = known.record if known is not None else None
-        log.info("resume asked", call_sid=call_sid, record=record.value if record else "unknown")
-        if known is not None and record in (Outcome.ENDED, Outcome.TRANSFERRED):
-            return _twiml(self._over(known))
-        if state is not None and state.agents and record in (Outcome.AGENT_LOST, Outcome.DIALLED):
+            # Twilio asks only when its end of the socket is gone, which a half-open socket does not show.
+            self._registry.end(call_sid, Why.CALLER_LOST, self._clock())
+        entry = self._registry.find(call_sid) if state is not None else None
+        outcome = entry.outcome if entry is not None else None
+        log.info("resume requested", call_sid=call_sid, outcome=outcome.value if outcome else "unknown")
+        if entry is not None and outcome in (Outcome.ENDED, Outcome.TRANSFERRED):
+            return _twiml(self._over(entry))
+        if state is not None and state.agents and outcome in (Outcome.AGENT_LOST, Outcome.DIALLED):
             return _twiml(await self._next_or_fallback(form, state))
         return _twiml(twiml.fallback(self._settings.bridge_fallback))
 
@@ -236,21 +223,21 @@ class Webhooks:
         try:
             state = self._tokens.open_resume(texts[0] if len(texts) == 1 else "")
         except BadToken:
-            # Sealed before a restart, or with an auth token that is gone: Twilio's request all the same.
+            # Sealed before a restart, or with a former auth token; the request is Twilio's all the same.
             return None
         return state if state.call_sid == call_sid else None
 
     async def voice_status(self, request: Request) -> Response:
-        """The call's status callback: a call that is over is torn down, whatever its sockets say."""
+        """The call's status callback: a finished call is torn down, whatever its sockets say."""
         form = self._checked_form(request)
         if isinstance(form, Response):
             return form
         if form.get("CallStatus") in OVER_STATUSES:
-            self._calls.end(form["CallSid"], Why.CALL_COMPLETED, self._clock())
+            self._registry.end(form["CallSid"], Why.CALL_COMPLETED, self._clock())
         return NO_CONTENT
 
     async def stream_status(self, request: Request) -> Response:
-        """The stream's status callback: the only place where a failed handshake shows."""
+        """The stream's status callback, the only place where a failed handshake shows."""
         form = self._checked_form(request)
         if isinstance(form, Response):
             return form
@@ -258,33 +245,8 @@ class Webhooks:
             log.warning("stream error", call_sid=form["CallSid"], error=form.get("StreamError", "")[:200])
         return NO_CONTENT
 
-    async def retell(self, request: Request) -> Response:
-        """Retell's webhook: ``call_ended`` of a live call counts as the socket's."""
-        settings = self._settings
-        key = settings.retell_api_key.get_secret_value()
-        signature = request.header("x-retell-signature")
-        if not key or not is_webhook_of_retell(request.body, signature, key, int(time.time() * 1000)):
-            return FORBIDDEN
-        try:
-            fields = orjson.loads(request.body)
-            event, call_id = fields["event"], fields["call"]["call_id"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return BAD_REQUEST
-        if not isinstance(event, str) or event not in RETELL_EVENTS or not isinstance(call_id, str):
-            return NO_CONTENT
-        if (event, call_id) in self._retell_seen:
-            return NO_CONTENT
-        self._retell_seen[event, call_id] = None
-        if len(self._retell_seen) > REPLAYS_REMEMBERED:
-            self._retell_seen.popitem(last=False)
-        if event == "call_ended":
-            for known in self._calls.live_calls():
-                if known.session.get("call_id") == call_id:
-                    self._calls.end(known.call_sid, Why.AGENT_ENDED, self._clock())
-        return NO_CONTENT
-
     def _checked_form(self, request: Request) -> MultiDict[str] | Response:
-        """The form of a request that is Twilio's and names one call of ours, or the refusal."""
+        """The form of a request that Twilio signed and that names one call of this account, or the refusal."""
         signature = request.header("x-twilio-signature")
         if self._settings.bridge_validate_signatures and not signature:
             return self._refuse("signature")
@@ -306,7 +268,7 @@ class Webhooks:
         ):
             return self._refuse("signature")
         # The signed text joins names and values without a separator, so a form split elsewhere has the same
-        # signature: the SIDs are believed only in their exact shape and once.
+        # signature. The SIDs count only in their exact shape and once.
         call_sids = form.getall("CallSid", [])
         if len(call_sids) != 1 or not CALL_SID.fullmatch(call_sids[0]):
             return self._refuse("call_sid")

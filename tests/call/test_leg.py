@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import ClassVar
@@ -15,11 +16,14 @@ from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, connected
 
 from _codec import Envelope, Handshake
 from bridge.call.caller import CallerLeg
-from bridge.call.leg import Leg, LegLimits
-from bridge.call.state import Call, CallLimits, Relayed, Why
+from bridge.call.leg import Leg, LegLimits, Process
+from bridge.call.limits import CallLimits
+from bridge.call.sides import Relayed
+from bridge.call.state import Call, Why
 from bridge.http.front import Front, Request, Response
 from bridge.metrics import Metrics
 from bridge.standins.twilio.messages import ToServer, read_from_server
+from bridge.twilio import media
 
 LIMITS = {
     "max_message_bytes": 1000,
@@ -35,12 +39,17 @@ LIMITS = {
 CALL_LIMITS = CallLimits(
     start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=60
 )
+STREAM_SID = "MZ" + 32 * "0"
 TICK_S = 0.02
 SLACK_S = 1.0 * FACTOR
 UPGRADE = (
     b"GET /leg HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+
+
+def process(on_gone: Callable[[Leg], None] = lambda leg: None) -> Process:
+    return Process(clock=time.monotonic, metrics=Metrics(), tls=ssl.create_default_context(), on_gone=on_gone)
 
 
 class PlainLeg(Leg):
@@ -51,7 +60,7 @@ class PlainLeg(Leg):
 
     def __init__(self, limits: LegLimits) -> None:
         call = Call(CALL_LIMITS, Nothing(), time.monotonic())
-        super().__init__(call, limits, time.monotonic, self._note_gone)
+        super().__init__(call, limits, process(self._note_gone))
         self.wire.set_format(None, Envelope(b"<", b">"))
         self.told: list[object] = []
         self.gone = 0
@@ -325,23 +334,35 @@ class Nothing:
     def send_dtmf(self, digit: str) -> None: ...
     def on_played(self, name: str) -> None: ...
     def on_call_bridged(self, call: Call) -> None: ...
-    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None: ...
 
 
+class OneStream:
+    """A carrier whose second message starts the stream, for an agent that never opens."""
+
+    finder = media.media_finder(STREAM_SID)
+    envelope = media.media_envelope(STREAM_SID)
+
+    def __init__(self) -> None:
+        self._messages = 0
+
+    def read(self, message: bytes, leg: CallerLeg) -> None:
+        self._messages += 1
+        if self._messages == 2:
+            leg.on_start(OneAgent())
+
+
+class OneAgent:
+    def next_side(self) -> Nothing:
+        return Nothing()
+
+
 async def test_agent_audio_before_start_waits_and_goes_out_in_order():
     call = Call(CALL_LIMITS, Nothing(), time.monotonic())
-    leg = CallerLeg(
-        "0" * 32,
-        call,
-        LegLimits(**{**LIMITS, "max_message_bytes": 65536}),
-        time.monotonic,
-        authorize=lambda leg, start: iter([Nothing()]),
-        metrics=Metrics(),
-        on_gone=lambda leg: None,
-    )
-    writer = ToServer(account_sid=ACCOUNT_SID, call_sid=random_call_sid(), stream_sid="MZ" + 32 * "0")
+    leg = CallerLeg(OneStream(), call, LegLimits(**{**LIMITS, "max_message_bytes": 65536}), process())
+    writer = ToServer(account_sid=ACCOUNT_SID, call_sid=random_call_sid(), stream_sid=STREAM_SID)
     async with serving_leg(leg) as socket:
         for n in range(20):
             call.on_agent_audio(b"%04d" % n, 3, time.monotonic)
@@ -352,6 +373,6 @@ async def test_agent_audio_before_start_waits_and_goes_out_in_order():
         for n in range(20):
             opcode, text = await socket.read_frame()
             assert opcode == TEXT
-            assert read_from_server(text.decode(), "MZ" + 32 * "0").payload == f"{n:04d}"
+            assert read_from_server(text.decode(), STREAM_SID).payload == f"{n:04d}"
         call.end(Why.CALLER_STOPPED, time.monotonic())
         assert await socket.close_code() == 1000

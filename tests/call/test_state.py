@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, Script, bridged
+from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, RecordingChain, Script, bridged
 
 from bridge.call.state import ENDS, PLAYED_MARK, Call, Outcome, State, Why
 
@@ -53,7 +53,7 @@ def test_end_closes_both_sides_with_the_codes_of_its_row(why: Why):
     script = Script() if why in BEFORE_START else bridged()
     script.run(events)
     assert script.call.why is why
-    assert ENDS[why].record is record
+    assert ENDS[why].outcome is record
     if plays:
         assert script.call.state is State.PLAYING_OUT
         script.mark(2, PLAYED_MARK)
@@ -124,8 +124,8 @@ def test_agent_that_cannot_be_had_is_replaced_and_its_audio_taken_over():
     assert script.log == [
         ("agent", "connect"),
         ("agent", "audio", AUDIO_20MS),
-        ("observer", "agent replaced", "refused"),
         ("spare", "take over", script.agent),
+        ("observer", "agent replaced", script.agent, script.spares[0], "refused"),
         ("spare", "connect"),
         ("spare", "audio", AUDIO_20MS),
     ]
@@ -143,6 +143,21 @@ def test_spare_is_relayed_though_the_first_had_said_something():
     script.run([(1, "agent_audio"), (2, "agent_lost"), (3, "agent_open"), (4, "agent_audio")])
     assert script.agent.relays_to == [script.caller]
     assert script.spares[0].relays_to == [script.caller]
+    assert script.caller.relays_to == [script.agent, script.spares[0]]
+
+
+def test_audio_that_waits_for_an_agent_is_counted_once_when_it_is_replaced():
+    script = with_spare()
+    script.run([(1, "caller_relayed", 7), (2, "agent_lost"), (3, "caller_relayed", 2), (3, "agent_open")])
+    script.call.count_relayed()
+    assert script.call.stats.frames_from_caller == 9
+
+
+def test_chain_without_an_agent_ends_the_call_as_agent_lost():
+    script = Script()
+    script.call.on_start(RecordingChain([]), 0)
+    assert script.call.why is Why.AGENT_LOST
+    assert script.sent_to("caller") == [("close", 1011)]
 
 
 def test_last_agent_that_cannot_be_had_ends_the_call():

@@ -6,13 +6,14 @@ import pytest
 from call_script import LIMITS
 
 from bridge.agents.agent import SessionError
+from bridge.agents.sessions import Session
 from bridge.call.state import Call, Outcome, Why
 from bridge.server import registry as calls_module
-from bridge.server.registry import Entry, Phase, Registry, Session
+from bridge.server.registry import Admission, Entry, Phase, Registry
 
 SID = "CA" + "0" * 32
 OTHER_SID = "CA" + "1" * 32
-SESSION = {"call_id": "abc"}
+SESSION = Session(("agent",), {"call_id": "abc"})
 CLAIM_S = 60.0
 
 
@@ -30,9 +31,9 @@ class Sessions:
     def __init__(self) -> None:
         self.opened = 0
         self.cancelled = 0
-        self.answer: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
 
-    async def open(self) -> Session:
+    async def open(self) -> Admission:
         self.opened += 1
         try:
             return await asyncio.shield(self.answer)
@@ -48,7 +49,7 @@ class CallsObserver:
         self.calls, self.call_sid, self.record = calls, call_sid, record
 
     def on_call_bridged(self, call: Call) -> None: ...
-    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
 
     def on_call_closed(self, call: Call) -> None:
@@ -59,8 +60,8 @@ def make_call() -> Call:
     return Call(LIMITS, CallsObserver(Registry(1, 1), "", Outcome.ENDED), 0.0)
 
 
-async def some_session() -> Session:
-    return Session(("agent",), dict(SESSION))
+async def some_session() -> Admission:
+    return Admission(SESSION)
 
 
 async def admit(calls: Registry, call_sid: str = SID, clock: Clock | None = None) -> Entry:
@@ -88,7 +89,7 @@ async def test_a_hundred_requests_at_once_open_one_session(calls):
     await asyncio.sleep(0)
     assert calls.is_being_admitted(SID)
     assert calls.admitted == 1
-    sessions.answer.set_result(Session(("agent",), dict(SESSION)))
+    sessions.answer.set_result(Admission(SESSION))
     known = await asyncio.gather(*asked)
     assert sessions.opened == 1
     assert {id(one) for one in known} == {id(calls.find(SID))}
@@ -115,7 +116,7 @@ async def test_one_who_goes_away_does_not_disturb_the_others(calls):
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0)
-    sessions.answer.set_result(Session(("agent",), dict(SESSION)))
+    sessions.answer.set_result(Admission(SESSION))
     assert (await second).session == SESSION
     assert sessions.cancelled == 0
     with pytest.raises(asyncio.CancelledError):
@@ -192,7 +193,7 @@ async def test_full_counts_live_and_admitted_and_being_admitted():
     assert (calls.live, calls.admitted, calls.is_full) == (1, 2, True)
     calls.finish(SID, Outcome.ENDED, 0)
     assert not calls.is_full
-    sessions.answer.set_result(Session(("agent",), dict(SESSION)))
+    sessions.answer.set_result(Admission(SESSION))
     await asked
     assert calls.admitted == 2
 
@@ -221,7 +222,7 @@ async def test_refused_claim_leaves_the_live_call_as_it_is(calls):
     call = make_call()
     known = await admit(calls)
     calls.claim(SID, known.media_id, SESSION, call)
-    calls.claim(SID, "another", {}, make_call())
+    calls.claim(SID, "another", Session((), {}), make_call())
     assert calls.find(SID) is known
     assert known.call is call
 
@@ -242,7 +243,7 @@ async def test_unclaimed_call_is_given_up_at_its_deadline(calls):
     await admit(calls, OTHER_SID, clock)
     assert calls.on_tick(1000 + CLAIM_S - 0.1) == 0
     assert calls.on_tick(1000 + CLAIM_S) == 1
-    assert calls.find(SID).record is Outcome.ENDED
+    assert calls.find(SID).outcome is Outcome.ENDED
     assert calls.find(OTHER_SID).phase is Phase.ADMITTED
     assert calls.on_tick(1000 + 30 + CLAIM_S) == 1
     assert calls.admitted == 0
@@ -271,10 +272,10 @@ async def test_call_that_is_over_is_remembered_for_a_day_without_its_session(cal
     known = await admit(calls)
     calls.claim(SID, known.media_id, SESSION, make_call())
     calls.finish(SID, Outcome.AGENT_LOST, 2000)
-    assert (known.phase, known.record, known.session, known.call) == (
+    assert (known.phase, known.outcome, known.session, known.call) == (
         Phase.OVER,
         Outcome.AGENT_LOST,
-        {},
+        Session(("agent",), {}),
         None,
     )
     calls.on_tick(2000 + 24 * 3600 - 1)
@@ -302,7 +303,7 @@ async def test_finish_of_an_unknown_or_finished_call_changes_nothing(calls):
     await admit(calls)
     calls.finish(SID, Outcome.AGENT_LOST, 0)
     calls.finish(SID, Outcome.ENDED, 1)
-    assert calls.find(SID).record is Outcome.AGENT_LOST
+    assert calls.find(SID).outcome is Outcome.AGENT_LOST
 
 
 # The end from outside
@@ -323,7 +324,7 @@ async def test_end_of_a_live_call_ends_the_call(calls):
 async def test_end_of_an_admitted_call_is_remembered_by_its_reason(calls, why, record):
     await admit(calls)
     calls.end(SID, why, 5)
-    assert calls.find(SID).record is record
+    assert calls.find(SID).outcome is record
     assert calls.admitted == 0
 
 
@@ -333,4 +334,4 @@ async def test_end_of_an_unknown_call_and_of_one_that_is_over_changes_nothing(ca
     await admit(calls)
     calls.finish(SID, Outcome.AGENT_LOST, 0)
     calls.end(SID, Why.CALL_COMPLETED, 5)
-    assert calls.find(SID).record is Outcome.AGENT_LOST
+    assert calls.find(SID).outcome is Outcome.AGENT_LOST

@@ -176,7 +176,7 @@ async def test_next_agent_answers_where_the_first_cannot_and_no_word_is_lost(sta
     live = await start("openai", {"fail_ready": True, "ready_delay_s": 0.2}, BRIDGE_AGENT="openai,echo")
     async with live.answered() as caller:
         await caller.open_stream()
-        await until(lambda: not live.server._open_calls or live.server.metrics.agents_replaced._value.get())
+        await until(lambda: not live.open_calls or live.server.metrics.agents_replaced._value.get())
         await caller.send_frames((make_numbered(n) for n in range(5)), paced=False)
         await until(lambda: len(caller.received_audio) == 5)
         assert events(caller) == list(range(5))
@@ -209,7 +209,7 @@ async def test_openai_is_not_told_of_a_sentence_that_was_heard_in_full(start):
     async with live.bridged() as (caller, session):
         await session.send_frames((make_numbered(n) for n in range(15)), paced=False)
         await until(lambda: len(caller.received_audio) == 15)
-        call = next(iter(live.server._open_calls))
+        call = next(iter(live.open_calls))
         await until(
             lambda: (
                 caller.playout.advance(asyncio.get_running_loop().time()) or not caller.playout.buffered_bytes

@@ -105,7 +105,7 @@ async def test_wrong_upgrade_is_403_and_burns_nothing(live_server, name):
     async with live.answered() as caller:
         url, headers = WRONG_UPGRADES[name](caller)
         assert await upgrade_status(live, caller, url, headers=headers) == 403
-        assert live.legs == set()
+        assert live.legs == ()
         await check_call_works(live, caller)
 
 

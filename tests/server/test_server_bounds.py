@@ -18,7 +18,7 @@ STALL_S = 0.5
 async def flood_caller(caller, session, live: Live, count: int) -> None:
     """The agent says ``count`` frames at once; wait until the bridge has read them all."""
     await session.send_frames((make_numbered(n) for n in range(count)), paced=False)
-    await until(lambda: live.server._traffic_now().from_agent == count, 4 * DEADLINE_S)
+    await until(lambda: live.traffic.from_agent == count, 4 * DEADLINE_S)
 
 
 def check_order(numbers: list[int], count: int) -> int:
@@ -38,7 +38,7 @@ async def test_agent_ahead_of_a_caller_who_does_not_read_waits_and_nothing_is_lo
             session.send_frames((make_numbered(n) for n in range(count)), paced=False)
         )
         await until(lambda: source.wire.is_paused, 4 * DEADLINE_S)
-        traffic = live.server._traffic_now()
+        traffic = live.traffic
         # Half of the ring, and what one read brings beyond.
         assert 750 < traffic.from_agent - traffic.to_caller < 1500
         assert leg._transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
@@ -58,8 +58,8 @@ async def test_agent_that_reads_late_gets_the_newest_in_order(live_server):
         session.pause_reading()
         for n in range(count):
             await caller.send_media(make_numbered(n))
-        await until(lambda: live.server._traffic_now().from_caller == count, 4 * DEADLINE_S)
-        traffic = live.server._traffic_now()
+        await until(lambda: live.traffic.from_caller == count, 4 * DEADLINE_S)
+        traffic = live.traffic
         assert 0 <= count - traffic.dropped_to_agent - traffic.to_agent <= HOLD_FRAMES
         assert leg._transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
         session.resume_reading()

@@ -12,6 +12,7 @@ from bridge.call.state import State
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import AgentService, HttpAnswer
 from bridge.standins.numbered import make_numbered
+from bridge.twilio.rest import TwilioApi
 
 CLOSE, TEXT = 0x8, 0x1
 
@@ -96,7 +97,7 @@ from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
             await caller.send_frames((make_numbered(n) for n in range(10, 20)), paced=False)
             await until(lambda: len(session.received) == 20)
             assert [item.audio for item in session.received] == [make_numbered(n) for n in range(20)]
-            [call] = live.server._open_calls
+            [call] = live.open_calls
             await until(lambda: call.state is State.BRIDGED)
             metrics = await live.metrics()
             assert metrics["bridge_agents_replaced_total"] == 1
@@ -106,11 +107,84 @@ from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
         assert session.faults == []
 
 
+async def test_after_a_fallback_the_counts_are_those_of_both_agents(live_server):
+    async with RawAgent(says_nothing) as raw:
+        live = await live_server(
+            BRIDGE_AGENT="openai,retell",
+            OPENAI_API_KEY="key",
+            OPENAI_REALTIME_URL=raw.ws_url,
+            BRIDGE_AGENT_CONNECT_S=0.5,
+            # Two agents: the ring holds 1 s, and the rest of the caller's audio is dropped.
+            BRIDGE_HOLD_FROM_CALLER_MS=500,
+        )
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await caller.send_frames((make_numbered(n) for n in range(70)), paced=False)
+            session = await live.agent.next_session(DEADLINE_S)
+            await until(lambda: len(session.received) == 50)
+            traffic = live.traffic
+            assert (traffic.from_caller, traffic.to_agent, traffic.dropped_to_agent) == (70, 50, 20)
+        await until(lambda: live.is_idle)
+        traffic = live.traffic
+        assert (traffic.from_caller, traffic.to_agent, traffic.dropped_to_agent) == (70, 50, 20)
+
+
+async def test_fault_after_a_fallback_cuts_the_agent_that_answered(live_server, logs):
+    async with RawAgent(closes_in_one_segment) as raw:
+        live = await live_server(
+            BRIDGE_AGENT="openai,retell", OPENAI_API_KEY="key", OPENAI_REALTIME_URL=raw.ws_url
+        )
+        async with live.answered() as caller:
+            await caller.open_stream()
+            session = await live.agent.next_session(DEADLINE_S)
+            await soon(session.opened.wait())
+            await until(lambda: len(live.agent_legs) == 1)
+            [call] = live.open_calls
+
+            def on_tick(now: float) -> None:
+                raise RuntimeError("canary-of-a-fault")
+
+            call.on_tick = on_tick
+            await soon(session.closed.wait())
+            assert session.close_code == 1011
+            await soon(caller.closed.wait())
+            assert caller.close_code == 1011
+            await until(lambda: live.is_idle)
+        assert live.server.snapshot().live == 0
+    assert logs.faults()
+    logs.records.clear()
+
+
+@pytest.mark.parametrize(
+    ("chain", "verbs"), [("openai,echo", None), ("openai,retell-sip", ["Dial"])], ids=["socket", "dialled"]
+)
+async def test_next_agent_answers_where_another_process_took_the_media_socket(live_server, chain, verbs):
+    async with RawAgent(closes_in_one_segment) as raw:
+        options = {
+            "agent": {"protocol": "retell-sip"},
+            "BRIDGE_AGENT": chain,
+            "OPENAI_API_KEY": "key",
+            "OPENAI_REALTIME_URL": raw.ws_url,
+        }
+        asked, other = await live_server(**options), await live_server(**options)
+        async with asked.answered() as caller:
+            caller.endpoint.url = other.url
+            await caller.open_stream()
+            if verbs is None:
+                await until(lambda: any(call.state is State.BRIDGED for call in other.open_calls))
+                await caller.send_media(make_numbered(0))
+                await until(lambda: caller.received_audio == [make_numbered(0)])
+            else:
+                await caller.closed.wait()
+                assert (await caller.follow_redirect()).verbs == verbs
+                assert len(other.agent.sessions) == 1
+
+
 async def test_what_the_service_of_an_agent_that_was_replaced_says_does_not_end_the_call(live_server):
     live = await live_server(agent={"upgrade_answers": [HttpAnswer(status=503)]}, BRIDGE_AGENT="retell,echo")
     async with live.answered() as caller:
         await caller.open_stream()
-        await until(lambda: live.server.metrics.agents_replaced._value.get())
+        await until(lambda: any(call.state is State.BRIDGED for call in live.open_calls))
         [call_id] = live.agent.sessions
         status = await live.agent.post_webhook(f"{live.url}/retell/webhook", "call_ended", call_id)
         assert status == 204
@@ -173,7 +247,7 @@ async def test_what_an_agent_asks_of_twilio_is_asked_after_its_last_words(
     async def change(call_sid, form):
         asked.append((call_sid, *form))
 
-    monkeypatch.setattr(live.server._twilio, "_change", change)
+    monkeypatch.setattr(TwilioApi, "_change", lambda api, call_sid, form: change(call_sid, form))
     async with live.bridged() as (caller, session):
         await session.send_frames((make_numbered(n) for n in range(10)), paced=False)
         ask = session.send_tool_call if protocol == "elevenlabs" else session.send_function_call

@@ -65,7 +65,7 @@ async def test_agents_normal_close_lets_the_last_words_play_too(live_server):
 
 
 async def test_mark_that_is_never_echoed_is_given_up(live_server):
-    live = await live_server(BRIDGE_PLAYOUT_MARGIN_S=0.3)
+    live = await live_server(limits={"playout_margin_s": 0.3})
     async with live.answered() as caller, raw_stream(live, caller) as socket:
         session = await live.session_of(caller)
         await session.send_audio(bytes(4000))
@@ -86,7 +86,7 @@ async def test_last_words_are_cut_at_the_longest_playout(live_server):
 
 
 async def test_caller_who_hangs_up_during_the_last_words_ends_the_call(live_server):
-    live = await live_server(BRIDGE_PLAYOUT_MARGIN_S=60)
+    live = await live_server(limits={"playout_margin_s": 60})
     async with live.bridged() as (caller, session):
         await session.send_audio(bytes(80_000))
         await session.send_call_ended()
@@ -213,7 +213,7 @@ async def test_caller_without_audio_is_given_up_though_other_messages_come(live_
 
 
 async def test_socket_without_start_is_closed_and_no_agent_is_opened(live_server):
-    live = await live_server(BRIDGE_START_S=0.3)
+    live = await live_server(limits={"start_s": 0.3})
     async with live.answered() as caller, raw_stream(live, caller, start=False) as socket:
         await socket.send_frame(caller.writer.connected().encode())
         assert await socket.close_code() == 1008
@@ -233,10 +233,10 @@ async def test_caller_whose_start_was_refused_gets_the_fallback(live_server):
 
 
 async def test_answered_call_that_nobody_claims_is_given_up(live_server):
-    live = await live_server(BRIDGE_TOKEN_S=1)
+    live = await live_server(limits={"token_s": 1})
     async with live.answered() as caller:
-        assert live.server._calls.admitted == 1
-        await until(lambda: live.server._calls.admitted == 0)
+        assert live.admitted == 1
+        await until(lambda: live.admitted == 0)
         assert (await caller.follow_redirect()).verbs == HANGUP
         assert (await live.metrics())['bridge_calls_refused_total{reason="not_claimed"}'] == 1
 
@@ -261,14 +261,14 @@ async def test_silent_caller_is_lost(live_server):
 
 
 async def test_pongs_alone_do_not_keep_a_caller(live_server):
-    live = await live_server(BRIDGE_CALLER_SILENCE_S=0.6, BRIDGE_CALLER_PING_S=0.1)
+    live = await live_server(BRIDGE_CALLER_SILENCE_S=0.6, limits={"caller_ping_s": 0.1})
     async with live.bridged() as (caller, session):
         await asyncio.wait_for(asyncio.gather(caller.closed.wait(), session.closed.wait()), 0.6 + SLACK_S)
         assert session.close_code == 1000
 
 
 async def test_silent_agent_that_answers_pings_is_alive(live_server):
-    live = await live_server(BRIDGE_AGENT_SILENCE_S=0.6, BRIDGE_AGENT_PING_S=0.1)
+    live = await live_server(BRIDGE_AGENT_SILENCE_S=0.6, limits={"agent_ping_s": 0.1})
     async with live.bridged() as (caller, session):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(caller.closed.wait(), 1.4)
@@ -277,7 +277,7 @@ async def test_silent_agent_that_answers_pings_is_alive(live_server):
 
 
 async def test_agent_that_answers_nothing_is_lost(live_server):
-    live = await live_server(BRIDGE_AGENT_SILENCE_S=0.6, BRIDGE_AGENT_PING_S=0.1)
+    live = await live_server(BRIDGE_AGENT_SILENCE_S=0.6, limits={"agent_ping_s": 0.1})
     before = await settled(live)
     async with live.bridged() as (caller, session):
         session.pause_reading()
@@ -329,7 +329,7 @@ async def test_agent_that_just_goes_away_is_lost(live_server, how):
 
 
 async def test_peer_that_does_not_answer_a_close_is_aborted(live_server):
-    live = await live_server(BRIDGE_CLOSE_S=0.3)
+    live = await live_server(limits={"close_s": 0.3})
     before = await settled(live)
     async with live.answered() as caller, raw_stream(live, caller) as socket:
         session = await live.session_of(caller)
@@ -373,7 +373,7 @@ async def test_hundred_short_calls_leave_nothing(live_server):
 
 
 async def test_upgrade_that_is_reset_at_once_leaves_no_leg(live_server):
-    live = await live_server(BRIDGE_START_S=0.2)
+    live = await live_server(limits={"start_s": 0.2})
     async with live.answered() as caller:
         for _ in range(50):
             async with raw_stream(live, caller, start=False) as socket:

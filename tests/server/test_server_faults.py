@@ -38,7 +38,7 @@ async def test_whatever_opening_the_agents_socket_raises_ends_the_call(live_serv
 async def test_fault_on_one_calls_tick_leaves_the_others_and_the_next_ticks(live_server, logs):
     live = await live_server()
     async with live.bridged() as (broken, _), live.bridged() as (sound, session):
-        leg = live.server._open_calls[next(iter(live.server._open_calls))][0]
+        [leg] = [leg for leg in live.caller_legs if leg.call.call_sid == broken.call_sid]
 
         def on_tick(self, now):
             raise RuntimeError("canary-of-a-fault")
@@ -49,8 +49,8 @@ async def test_fault_on_one_calls_tick_leaves_the_others_and_the_next_ticks(live
         assert (await live.metrics())['bridge_calls_ended_total{why="fault"}'] == 1
         await sound.send_media(160 * b"\x7f")
         await until(lambda: session.received)
-        due = live.server._tick_due
-        await until(lambda: live.server._tick_due > due)
+        rounds = live.server.snapshot().rounds
+        await until(lambda: live.server.snapshot().rounds > rounds)
     assert logs.faults()
     logs.records.clear()
 
@@ -78,7 +78,7 @@ async def test_drain_that_is_over_gives_up_admitted_calls_and_still_answers_thei
     async with live.answered() as caller:
         live.server.drain()
         drained = asyncio.ensure_future(live.server.drained())
-        await until(lambda: not live.server._calls.admitted)
+        await until(lambda: not live.admitted)
         assert (await caller.follow_redirect()).verbs == ["Say", "Hangup"]
         await drained
 

@@ -84,10 +84,10 @@ async def test_audio_held_for_a_caller_that_does_not_read_is_dropped_at_the_inte
             await asyncio.sleep(0)
         await session.send_audio(make_numbered(sent))
         await session.send_interrupt()
-        await until(lambda: live.server._traffic_now().interrupts == 1)
+        await until(lambda: live.traffic.interrupts == 1)
         assert leg.wire.cleared_frames > 0
         await session.send_audio(make_numbered(99_999))
-        await until(lambda: live.server._traffic_now().from_agent == sent + 2)
+        await until(lambda: live.traffic.from_agent == sent + 2)
         caller.resume_reading()
         await until(lambda: caller.received and events(caller)[-1] == 99_999)
         heard = events(caller)

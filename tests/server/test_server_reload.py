@@ -12,7 +12,7 @@ from bridge.standins.twilio.caller import Caller
 
 ROUTE = "[[route]]\nagents = {}\n"
 NOBODY = '[[route]]\nto = "+15550000000"\nagents = ["echo"]\n'
-REFUSED = "reload refused, what was read before stays"
+REFUSED = "reload refused, the former agents and routes stay"
 Start = Callable[..., Awaitable[Live]]
 
 

@@ -132,10 +132,9 @@ async def test_voice_opens_one_session_and_answers_its_stream(bench):
     assert verbs(response) == STREAM
     assert bench.asked == [CallInfo(CALL, "+15551234567", "")]
     token = bench.tokens.open_media(parameters_of(response))
-    assert (token.call_sid, token.agents, token.session) == (
+    assert (token.call_sid, token.session) == (
         CALL,
-        ["fake"],
-        {"call_id": "id1", "access_token": "x"},
+        {"agents": ["fake"], "credentials": {"call_id": "id1", "access_token": "x"}, "values": {}},
     )
     root = ElementTree.fromstring(response.body)
     media = root.find("./Connect/Stream").attrib
@@ -193,7 +192,7 @@ async def test_full_is_busy_for_new_calls_only(bench):
 
 async def test_draining_gives_new_calls_the_fallback_and_known_ones_their_stream(bench):
     await bench.voice(OTHER_CALL)
-    bench.is_draining = True
+    bench.calls.drain()
     assert verbs(await bench.voice()) == FALLBACK
     assert bench.refused("draining") == 1
     assert verbs(await bench.voice(OTHER_CALL)) == STREAM
@@ -218,7 +217,7 @@ async def test_no_session_is_answered_with_the_fallback_and_may_be_tried_again(b
 )
 async def test_fallback_is_the_operators(rule, wanted):
     bench = Bench(BRIDGE_FALLBACK=rule)
-    bench.is_draining = True
+    bench.calls.drain()
     assert verbs(await bench.voice()) == wanted
 
 
@@ -248,14 +247,14 @@ async def test_resume_is_answered_by_the_record(bench, record):
     assert verbs(await bench.resume()) == RESUMED[record]
 
 
-@pytest.mark.parametrize("why", [why for why in Why if ENDS[why].record is not None])
+@pytest.mark.parametrize("why", [why for why in Why if ENDS[why].outcome is not None])
 async def test_resume_after_each_end(bench, why):
     (await bench.go_live()).end(why, 1.0)
     if ENDS[why].lets_audio_play:
         call = bench.calls.find(CALL).call
         call.on_tick(1000.0)
         call.on_twilio_answered(1001.0)
-    assert verbs(await bench.resume()) == RESUMED[ENDS[why].record]
+    assert verbs(await bench.resume()) == RESUMED[ENDS[why].outcome]
 
 
 async def test_resume_of_an_unknown_call_gets_the_fallback(bench):

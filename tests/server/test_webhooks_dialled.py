@@ -150,7 +150,11 @@ async def test_agent_that_is_not_reached_is_followed_by_the_next(bench, status):
     third = await dialled(bench, action_of(second), status)
     assert verbs(third) == STREAM
     token = bench.tokens.open_media(parameters_of(third))
-    assert (token.call_sid, token.agents, token.session["call_id"]) == (CALL, ["media"], "id3")
+    assert (token.call_sid, token.session["agents"], token.session["credentials"]["call_id"]) == (
+        CALL,
+        ["media"],
+        "id3",
+    )
     assert bench.sessions.tried == [("sip", "sip-2", "media"), ("sip-2", "media"), ("media",)]
     assert (bench.asked[1].from_number, bench.asked[1].to_number) == ("+15551234567", "+14155550100")
 
@@ -160,7 +164,7 @@ async def test_media_agent_that_follows_takes_a_place_and_can_be_claimed(bench):
     response = await dialled(bench, action_of(await bench.voice()), "busy")
     assert bench.calls.admitted == 1
     known = bench.calls.find(CALL)
-    assert (known.phase, known.record, known.agents) == (Phase.ADMITTED, None, ("media",))
+    assert (known.phase, known.outcome, known.session.agents) == (Phase.ADMITTED, None, ("media",))
     assert (await bench.voice()).status == 200
     assert bench.tokens.open_media(parameters_of(response)).media_id == known.media_id
 
@@ -262,7 +266,7 @@ async def test_state_that_is_not_this_calls_gives_the_fallback_and_opens_nothing
     for query in (another, others, f"s={media}", good[:-2], f"{good}&{good}", "", "s=", "s=%ff", "x=1"):
         assert verbs(await dialled(bench, query, "busy")) == FALLBACK
     assert len(bench.asked) == 1
-    assert bench.calls.find(CALL).record is Outcome.DIALLED
+    assert bench.calls.find(CALL).outcome is Outcome.DIALLED
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import base64
 from collections.abc import Iterable
 from typing import Any
 
-from bridge.call.state import Call, CallLimits, Relayed
+from bridge.call.limits import CallLimits
+from bridge.call.sides import Relayed, SideCounts
+from bridge.call.state import Call
 
 LIMITS = CallLimits(
     start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=10
@@ -45,7 +47,7 @@ class Script:
     # Events
 
     def start(self, now: float) -> None:
-        self.call.on_start(iter([self.agent, *self.spares]), now)
+        self.call.on_start(RecordingChain([self.agent, *self.spares]), now)
 
     def caller_audio(self, now: float, payload: bytes = AUDIO_20MS) -> None:
         self.call.on_caller_audio(payload)
@@ -168,6 +170,9 @@ class RecordingAgent(_Side):
     def send_audio(self, payload: bytes) -> None:
         self._log.append((self._name, "audio", payload))
 
+    def counts(self) -> SideCounts:
+        return SideCounts()
+
     def send_dtmf(self, digit: str) -> None:
         self._log.append((self._name, "dtmf", digit))
 
@@ -178,6 +183,16 @@ class RecordingAgent(_Side):
         self._log.append((self._name, "close", code))
 
 
+class RecordingChain:
+    """The agents' sides of a script, in order."""
+
+    def __init__(self, sides: Iterable[RecordingAgent]) -> None:
+        self._sides = iter(sides)
+
+    def next_side(self) -> RecordingAgent | None:
+        return next(self._sides, None)
+
+
 class _Observer:
     def __init__(self, log: list[tuple[Any, ...]]) -> None:
         self._log = log
@@ -185,8 +200,8 @@ class _Observer:
     def on_call_bridged(self, call: Call) -> None:
         self._log.append(("observer", "bridged"))
 
-    def on_agent_replaced(self, call: Call, detail: str) -> None:
-        self._log.append(("observer", "agent replaced", detail))
+    def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None:
+        self._log.append(("observer", "agent replaced", old, new, detail))
 
     def on_twilio_asked(self, call: Call) -> None:
         self._log.append(("observer", "Twilio asked", call.transfer_to))

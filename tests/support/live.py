@@ -18,7 +18,9 @@ import aiohttp
 
 from bridge.call.caller import CallerLeg
 from bridge.call.leg import Leg
-from bridge.call.state import State
+from bridge.call.limits import Limits
+from bridge.call.state import Call, State
+from bridge.metrics import Traffic
 from bridge.server.server import Server
 from bridge.settings import Settings, load_settings
 from bridge.standins.agent.behaviours import silent
@@ -42,10 +44,10 @@ DEFAULTS = {
     "PORT": "0",
     "TWILIO_ACCOUNT_SID": ACCOUNT_SID,
     "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
-    "BRIDGE_CLOSE_S": "0.5",
-    "BRIDGE_PLAYOUT_MARGIN_S": "2",
     "BRIDGE_RESUME_LINGER_S": "0.3",
 }
+
+LIMITS = {"close_s": 0.5, "playout_margin_s": 2.0}
 
 T = TypeVar("T")
 Factory = Callable[..., Awaitable["Live"]]
@@ -132,32 +134,50 @@ class Live:
         ]
         session = sessions[0] if sessions else await self.agent.next_session(DEADLINE_S)
         await soon(session.opened.wait())
-        known = self.server._calls.find(caller.call_sid)
-        await until(lambda: known is None or known.call is None or known.call.state is not State.CONNECTING)
+        await until(
+            lambda: (
+                not any(
+                    call.call_sid == caller.call_sid and call.state is State.CONNECTING
+                    for call in self.open_calls
+                )
+            )
+        )
         return session
 
     # What the server holds
 
     @property
-    def legs(self) -> set[Leg]:
-        return self.server._legs
+    def open_calls(self) -> tuple[Call, ...]:
+        return self.server.snapshot().open_calls
 
     @property
-    def caller_legs(self) -> list[Leg]:
-        return [leg for leg in self.legs if isinstance(leg, CallerLeg)]
+    def caller_legs(self) -> tuple[CallerLeg, ...]:
+        return self.server.snapshot().caller_legs
 
     @property
-    def agent_legs(self) -> list[Leg]:
-        return [leg for leg in self.legs if not isinstance(leg, CallerLeg)]
+    def agent_legs(self) -> tuple[Leg, ...]:
+        return self.server.snapshot().agent_legs
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        return (*self.caller_legs, *self.agent_legs)
 
     @property
     def live_calls(self) -> int:
-        return self.server._calls.live
+        return self.server.snapshot().live
+
+    @property
+    def admitted(self) -> int:
+        return self.server.snapshot().admitted
+
+    @property
+    def traffic(self) -> Traffic:
+        return self.server.snapshot().traffic
 
     @property
     def is_idle(self) -> bool:
         """No socket, no call and no place taken."""
-        return not (self.legs or self.server._open_calls or self.live_calls)
+        return not (self.legs or self.open_calls or self.live_calls)
 
     # What it tells
 
@@ -185,19 +205,25 @@ class Live:
 
 
 @contextlib.asynccontextmanager
-async def serving(*, agent: Mapping[str, Any] | None = None, **overrides: Any) -> AsyncIterator[Live]:
+async def serving(
+    *, agent: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None, **overrides: Any
+) -> AsyncIterator[Live]:
     """
     A server with its agent service; afterwards nothing of either is left.
 
     Args:
         agent: Arguments of the `AgentService`; its agent is silent unless told otherwise.
+        limits: Fields of `Limits`.
         overrides: Settings by variable name.
     """
     options = {"behaviour": silent, "key": API_KEY, **(agent or {})}
     async with AgentService(**options) as service:
         before = Resources.now(counts_timers=False)._replace(timers=sys.maxsize)
         texts = {name: str(value) for name, value in overrides.items()}
-        server = Server(make_settings({**service.environment(), **DEFAULTS, **texts}))
+        server = Server(
+            make_settings({**service.environment(), **DEFAULTS, **texts}),
+            Limits(**{**LIMITS, **(limits or {})}),
+        )
         await server.start()
         live = Live(server, service)
         try:

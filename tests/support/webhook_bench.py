@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallInfo
+from bridge.agents.sessions import Session
 from bridge.call.state import ENDS, Call
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
-from bridge.server.registry import Registry, Session
+from bridge.server.registry import Registry
+from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.webhooks import Webhooks
 from bridge.settings import load_settings
 from bridge.twilio.signature import Signatures
@@ -65,7 +67,7 @@ class FakeSessions:
 
     def sip_uri(self, opened: Session) -> str | None:
         name = opened.agents[0]
-        return f"sip:{opened.session['call_id']}@{name}.example" if name in self.dialled else None
+        return f"sip:{opened.credentials['call_id']}@{name}.example" if name in self.dialled else None
 
 
 class Bench:
@@ -83,7 +85,6 @@ class Bench:
         }
         self.gate = asyncio.Event()
         self.gate.set()
-        self.is_draining = False
         self.sessions = FakeSessions(self._open_session)
         self.webhooks = Webhooks(
             self.settings,
@@ -92,8 +93,10 @@ class Bench:
             self.tokens,
             Signatures(self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base),
             self.metrics,
-            is_draining=lambda: self.is_draining,
-            clock=time.monotonic,
+            time.monotonic,
+        )
+        self.retell = RetellWebhook(
+            self.settings.retell_api_key.get_secret_value(), self.calls, time.monotonic
         )
 
     async def _open_session(self, call: CallInfo) -> dict[str, str]:
@@ -114,19 +117,19 @@ class Bench:
         call = Call(LIMITS, self, 0.0)
         call.attach(RecordingCaller([]))
         call.call_sid = token.call_sid
-        assert self.calls.claim(token.call_sid, token.media_id, token.session, call) is None
+        assert self.calls.claim(token.call_sid, token.media_id, Session.of(token.session), call) is None
         return call
 
     def on_call_bridged(self, call: Call) -> None: ...
 
-    def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None: ...
 
     def on_twilio_asked(self, call: Call) -> None: ...
 
     def on_call_closed(self, call: Call) -> None:
-        record = ENDS[call.why].record
-        if record is not None:
-            self.calls.finish(call.call_sid, record, 0.0)
+        outcome = ENDS[call.why].outcome
+        if outcome is not None:
+            self.calls.finish(call.call_sid, outcome, 0.0)
 
     def refused(self, reason: str) -> float | None:
         return self.metrics.registry.get_sample_value("bridge_calls_refused_total", {"reason": reason})

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from bridge.twilio.tokens import BadToken, MediaToken, ResumeState, Tokens
 
-SESSION = {"call_id": "abc", "access_token": "secret-text"}
-TOKEN = MediaToken("CA" + "0" * 32, "f" * 32, ["retell", "echo"], SESSION, "+14155550123", "+14155550100")
+SESSION = {
+    "agents": ["retell", "echo"],
+    "credentials": {"call_id": "abc", "access_token": "secret-text"},
+    "values": {},
+}
+TOKEN = MediaToken("CA" + "0" * 32, "f" * 32, SESSION, "+14155550123", "+14155550100")
 STATE = ResumeState("CA" + "0" * 32, 1, 1_700_000_000, ["echo"])
 MEDIA_S = 60
 
@@ -54,7 +58,7 @@ def test_resume_state_comes_back_and_needs_no_escaping():
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=300), max_size=5), st.text(max_size=40))
 def test_any_session_comes_back(session, agent):
-    token = MediaToken(TOKEN.call_sid, TOKEN.media_id, [agent], session, "", "")
+    token = MediaToken(TOKEN.call_sid, TOKEN.media_id, {"agents": [agent], "credentials": session}, "", "")
     assert make().open_media(make().seal_media(token)) == token
 
 

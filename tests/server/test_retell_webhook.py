@@ -9,7 +9,7 @@ from webhook_bench import BASE, Bench
 from bridge.agents.vendors.retell import is_webhook_of_retell
 from bridge.call.state import Why
 from bridge.http.messages import Request, Response
-from bridge.server import webhooks as webhooks_module
+from bridge.server import retell_webhook
 
 KEY = "key_test"
 KNOWN_BODY = b'{"event":"call_started","call":{"call_id":"abc"}}'
@@ -32,7 +32,7 @@ async def bench(monkeypatch) -> Bench:
 async def post(bench: Bench, body: bytes, signature: str | None = None) -> Response:
     now_ms = int(time.time() * 1000)
     headers = {"x-retell-signature": (sign(body, now_ms) if signature is None else signature,)}
-    return await bench.webhooks.retell(Request("POST", "/retell/webhook", "", headers, body, "127.0.0.1"))
+    return await bench.retell.handle(Request("POST", "/retell/webhook", "", headers, body, "127.0.0.1"))
 
 
 def test_known_vector():
@@ -134,7 +134,7 @@ async def test_replay_is_dropped_even_with_a_fresh_signature(bench):
 
 
 async def test_memory_of_events_is_bounded(bench, monkeypatch):
-    monkeypatch.setattr(webhooks_module, "REPLAYS_REMEMBERED", 3)
+    monkeypatch.setattr(retell_webhook, "REPLAYS_REMEMBERED", 3)
     for n in range(10):
         await post(bench, b'{"event":"call_started","call":{"call_id":"%d"}}' % n)
-    assert len(bench.webhooks._retell_seen) == 3
+    assert bench.retell.remembered == 3

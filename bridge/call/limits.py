@@ -1,0 +1,49 @@
+"""Deadlines and bounds of a call: those that nobody has to choose, and those of one call together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Constants of the process in one place, so that tests can shorten them."""
+
+    token_s: int = 60
+    """Seconds from the webhook's answer to the media socket; Twilio opens it within seconds."""
+
+    start_s: float = 10.0
+    """Seconds from the upgrade to ``start``; Twilio sends both at once."""
+
+    close_s: float = 2.0
+    """Seconds from a close frame sent to the socket's end; then the socket is aborted."""
+
+    caller_ping_s: float = 30.0
+    """Seconds between pings to Twilio, which keep proxies from closing an idle socket."""
+
+    agent_ping_s: float = 10.0
+    """Seconds of silence after which the agent is pinged; below the time after which it counts as dead."""
+
+    playout_margin_s: float = 5.0
+    """Seconds that last words may take beyond their length: the network, and what Twilio buffers."""
+
+    twilio_api_s: float = 10.0
+    """Seconds for a request to Twilio's REST API; the media socket stays open until then."""
+
+    send_buffer_bytes: int = 32768
+    """Bytes in the kernel's send buffer of a socket: small, so that a peer which does not read is noticed."""
+
+    write_high_bytes: int = 8192
+    """Unsent bytes in the process from which on audio to a peer is held in the ring."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallLimits:
+    """How long a call waits for what, in seconds."""
+
+    start_s: float
+    duration_s: float
+    caller_silent_s: float
+    playout_max_s: float
+    playout_margin_s: float
+    twilio_api_s: float

@@ -1,0 +1,66 @@
+"""
+Purpose-bound encryption of mappings, for what travels through other hands and comes back.
+
+Fernet under keys derived from secrets, so that each process with the same secrets opens what another one sealed.
+One key per secret: while a secret is rotated, the old and the new one both open.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+LABEL = b"voice-bridge token"
+
+
+class BadSeal(Exception):
+    """The text is changed, expired, or sealed for another purpose or with another secret."""
+
+
+class Seal:
+    """
+    Seals and opens mappings.
+
+    Args:
+        secrets: The first one seals, each one opens. Without any, a random key is used: only this object opens
+            what it sealed.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        keys = [_derive(secret) for secret in secrets] or [Fernet.generate_key()]
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def seal(self, purpose: str, fields: Mapping[str, object]) -> str:
+        """The mapping as text that needs no escaping in a URL; the values are what JSON can hold."""
+        return self._fernet.encrypt(orjson.dumps([purpose, dict(fields)])).decode()
+
+    def open(self, purpose: str, text: str, ttl_s: int | None) -> dict[str, Any]:
+        """
+        The mapping that was sealed for this purpose at most ``ttl_s`` ago (None: at any time).
+
+        Raises:
+            BadSeal: The text cannot be trusted.
+        """
+        try:
+            sealed = text.encode("ascii")
+            # Fernet accepts many spellings of the same bytes in base64; only the one that `seal` writes counts.
+            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(sealed)) != sealed:
+                raise BadSeal
+            found, fields = orjson.loads(self._fernet.decrypt(sealed, ttl=ttl_s))
+        except (InvalidToken, UnicodeEncodeError, binascii.Error):
+            raise BadSeal from None
+        if found != purpose:
+            raise BadSeal
+        return dict(fields)
+
+
+def _derive(secret: str) -> bytes:
+    key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=LABEL).derive(secret.encode())
+    return base64.urlsafe_b64encode(key)

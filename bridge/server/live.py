@@ -1,0 +1,315 @@
+"""The open calls of the process: their book, their ticks, their counts, and what follows from their events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from bridge.call.caller import CallerLeg
+from bridge.call.leg import Leg
+from bridge.call.sides import AgentSide, SideCounts
+from bridge.call.state import ENDS, Call, Outcome, Why
+from bridge.metrics import Metrics, Traffic
+from bridge.server.registry import Registry
+
+log = structlog.get_logger()
+
+# Each call and leg acts on what is due once in this time.
+ROUND_S = 0.5
+# A round is taken in slices: all of 500 calls at once would hold up every frame for 10 ms.
+SLICES = 25
+
+
+@dataclass(slots=True)
+class _Sides:
+    """The two sides of an open call; ``replaced`` sums the counts of agents that the present one replaced."""
+
+    media_id: str
+    caller: CallerLeg
+    agent: AgentSide | None = None
+    replaced: SideCounts = field(default_factory=SideCounts)
+
+    def to_agent(self) -> SideCounts:
+        """The counts of all agents of the call together."""
+        now = self.agent.counts() if self.agent is not None else SideCounts()
+        return SideCounts(*(before + after for before, after in zip(self.replaced, now, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a process holds at one moment; ``rounds`` counts the ticks of the process so far."""
+
+    open_calls: tuple[Call, ...]
+    caller_legs: tuple[CallerLeg, ...]
+    agent_legs: tuple[Leg, ...]
+    live: int
+    admitted: int
+    rounds: int
+    traffic: Traffic
+
+
+class Live:
+    """
+    The open calls of one process, from the upgrade of the media socket to the end of the last socket.
+
+    It is the `CallObserver` of each of them.
+
+    Args:
+        ask_twilio: Ends or transfers a call by Twilio's REST API; does not raise.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        ask_twilio: Callable[[Call], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._ask_twilio = ask_twilio
+        self._clock = clock
+        # Entered by `open`, left by `on_call_closed`.
+        self._calls: dict[Call, _Sides] = {}
+        # Entered with their call's sides, left by `on_leg_gone`, which may come after the call's end.
+        self._legs: set[Leg] = set()
+        # The counts of calls that are over.
+        self._past = Traffic()
+        self._asking: set[asyncio.Task[None]] = set()
+        self._last_close_at = float("-inf")
+        # Set while a drained process has neither open nor admitted calls.
+        self._idle = asyncio.Event()
+        self._no_legs = asyncio.Event()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        # What is left of the present round, and how much of it a tick takes.
+        self._round: list[Call | Leg] = []
+        self._slice_size = 0
+        self._rounds = 0
+        metrics.watch_traffic(self.traffic)
+
+    # The book
+
+    def open(self, call: Call, media_id: str, caller: CallerLeg) -> None:
+        """Enter a call whose media socket is being upgraded."""
+        self._calls[call] = _Sides(media_id, caller)
+        self._legs.add(caller)
+
+    def set_agent(self, call: Call, side: AgentSide) -> None:
+        """Enter the side of the agent that is tried now."""
+        sides = self._calls[call]
+        if sides.agent is not None:
+            sides.replaced = sides.to_agent()
+        sides.agent = side
+        if isinstance(side, Leg):
+            self._legs.add(side)
+
+    def on_leg_gone(self, leg: Leg) -> None:
+        """Forget a leg whose socket is closed for good."""
+        self._legs.discard(leg)
+        if not self._legs:
+            self._no_legs.set()
+
+    @property
+    def upgraded(self) -> int:
+        """Media sockets that the HTTP front does not count any more."""
+        return sum(isinstance(leg, CallerLeg) for leg in self._legs)
+
+    def snapshot(self) -> Snapshot:
+        """What the process holds now."""
+        return Snapshot(
+            open_calls=tuple(self._calls),
+            caller_legs=tuple(leg for leg in self._legs if isinstance(leg, CallerLeg)),
+            agent_legs=tuple(leg for leg in self._legs if not isinstance(leg, CallerLeg)),
+            live=self._registry.live,
+            admitted=self._registry.admitted,
+            rounds=self._rounds,
+            traffic=self.traffic(),
+        )
+
+    # Life
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._tick_due = self._clock()
+        self._on_tick()
+
+    def drain(self) -> None:
+        """Look whether a process that takes no new calls is idle; `drained` waits for it."""
+        self._check_idle()
+
+    async def drained(self, drain_s: float, linger_s: float) -> None:
+        """
+        Wait until open and admitted calls are over, then end the rest and wait for the last resume.
+
+        Args:
+            drain_s: How long calls may go on.
+            linger_s: How long `/voice/resume` is answered after the last close.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await self._idle.wait()
+        self.end_all()
+        left_s = self._last_close_at + linger_s - self._clock()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
+
+    def end_all(self) -> None:
+        """End all calls for a drain."""
+        now = self._clock()
+        for call in tuple(self._calls):
+            call.end(Why.DRAINED, now)
+        if self._registry.give_up_admitted(Outcome.HANDED_OVER, now):
+            self._last_close_at = now
+
+    async def close_legs(self, close_s: float) -> None:
+        """End all calls, wait for their sockets at most ``close_s`` and a round, then abort them."""
+        self.end_all()
+        if self._legs:
+            self._no_legs.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(close_s + 2 * ROUND_S):
+                    await self._no_legs.wait()
+        for leg in tuple(self._legs):
+            leg.abort()
+
+    async def stop(self) -> None:
+        """Stop ticking and cancel the requests to Twilio."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    def _check_idle(self) -> None:
+        if self._registry.is_draining and not self._calls and not self._registry.admitted:
+            self._idle.set()
+
+    # The events of a call
+
+    def on_call_bridged(self, call: Call) -> None:
+        """Both sides are open."""
+        assert call.stats.agent_connect_s is not None
+        self._metrics.agent_connect_s.observe(call.stats.agent_connect_s)
+        log.info("call bridged", call_sid=call.call_sid, agent_connect_s=round(call.stats.agent_connect_s, 4))
+
+    def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None:
+        """The next agent is tried in place of an unavailable one; `set_agent` has entered it."""
+        self._metrics.agents_replaced.inc()
+        # The failed agent's service has no say about this call any more.
+        self._registry.set_credentials(call.call_sid, {})
+        log.warning("agent unavailable, trying next", call_sid=call.call_sid, detail=detail)
+
+    def on_twilio_asked(self, call: Call) -> None:
+        """The agent wants the phone call ended or transferred."""
+        task = asyncio.get_running_loop().create_task(self._ask(call), name="ask Twilio")
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, call: Call) -> None:
+        try:
+            await self._ask_twilio(call)
+        finally:
+            call.on_twilio_answered(self._clock())
+
+    def on_call_closed(self, call: Call) -> None:
+        """Both sides are closing."""
+        now = self._clock()
+        sides = self._calls.pop(call)
+        assert call.why is not None
+        outcome = ENDS[call.why].outcome
+        # Before `start` only the socket's path says which call it is.
+        call_sid = call.call_sid or self._registry.admitted_at(sides.media_id)
+        traffic = _traffic_of(call, sides)
+        self._past.add(traffic)
+        if call.call_sid:
+            self._last_close_at = now
+            self._metrics.calls_ended.labels(call.why.value).inc()
+        if call_sid and outcome is not None:
+            self._registry.finish(call_sid, outcome, now, call.transfer_to)
+        if call.stats.first_agent_audio_s is not None:
+            self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
+        is_trouble = call.why is Why.REFUSED or outcome is Outcome.AGENT_LOST
+        (log.warning if is_trouble else log.info)(
+            "call ended",
+            call_sid=call_sid or "",
+            why=call.why.value,
+            detail=call.detail,
+            duration_s=round(now - call.opened_at, 3),
+            from_caller=traffic.from_caller,
+            to_agent=traffic.to_agent,
+            from_agent=traffic.from_agent,
+            to_caller=traffic.to_caller,
+            dropped=traffic.dropped_to_agent + traffic.dropped_to_caller,
+            interrupts=traffic.interrupts,
+        )
+        self._check_idle()
+
+    # The clock
+
+    def _on_tick(self) -> None:
+        now = self._clock()
+        self._metrics.loop_lag_s.observe(max(0.0, now - self._tick_due))
+        # Armed first: after a fault below, the other deadlines of the process stay.
+        self._tick_due = max(self._tick_due + ROUND_S / SLICES, now)
+        self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
+        if not self._round:
+            self._rounds += 1
+            self._round = [*self._calls, *self._legs]
+            self._slice_size = -(-len(self._round) // SLICES)
+        for _ in range(min(self._slice_size, len(self._round))):
+            self._tick(self._round.pop(), now)
+        unclaimed = self._registry.on_tick(now)
+        if unclaimed:
+            self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
+        self._check_idle()
+
+    def _tick(self, due: Call | Leg, now: float) -> None:
+        try:
+            due.on_tick(now)
+        except Exception:
+            call = due.call if isinstance(due, Leg) else due
+            log.exception("fault on a tick", call_sid=call.call_sid)
+            self._end_by_fault(call, now)
+
+    def _end_by_fault(self, call: Call, now: float) -> None:
+        # The sides as they are before the end: it leaves the book.
+        sides = self._calls.get(call)
+        try:
+            call.end(Why.FAULT, now)
+        except Exception:
+            log.exception("fault while a call ended", call_sid=call.call_sid)
+            for side in (sides.caller, sides.agent) if sides is not None else ():
+                if isinstance(side, Leg):
+                    side.abort()
+
+    # Counts
+
+    def traffic(self) -> Traffic:
+        """The counts of all calls since the start."""
+        total = Traffic()
+        total.add(self._past)
+        for call, sides in self._calls.items():
+            call.count_relayed()
+            total.add(_traffic_of(call, sides))
+        return total
+
+
+def _traffic_of(call: Call, sides: _Sides) -> Traffic:
+    to_agent, to_caller = sides.to_agent(), sides.caller.counts()
+    return Traffic(
+        from_caller=call.stats.frames_from_caller,
+        to_agent=to_agent.sent_frames,
+        from_agent=call.stats.frames_from_agent,
+        to_caller=to_caller.sent_frames,
+        dropped_to_agent=to_agent.dropped_frames,
+        dropped_to_caller=to_caller.dropped_frames,
+        cleared_to_caller=to_caller.cleared_frames,
+        interrupts=call.stats.interrupts,
+        dtmf=call.stats.dtmf,
+    )

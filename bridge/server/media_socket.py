@@ -1,0 +1,265 @@
+"""Twilio's media sockets: from the upgrade to a verified ``start``, and the sides of the agents that follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import picows
+import structlog
+
+from _codec import Envelope, SpanFinder
+from bridge.agents.agent import CallInfo, StreamInfo
+from bridge.agents.sessions import Session, Sessions
+from bridge.call.agent import AgentLeg
+from bridge.call.caller import CallerLeg
+from bridge.call.echo import EchoSide
+from bridge.call.leg import LegLimits, Process
+from bridge.call.limits import CallLimits, Limits
+from bridge.call.sides import AgentSide
+from bridge.call.state import Call
+from bridge.http.messages import FORBIDDEN, Request, Response
+from bridge.server.live import Live
+from bridge.server.registry import Registry
+from bridge.settings import Settings
+from bridge.twilio import media
+from bridge.twilio.signature import Signatures
+from bridge.twilio.tokens import BadToken, Tokens
+
+log = structlog.get_logger()
+
+MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
+
+
+class MediaSockets:
+    """
+    Accepts media sockets.
+
+    Args:
+        process: What each leg is lent.
+        live: The book in which calls and sides are entered.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits,
+        process: Process,
+        live: Live,
+        registry: Registry,
+        sessions: Sessions,
+        tokens: Tokens,
+        signatures: Signatures,
+    ) -> None:
+        self.settings = settings
+        self.process = process
+        self.live = live
+        self.registry = registry
+        self.sessions = sessions
+        self.tokens = tokens
+        self._signatures = signatures
+        self._call_limits = CallLimits(
+            start_s=limits.start_s,
+            duration_s=settings.bridge_call_max_s,
+            caller_silent_s=settings.bridge_caller_no_audio_s,
+            playout_max_s=settings.bridge_playout_max_s,
+            playout_margin_s=limits.playout_margin_s,
+            twilio_api_s=limits.twilio_api_s,
+        )
+        self._caller_limits = LegLimits(
+            max_message_bytes=settings.bridge_caller_message_max_bytes,
+            hold_ms=settings.bridge_hold_to_caller_ms,
+            silence_s=settings.bridge_caller_silence_s,
+            ping_s=limits.caller_ping_s,
+            control_per_s=settings.bridge_control_per_s,
+            stall_s=settings.bridge_stall_s,
+            close_s=limits.close_s,
+            send_buffer_bytes=limits.send_buffer_bytes,
+            write_high_bytes=limits.write_high_bytes,
+        )
+        self.agent_limits = replace(
+            self._caller_limits,
+            max_message_bytes=settings.bridge_agent_message_max_bytes,
+            hold_ms=settings.bridge_hold_from_caller_ms,
+            silence_s=settings.bridge_agent_silence_s,
+            ping_s=limits.agent_ping_s,
+        )
+
+    def upgrade(self, path: str, request: Request) -> picows.WSListener | Response:
+        """Accept Twilio's media socket at ``path``, below the public URL; ``start`` says which call it is."""
+        found = MEDIA_PATH.fullmatch(path)
+        if found is None or request.query:
+            return FORBIDDEN
+        if not self.settings.bridge_validate_signatures:
+            # A page in a developer's browser has no business here.
+            if "origin" in request.headers:
+                return FORBIDDEN
+        elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
+            self.process.metrics.refused("upgrade_signature")
+            log.warning("upgrade refused", reason="signature")
+            return FORBIDDEN
+        call = Call(self._call_limits, self.live, self.process.clock())
+        leg = CallerLeg(TwilioStream(self, found[1]), call, self._caller_limits, self.process)
+        self.live.open(call, found[1], leg)
+        return leg.handshake()
+
+
+class TwilioStream:
+    """
+    Reads and writes the messages of one media socket: the `Carrier` of its leg.
+
+    Args:
+        sockets: What the process knows.
+        media_id: The last part of the socket's path.
+    """
+
+    def __init__(self, sockets: MediaSockets, media_id: str) -> None:
+        self._sockets = sockets
+        self._media_id = media_id
+        # Set by a verified `start`.
+        self._stream_sid: str | None = None
+
+    def read(self, message: bytes, leg: CallerLeg) -> None:
+        """Call the leg's method for what a message of Twilio means."""
+        try:
+            found = media.parse(message, self._stream_sid)
+        except media.BadMessage as error:
+            leg.on_ignored(str(error))
+            return
+        match found:
+            case media.Start():
+                self._on_start(found, leg)
+            case media.Connected():
+                pass
+            case _ if self._stream_sid is None:
+                leg.on_ignored("before_start")
+            case media.Media(payload):
+                leg.on_media(payload)
+            case media.Mark(name):
+                leg.on_mark(name)
+            case media.Dtmf(digit):
+                leg.on_dtmf(digit)
+            case media.Stop():
+                leg.on_stop()
+
+    def _on_start(self, start: media.Start, leg: CallerLeg) -> None:
+        if self._stream_sid is not None:
+            leg.on_ignored("second_start")
+            return
+        chain = self._verify(start, leg)
+        if isinstance(chain, str):
+            leg.on_refused(chain)
+            return
+        self._stream_sid = start.stream_sid
+        leg.on_start(chain)
+
+    def _verify(self, start: media.Start, leg: CallerLeg) -> AgentChain | str:
+        """Check all claims of ``start``, the token last: only a valid one uses the token up."""
+        sockets = self._sockets
+        try:
+            token = sockets.tokens.open_media(start.custom_parameters)
+            session = Session.of(token.session)
+        except (BadToken, TypeError):
+            return "token"
+        account_sid = sockets.settings.twilio_account_sid
+        if token.call_sid != start.call_sid or token.media_id != self._media_id:
+            return "token_of_another_call"
+        if account_sid and start.account_sid != account_sid:
+            return "account_sid"
+        if not start.is_mulaw_8k:
+            return "media_format"
+        # Agents that a reload removed are passed over; a dialled agent has no use for this socket.
+        agents = [agent for name in session.agents if (agent := sockets.sessions.agent(name)) is not None]
+        if not agents or agents[0].dial is not None:
+            return "agent"
+        call = leg.call
+        if refusal := sockets.registry.claim(token.call_sid, token.media_id, session, call):
+            return refusal
+        call.call_sid = token.call_sid
+        sockets.process.metrics.calls.inc()
+        info = CallInfo(token.call_sid, token.from_number, token.to_number)
+        return AgentChain(sockets, call, info, start, session)
+
+    @property
+    def stream_sid(self) -> str:
+        """Twilio's id of the stream; there from ``start`` on."""
+        assert self._stream_sid is not None
+        return self._stream_sid
+
+    @property
+    def finder(self) -> SpanFinder:
+        return media.media_finder(self.stream_sid)
+
+    @property
+    def envelope(self) -> Envelope:
+        return media.media_envelope(self.stream_sid)
+
+    @property
+    def mark_around_name(self) -> tuple[bytes, bytes]:
+        return media.mark_around_name(self.stream_sid)
+
+    def clear(self) -> bytes:
+        return media.clear(self.stream_sid)
+
+    def mark(self, name: str) -> bytes:
+        return media.mark(self.stream_sid, name)
+
+
+class AgentChain:
+    """
+    Makes the sides of a call's agents in the order in which they are tried: the call's `Chain`.
+
+    Args:
+        start: The stream; agents learn its SIDs.
+        session: The session whose first agent gave the credentials.
+    """
+
+    def __init__(
+        self, sockets: MediaSockets, call: Call, info: CallInfo, start: media.Start, session: Session
+    ) -> None:
+        self._sockets = sockets
+        self._call = call
+        self._info = info
+        self._start = start
+        self._session = session
+        self._names: Iterator[tuple[int, str]] = iter(enumerate(session.agents))
+        # Audio that waits for an agent may have to wait for the ones after it too.
+        limits = sockets.agent_limits
+        self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
+
+    def next_side(self) -> AgentSide | None:
+        """Make the side of the next agent with a socket and enter it; a dialled one waits for `/voice/resume`."""
+        sockets = self._sockets
+        for n, name in self._names:
+            agent = sockets.sessions.agent(name)
+            if agent is None:
+                continue
+            if agent.dial is not None:
+                self._names = iter(())
+                break
+            side: AgentSide
+            if agent.dialogue is None:
+                side = EchoSide(self._call, sockets.process.clock)
+            else:
+                is_first = n == 0
+                side = AgentLeg(
+                    agent,
+                    StreamInfo(
+                        self._info,
+                        self._start.account_sid,
+                        self._start.stream_sid,
+                        self._session.credentials if is_first else {},
+                        is_first,
+                    ),
+                    self._call,
+                    self._limits,
+                    sockets.process,
+                    connect_s=sockets.settings.bridge_agent_connect_s,
+                    transfer_prefixes=sockets.settings.transfer_prefixes,
+                    on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
+                )
+            sockets.live.set_agent(self._call, side)
+            return side
+        return None
