@@ -77,7 +77,13 @@ MAY_IMPORT = {
 
 
 # An agent is described without a look at anything else.
-FOR_AGENTS = {"_codec", "bridge.agents.agent", "bridge.agents.session_request", "bridge.agents.setting_types"}
+FOR_AGENTS = {
+    "_codec",
+    "bridge.agents.agent",
+    "bridge.agents.json_dialogue",
+    "bridge.agents.session_request",
+    "bridge.agents.setting_types",
+}
 
 
 def name_of(path: Path) -> str:

@@ -34,6 +34,7 @@ from bridge.agents.agent import (
     Transfer,
     no_session,
 )
+from bridge.agents.json_dialogue import parse
 from bridge.agents.session_request import ask
 
 AUDIO_HERE = "{audio}"
@@ -171,7 +172,7 @@ class DescribedDialogue(Dialogue):
 
     def read(self, message: bytes) -> Iterable[Event]:
         described = self._described
-        fields = _fields_of(message)
+        fields = parse(message)
         plain: tuple[tuple[Match | None, Event], ...] = (
             (described.interrupt, Control.INTERRUPT),
             (described.ended, Control.ENDED),
@@ -283,13 +284,6 @@ def _filled(template: str, value_of: Any, before: str = "") -> bytes:
         return text[1:-1] if isinstance(value, str) else orjson.dumps(text).decode()[1:-1]
 
     return PLACEHOLDER.sub(fill, template).encode()
-
-
-def _fields_of(message: bytes) -> Any:
-    try:
-        return orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _at(fields: Any, path: str) -> Any:

@@ -25,9 +25,9 @@ from bridge.agents.agent import (
     Reply,
     Resources,
     StreamInfo,
-    Transfer,
     no_session,
 )
+from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import WsUrl
 
 # Of one message; each is answered.
@@ -55,7 +55,7 @@ class Needs(AgentSettings):
     )
 
 
-class DeepgramDialogue(Dialogue):
+class DeepgramDialogue(JsonDialogue):
     """Says who the agent is when it is welcomed, and speaks when that was taken."""
 
     is_binary = True
@@ -69,11 +69,7 @@ class DeepgramDialogue(Dialogue):
         self._is_welcomed = False
         self._is_ready = False
 
-    def read(self, message: bytes) -> Iterable[Event]:
-        try:
-            fields = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            return (Ignored("not_json"),)
+    def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
             case {"type": "Welcome"} if not self._is_welcomed:
                 self._is_welcomed = True
@@ -84,7 +80,9 @@ class DeepgramDialogue(Dialogue):
             case {"type": "UserStartedSpeaking"}:
                 return (Control.INTERRUPT,)
             case {"type": "FunctionCallRequest", "functions": list(functions)}:
-                return tuple(self._call(function) for function in functions[:FUNCTIONS_AT_ONCE])
+                return [
+                    event for function in functions[:FUNCTIONS_AT_ONCE] for event in _call_function(function)
+                ]
             case {"type": "Error"}:
                 text = f"error {fields.get('code')}"[:80]
                 return (Failed(text) if not self._is_ready else Ignored("agent_error"),)
@@ -101,21 +99,18 @@ class DeepgramDialogue(Dialogue):
             }
         )
 
-    def _call(self, function: Any) -> Event:
-        match function:
-            case {"client_side": False}:
-                return Ignored("function_of_the_service")
-            case {"name": "hang_up"}:
-                return Control.HANG_UP
-            case {"name": "transfer_call", "arguments": str(text)}:
-                try:
-                    to_number = str(orjson.loads(text)["to_number"])
-                except (orjson.JSONDecodeError, KeyError, TypeError):
-                    to_number = ""
-                return Transfer(to_number, _answer(function, "transfers to this number are not allowed"))
-        for message in _answer(function, "this function is not known here"):
-            return Reply(message)
-        return Ignored("unknown_function")
+
+def _call_function(function: Any) -> Iterable[Event]:
+    match function:
+        case {"client_side": False}:
+            return (Ignored("function_of_the_service"),)
+        case {"name": name}:
+            # A function without parameters may come with empty text here.
+            arguments = parse(function.get("arguments") or "{}")
+            if not isinstance(arguments, dict):
+                arguments = {}
+            return on_tool_call(name, arguments, lambda content: _answer(function, content))
+    return (Ignored("unknown_function"),)
 
 
 def _answer(function: Any, content: str) -> tuple[bytes, ...]:

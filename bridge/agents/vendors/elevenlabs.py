@@ -32,8 +32,8 @@ from bridge.agents.agent import (
     Reply,
     Resources,
     StreamInfo,
-    Transfer,
 )
+from bridge.agents.json_dialogue import JsonDialogue, on_tool_call
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
 
@@ -56,7 +56,7 @@ class Needs(AgentSettings):
     elevenlabs_api_url: HttpUrl = "https://api.elevenlabs.io"
 
 
-class ElevenLabsDialogue(Dialogue):
+class ElevenLabsDialogue(JsonDialogue):
     """Audio carries ``event_id``; what is not above an interruption's is void, even what was under way."""
 
     to_agent = Envelope(b'{"user_audio_chunk":"', b'"}')
@@ -69,11 +69,7 @@ class ElevenLabsDialogue(Dialogue):
     def opening(self) -> Iterable[bytes]:
         return (b'{"type":"conversation_initiation_client_data"}',)
 
-    def read(self, message: bytes) -> Iterable[Event]:
-        try:
-            fields = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            return (Ignored("not_json"),)
+    def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
             case {"type": "audio", "audio_event": {"audio_base_64": str(audio), "event_id": int(event_id)}}:
                 return (self._judge(audio, event_id),)
@@ -108,12 +104,10 @@ class ElevenLabsDialogue(Dialogue):
         return Audio(audio.encode(), self.from_agent_format)
 
     def _call_tool(self, call: Mapping[str, Any]) -> Iterable[Event]:
-        match call:
-            case {"tool_name": "hang_up"}:
-                return (Control.HANG_UP,)
-            case {"tool_name": "transfer_call", "parameters": {"to_number": str(to_number)}}:
-                return (Transfer(to_number, _refusal(call, "transfers to this number are not allowed")),)
-        return tuple(Reply(message) for message in _refusal(call, "this tool is not known here"))
+        # A tool without parameters may come without this key.
+        parameters = call.get("parameters")
+        arguments = parameters if isinstance(parameters, dict) else {}
+        return on_tool_call(call.get("tool_name"), arguments, lambda why: _refusal(call, why))
 
 
 def _refusal(call: Mapping[str, Any], why: str) -> tuple[bytes, ...]:

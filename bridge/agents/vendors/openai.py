@@ -28,9 +28,9 @@ from bridge.agents.agent import (
     Reply,
     Resources,
     StreamInfo,
-    Transfer,
     no_session,
 )
+from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
 
 # What the model may call; it is told to only where OPENAI_REALTIME_TOOLS is 1.
@@ -67,7 +67,7 @@ class Needs(AgentSettings):
     openai_realtime_tools: Switch = False
 
 
-class OpenAiDialogue(Dialogue):
+class OpenAiDialogue(JsonDialogue):
     """The items of one session; audio of an item that was interrupted is void, even what was under way."""
 
     to_agent = Envelope(b'{"type":"input_audio_buffer.append","audio":"', b'"}')
@@ -98,11 +98,7 @@ class OpenAiDialogue(Dialogue):
             session["tools"] = TOOLS
         return (orjson.dumps({"type": "session.update", "session": session}),)
 
-    def read(self, message: bytes) -> Iterable[Event]:
-        try:
-            fields = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            return (Ignored("not_json"),)
+    def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
             case {"type": "response.output_audio.delta", "delta": str(delta)}:
                 return (self._audio_of(fields, delta),)
@@ -168,16 +164,8 @@ class OpenAiDialogue(Dialogue):
         return Audio(delta.encode())
 
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
-        try:
-            arguments = orjson.loads(item.get("arguments") or "{}")
-        except (TypeError, orjson.JSONDecodeError):
-            arguments = None
-        match item.get("name"), arguments:
-            case "hang_up", dict():
-                return (Control.HANG_UP,)
-            case "transfer_call", {"to_number": str(to_number)}:
-                return (Transfer(to_number, _refusal(item, "transfers to this number are not allowed")),)
-        return tuple(Reply(message) for message in _refusal(item, "this function is not known here"))
+        arguments = parse(item.get("arguments") or "{}")
+        return on_tool_call(item.get("name"), arguments, lambda why: _refusal(item, why))
 
 
 def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:

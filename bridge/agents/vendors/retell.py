@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
 from pydantic import Field, SecretStr
 
 from _codec import Envelope, SpanFinder
@@ -29,6 +28,7 @@ from bridge.agents.agent import (
     Resources,
     StreamInfo,
 )
+from bridge.agents.json_dialogue import JsonDialogue
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
 
@@ -65,14 +65,23 @@ class Needs(RetellSocketNeeds):
     """What this agent wants."""
 
 
-class RetellDialogue(Dialogue):
+class RetellDialogue(JsonDialogue):
     """JSON both ways; audio may name its own encoding, and what is not mu-law 8 kHz is transcoded."""
 
     to_agent = Envelope(b'{"type":"audio","audio_encoding":"mulaw","sample_rate":8000,"data":"', b'"}')
     audio = SpanFinder("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000})
 
-    def read(self, message: bytes) -> Iterable[Event]:
-        return (parse(message),)
+    def read_fields(self, fields: Any) -> Iterable[Event]:
+        if not isinstance(fields, dict):
+            return (Ignored("not_object"),)
+        match fields.get("type"):
+            case "audio":
+                return (_audio_of(fields),)
+            case "interrupt":
+                return (Control.INTERRUPT,)
+            case "call_ended":
+                return (Control.ENDED,)
+        return (Ignored("unknown_type"),)
 
 
 def describe(needs: Needs, tools: Resources) -> Agent:
@@ -106,26 +115,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
     return Agent(name="retell", open_session=open_session, endpoint=endpoint, dialogue=dialogue)
 
 
-def parse(message: bytes) -> Event:
-    """Read one message of the agent's that is not a plain mu-law frame."""
-    try:
-        fields = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return Ignored("not_json")
-    if not isinstance(fields, dict):
-        return Ignored("not_object")
-    match fields.get("type"):
-        case "audio":
-            return _parse_audio(fields)
-        case "interrupt":
-            return Control.INTERRUPT
-        case "call_ended":
-            return Control.ENDED
-        case _:
-            return Ignored("unknown_type")
-
-
-def _parse_audio(fields: dict[str, Any]) -> Event:
+def _audio_of(fields: dict[str, Any]) -> Event:
     data = fields.get("data")
     encoding = fields.get("audio_encoding", "mulaw")
     rate_hz = fields.get("sample_rate", 8000)

@@ -8,6 +8,7 @@ credential of its socket. Source: retell-sdk's text, which points to Twilio's me
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 
@@ -17,13 +18,13 @@ from bridge.agents.agent import (
     Audio,
     CallInfo,
     Control,
-    Dialogue,
     Event,
     Ignored,
     Mark,
     Resources,
     StreamInfo,
 )
+from bridge.agents.json_dialogue import JsonDialogue
 from bridge.agents.vendors.retell import RetellSocketNeeds
 from bridge.agents.vendors.retell_web import register, socket_of
 
@@ -32,7 +33,7 @@ class Needs(RetellSocketNeeds):
     """What this agent wants."""
 
 
-class TwilioDialogue(Dialogue):
+class TwilioDialogue(JsonDialogue):
     """
     Speaks Twilio's part, with numbers of its own.
 
@@ -64,11 +65,7 @@ class TwilioDialogue(Dialogue):
             self._message("start", start),
         )
 
-    def read(self, message: bytes) -> Iterable[Event]:
-        try:
-            fields = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            return (Ignored("not_json"),)
+    def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
             case {"event": "media", "media": {"payload": str(payload)}}:
                 return (Audio(payload.encode()),)

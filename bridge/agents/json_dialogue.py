@@ -1,0 +1,51 @@
+"""Dialogues in JSON: each message is parsed once, and a model's tool calls are decided in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import orjson
+
+from bridge.agents.agent import Control, Dialogue, Event, Ignored, Reply, Transfer
+
+# What `parse` returns for bytes that are not JSON; JSON's null is None.
+NOT_JSON: Final = object()
+
+
+def parse(text: bytes | str) -> Any:
+    """Parse JSON; return `NOT_JSON` if it is invalid."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return NOT_JSON
+
+
+class JsonDialogue(Dialogue):
+    """Base of dialogues whose messages are JSON; messages that are not are ignored and counted."""
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        fields = parse(message)
+        return (Ignored("not_json"),) if fields is NOT_JSON else self.read_fields(fields)
+
+    def read_fields(self, fields: Any) -> Iterable[Event]:
+        """Return the meaning of a parsed message, which may be any JSON value."""
+        raise NotImplementedError
+
+
+def on_tool_call(name: Any, arguments: Any, refusal: Callable[[str], tuple[bytes, ...]]) -> Iterable[Event]:
+    """
+    Decide what a model's tool call does: hang up, transfer the call, or nothing that the bridge knows.
+
+    Args:
+        name: As the model gave it; any JSON value.
+        arguments: Parsed; anything but an object makes the call unknown.
+        refusal: Makes the messages that give the model this reason; none if the call cannot be answered.
+    """
+    match name, arguments:
+        case "hang_up", dict():
+            return (Control.HANG_UP,)
+        case "transfer_call", {"to_number": str(to_number)}:
+            return (Transfer(to_number, refusal("transfers to this number are not allowed")),)
+    replies = tuple(Reply(message) for message in refusal("this function is not known here"))
+    return replies or (Ignored("unknown_function"),)

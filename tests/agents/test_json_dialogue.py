@@ -1,0 +1,92 @@
+"""What the dialogues in JSON share: messages that are not JSON, and the decision on a model's tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.agents.agent import CallInfo, Control, Event, Ignored, Reply, StreamInfo, Transfer
+from bridge.agents.json_dialogue import NOT_JSON, JsonDialogue, on_tool_call, parse
+from bridge.agents.vendors.deepgram import DeepgramDialogue
+from bridge.agents.vendors.elevenlabs import ElevenLabsDialogue
+from bridge.agents.vendors.retell_twilio import TwilioDialogue
+
+STREAM = StreamInfo(CallInfo("CA", "+1", "+2"), "AC", "MZ", {}, True)
+NOT_ALLOWED = "transfers to this number are not allowed"
+NOT_KNOWN = "this function is not known here"
+
+
+class Echo(JsonDialogue):
+    """Gives each message back as it was parsed."""
+
+    def read_fields(self, fields: Any) -> Iterable[Event]:
+        return (Reply(orjson.dumps(fields)),)
+
+
+def refusal(why: str) -> tuple[bytes, ...]:
+    return (why.encode(),)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", '"x"', '{"a":{"b":1}}'])
+def test_any_json_value_is_parsed(text):
+    assert parse(text) == parse(text.encode()) != NOT_JSON
+    assert list(Echo().read(text.encode())) == [Reply(text.encode())]
+
+
+@given(st.binary())
+def test_any_other_bytes_are_ignored_and_counted(message):
+    """Any bytes are a JSON value or ignored for not being one, never an exception."""
+    (event,) = Echo().read(message)
+    assert isinstance(event, Reply) or event == Ignored("not_json")
+    assert (event == Ignored("not_json")) is (parse(message) is NOT_JSON)
+
+
+@pytest.mark.parametrize("dialogue", [ElevenLabsDialogue(), DeepgramDialogue({}), TwilioDialogue(STREAM)])
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [(b"{", "not_json"), (b"\xff", "not_json"), (b"[]", "unknown_type"), (b"null", "unknown_type")],
+)
+def test_message_of_no_meaning_is_counted_by_its_reason(dialogue, message, reason):
+    assert list(dialogue.read(message)) == [Ignored(reason)]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "event"),
+    [
+        ("hang_up", {}, Control.HANG_UP),
+        ("hang_up", {"reason": "done"}, Control.HANG_UP),
+        ("transfer_call", {"to_number": "+1"}, Transfer("+1", refusal(NOT_ALLOWED))),
+        ("transfer_call", {"to_number": "no number"}, Transfer("no number", refusal(NOT_ALLOWED))),
+        ("transfer_call", {"to_number": 5}, Reply(NOT_KNOWN.encode())),
+        ("transfer_call", {}, Reply(NOT_KNOWN.encode())),
+        ("hang_up", NOT_JSON, Reply(NOT_KNOWN.encode())),
+        ("hang_up", [], Reply(NOT_KNOWN.encode())),
+        ("drop_tables", {}, Reply(NOT_KNOWN.encode())),
+        (None, {}, Reply(NOT_KNOWN.encode())),
+        (["hang_up"], {}, Reply(NOT_KNOWN.encode())),
+    ],
+)
+def test_tool_call_is_decided_by_its_name_and_arguments(name, arguments, event):
+    assert list(on_tool_call(name, arguments, refusal)) == [event]
+
+
+def test_unknown_call_that_nobody_can_answer_is_counted():
+    assert list(on_tool_call("x", {}, lambda why: ())) == [Ignored("unknown_function")]
+
+
+@pytest.mark.parametrize("arguments", ["", "{}", "not json", "[]", None])
+def test_deepgrams_model_hangs_up_whatever_the_arguments(arguments):
+    function = {"id": "1", "name": "hang_up", "arguments": arguments, "client_side": True}
+    request = {"type": "FunctionCallRequest", "functions": [function]}
+    assert list(DeepgramDialogue({}).read(orjson.dumps(request))) == [Control.HANG_UP]
+
+
+def test_elevenlabs_tool_may_come_without_parameters():
+    call = {"tool_name": "hang_up", "tool_call_id": "1"}
+    message = {"type": "client_tool_call", "client_tool_call": call}
+    assert list(ElevenLabsDialogue().read(orjson.dumps(message))) == [Control.HANG_UP]
