@@ -94,8 +94,12 @@ class Control(enum.Enum):
     ENDED = enum.auto()
     # As ENDED, and Twilio is told to end the call.
     HANG_UP = enum.auto()
-    # The audio that follows is a turn of its own: what was heard is counted from here.
+    # The audio that follows is a turn of its own: heard audio is counted from here.
     TURN = enum.auto()
+    # All audio goes through `Dialogue.read` from now on, because some belongs to an interrupted turn.
+    INSPECT_AUDIO = enum.auto()
+    # Plain audio passes the dialogue by again.
+    RELAY_AUDIO = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +157,12 @@ class Dialogue:
         to_agent: The envelope of one frame to the agent.
         audio: Finds the base64 text in the agent's plain frames; None leaves all messages to `read`.
         is_binary: Audio goes both ways as binary messages, with nothing around it.
-        numbered: Frames to the agent carry numbers, as `_codec.Wire.set_format` has it; ``next_number`` gives those
-            of the other messages in between.
+        numbered: Frames to the agent carry numbers, as `_codec.Wire.set_format` describes; the other messages take
+            theirs from the ``next_number`` that `Agent.dialogue` gets.
         to_agent_format, from_agent_format: Of the audio; what is not mu-law at 8000 Hz is transcoded.
         waits_for_ready: No audio may go before `Control.READY`.
         tracks_heard: `on_interrupt` must know how much was heard, which takes marks on the way to the caller.
         keepalive: Sent every ``keepalive_s`` seconds; None: nothing.
-        inspects_audio: Until it is False again, all audio goes through `read`: some of it is void.
     """
 
     to_agent: Envelope = Envelope(b"", b"")
@@ -168,19 +171,21 @@ class Dialogue:
     from_agent_format: AudioFormat = MULAW_8K
     is_binary: bool = False
     numbered: tuple[bytes, bytes, bytes] | None = None
-    next_number: Callable[[], int]
     waits_for_ready: bool = False
     tracks_heard: bool = False
     keepalive: bytes | None = None
     keepalive_s: float = 0.0
-    inspects_audio: bool = False
 
     def opening(self) -> Iterable[bytes]:
         """What is sent as soon as the socket is open."""
         return ()
 
     def read(self, message: bytes) -> Iterable[Event]:
-        """What a text message of the agent's means; not called for audio that the wire has found."""
+        """
+        Return the meaning of a text message of the agent's, as events in their order.
+
+        Not called for plain audio, except between `Control.INSPECT_AUDIO` and `Control.RELAY_AUDIO`.
+        """
         raise NotImplementedError
 
     def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
@@ -200,6 +205,9 @@ class Dialogue:
         return ()
 
 
+NextNumber = Callable[[], int]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """
@@ -210,7 +218,8 @@ class Agent:
         open_session: Asks the service for a session; raises `SessionError`. The reply is small text that rides in
             the token from the webhook to the media socket.
         endpoint: The socket for a session.
-        dialogue: What goes through that socket.
+        dialogue: Makes the dialogue of one call. Its second argument numbers the messages to the agent, from 1 and
+            together with the audio frames, for a dialogue that is ``numbered``.
         dial: For an agent that is reached by phone: the SIP URI for a session. Then there is no socket.
 
     Where there is neither a socket nor a number, the agent is built in.
@@ -219,7 +228,7 @@ class Agent:
     name: str
     open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]
     endpoint: Callable[[Mapping[str, str]], Endpoint] | None = None
-    dialogue: Callable[[StreamInfo], Dialogue] | None = None
+    dialogue: Callable[[StreamInfo, NextNumber], Dialogue] | None = None
     dial: Callable[[Mapping[str, str]], str] | None = None
 
 

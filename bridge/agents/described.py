@@ -247,7 +247,7 @@ def describe_table(name: str, described: Description, secrets: Mapping[str, str]
         name=name,
         open_session=no_session if asked is None else open_session,
         endpoint=endpoint,
-        dialogue=lambda started: DescribedDialogue(described, started),
+        dialogue=lambda started, next_number: DescribedDialogue(described, started),
     )
 
 

@@ -79,8 +79,7 @@ class AgentLeg(Leg):
         self._agent = agent
         self._endpoint_of = agent.endpoint
         self._started = started
-        self._dialogue = agent.dialogue(started)
-        self._dialogue.next_number = self.wire.next_number
+        self._dialogue = agent.dialogue(started, self.wire.next_number)
         self._connect_s = connect_s
         self._transfer_prefixes = transfer_prefixes
         self._tls = process.tls
@@ -193,9 +192,8 @@ class AgentLeg(Leg):
 
     def _set_format(self) -> None:
         dialogue = self._dialogue
-        self._inspects_audio = dialogue.inspects_audio
         self.wire.set_format(
-            None if dialogue.inspects_audio else dialogue.audio,
+            None if self._inspects_audio else dialogue.audio,
             dialogue.to_agent,
             is_binary=dialogue.is_binary,
             numbered=dialogue.numbered,
@@ -255,8 +253,6 @@ class AgentLeg(Leg):
     def read_text(self, message: bytes) -> None:
         for event in self._dialogue.read(message):
             self._on_event(event)
-        if self._is_ready and self._dialogue.inspects_audio != self._inspects_audio:
-            self._set_format()
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -266,6 +262,8 @@ class AgentLeg(Leg):
                 self._on_interrupt()
             case Control.TURN:
                 self.call.on_agent_turn(self._clock())
+            case Control.INSPECT_AUDIO | Control.RELAY_AUDIO:
+                self._set_inspects_audio(event is Control.INSPECT_AUDIO)
             case Control.READY:
                 self._on_ready()
             case Control.ENDED | Control.HANG_UP if not self._is_ready:
@@ -286,6 +284,13 @@ class AgentLeg(Leg):
                 self._fail(detail)
             case Ignored(reason):
                 self.on_ignored(reason)
+
+    def _set_inspects_audio(self, inspects_audio: bool) -> None:
+        if inspects_audio == self._inspects_audio:
+            return
+        self._inspects_audio = inspects_audio
+        if self._is_ready:
+            self._set_format()
 
     def _on_interrupt(self) -> None:
         began = self._clock()

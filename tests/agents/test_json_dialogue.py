@@ -46,7 +46,9 @@ def test_any_other_bytes_are_ignored_and_counted(message):
     assert (event == Ignored("not_json")) is (parse(message) is NOT_JSON)
 
 
-@pytest.mark.parametrize("dialogue", [ElevenLabsDialogue(), DeepgramDialogue({}), TwilioDialogue(STREAM)])
+@pytest.mark.parametrize(
+    "dialogue", [ElevenLabsDialogue(), DeepgramDialogue({}), TwilioDialogue(STREAM, lambda: 1)]
+)
 @pytest.mark.parametrize(
     ("message", "reason"),
     [(b"{", "not_json"), (b"\xff", "not_json"), (b"[]", "unknown_type"), (b"null", "unknown_type")],

@@ -22,6 +22,7 @@ from bridge.agents.agent import (
     Event,
     Failed,
     Ignored,
+    NextNumber,
     Reply,
     Resources,
     StreamInfo,
@@ -130,7 +131,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
             needs.deepgram_agent_url, {"Authorization": f"Token {needs.deepgram_api_key.get_secret_value()}"}
         )
 
-    def dialogue(started: StreamInfo) -> Dialogue:
+    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return DeepgramDialogue(agent)
 
     return Agent(name="deepgram", open_session=no_session, endpoint=endpoint, dialogue=dialogue)

@@ -29,6 +29,7 @@ from bridge.agents.agent import (
     Event,
     Failed,
     Ignored,
+    NextNumber,
     Reply,
     Resources,
     StreamInfo,
@@ -72,11 +73,10 @@ class ElevenLabsDialogue(JsonDialogue):
     def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
             case {"type": "audio", "audio_event": {"audio_base_64": str(audio), "event_id": int(event_id)}}:
-                return (self._judge(audio, event_id),)
+                return self._audio_of(audio, event_id)
             case {"type": "interruption", "interruption_event": {"event_id": int(event_id)}}:
                 self._void_up_to = max(self._void_up_to, event_id)
-                self.inspects_audio = True
-                return (Control.INTERRUPT,)
+                return (Control.INTERRUPT, Control.INSPECT_AUDIO)
             case {"type": "ping", "ping_event": {"event_id": int(event_id)}}:
                 return (Reply(orjson.dumps({"type": "pong", "event_id": event_id})),)
             case {
@@ -97,11 +97,10 @@ class ElevenLabsDialogue(JsonDialogue):
         self.to_agent_format, self.from_agent_format = (FORMATS[str(name)] for name in named)
         return Control.READY
 
-    def _judge(self, audio: str, event_id: int) -> Event:
+    def _audio_of(self, audio: str, event_id: int) -> Iterable[Event]:
         if event_id <= self._void_up_to:
-            return Ignored("void_audio")
-        self.inspects_audio = False
-        return Audio(audio.encode(), self.from_agent_format)
+            return (Ignored("void_audio"),)
+        return (Audio(audio.encode(), self.from_agent_format), Control.RELAY_AUDIO)
 
     def _call_tool(self, call: Mapping[str, Any]) -> Iterable[Event]:
         # A tool without parameters may come without this key.
@@ -138,7 +137,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
     def endpoint(session: Mapping[str, str]) -> Endpoint:
         return Endpoint(session.get("signed_url") or f"{needs.elevenlabs_ws_url}?{query}", {})
 
-    def dialogue(started: StreamInfo) -> Dialogue:
+    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return ElevenLabsDialogue()
 
     return Agent(name="elevenlabs", open_session=open_session, endpoint=endpoint, dialogue=dialogue)

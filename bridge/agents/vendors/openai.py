@@ -25,6 +25,7 @@ from bridge.agents.agent import (
     Event,
     Failed,
     Ignored,
+    NextNumber,
     Reply,
     Resources,
     StreamInfo,
@@ -101,11 +102,11 @@ class OpenAiDialogue(JsonDialogue):
     def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
             case {"type": "response.output_audio.delta", "delta": str(delta)}:
-                return (self._audio_of(fields, delta),)
+                return self._audio_of(fields, delta)
             case {"type": "response.content_part.added", "part": {"type": "audio"}}:
                 return self._begin_item(fields)
             case {"type": "input_audio_buffer.speech_started"}:
-                return (Control.INTERRUPT,)
+                return (Control.INTERRUPT, Control.INSPECT_AUDIO) if self._item_id else (Control.INTERRUPT,)
             case {"type": "session.updated"} if not self._is_ready:
                 return self._begin_session()
             # The event of the arguments comes for a call that was cancelled too.
@@ -128,7 +129,6 @@ class OpenAiDialogue(JsonDialogue):
 
     def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
         item_id, self._void_item_id = self._item_id, self._item_id
-        self.inspects_audio = bool(item_id)
         if not item_id or heard_ms is None:
             return ()
         return (
@@ -154,14 +154,12 @@ class OpenAiDialogue(JsonDialogue):
         if item_id == self._void_item_id:
             return ()
         self._item_id, self._content_index = item_id, index
-        self.inspects_audio = False
-        return (Control.TURN,)
+        return (Control.TURN, Control.RELAY_AUDIO)
 
-    def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Event:
+    def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Iterable[Event]:
         if self._void_item_id and fields.get("item_id") == self._void_item_id:
-            return Ignored("void_audio")
-        self.inspects_audio = False
-        return Audio(delta.encode())
+            return (Ignored("void_audio"),)
+        return (Audio(delta.encode()), Control.RELAY_AUDIO)
 
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
         arguments = parse(item.get("arguments") or "{}")
@@ -193,7 +191,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
             {"Authorization": f"Bearer {needs.openai_api_key.get_secret_value()}"},
         )
 
-    def dialogue(started: StreamInfo) -> Dialogue:
+    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return OpenAiDialogue(needs)
 
     return Agent(name="openai", open_session=no_session, endpoint=endpoint, dialogue=dialogue)

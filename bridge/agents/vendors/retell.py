@@ -25,6 +25,7 @@ from bridge.agents.agent import (
     Endpoint,
     Event,
     Ignored,
+    NextNumber,
     Resources,
     StreamInfo,
 )
@@ -109,7 +110,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
             {"Authorization": f"Bearer {session['access_token']}"},
         )
 
-    def dialogue(started: StreamInfo) -> Dialogue:
+    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return RetellDialogue()
 
     return Agent(name="retell", open_session=open_session, endpoint=endpoint, dialogue=dialogue)

@@ -21,6 +21,7 @@ from bridge.agents.agent import (
     Event,
     Ignored,
     Mark,
+    NextNumber,
     Resources,
     StreamInfo,
 )
@@ -43,8 +44,9 @@ class TwilioDialogue(JsonDialogue):
     numbered = (b'","media":{"track":"inbound","chunk":"', b'","timestamp":"', b'","payload":"')
     audio = SpanFinder("media.payload", {"event": "media"})
 
-    def __init__(self, started: StreamInfo) -> None:
+    def __init__(self, started: StreamInfo, next_number: NextNumber) -> None:
         self._started = started
+        self._next_number = next_number
         self.to_agent = Envelope(
             b'{"event":"media","sequenceNumber":"',
             b'"},"streamSid":' + orjson.dumps(started.stream_sid) + b"}",
@@ -89,7 +91,7 @@ class TwilioDialogue(JsonDialogue):
         return orjson.dumps(
             {
                 "event": event,
-                "sequenceNumber": str(self.next_number()),
+                "sequenceNumber": str(self._next_number()),
                 event: body,
                 "streamSid": self._started.stream_sid,
             }

@@ -20,6 +20,7 @@ from bridge.agents.agent import (
     Endpoint,
     Event,
     Ignored,
+    NextNumber,
     Resources,
     StreamInfo,
 )
@@ -59,7 +60,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
     async def open_session(call: CallInfo) -> dict[str, str]:
         return await register(needs, tools, call, "web", encoding, format.sample_rate_hz)
 
-    def dialogue(started: StreamInfo) -> Dialogue:
+    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return WebDialogue(format)
 
     return Agent(
