@@ -1,9 +1,8 @@
 """
 Agents as data: how a session is opened, how its socket is reached, how audio is wrapped, what messages mean.
 
-Each module beside this one describes the agent that has its name, with a hyphen for an underscore, in two things:
-``Needs``, what it wants from the settings, and ``describe``, which makes an `Agent` of them. The data path
-(`_codec.Wire`) is the same for all.
+An agent's module consists of a class of settings, a function that makes an `Agent` of them, and an `AgentModule` that
+names both. The data path (`_codec.Wire`) is the same for all.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict
@@ -230,6 +230,22 @@ class Agent:
     endpoint: Callable[[Mapping[str, str]], Endpoint] | None = None
     dialogue: Callable[[StreamInfo, NextNumber], Dialogue] | None = None
     dial: Callable[[Mapping[str, str]], str] | None = None
+
+
+SettingsOfAgent = TypeVar("SettingsOfAgent", bound=AgentSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentModule(Generic[SettingsOfAgent]):
+    """
+    How to make an agent: the settings that it needs, and the function that describes it with them.
+
+    A module in `bridge.agents.vendors` has one as ``AGENT``; an entry point in the group ``voice_bridge.agents``
+    names one.
+    """
+
+    settings: type[SettingsOfAgent]
+    describe: Callable[[SettingsOfAgent, Resources], Agent]
 
 
 async def no_session(call: CallInfo) -> dict[str, str]:

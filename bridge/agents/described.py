@@ -210,7 +210,9 @@ class DescribedDialogue(Dialogue):
         return _filled(template, self._values.get, before)
 
 
-def describe_table(name: str, described: Description, secrets: Mapping[str, str], tools: Resources) -> Agent:
+def describe_table(
+    name: str, described: Description, secrets: Mapping[str, str], resources: Resources
+) -> Agent:
     """
     Describe an agent of the settings file.
 
@@ -228,7 +230,7 @@ def describe_table(name: str, described: Description, secrets: Mapping[str, str]
         in_header = {name: quote(text, safe=string.punctuation) for name, text in values.items()}
         body = orjson.loads(_filled(orjson.dumps(asked.body).decode(), {**values, **secrets}.get))
         return await ask(
-            tools,
+            resources,
             "POST",
             plain(asked.url, {**in_url, **secrets}),
             {name: plain(text, {**in_header, **secrets}) for name, text in asked.headers.items()},

@@ -12,13 +12,12 @@ import pkgutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import bridge.agents.vendors
-from bridge.agents.agent import Agent, AgentSettings, Resources
+from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.described import Description, describe_table
 
 # Answers without a service behind it.
@@ -108,20 +107,20 @@ class Directory:
         self,
         default: Sequence[str],
         routes: Sequence[Route],
-        needs: Mapping[str, AgentSettings],
+        built_in: Mapping[str, tuple[AgentModule[Any], AgentSettings]],
         tables: Mapping[str, Description],
         secrets: Mapping[str, str],
     ) -> None:
         self._default = tuple(default)
         self._routes = tuple(routes)
-        self._needs = needs
+        self._built_in = built_in
         self._tables = tables
         self._secrets = secrets
 
     @property
     def names(self) -> set[str]:
         """All agents that may answer."""
-        return {*self._needs, *self._tables}
+        return {*self._built_in, *self._tables}
 
     def chain(self, call_sid: str, to_number: str, from_number: str) -> tuple[str, ...]:
         """Who answers a call, in order."""
@@ -130,11 +129,13 @@ class Directory:
                 return route.chain(call_sid)
         return self._default
 
-    def describe(self, tools: Resources) -> dict[str, Agent]:
-        """The agents by name."""
-        agents = {name: _module(name).describe(needs, tools) for name, needs in self._needs.items()}
+    def describe(self, resources: Resources) -> dict[str, Agent]:
+        """Make the agents, by name."""
+        agents = {
+            name: module.describe(settings, resources) for name, (module, settings) in self._built_in.items()
+        }
         for name, table in self._tables.items():
-            agents[name] = describe_table(name, table, self._secrets, tools)
+            agents[name] = describe_table(name, table, self._secrets, resources)
         return agents
 
 
@@ -158,7 +159,7 @@ def open_directory(
         routes = _read_routes(routes_file, problems)
     if agents_file:
         tables = _read_tables(agents_file, problems)
-    needs: dict[str, AgentSettings] = {}
+    modules: dict[str, AgentModule[Any]] = {}
     used: dict[str, Description] = {}
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
     for n, route in enumerate(routes):
@@ -168,12 +169,14 @@ def open_directory(
         if name in tables:
             used[name] = tables[name]
         elif name in BUILT_IN:
-            needs.setdefault(name, AgentSettings())
+            modules[name] = _load_built_in(name)
         else:
             known = ", ".join([*BUILT_IN, *tables])
             problems.append((setting, f"{place}: there is no agent {name!r}; there are: {known}"))
-    for name in needs:
-        needs[name] = _read_needs(name, variables, problems)
+    built_in = {
+        name: (module, _read_settings(module.settings, variables, problems))
+        for name, module in modules.items()
+    }
     for name, table in used.items():
         for variable in sorted(table.variables - variables.keys()):
             problems.append((variable, f"{variable.upper()}: is missing: {agents_file}: {name} names it"))
@@ -181,15 +184,18 @@ def open_directory(
         raise DirectoryError(list(dict.fromkeys(problems)))
     # In either spelling, as settings are.
     secrets = {f"env.{key}": text for name, text in variables.items() for key in (name, name.upper())}
-    return Directory(default, routes, needs, used, secrets)
+    return Directory(default, routes, built_in, used, secrets)
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
+def _load_built_in(name: str) -> AgentModule[Any]:
+    module = importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
+    agent: AgentModule[Any] = module.AGENT
+    return agent
 
 
-def _read_needs(name: str, variables: Mapping[str, str], problems: list[tuple[str, str]]) -> AgentSettings:
-    kind: type[AgentSettings] = _module(name).Needs
+def _read_settings(
+    kind: type[AgentSettings], variables: Mapping[str, str], problems: list[tuple[str, str]]
+) -> AgentSettings:
     given = {field: variables[field] for field in kind.model_fields if variables.get(field)}
     try:
         return kind.model_validate(given)

@@ -63,7 +63,7 @@ def retry_after_s(header: str, wall_clock_s: float) -> float | None:
 
 
 async def ask(
-    tools: Resources,
+    resources: Resources,
     method: Literal["GET", "POST"],
     url: str,
     headers: Mapping[str, str],
@@ -81,20 +81,20 @@ async def ask(
         SessionError: No 2xx, no such reply, or not within the time that a session may take.
     """
     try:
-        async with asyncio.timeout(tools.session_s):
-            body = await _request(tools, method, url, headers, json)
+        async with asyncio.timeout(resources.session_s):
+            body = await _request(resources, method, url, headers, json)
     except TimeoutError:
-        raise SessionError(f"no session within {tools.session_s:g} s") from None
+        raise SessionError(f"no session within {resources.session_s:g} s") from None
     except aiohttp.ClientError as error:
         raise SessionError(type(error).__name__) from None
     return _session_of(body, fields)
 
 
 async def _request(
-    tools: Resources, method: str, url: str, headers: Mapping[str, str], json: Mapping[str, Any] | None
+    resources: Resources, method: str, url: str, headers: Mapping[str, str], json: Mapping[str, Any] | None
 ) -> bytes:
     client = RetryClient(
-        client_session=tools.http, retry_options=_Backoff(tools.session_s), raise_for_status=False
+        client_session=resources.http, retry_options=_Backoff(resources.session_s), raise_for_status=False
     )
     async with client.request(
         method, url, json=json, headers=dict(headers), allow_redirects=False

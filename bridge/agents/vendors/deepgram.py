@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from bridge.agents.agent import (
     Agent,
+    AgentModule,
     AgentSettings,
     Control,
     Dialogue,
@@ -46,8 +47,8 @@ def _is_agent_file(path: str) -> str:
     return path
 
 
-class Needs(AgentSettings):
-    """What this agent wants."""
+class DeepgramSettings(AgentSettings):
+    """Settings of this agent."""
 
     deepgram_api_key: SecretStr = Field(description="from Deepgram's console")
     deepgram_agent_url: WsUrl = "wss://agent.deepgram.com/v1/agent/converse"
@@ -122,16 +123,19 @@ def _answer(function: Any, content: str) -> tuple[bytes, ...]:
     return ()
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
-    agent = orjson.loads(Path(needs.deepgram_agent_file).read_bytes())
+def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
+    agent = orjson.loads(Path(settings.deepgram_agent_file).read_bytes())
 
     def endpoint(session: Mapping[str, str]) -> Endpoint:
         return Endpoint(
-            needs.deepgram_agent_url, {"Authorization": f"Token {needs.deepgram_api_key.get_secret_value()}"}
+            settings.deepgram_agent_url,
+            {"Authorization": f"Token {settings.deepgram_api_key.get_secret_value()}"},
         )
 
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return DeepgramDialogue(agent)
 
     return Agent(name="deepgram", open_session=no_session, endpoint=endpoint, dialogue=dialogue)
+
+
+AGENT = AgentModule(DeepgramSettings, _describe)

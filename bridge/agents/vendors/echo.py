@@ -1,14 +1,16 @@
-"""The built-in agent that needs no account and no socket: each frame goes back once, unchanged, in order, at once."""
+"""Answers callers with their own voice: each frame goes back once, unchanged and in order. It needs no service."""
 
 from __future__ import annotations
 
-from bridge.agents.agent import Agent, AgentSettings, Resources, no_session
+from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources, no_session
 
 
-class Needs(AgentSettings):
-    """Nothing."""
+class EchoSettings(AgentSettings):
+    """The echo needs none."""
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
+def _describe(settings: EchoSettings, resources: Resources) -> Agent:
     return Agent(name="echo", open_session=no_session)
+
+
+AGENT = AgentModule(EchoSettings, _describe)

@@ -19,6 +19,7 @@ from _codec import Envelope, SpanFinder
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
+    AgentModule,
     AgentSettings,
     Audio,
     AudioFormat,
@@ -47,8 +48,8 @@ FORMATS = {
 }
 
 
-class Needs(AgentSettings):
-    """What this agent wants."""
+class ElevenLabsSettings(AgentSettings):
+    """Settings of this agent."""
 
     # Only a public agent answers without.
     elevenlabs_api_key: SecretStr = SecretStr("")
@@ -117,27 +118,29 @@ def _refusal(call: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
     return (orjson.dumps(result),)
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
-    key = needs.elevenlabs_api_key.get_secret_value()
-    query = f"agent_id={quote(needs.elevenlabs_agent_id, safe='')}"
+def _describe(settings: ElevenLabsSettings, resources: Resources) -> Agent:
+    key = settings.elevenlabs_api_key.get_secret_value()
+    query = f"agent_id={quote(settings.elevenlabs_agent_id, safe='')}"
 
     async def open_session(call: CallInfo) -> dict[str, str]:
         if not key:
             return {}
         # The signed URL is the credential of one conversation; the key stays out of the socket.
         return await ask(
-            tools,
+            resources,
             "GET",
-            f"{needs.elevenlabs_api_url}/v1/convai/conversation/get-signed-url?{query}",
+            f"{settings.elevenlabs_api_url}/v1/convai/conversation/get-signed-url?{query}",
             {"xi-api-key": key},
             fields={"signed_url": SIGNED_URL},
         )
 
     def endpoint(session: Mapping[str, str]) -> Endpoint:
-        return Endpoint(session.get("signed_url") or f"{needs.elevenlabs_ws_url}?{query}", {})
+        return Endpoint(session.get("signed_url") or f"{settings.elevenlabs_ws_url}?{query}", {})
 
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return ElevenLabsDialogue()
 
     return Agent(name="elevenlabs", open_session=open_session, endpoint=endpoint, dialogue=dialogue)
+
+
+AGENT = AgentModule(ElevenLabsSettings, _describe)

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr
 from _codec import Envelope, SpanFinder
 from bridge.agents.agent import (
     Agent,
+    AgentModule,
     AgentSettings,
     Audio,
     Control,
@@ -55,8 +56,8 @@ TOOLS = [
 ]
 
 
-class Needs(AgentSettings):
-    """What this agent wants."""
+class OpenAiSettings(AgentSettings):
+    """Settings of this agent."""
 
     openai_api_key: SecretStr = Field(description="from OpenAI's dashboard")
     openai_realtime_url: WsUrl = "wss://api.openai.com/v1/realtime"
@@ -76,26 +77,26 @@ class OpenAiDialogue(JsonDialogue):
     tracks_heard = True
     _plain_audio = SpanFinder("delta", {"type": "response.output_audio.delta"})
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, settings: OpenAiSettings) -> None:
         self.audio = self._plain_audio
-        self._needs = needs
+        self._settings = settings
         self._is_ready = False
         self._item_id = ""
         self._content_index = 0
         self._void_item_id = ""
 
     def opening(self) -> Iterable[bytes]:
-        needs = self._needs
+        settings = self._settings
         audio: dict[str, Any] = {
             "input": {"format": {"type": "audio/pcmu"}},
             "output": {"format": {"type": "audio/pcmu"}},
         }
-        if needs.openai_realtime_voice:
-            audio["output"]["voice"] = needs.openai_realtime_voice
+        if settings.openai_realtime_voice:
+            audio["output"]["voice"] = settings.openai_realtime_voice
         session: dict[str, Any] = {"type": "realtime", "output_modalities": ["audio"], "audio": audio}
-        if needs.openai_realtime_instructions:
-            session["instructions"] = needs.openai_realtime_instructions
-        if needs.openai_realtime_tools:
+        if settings.openai_realtime_instructions:
+            session["instructions"] = settings.openai_realtime_instructions
+        if settings.openai_realtime_tools:
             session["tools"] = TOOLS
         return (orjson.dumps({"type": "session.update", "session": session}),)
 
@@ -144,7 +145,7 @@ class OpenAiDialogue(JsonDialogue):
 
     def _begin_session(self) -> Iterable[Event]:
         self._is_ready = True
-        greeting = (Reply(b'{"type":"response.create"}'),) if self._needs.openai_realtime_greets else ()
+        greeting = (Reply(b'{"type":"response.create"}'),) if self._settings.openai_realtime_greets else ()
         return (Control.READY, *greeting)
 
     def _begin_item(self, fields: Mapping[str, Any]) -> Iterable[Event]:
@@ -182,16 +183,18 @@ def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
     )
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
+def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
 
     def endpoint(session: Mapping[str, str]) -> Endpoint:
         return Endpoint(
-            f"{needs.openai_realtime_url}?model={quote(needs.openai_realtime_model, safe='')}",
-            {"Authorization": f"Bearer {needs.openai_api_key.get_secret_value()}"},
+            f"{settings.openai_realtime_url}?model={quote(settings.openai_realtime_model, safe='')}",
+            {"Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}"},
         )
 
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
-        return OpenAiDialogue(needs)
+        return OpenAiDialogue(settings)
 
     return Agent(name="openai", open_session=no_session, endpoint=endpoint, dialogue=dialogue)
+
+
+AGENT = AgentModule(OpenAiSettings, _describe)

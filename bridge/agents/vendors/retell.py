@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr
 from _codec import Envelope, SpanFinder
 from bridge.agents.agent import (
     Agent,
+    AgentModule,
     AgentSettings,
     Audio,
     AudioFormat,
@@ -41,8 +42,8 @@ WEBHOOK_AGE_MS = 300_000
 PCM16_NAMES = ("s16le", "pcm16", "pcm")
 
 
-class RetellNeeds(AgentSettings):
-    """What all of Retell's ways in want."""
+class RetellAccountSettings(AgentSettings):
+    """The account and the agent, which every Retell protocol needs."""
 
     retell_api_key: SecretStr = Field(
         description="from Retell's dashboard, or BRIDGE_AGENT=echo to try without an agent"
@@ -56,14 +57,14 @@ class RetellNeeds(AgentSettings):
         return {"Authorization": f"Bearer {self.retell_api_key.get_secret_value()}"}
 
 
-class RetellSocketNeeds(RetellNeeds):
-    """What those with an audio socket want."""
+class RetellSocketSettings(RetellAccountSettings):
+    """What every Retell protocol with an audio socket needs."""
 
     retell_ws_url: WsUrl = "wss://api.retellai.com/audio-websocket"
 
 
-class Needs(RetellSocketNeeds):
-    """What this agent wants."""
+class RetellSettings(RetellSocketSettings):
+    """Settings of this agent."""
 
 
 class RetellDialogue(JsonDialogue):
@@ -85,18 +86,17 @@ class RetellDialogue(JsonDialogue):
         return (Ignored("unknown_type"),)
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
+def _describe(settings: RetellSettings, resources: Resources) -> Agent:
 
     async def open_session(call: CallInfo) -> dict[str, str]:
         return await ask(
-            tools,
+            resources,
             "POST",
-            f"{needs.retell_api_url}/v2/create-web-call",
-            needs.authorization,
+            f"{settings.retell_api_url}/v2/create-web-call",
+            settings.authorization,
             fields={"call_id": CALL_ID, "access_token": ACCESS_TOKEN},
             json={
-                "agent_id": needs.retell_agent_id,
+                "agent_id": settings.retell_agent_id,
                 "audio_websocket_protocol": "twilio",
                 "audio_encoding": "mulaw",
                 "sample_rate": 8000,
@@ -106,7 +106,7 @@ def describe(needs: Needs, tools: Resources) -> Agent:
 
     def endpoint(session: Mapping[str, str]) -> Endpoint:
         return Endpoint(
-            f"{needs.retell_ws_url}/{session['call_id']}",
+            f"{settings.retell_ws_url}/{session['call_id']}",
             {"Authorization": f"Bearer {session['access_token']}"},
         )
 
@@ -114,6 +114,9 @@ def describe(needs: Needs, tools: Resources) -> Agent:
         return RetellDialogue()
 
     return Agent(name="retell", open_session=open_session, endpoint=endpoint, dialogue=dialogue)
+
+
+AGENT = AgentModule(RetellSettings, _describe)
 
 
 def _audio_of(fields: dict[str, Any]) -> Event:

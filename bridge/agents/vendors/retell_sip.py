@@ -12,26 +12,25 @@ from typing import Literal
 
 from pydantic import Field
 
-from bridge.agents.agent import Agent, CallInfo, Resources
+from bridge.agents.agent import Agent, AgentModule, CallInfo, Resources
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import E164
-from bridge.agents.vendors.retell import CALL_ID, RetellNeeds
+from bridge.agents.vendors.retell import CALL_ID, RetellAccountSettings
 
 
-class Needs(RetellNeeds):
-    """What this agent wants."""
+class RetellSipSettings(RetellAccountSettings):
+    """Settings of this agent."""
 
     retell_sip_host: str = Field(default="sip.retellai.com", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
     # Retell recommends TCP.
     retell_sip_transport: Literal["tcp", "udp", "tls"] = "tcp"
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
+def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:
 
     async def open_session(call: CallInfo) -> dict[str, str]:
         body: dict[str, object] = {
-            "agent_id": needs.retell_agent_id,
+            "agent_id": settings.retell_agent_id,
             "direction": "inbound",
             "metadata": {"callSid": call.call_sid},
         }
@@ -40,15 +39,20 @@ def describe(needs: Needs, tools: Resources) -> Agent:
             if E164.fullmatch(number):
                 body[name] = number
         return await ask(
-            tools,
+            resources,
             "POST",
-            f"{needs.retell_api_url}/v2/register-phone-call",
-            needs.authorization,
+            f"{settings.retell_api_url}/v2/register-phone-call",
+            settings.authorization,
             fields={"call_id": CALL_ID},
             json=body,
         )
 
     def dial(session: Mapping[str, str]) -> str:
-        return f"sip:{session['call_id']}@{needs.retell_sip_host};transport={needs.retell_sip_transport}"
+        return (
+            f"sip:{session['call_id']}@{settings.retell_sip_host};transport={settings.retell_sip_transport}"
+        )
 
     return Agent(name="retell-sip", open_session=open_session, dial=dial)
+
+
+AGENT = AgentModule(RetellSipSettings, _describe)

@@ -15,6 +15,7 @@ import orjson
 from _codec import Envelope, SpanFinder
 from bridge.agents.agent import (
     Agent,
+    AgentModule,
     Audio,
     CallInfo,
     Control,
@@ -26,12 +27,12 @@ from bridge.agents.agent import (
     StreamInfo,
 )
 from bridge.agents.json_dialogue import JsonDialogue
-from bridge.agents.vendors.retell import RetellSocketNeeds
+from bridge.agents.vendors.retell import RetellSocketSettings
 from bridge.agents.vendors.retell_web import register, socket_of
 
 
-class Needs(RetellSocketNeeds):
-    """What this agent wants."""
+class RetellTwilioSettings(RetellSocketSettings):
+    """Settings of this agent."""
 
 
 class TwilioDialogue(JsonDialogue):
@@ -98,15 +99,17 @@ class TwilioDialogue(JsonDialogue):
         )
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
+def _describe(settings: RetellTwilioSettings, resources: Resources) -> Agent:
 
     async def open_session(call: CallInfo) -> dict[str, str]:
-        return await register(needs, tools, call, "twilio", "mulaw", 8000)
+        return await register(settings, resources, call, "twilio", "mulaw", 8000)
 
     return Agent(
         name="retell-twilio",
         open_session=open_session,
-        endpoint=lambda session: socket_of(needs, session),
+        endpoint=lambda session: socket_of(settings, session),
         dialogue=TwilioDialogue,
     )
+
+
+AGENT = AgentModule(RetellTwilioSettings, _describe)

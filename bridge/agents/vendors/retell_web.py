@@ -13,6 +13,7 @@ from typing import Literal
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
+    AgentModule,
     AudioFormat,
     CallInfo,
     Control,
@@ -25,11 +26,11 @@ from bridge.agents.agent import (
     StreamInfo,
 )
 from bridge.agents.session_request import ask
-from bridge.agents.vendors.retell import CALL_ID, RetellSocketNeeds
+from bridge.agents.vendors.retell import CALL_ID, RetellSocketSettings
 
 
-class Needs(RetellSocketNeeds):
-    """What this agent wants."""
+class RetellWebSettings(RetellSocketSettings):
+    """Settings of this agent."""
 
     # mu-law is in the schema and was not seen in use; s16le was.
     retell_web_encoding: Literal["mulaw", "s16le"] = "mulaw"
@@ -52,13 +53,12 @@ class WebDialogue(Dialogue):
         return () if message == b"pong" else (Ignored("unknown_type"),)
 
 
-def describe(needs: Needs, tools: Resources) -> Agent:
-    """Describe the agent."""
-    encoding = needs.retell_web_encoding
-    format = MULAW_8K if encoding == "mulaw" else AudioFormat("pcm16", int(needs.retell_web_sample_rate))
+def _describe(settings: RetellWebSettings, resources: Resources) -> Agent:
+    encoding = settings.retell_web_encoding
+    format = MULAW_8K if encoding == "mulaw" else AudioFormat("pcm16", int(settings.retell_web_sample_rate))
 
     async def open_session(call: CallInfo) -> dict[str, str]:
-        return await register(needs, tools, call, "web", encoding, format.sample_rate_hz)
+        return await register(settings, resources, call, "web", encoding, format.sample_rate_hz)
 
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return WebDialogue(format)
@@ -66,23 +66,31 @@ def describe(needs: Needs, tools: Resources) -> Agent:
     return Agent(
         name="retell-web",
         open_session=open_session,
-        endpoint=lambda session: socket_of(needs, session),
+        endpoint=lambda session: socket_of(settings, session),
         dialogue=dialogue,
     )
 
 
+AGENT = AgentModule(RetellWebSettings, _describe)
+
+
 async def register(
-    needs: RetellSocketNeeds, tools: Resources, call: CallInfo, protocol: str, encoding: str, rate_hz: int
+    settings: RetellSocketSettings,
+    resources: Resources,
+    call: CallInfo,
+    protocol: str,
+    encoding: str,
+    rate_hz: int,
 ) -> dict[str, str]:
     """Ask for a call with an audio socket of one of the two forms that Retell documented."""
     return await ask(
-        tools,
+        resources,
         "POST",
-        f"{needs.retell_api_url}/register-call",
-        needs.authorization,
+        f"{settings.retell_api_url}/register-call",
+        settings.authorization,
         fields={"call_id": CALL_ID},
         json={
-            "agent_id": needs.retell_agent_id,
+            "agent_id": settings.retell_agent_id,
             "audio_websocket_protocol": protocol,
             "audio_encoding": encoding,
             "sample_rate": rate_hz,
@@ -93,6 +101,6 @@ async def register(
     )
 
 
-def socket_of(needs: RetellSocketNeeds, session: Mapping[str, str]) -> Endpoint:
+def socket_of(settings: RetellSocketSettings, session: Mapping[str, str]) -> Endpoint:
     """A registered call's audio socket."""
-    return Endpoint(f"{needs.retell_ws_url}/{session['call_id']}", {})
+    return Endpoint(f"{settings.retell_ws_url}/{session['call_id']}", {})

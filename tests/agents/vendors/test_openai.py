@@ -8,12 +8,12 @@ import orjson
 import pytest
 
 from bridge.agents.agent import Audio, Control, Event, Ignored
-from bridge.agents.vendors.openai import Needs, OpenAiDialogue
+from bridge.agents.vendors.openai import OpenAiDialogue, OpenAiSettings
 
 
 @pytest.fixture
 def dialogue() -> OpenAiDialogue:
-    return OpenAiDialogue(Needs(openai_api_key="key"))
+    return OpenAiDialogue(OpenAiSettings(openai_api_key="key"))
 
 
 def read(dialogue: OpenAiDialogue, **message: Any) -> list[Event]:

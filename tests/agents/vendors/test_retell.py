@@ -26,7 +26,7 @@ from bridge.agents.agent import (
 )
 from bridge.agents.session_request import retry_after_s
 from bridge.agents.vendors import retell
-from bridge.agents.vendors.retell import Needs, RetellDialogue
+from bridge.agents.vendors.retell import RetellDialogue, RetellSettings
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+15557654321")
 GOOD = {"call_id": "abc_-123", "access_token": "secret-token"}
@@ -36,8 +36,8 @@ NEVER, CUT_OFF = 299, 298
 PAYLOAD = base64.b64encode(bytes(range(160))).decode()
 
 
-def needs(api_url: str) -> Needs:
-    return Needs(
+def settings(api_url: str) -> RetellSettings:
+    return RetellSettings(
         retell_api_key=API_KEY,
         retell_agent_id="agent",
         retell_api_url=api_url,
@@ -83,7 +83,7 @@ class Service:
 
     async def open(self, url: str | None = None) -> dict[str, str]:
         async with aiohttp.ClientSession() as http:
-            agent = retell.describe(needs(url or self.url), Resources(http, self.session_s))
+            agent = retell.AGENT.describe(settings(url or self.url), Resources(http, self.session_s))
             return await agent.open_session(CALL)
 
     async def refusal(self, url: str | None = None) -> str:
@@ -284,7 +284,7 @@ def read(message: bytes) -> object:
 @pytest.fixture
 async def wire():
     async with aiohttp.ClientSession() as http:
-        yield retell.describe(needs("http://h.example"), Resources(http, 8))
+        yield retell.AGENT.describe(settings("http://h.example"), Resources(http, 8))
 
 
 async def test_endpoint_has_the_call_in_its_path_and_the_token_in_its_header(wire):

@@ -46,7 +46,7 @@ def unknown_fields(value: object, path: str = "") -> set[str]:
 
 
 def dialogue_of(**settings: str) -> bridge_openai.OpenAiDialogue:
-    return bridge_openai.OpenAiDialogue(bridge_openai.Needs(openai_api_key="key", **settings))
+    return bridge_openai.OpenAiDialogue(bridge_openai.OpenAiSettings(openai_api_key="key", **settings))
 
 
 def openai_messages() -> dict[str, bytes]:
@@ -104,14 +104,14 @@ def test_messages_to_deepgram_are_of_its_types(tmp_path):
 async def test_registration_of_a_phone_call_is_of_retells_types(monkeypatch, from_number):
     asked: list[dict[str, typing.Any]] = []
 
-    async def ask(tools, method, url, headers, *, fields, json):
+    async def ask(resources, method, url, headers, *, fields, json):
         asked.append(json)
         return {"call_id": "c1"}
 
     monkeypatch.setattr(retell_sip, "ask", ask)
-    needs = retell_sip.Needs(retell_api_key="key", retell_agent_id="agent")
+    settings = retell_sip.RetellSipSettings(retell_api_key="key", retell_agent_id="agent")
     async with aiohttp.ClientSession() as http:
-        agent = retell_sip.describe(needs, Resources(http, 1.0))
+        agent = retell_sip.AGENT.describe(settings, Resources(http, 1.0))
         session = await agent.open_session(CallInfo(CALL.call_sid, from_number, CALL.to_number))
     types = typing.get_type_hints(CallRegisterPhoneCallParams)
     model = pydantic.create_model(
