@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
-from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory, problem_of
-from bridge.agents.setting_types import HttpUrl, Seconds, Switch
+from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
+from bridge.agents.setting_types import HttpUrl, Seconds, Switch, problems_of
 
 # Each call holds two sockets; the rest is for HTTP, the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2
@@ -213,11 +213,8 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
     try:
         settings = Settings.model_validate(_with_development_defaults(raw))
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=False):
-            name = str(item["loc"][0])
-            bad.add(name)
-            if name in raw:  # A default that follows from a wrong value is no problem of its own.
-                problems.append(problem_of(name, item["msg"], raw[name]))
+        bad = {str(item["loc"][0]) for item in error.errors()}
+        problems += [text for _, text in problems_of(Settings, error, raw)]
         good = {name: value for name, value in raw.items() if name not in bad}
         if "bridge_agent" in bad:
             # Whatever is meant, it need not want what the default does.

@@ -57,7 +57,12 @@ MAY_IMPORT = {
     "bridge.call.heard": set(),
     "bridge.agents.setting_types": set(),
     "bridge.settings": {"bridge.agents.directory", "bridge.agents.setting_types"},
-    "bridge.agents.directory": {"bridge.agents.agent", "bridge.agents.described", "bridge.agents.vendors"},
+    "bridge.agents.directory": {
+        "bridge.agents.agent",
+        "bridge.agents.described",
+        "bridge.agents.setting_types",
+        "bridge.agents.vendors",
+    },
     "bridge.agents.sessions": {"bridge.agents.agent", "bridge.agents.directory"},
     "bridge.twilio.rest": {"bridge.twilio.twiml"},
     "bridge.call.transcode": {"_codec", "bridge.agents.agent"},

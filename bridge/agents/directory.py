@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.described import Description, describe_table
+from bridge.agents.setting_types import problems_of, quoted
 
 # Answers without a service behind it.
 FREE = "echo"
@@ -172,7 +173,7 @@ def open_directory(
             modules[name] = _load_built_in(name)
         else:
             known = ", ".join([*BUILT_IN, *tables])
-            problems.append((setting, f"{place}: there is no agent {name!r}; there are: {known}"))
+            problems.append((setting, f"{place}: there is no agent {quoted(name)}; there are: {known}"))
     built_in = {
         name: (module, _read_settings(module.settings, variables, problems))
         for name, module in modules.items()
@@ -200,27 +201,18 @@ def _read_settings(
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=False):
-            field = str(item["loc"][0])
-            if item["type"] == "missing":
-                text = f"{field.upper()}: is missing: {kind.model_fields[field].description}"
-            else:
-                text = problem_of(field, item["msg"], given[field])
-            problems.append((field, text))
+        problems += problems_of(kind, error, given)
         return AgentSettings()
-
-
-def problem_of(name: str, message: str, value: Any) -> str:
-    """What is wrong with a setting's value, which is told unless it is a secret."""
-    secret = name.endswith(("token", "key"))
-    told = "" if secret or value is None else f" (it is {value!r})"
-    return f"{name.upper()}: {message.removeprefix('Value error, ')}{told}"
 
 
 def _read_toml(setting: str, path: str, problems: list[tuple[str, str]]) -> dict[str, Any] | None:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        # Without the path, which may be a secret in the wrong variable.
+        problems.append((setting, f"{setting.upper()}: cannot be read: {error.strerror}"))
+        return None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append((setting, f"{setting.upper()}: {path}: cannot be read: {error}"))
         return None
 

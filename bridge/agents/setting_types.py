@@ -1,26 +1,30 @@
-"""What a setting's text may be, in types that the process's settings and each agent's share."""
+"""The types of settings, shared by the process and the agents, and the words for a wrong value."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+
+# Keys and tokens of the services are longer.
+SHOWN_CHARACTERS = 24
 
 
 def _base_url(schemes: tuple[str, ...]) -> Any:
     def check(text: str) -> str:
-        if not text:  # The default of what is required only at times.
+        if not text:  # The default of a URL that is not always required.
             return ""
         url = text.rstrip("/")
         try:
             parts = urlsplit(url)
             _ = parts.port
-            # As a look-up does it: an empty label, or one of more than 63 characters, is no host.
+            # The name look-up fails for an empty label, and for one of more than 63 characters.
             (parts.hostname or "").encode("idna")
         except ValueError:
-            raise ValueError(f"is no URL: {text!r}") from None
+            raise ValueError("is not a URL") from None
         if parts.scheme not in schemes or not parts.hostname or re.search(r"[\s\x00-\x20]", url):
             raise ValueError(f"must begin with {' or '.join(s + '://' for s in schemes)} and name a host")
         if "@" in parts.netloc or parts.query or parts.fragment or "?" in url or "#" in url:
@@ -40,5 +44,40 @@ HttpUrl = Annotated[str, _base_url(("http", "https"))]
 WsUrl = Annotated[str, _base_url(("ws", "wss"))]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
-# An E.164 number, as Twilio writes it.
+# A phone number as Twilio writes it.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+
+
+def quoted(text: str) -> str:
+    """Quote a value for a message; a long one, which may be a secret in the wrong place, is only measured."""
+    return repr(text) if len(text) <= SHOWN_CHARACTERS else f"a text of {len(text)} characters"
+
+
+def problems_of(
+    kind: type[BaseModel], error: ValidationError, given: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """
+    Put the errors of settings into words.
+
+    Only numbers, switches and enumerations are quoted: any other value may be a secret in the wrong variable.
+
+    Args:
+        kind: The model that refused the values.
+        given: The values by field. A field that is neither here nor missing has a default that follows from
+            another wrong value, and is left out.
+
+    Returns:
+        A field and a sentence for each problem.
+    """
+    problems: list[tuple[str, str]] = []
+    for item in error.errors(include_url=False, include_context=False):
+        field = str(item["loc"][0])
+        info = kind.model_fields[field]
+        if item["type"] == "missing":
+            problems.append((field, f"{field.upper()}: is missing: {info.description}"))
+        elif field in given:
+            is_shown = info.annotation in (int, float, bool) or get_origin(info.annotation) is Literal
+            value = f" (it is {quoted(str(given[field]))})" if is_shown else ""
+            message = item["msg"].removeprefix("Value error, ")
+            problems.append((field, f"{field.upper()}: {message}{value}"))
+    return problems

@@ -40,7 +40,10 @@ MULAW = {"encoding": "mulaw", "sample_rate": 8000}
 def _is_agent_file(path: str) -> str:
     try:
         agent = orjson.loads(Path(path).read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
+    except OSError as error:
+        # Without the path, which may be a secret in the wrong variable.
+        raise ValueError(f"must be a JSON file: {error.strerror}") from None
+    except orjson.JSONDecodeError as error:
         raise ValueError(f"must be a JSON file: {error}") from None
     if not isinstance(agent, dict):
         raise ValueError("must hold a JSON object, the value of Settings.agent")
