@@ -60,9 +60,13 @@ MAY_IMPORT = {
     "bridge.agents.directory": {
         "bridge.agents.agent",
         "bridge.agents.described",
+        "bridge.agents.routing",
         "bridge.agents.setting_types",
+        "bridge.agents.toml_file",
         "bridge.agents.vendors",
     },
+    "bridge.agents.routing": {"bridge.agents.toml_file"},
+    "bridge.agents.toml_file": set(),
     "bridge.agents.sessions": {"bridge.agents.agent", "bridge.agents.directory"},
     "bridge.twilio.rest": {"bridge.twilio.twiml"},
     "bridge.call.transcode": {"_codec", "bridge.agents.agent"},

@@ -250,7 +250,7 @@ def test_hangup_signal_reads_the_routes_again_and_keeps_them_where_the_new_ones_
     server.process.send_signal(signal.SIGHUP)
     refused = server.wait_for("reload refused, the former agents and routes stay")
     assert refused["level"] == "error"
-    assert "there is no agent 'parrot'" in str(refused["problem"])
+    assert "unknown agent 'parrot'" in str(refused["problem"])
     assert len(server.events("reloaded")) == 1
     server.process.send_signal(signal.SIGTERM)
     assert server.exit_code() == 0

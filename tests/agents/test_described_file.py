@@ -147,7 +147,7 @@ def test_match_must_be_a_text_or_values(folder, field, match):
 def test_name_of_a_built_in_agent_is_refused(folder):
     told = problems(folder, f"[echo]\nurl = 'wss://h'\n{JSON}[mine]\nurl = 'wss://h'\n{JSON}")
     path = folder / "agents.toml"
-    assert told == [f"BRIDGE_AGENTS_FILE: {path}: echo is a built-in agent: name it otherwise"]
+    assert told == [f"BRIDGE_AGENTS_FILE: {path}: echo: is the name of a built-in agent; use another"]
 
 
 def test_what_is_no_table_is_refused(folder):
@@ -170,7 +170,7 @@ def test_variables_that_are_named_and_not_set_are_told(folder):
     with pytest.raises(DirectoryError) as caught:
         directory(folder, FULL, "acme", acme_region="eu", ACME_KEY="no variable is in capitals here")
     path = folder / "agents.toml"
-    assert caught.value.problems == [("acme_key", f"ACME_KEY: is missing: {path}: acme names it")]
+    assert caught.value.problems == [("acme_key", f"ACME_KEY: is missing: agent acme in {path} uses it")]
 
 
 def test_variables_of_tables_that_are_not_in_use_are_not_wanted(folder):

@@ -150,12 +150,12 @@ def test_only_share_of_a_split_gets_every_call(folder):
         ("route = 3", "route: ", "list"),
         ("[route]\nagents = ['echo']", "route: ", "list"),
         ("[[routes]]\nagents = ['echo']\n[[route]]\nagents = ['echo']", "routes: ", "not permitted"),
-        ("[[route]]", "route.0: ", "either agents or split says who answers"),
-        ("[[route]]\nagents = []", "route.0: ", "either agents or split says who answers"),
+        ("[[route]]", "route.0: ", "must have either agents or split"),
+        ("[[route]]\nagents = []", "route.0: ", "must have either agents or split"),
         (
             "[[route]]\nagents = ['echo']\nsplit = [{ agents = ['echo'], weight = 1 }]",
             "route.0: ",
-            "either agents or split says who answers",
+            "must have either agents or split",
         ),
         (
             "[[route]]\nagents = ['echo']\n[[route]]\nagent = 'echo'\nagents = ['echo']",
@@ -180,11 +180,11 @@ def test_only_share_of_a_split_gets_every_call(folder):
         ("[[route]]\nsplit = [{ agents = ['echo'], weight = inf }]", "route.0.split.0.weight: ", "less than"),
         ("[[route]]\nsplit = [{ agents = ['echo'] }]", "route.0.split.0.weight: ", "Field required"),
         ("[[route]]\nsplit = [{ agents = [], weight = 1 }]", "route.0.split.0.agents: ", "at least 1 item"),
-        ("[[route]]\nagents = ['parrot']", "route.0: ", "there is no agent 'parrot'; there are: "),
+        ("[[route]]\nagents = ['parrot']", "route.0: ", "unknown agent 'parrot'; available: "),
         (
             "[[route]]\nagents = ['echo']\n[[route]]\nsplit = [{ agents = ['echo', 'parrot'], weight = 1 }]",
             "route.1: ",
-            "there is no agent 'parrot'; there are: ",
+            "unknown agent 'parrot'; available: ",
         ),
     ],
 )
@@ -211,7 +211,7 @@ def test_file_that_cannot_be_read_is_told(folder, name):
 
 def test_unknown_agent_is_told_with_those_that_there_are(folder):
     (told,) = problems(folder, agents=BINARY_AGENT, default="parrot")
-    assert told == f"BRIDGE_AGENT: there is no agent 'parrot'; there are: {', '.join(BUILT_IN)}, mine"
+    assert told == f"BRIDGE_AGENT: unknown agent 'parrot'; available: {', '.join(BUILT_IN)}, mine"
 
 
 # What the agents in use want
@@ -286,7 +286,7 @@ def test_key_in_the_wrong_variable_of_an_agent_is_not_told(folder, agent, variab
 @pytest.mark.parametrize("default", [f"{CANARY}-with-the-length-of-a-key"])
 def test_key_in_place_of_an_agents_name_is_not_told(folder, default):
     (told,) = problems(folder, default=default)
-    assert told.startswith("BRIDGE_AGENT: there is no agent a text of 36 characters; there are: ")
+    assert told.startswith("BRIDGE_AGENT: unknown agent a text of 36 characters; available: ")
 
 
 def test_what_unused_agents_want_is_not_asked_for(folder):

@@ -79,8 +79,8 @@ async def test_agents_of_a_new_file_are_there_after_it(live_server, tmp_path, lo
     ("content", "told"),
     [
         ("[[route", "cannot be read"),
-        ("[[route]]\nagents = []\n", "route.0: either agents or split says who answers"),
-        (ROUTE.format(["parrot"]), "there is no agent 'parrot'"),
+        ("[[route]]\nagents = []\n", "route.0: must have either agents or split"),
+        (ROUTE.format(["parrot"]), "unknown agent 'parrot'"),
         (ROUTE.format(["openai"]), "OPENAI_API_KEY: is missing"),
         (None, "cannot be read"),
     ],
