@@ -60,11 +60,13 @@ MAY_IMPORT = {
     "bridge.agents.directory": {
         "bridge.agents.agent",
         "bridge.agents.described",
+        "bridge.agents.installed",
         "bridge.agents.routing",
         "bridge.agents.setting_types",
         "bridge.agents.toml_file",
         "bridge.agents.vendors",
     },
+    "bridge.agents.installed": {"bridge.agents.agent"},
     "bridge.agents.routing": {"bridge.agents.toml_file"},
     "bridge.agents.toml_file": set(),
     "bridge.agents.sessions": {"bridge.agents.agent", "bridge.agents.directory"},

@@ -1,5 +1,5 @@
 """
-The agents by name, the files that describe them, and the routes to them.
+The agents by name: built in, installed beside the bridge, or described in a file; and the routes to them.
 
 Both files can be read again during calls; a file with a problem is refused whole.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.described import Description, describe_table
+from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.routing import Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted
 from bridge.agents.toml_file import Problem, TomlFile
@@ -93,7 +95,11 @@ def open_directory(
     problems: list[Problem] = []
     routing = TomlFile("bridge_routes_file", routes_file, problems)
     routes = read_routes(routing)
-    tables = _read_tables(TomlFile("bridge_agents_file", agents_file, problems))
+    installed = find_installed()
+    for name in sorted(installed.keys() & set(BUILT_IN)):
+        text = f"{distributions(installed[name])} must not provide {name}, a built-in agent's name"
+        problems.append(("bridge_agent", f"BRIDGE_AGENT: {text}"))
+    tables = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
     modules: dict[str, AgentModule[Any]] = {}
     used: dict[str, Description] = {}
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
@@ -105,8 +111,13 @@ def open_directory(
             used[name] = tables[name]
         elif name in BUILT_IN:
             modules[name] = _load_built_in(name)
+        elif name in installed:
+            try:
+                modules[name] = load_installed(installed[name])
+            except AgentLoadError as error:
+                problems.append((setting, f"{place}: agent {name} is unavailable: {error}"))
         else:
-            available = ", ".join([*BUILT_IN, *tables])
+            available = ", ".join([*BUILT_IN, *sorted(installed.keys() - set(BUILT_IN)), *tables])
             problems.append((setting, f"{place}: unknown agent {quoted(name)}; available: {available}"))
     with_settings = {
         name: (module, _read_settings(module.settings, variables, problems))
@@ -140,11 +151,14 @@ def _read_settings(
         return AgentSettings()
 
 
-def _read_tables(file: TomlFile) -> dict[str, Description]:
+def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) -> dict[str, Description]:
     tables: dict[str, Description] = {}
     for name, content in (file.read() or {}).items():
         if name in BUILT_IN:
             file.add_problem("is the name of a built-in agent; use another", name)
+            continue
+        if name in installed:
+            file.add_problem(f"{distributions(installed[name])} provides this agent; use another name", name)
             continue
         try:
             tables[name] = Description.model_validate(content)
