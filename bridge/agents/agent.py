@@ -214,7 +214,6 @@ class Agent:
     One agent service.
 
     Attributes:
-        name: As in ``BRIDGE_AGENT``.
         open_session: Asks the service for a session; raises `SessionError`. The reply is small text that rides in
             the token from the webhook to the media socket.
         endpoint: The socket for a session.
@@ -225,7 +224,6 @@ class Agent:
     Where there is neither a socket nor a number, the agent is built in.
     """
 
-    name: str
     open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]
     endpoint: Callable[[Mapping[str, str]], Endpoint] | None = None
     dialogue: Callable[[StreamInfo, NextNumber], Dialogue] | None = None

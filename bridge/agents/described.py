@@ -210,9 +210,7 @@ class DescribedDialogue(Dialogue):
         return _filled(template, self._values.get, before)
 
 
-def describe_table(
-    name: str, described: Description, secrets: Mapping[str, str], resources: Resources
-) -> Agent:
+def describe_table(described: Description, secrets: Mapping[str, str], resources: Resources) -> Agent:
     """
     Describe an agent of the settings file.
 
@@ -246,7 +244,6 @@ def describe_table(
         )
 
     return Agent(
-        name=name,
         open_session=no_session if asked is None else open_session,
         endpoint=endpoint,
         dialogue=lambda started, next_number: DescribedDialogue(described, started),

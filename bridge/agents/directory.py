@@ -75,7 +75,7 @@ class Directory:
             name: module.describe(settings, resources) for name, (module, settings) in self._modules.items()
         }
         for name, table in self._tables.items():
-            agents[name] = describe_table(name, table, self._secrets, resources)
+            agents[name] = describe_table(table, self._secrets, resources)
         return agents
 
 

@@ -20,7 +20,7 @@ class Settings(AgentSettings):
     acme_key: SecretStr = Field(description="from Acme's console")
 
 def describe(settings, resources):
-    return Agent(name="acme", open_session=no_session)
+    return Agent(open_session=no_session)
 
 AGENT = AgentModule(Settings, describe)
 """

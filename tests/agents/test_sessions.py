@@ -148,7 +148,7 @@ async def test_calls_go_by_the_directory_that_came_last(open_sessions):
     sessions = open_sessions("a")
     sessions.replace(open_sessions.directory("b", "echo"))
     assert sessions.chain(CALL) == ("b", "echo")
-    assert sessions.agent("echo").name == "echo"
+    assert sessions.agent("echo").dialogue is None
 
 
 async def test_directory_that_cannot_be_described_changes_nothing(open_sessions, tmp_path):

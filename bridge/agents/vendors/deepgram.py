@@ -138,7 +138,7 @@ def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return DeepgramDialogue(agent)
 
-    return Agent(name="deepgram", open_session=no_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)
 
 
 AGENT = AgentModule(DeepgramSettings, _describe)

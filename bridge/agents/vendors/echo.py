@@ -10,7 +10,7 @@ class EchoSettings(AgentSettings):
 
 
 def _describe(settings: EchoSettings, resources: Resources) -> Agent:
-    return Agent(name="echo", open_session=no_session)
+    return Agent(open_session=no_session)
 
 
 AGENT = AgentModule(EchoSettings, _describe)

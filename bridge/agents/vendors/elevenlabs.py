@@ -140,7 +140,7 @@ def _describe(settings: ElevenLabsSettings, resources: Resources) -> Agent:
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return ElevenLabsDialogue()
 
-    return Agent(name="elevenlabs", open_session=open_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(open_session=open_session, endpoint=endpoint, dialogue=dialogue)
 
 
 AGENT = AgentModule(ElevenLabsSettings, _describe)

@@ -194,7 +194,7 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return OpenAiDialogue(settings)
 
-    return Agent(name="openai", open_session=no_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)
 
 
 AGENT = AgentModule(OpenAiSettings, _describe)

@@ -113,7 +113,7 @@ def _describe(settings: RetellSettings, resources: Resources) -> Agent:
     def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
         return RetellDialogue()
 
-    return Agent(name="retell", open_session=open_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(open_session=open_session, endpoint=endpoint, dialogue=dialogue)
 
 
 AGENT = AgentModule(RetellSettings, _describe)

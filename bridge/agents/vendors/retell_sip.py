@@ -52,7 +52,7 @@ def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:
             f"sip:{session['call_id']}@{settings.retell_sip_host};transport={settings.retell_sip_transport}"
         )
 
-    return Agent(name="retell-sip", open_session=open_session, dial=dial)
+    return Agent(open_session=open_session, dial=dial)
 
 
 AGENT = AgentModule(RetellSipSettings, _describe)

@@ -105,7 +105,6 @@ def _describe(settings: RetellTwilioSettings, resources: Resources) -> Agent:
         return await register(settings, resources, call, "twilio", "mulaw", 8000)
 
     return Agent(
-        name="retell-twilio",
         open_session=open_session,
         endpoint=lambda session: socket_of(settings, session),
         dialogue=TwilioDialogue,

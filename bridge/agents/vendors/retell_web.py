@@ -64,7 +64,6 @@ def _describe(settings: RetellWebSettings, resources: Resources) -> Agent:
         return WebDialogue(format)
 
     return Agent(
-        name="retell-web",
         open_session=open_session,
         endpoint=lambda session: socket_of(settings, session),
         dialogue=dialogue,
