@@ -51,7 +51,7 @@ def main() -> None:
 @click.option("--host", metavar="HOST", help="Address to listen on.  [env: HOST; default: 0.0.0.0]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [env: PORT; default: 3000]")
 @click.option("--public-url", metavar="URL", help="Base URL that Twilio uses.  [env: PUBLIC_URL]")
-@click.option("--agent", metavar="NAME", help="The agent that answers.  [env: BRIDGE_AGENT; default: retell]")
+@click.option("--agent", metavar="NAME", help="Who answers.  [env: BRIDGE_AGENT; required]")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

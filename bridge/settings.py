@@ -93,7 +93,9 @@ class Settings(BaseModel):
     # Retell's webhook is signed with it, whichever agent answers.
     retell_api_key: SecretStr = SecretStr("")
 
-    bridge_agent: Annotated[str, AfterValidator(_names)] = "retell"
+    bridge_agent: Annotated[str, AfterValidator(_names)] = Field(
+        description="who answers: openai, elevenlabs, deepgram, retell-sip, …, or echo to try"
+    )
     bridge_routes_file: str = ""
     bridge_agents_file: str = ""
     bridge_validate_signatures: Switch = True
@@ -217,7 +219,7 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
         problems += [text for _, text in problems_of(Settings, error, raw)]
         good = {name: value for name, value in raw.items() if name not in bad}
         if "bridge_agent" in bad:
-            # Whatever is meant, it need not want what the default does.
+            # The one agent that requires no settings, so that no problem follows from this one.
             good["bridge_agent"] = FREE
         settings = Settings.model_validate(_with_development_defaults(good))
     settings._variables = variables

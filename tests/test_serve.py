@@ -113,8 +113,7 @@ def test_without_settings_it_names_every_missing_one_and_exits_2(start):
         "PUBLIC_URL",
         "TWILIO_ACCOUNT_SID",
         "TWILIO_AUTH_TOKEN",
-        "RETELL_API_KEY",
-        "RETELL_AGENT_ID",
+        "BRIDGE_AGENT",
     ):
         assert f"- {name}: is missing" in process.text
     assert "Traceback" not in process.text

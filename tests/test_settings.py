@@ -17,11 +17,10 @@ __all__ = ["clean_environment"]
 def test_with_nothing_set_everything_that_is_missing_is_told_at_once():
     told = problems()
     assert [line.partition(":")[0] for line in told] == [
+        "BRIDGE_AGENT",
         "PUBLIC_URL",
         "TWILIO_ACCOUNT_SID",
         "TWILIO_AUTH_TOKEN",
-        "RETELL_API_KEY",
-        "RETELL_AGENT_ID",
     ]
     assert all(": is missing: " in line for line in told)
 
@@ -37,10 +36,16 @@ def test_wrong_and_missing_values_are_told_together():
         "PUBLIC_URL",
         "TWILIO_ACCOUNT_SID",
         "TWILIO_AUTH_TOKEN",
-        "RETELL_API_KEY",
-        "RETELL_AGENT_ID",
+        "BRIDGE_AGENT",
     }
-    assert len(told) == 8
+    assert len(told) == 7
+
+
+def test_no_agent_answers_by_default():
+    (told,) = problems(**{**GOOD, "BRIDGE_AGENT": ""})
+    assert told == (
+        "BRIDGE_AGENT: is missing: who answers: openai, elevenlabs, deepgram, retell-sip, …, or echo to try"
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,9 +202,8 @@ def test_settings_cannot_be_changed():
 
 def test_defaults_of_the_documented_names():
     settings = load_settings(GOOD)
-    assert (settings.host, settings.port, settings.bridge_agent) == ("0.0.0.0", 3000, "retell")
+    assert (settings.host, settings.port) == ("0.0.0.0", 3000)
     assert (settings.bridge_max_calls, settings.bridge_workers, settings.bridge_store) == (500, "1", "memory")
-    assert settings.read_directory().names == {"retell"}
     assert (settings.bridge_playout_max_s, settings.bridge_drain_s, settings.bridge_session_s) == (
         60,
         3600,

@@ -22,8 +22,8 @@ def test_what_every_agent_of_a_chain_wants_is_told():
     assert [line.partition(":")[0] for line in told] == ["OPENAI_API_KEY", "ELEVENLABS_AGENT_ID"]
 
 
-def test_wrong_name_of_an_agent_is_no_wish_for_the_default():
-    without_agent = {name: text for name, text in GOOD.items() if not name.startswith("RETELL_")}
+def test_wrong_name_of_an_agent_is_one_problem():
+    without_agent = {name: text for name, text in GOOD.items() if not name.startswith(("RETELL_", "BRIDGE_"))}
     assert [line.partition(":")[0] for line in problems(**without_agent, BRIDGE_AGENT="my agent")] == [
         "BRIDGE_AGENT"
     ]

@@ -11,6 +11,7 @@ GOOD = {
     "PUBLIC_URL": "https://voice.example.com",
     "TWILIO_ACCOUNT_SID": SID,
     "TWILIO_AUTH_TOKEN": "auth",
+    "BRIDGE_AGENT": "retell",
     "RETELL_API_KEY": "key",
     "RETELL_AGENT_ID": "agent",
 }

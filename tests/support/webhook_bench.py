@@ -31,6 +31,7 @@ SETTINGS = {
     "PUBLIC_URL": BASE,
     "TWILIO_ACCOUNT_SID": ACCOUNT,
     "TWILIO_AUTH_TOKEN": "auth",
+    "BRIDGE_AGENT": "retell",
     "RETELL_API_KEY": "key_test",
     "RETELL_AGENT_ID": "agent",
     "BRIDGE_FALLBACK": "say:Sorry",
