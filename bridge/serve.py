@@ -41,6 +41,8 @@ def run(overrides: Mapping[str, str]) -> int:
             print(f"  - {problem}", file=sys.stderr)  # noqa: T201
         return 2
     set_up_logs(settings.bridge_log_format, settings.bridge_log_level)
+    for warning in settings.warnings:
+        log.warning("setting ignored", detail=warning)
     # Four threads for all name look-ups let one dead name server hold up every other one.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
     return uvloop.run(_serve(settings))

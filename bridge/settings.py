@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
 from bridge.agents.setting_types import HttpUrl, Seconds, Switch, problems_of
+from bridge.setting_names import check_names
 
 # Each call holds two sockets; the rest is for HTTP, the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2
@@ -150,8 +151,14 @@ class Settings(BaseModel):
         """The account's auth tokens, the newest first while one is being rotated."""
         return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
 
-    # All that is set, for what agents want of it.
+    # Every variable by name in lower case, also those that only agents read.
     _variables: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about variables that are ignored, to be logged once the logs are set up."""
+        return self._warnings
 
     def read_directory(self) -> Directory:
         """
@@ -224,10 +231,16 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
         settings = Settings.model_validate(_with_development_defaults(good))
     settings._variables = variables
     problems += [text for name, text in _cross_checks(settings) if name not in bad]
+    known, of_agents = set(Settings.model_fields), set[str]()
     try:
-        settings.read_directory()
+        directory = settings.read_directory()
+        known |= directory.file_variables
+        of_agents = directory.settings_read
     except DirectoryError as error:
         problems += [text for name, text in error.problems if name not in bad]
+    misspelled, warnings = check_names(variables, known, of_agents)
+    problems += misspelled
+    settings._warnings = tuple(warnings)
     if problems:
         raise SettingsError(problems)
     return settings

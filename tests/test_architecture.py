@@ -56,7 +56,12 @@ MAY_IMPORT = {
     "bridge.call.state": {"bridge.call.heard", "bridge.call.limits", "bridge.call.sides"},
     "bridge.call.heard": set(),
     "bridge.agents.setting_types": set(),
-    "bridge.settings": {"bridge.agents.directory", "bridge.agents.setting_types"},
+    "bridge.setting_names": {"bridge.call.limits"},
+    "bridge.settings": {
+        "bridge.agents.directory",
+        "bridge.agents.setting_types",
+        "bridge.setting_names",
+    },
     "bridge.agents.directory": {
         "bridge.agents.agent",
         "bridge.agents.described",

@@ -137,6 +137,24 @@ def test_wrong_settings_are_told_together_without_secrets(start):
     assert AUTH_TOKEN not in process.text
 
 
+def test_misspelled_setting_is_exit_2_with_the_right_name(start):
+    process = start("serve", **PRODUCTION, BRIDGE_MAX_CALL="3")
+    assert process.exit_code() == 2
+    assert "  - BRIDGE_MAX_CALL: unknown setting; did you mean BRIDGE_MAX_CALLS?" in process.text
+
+
+def test_unknown_and_removed_settings_are_a_warning_each(start):
+    process = start("serve", **DEVELOPMENT, PORT="0", BRIDGE_COLOUR="red", BRIDGE_CLOSE_S="3")
+    process.wait_for("serving")
+    told = [(line["level"], line["detail"]) for line in process.events("setting ignored")]
+    assert told == [
+        ("warning", "BRIDGE_CLOSE_S: no longer a setting, ignored; the value is always 2"),
+        ("warning", "BRIDGE_COLOUR: unknown setting, ignored"),
+    ]
+    process.process.send_signal(signal.SIGTERM)
+    assert process.exit_code() == 0
+
+
 def test_more_calls_than_the_hard_limit_holds_is_exit_2(start):
     process = start(
         "serve",

@@ -47,7 +47,10 @@ class Directory:
         modules: Mapping[str, tuple[AgentModule[Any], AgentSettings]],
         tables: Mapping[str, Description],
         secrets: Mapping[str, str],
+        file_variables: set[str],
     ) -> None:
+        # Variables that any table of the agents file names, by name in lower case.
+        self.file_variables = file_variables
         # The chain of calls that no route fits.
         self._default = tuple(default)
         self._routes = tuple(routes)
@@ -61,6 +64,11 @@ class Directory:
     def names(self) -> set[str]:
         """All agents that may answer."""
         return {*self._modules, *self._tables}
+
+    @property
+    def settings_read(self) -> set[str]:
+        """The settings of the built-in agents, by name in lower case."""
+        return {field for _, settings in self._modules.values() for field in type(settings).model_fields}
 
     def chain(self, call_sid: str, to_number: str, from_number: str) -> tuple[str, ...]:
         """Return the agents to try for a call, in order."""
@@ -131,7 +139,8 @@ def open_directory(
         raise DirectoryError(list(dict.fromkeys(problems)))
     # Tables may write names in either case, as the environment may.
     secrets = {f"env.{key}": text for name, text in variables.items() for key in (name, name.upper())}
-    return Directory(default, routes, with_settings, used, secrets)
+    named_in_file = {variable for table in tables.values() for variable in table.variables}
+    return Directory(default, routes, with_settings, used, secrets, named_in_file)
 
 
 def _load_built_in(name: str) -> AgentModule[Any]:

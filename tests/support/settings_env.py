@@ -21,10 +21,9 @@ DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0"}
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """Neither the variables nor the .env file of whoever runs the tests."""
-    of_agents = [
-        name for name in os.environ if name.startswith(("DEEPGRAM_", "ELEVENLABS_", "OPENAI_", "RETELL_"))
-    ]
-    for name in (*map(str.upper, Settings.model_fields), *of_agents):
+    prefixes = ("BRIDGE_", "DEEPGRAM_", "ELEVENLABS_", "OPENAI_", "RETELL_")
+    prefixed = [name for name in os.environ if name.startswith(prefixes)]
+    for name in (*map(str.upper, Settings.model_fields), *prefixed):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
