@@ -53,7 +53,7 @@ ONLY_IN = {
 # Modules of the call's core, and all that they may import of the project.
 MAY_IMPORT = {
     "bridge": set(),
-    "bridge.call.state": {"bridge.call.heard", "bridge.call.limits", "bridge.call.sides"},
+    "bridge.call.state": {"bridge.call.ends", "bridge.call.heard", "bridge.call.limits", "bridge.call.sides"},
     "bridge.call.heard": set(),
     "bridge.agents.setting_types": set(),
     "bridge.setting_names": {"bridge.call.limits"},
@@ -85,7 +85,7 @@ MAY_IMPORT = {
     "bridge.http.messages": set(),
     "bridge.twilio.media": {"_codec"},
     "bridge.call.leg": {"_codec", "bridge.call.sides", "bridge.call.state", "bridge.metrics"},
-    "bridge.server.registry": {"bridge.agents.sessions", "bridge.call.state"},
+    "bridge.server.registry": {"bridge.agents.sessions", "bridge.call.ends", "bridge.call.state"},
     "bridge.agents.agent": {"_codec"},
     "bridge.agents.session_request": {"bridge.agents.agent"},
     "bridge.call.echo": {"bridge.agents.agent", "bridge.call.sides", "bridge.call.state"},
@@ -200,6 +200,7 @@ def test_call_has_neither_input_nor_output_nor_a_clock():
         "collections.abc",
         "dataclasses",
         "typing",
+        "bridge.call.ends",
         "bridge.call.heard",
         "bridge.call.limits",
         "bridge.call.sides",

@@ -30,9 +30,10 @@ from bridge.agents.agent import (
     decoded_bytes,
 )
 from bridge.agents.setting_types import E164
+from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.sides import AgentSide
-from bridge.call.state import Call, Why
+from bridge.call.state import Call
 from bridge.call.transcode import FromMulaw, ToMulaw, can_transcode
 
 log = structlog.get_logger()

@@ -7,10 +7,11 @@ from typing import ClassVar, Protocol
 import picows
 
 from _codec import Envelope, Handshake, SpanFinder, is_base64
+from bridge.call.ends import Why
 from bridge.call.heard import MARK_EVERY_BYTES
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.sides import Chain
-from bridge.call.state import Call, Why
+from bridge.call.state import Call
 
 
 class Carrier(Protocol):

@@ -1,4 +1,4 @@
-"""How much of an agent's turn the caller has heard, by the marks that Twilio gives back."""
+"""How much of an agent's turn the caller has heard, by the marks that Twilio echoes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
 
 class Heard:
     """
-    Keeps account of one call; *positions* count the bytes of agent audio that were sent, all turns together.
+    Counts one call's heard audio; *positions* count the bytes of agent audio that were sent, all turns together.
 
-    Twilio gives a mark back when all before it was played, and all marks at once when it is told to clear: those
-    say nothing, and are told by the generation in their names. Between two marks the audio plays on with the
-    clock, so that what was heard is known to a part of the interval.
+    Twilio echoes a mark once the audio before it has played, and echoes all pending marks on `clear`. Marks echoed by
+    a clear carry an older generation and are ignored. Between two marks the audio plays on with the clock, so that
+    the estimate is exact to a part of the interval.
     """
 
     def __init__(self, now: float) -> None:
@@ -27,14 +27,14 @@ class Heard:
         self._turn_began_bytes = 0
 
     def on_turn(self, sent_bytes: int, now: float) -> None:
-        """A new turn of the agent's begins behind what was sent."""
+        """A new turn of the agent begins behind the audio sent so far."""
         self._turn_began_bytes = sent_bytes
         if self._heard_bytes(sent_bytes, now) >= sent_bytes:
             self._played_bytes = sent_bytes
             self._played_at = now
 
     def on_mark(self, name: str, now: float) -> bool:
-        """Take a mark that has come back; returns whether it is one of these at all."""
+        """Count an echoed mark; returns whether it is one of the audio's marks."""
         found = MARK_NAME.fullmatch(name)
         if found is None:
             return False
@@ -45,10 +45,10 @@ class Heard:
 
     def on_clear(self, sent_bytes: int, now: float) -> int | None:
         """
-        What was not played is cleared.
+        Twilio discards the unplayed audio.
 
         Returns:
-            How much of the turn was heard, in ms; None if all that was sent of it.
+            How much of the turn the caller heard, in ms; None if all that was sent of it.
         """
         heard_bytes = self._heard_bytes(sent_bytes, now)
         is_all = heard_bytes >= sent_bytes

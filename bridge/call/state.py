@@ -2,7 +2,7 @@
 One phone call as a state machine between its two sides, without I/O and without a clock.
 
 Events come in from the caller's leg, from the agent's leg and from the clock, each with ``now`` in seconds of one
-monotonic clock; commands go out to the two sides. How a call can end is one table, `ENDS`.
+monotonic clock; commands go out to the two sides. `bridge.call.ends` has the table of ends.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.call.ends import ENDS, Why
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
 from bridge.call.sides import AgentSide, CallerSide, Chain
 
 PLAYED_MARK = "played-out"
-# Before the names of marks that the agent asks for, which are its own to choose.
+# Stands before the names of the agent's own marks, which it chooses freely.
 AGENT_MARK = "agent:"
 
 
@@ -27,75 +28,6 @@ class State(enum.Enum):
     BRIDGED = "bridged"
     PLAYING_OUT = "playing_out"
     CLOSED = "closed"
-
-
-class Outcome(enum.Enum):
-    """What is remembered of a call that is over; decides what ``/voice/resume`` answers."""
-
-    ENDED = "ended"
-    CALLER_LOST = "caller_lost"
-    AGENT_LOST = "agent_lost"
-    HANDED_OVER = "handed_over"
-    TRANSFERRED = "transferred"
-    DIALLED = "dialled"
-
-
-class Why(enum.Enum):
-    """Why a call ends."""
-
-    AGENT_ENDED = "agent_ended"
-    AGENT_HUNG_UP = "agent_hung_up"
-    AGENT_TRANSFERRED = "agent_transferred"
-    CALLER_STOPPED = "caller_stopped"
-    CALL_COMPLETED = "call_completed"
-    CALLER_LOST = "caller_lost"
-    AGENT_LOST = "agent_lost"
-    NO_START = "no_start"
-    TIME_LIMIT = "time_limit"
-    SILENT_CALLER = "silent_caller"
-    REFUSED = "refused"
-    CALLER_VIOLATION = "caller_violation"
-    AGENT_VIOLATION = "agent_violation"
-    DRAINED = "drained"
-    FAULT = "fault"
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """
-    One row of `ENDS`.
-
-    ``caller_code`` and ``agent_code`` are the WebSocket close codes that the legs get, where they are still open;
-    a leg whose peer broke the protocol has already been closed with RFC 6455's code. ``outcome`` is None where
-    nothing is remembered, so that a live call of the same CallSid stays untouched. ``asks_twilio``: it is told by
-    its REST API before the caller's leg is closed, which would make it ask ``/voice/resume``.
-    """
-
-    caller_code: int
-    agent_code: int
-    outcome: Outcome | None
-    lets_audio_play: bool = False
-    asks_twilio: bool = False
-
-
-ENDS: dict[Why, End] = {
-    Why.AGENT_ENDED: End(1000, 1000, Outcome.ENDED, lets_audio_play=True),
-    Why.AGENT_HUNG_UP: End(1000, 1000, Outcome.ENDED, lets_audio_play=True, asks_twilio=True),
-    Why.AGENT_TRANSFERRED: End(1000, 1000, Outcome.TRANSFERRED, lets_audio_play=True, asks_twilio=True),
-    Why.CALLER_STOPPED: End(1000, 1000, Outcome.ENDED),
-    Why.CALL_COMPLETED: End(1000, 1000, Outcome.ENDED),
-    Why.CALLER_LOST: End(1001, 1000, Outcome.CALLER_LOST),
-    Why.AGENT_LOST: End(1011, 1011, Outcome.AGENT_LOST),
-    Why.NO_START: End(1008, 1000, Outcome.ENDED),
-    Why.TIME_LIMIT: End(1000, 1000, Outcome.ENDED),
-    Why.SILENT_CALLER: End(1000, 1000, Outcome.ENDED),
-    Why.REFUSED: End(1008, 1000, None),
-    Why.CALLER_VIOLATION: End(1002, 1000, Outcome.ENDED),
-    Why.AGENT_VIOLATION: End(1011, 1002, Outcome.AGENT_LOST),
-    Why.DRAINED: End(1001, 1000, Outcome.HANDED_OVER),
-    # A fault of ours: the caller is not to blame and gets the fallback.
-    Why.FAULT: End(1011, 1011, Outcome.AGENT_LOST),
-}
 
 
 class CallObserver(Protocol):
@@ -129,31 +61,38 @@ class Call:
 
     Args:
         limits: The deadlines.
-        observer: Told once when both sides are open, and once when both have been told to close; whenever an agent
-            that could not be had is replaced; and when Twilio is to be told to end or transfer the call, which
-            `on_twilio_answered` answers.
-        now: When the media socket was accepted.
+        observer: Called when both sides are open, when an agent is replaced, when Twilio must end or transfer the
+            call (answer with `on_twilio_answered`), and once when both sides are closing.
+        now: The time of the media socket's upgrade.
     """
 
     def __init__(self, limits: CallLimits, observer: CallObserver, now: float) -> None:
         self.state = State.AWAITING_START
+        # Set by the first `end`, with its detail.
         self.why: Why | None = None
         self.detail = ""
+        # Set by the verified `start`.
         self.call_sid = ""
+        # Set by an agent's transfer.
         self.transfer_to = ""
         self.stats = CallStats()
         self.opened_at = now
         self.started_at: float | None = None
         self._limits = limits
         self._observer = observer
+        # The two sides, from `attach` and `on_start` until the call is closed.
         self._caller: CallerSide | None = None
         self._agent: AgentSide | None = None
+        # The agents that are left to try.
         self._chain: Chain | None = None
+        # There once an agent tracks what the caller heard.
         self._heard: Heard | None = None
         self._has_asked_twilio = False
+        # Whether the present agent's audio goes natively to the caller.
         self._is_relayed = False
+        # When the present state ends at the latest.
         self._deadline: float | None = now + limits.start_s
-        # Agent audio that Twilio has been sent and cannot have played yet, kept to within one tick.
+        # Agent audio at Twilio that has not played, kept to within one tick.
         self._playout_s = 0.0
         self._sent_bytes_since_tick = 0
         self._ticked_at = now
@@ -161,7 +100,7 @@ class Call:
         self._last_audio_at = now
 
     def attach(self, caller: CallerSide) -> None:
-        """Say who the caller's side is, before any other event."""
+        """Set the caller's side, before any other event."""
         self._caller = caller
 
     # From the caller
@@ -205,9 +144,9 @@ class Call:
             self._agent.send_dtmf(digit)
 
     def on_mark(self, name: str, now: float) -> None:
-        """Twilio says that what came before this mark was played, or cleared."""
+        """Twilio has played the audio before this mark, or a clear has discarded it."""
         if name == PLAYED_MARK:
-            # Twilio is asked once; the mark may come after its own deadline.
+            # The mark may come after its deadline, and Twilio is asked once.
             if self.state is State.PLAYING_OUT and not self._has_asked_twilio:
                 self._on_played_out(now)
         elif name.startswith(AGENT_MARK):
@@ -221,13 +160,13 @@ class Call:
         self.end(Why.CALLER_STOPPED, now)
 
     def on_caller_lost(self, now: float, why: Why = Why.CALLER_LOST, detail: str = "") -> None:
-        """The caller's leg is gone without a word, or broke the protocol."""
+        """The caller's socket is gone without a stop, or its peer broke the protocol."""
         self.end(why, now, detail)
 
     # From the agent
 
     def on_agent_open(self, now: float) -> None:
-        """The agent's side takes audio from now on."""
+        """The agent's side is open and takes audio."""
         if self.state is State.CONNECTING:
             assert self.started_at is not None
             self.stats.agent_connect_s = now - self.started_at
@@ -236,7 +175,7 @@ class Call:
 
     def on_agent_audio(self, payload: bytes, audio_bytes: int, now: Callable[[], float]) -> None:
         """
-        One frame of the agent's.
+        One frame of the agent.
 
         Args:
             payload: Base64 text of mu-law, 8 kHz, any length.
@@ -255,21 +194,21 @@ class Call:
         self._caller.send_audio(payload)
 
     def on_agent_turn(self, now: float) -> None:
-        """What the agent says from here on is a turn of its own."""
+        """The agent's next audio begins a new turn."""
         if self._heard is not None and self._caller is not None:
             self._heard.on_turn(self._caller.sent_bytes + self._caller.held_bytes, now)
 
     def on_agent_mark(self, name: str) -> None:
-        """The agent wants to know when what it has said so far was played; ``on_played`` of its side tells."""
+        """The agent asks for a mark behind its audio; its side's ``on_played`` answers once that has played."""
         if self._caller is not None and self.state is State.BRIDGED:
             self._caller.send_mark(AGENT_MARK + name)
 
     def on_interrupt(self, now: float) -> int | None:
         """
-        The caller speaks over the agent: what was not heard yet must not be heard. Caller audio is kept.
+        The caller speaks over the agent: discard unplayed audio of the agent. Caller audio is kept.
 
         Returns:
-            How much of the agent's turn was heard, in ms; None if all of it, or if the agent does not ask.
+            How much of the agent's turn the caller heard, in ms; None if all of it, or if no agent tracks it.
         """
         if self._caller is None or self.state is State.CLOSED:
             return None
@@ -285,18 +224,18 @@ class Call:
         self.end(Why.AGENT_HUNG_UP, now)
 
     def on_agent_transfer(self, to_number: str, now: float) -> None:
-        """The agent hands the caller over to another number, after its last words."""
+        """The agent transfers the caller to another number after its last words."""
         if self.state is State.BRIDGED:
             self.transfer_to = to_number
             self.end(Why.AGENT_TRANSFERRED, now)
 
     def on_agent_ended(self, now: float) -> None:
-        """The agent ended the call; its last words are still to be heard."""
+        """The agent ended the conversation; its last words still play."""
         self.end(Why.AGENT_ENDED, now)
 
     def on_agent_lost(self, now: float, why: Why = Why.AGENT_LOST, detail: str = "") -> None:
         """
-        The agent refused, timed out or vanished; once it has ended the call this no longer matters.
+        The agent refused, timed out or vanished. After it has ended the call, this changes nothing.
 
         An agent that is lost before it is open is replaced by the next one of the chain.
         """
@@ -314,7 +253,7 @@ class Call:
     # From the clock and the operator
 
     def on_tick(self, now: float) -> None:
-        """Act on what is due; called a few times a second for every call."""
+        """Act on what is due; call it a few times a second."""
         if self.state is State.CLOSED:
             return
         self.count_relayed()
@@ -334,9 +273,9 @@ class Call:
 
     def end(self, why: Why, now: float, detail: str = "") -> None:
         """
-        End the call for the reason given, by its row of `ENDS`; a second end changes nothing.
+        End the call for the given reason, by its row of `ENDS`; a second end changes nothing.
 
-        While last words play, any further reason cuts them short but the first one stands.
+        While last words play, a further reason cuts them short, and the first one stands.
         """
         if self.state is State.CLOSED:
             return
@@ -358,7 +297,7 @@ class Call:
         self._close(now)
 
     def on_twilio_answered(self, now: float) -> None:
-        """Twilio was told to end or transfer the call, or could not be."""
+        """Twilio has answered the request to end or transfer the call, or the request has failed."""
         if self.state is State.PLAYING_OUT:
             self._close(now)
 
@@ -372,7 +311,7 @@ class Call:
             self._close(now)
 
     def count_relayed(self) -> None:
-        """Take what has gone past the call into ``stats``."""
+        """Add natively relayed audio to ``stats``."""
         if self._caller is not None and self._agent is not None:
             self.stats.frames_from_caller += self._caller.relayed().frames
             from_agent = self._agent.relayed()
@@ -380,8 +319,8 @@ class Call:
             self._sent_bytes_since_tick += from_agent.audio_bytes
 
     def _advance_playout(self, now: float) -> None:
-        # The time since the last tick is counted as played before what was sent within it is added: an estimate
-        # that is late by a tick at most, which the margin covers.
+        # The time since the last tick counts as played before the audio sent within it is added. The estimate is
+        # late by a tick at most, which the margin covers.
         self._playout_s = max(0.0, self._playout_s - (now - self._ticked_at))
         self._playout_s += self._sent_bytes_since_tick / 8000
         self._sent_bytes_since_tick = 0
@@ -401,6 +340,6 @@ class Call:
         if self._caller is not None:
             self._caller.close(end.caller_code)
         self._observer.on_call_closed(self)
-        # The sides know the call: without this the three would wait for the garbage collector.
+        # The sides refer to the call: this breaks the cycle, so that memory comes back without the collector.
         self._caller = self._agent = None
         self._chain = None

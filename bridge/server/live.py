@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from bridge.call.caller import CallerLeg
+from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
 from bridge.call.sides import AgentSide, SideCounts
-from bridge.call.state import ENDS, Call, Outcome, Why
+from bridge.call.state import Call
 from bridge.metrics import Metrics, Traffic
 from bridge.server.registry import Registry
 

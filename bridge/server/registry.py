@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from bridge.agents.sessions import Session
-from bridge.call.state import ENDS, Call, Outcome, Why
+from bridge.call.ends import ENDS, Outcome, Why
+from bridge.call.state import Call
 
 REMEMBERED_S = 24 * 3600
 REMEMBERED_CALLS = 100_000

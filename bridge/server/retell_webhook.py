@@ -9,7 +9,7 @@ from collections.abc import Callable
 import orjson
 
 from bridge.agents.vendors.retell import is_webhook_of_retell
-from bridge.call.state import Why
+from bridge.call.ends import Why
 from bridge.http.messages import BAD_REQUEST, FORBIDDEN, NO_CONTENT, Request, Response
 from bridge.server.registry import Registry
 

@@ -19,7 +19,7 @@ from multidict import MultiDict
 
 from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Sessions
-from bridge.call.state import Outcome, Why
+from bridge.call.ends import Outcome, Why
 from bridge.http.messages import BAD_REQUEST, FORBIDDEN, NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
 from bridge.server.registry import Admission, Entry, Phase, Registry

@@ -16,10 +16,11 @@ from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, connected
 
 from _codec import Envelope, Handshake
 from bridge.call.caller import CallerLeg
+from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.limits import CallLimits
 from bridge.call.sides import Relayed
-from bridge.call.state import Call, Why
+from bridge.call.state import Call
 from bridge.http.front import Front, Request, Response
 from bridge.metrics import Metrics
 from bridge.standins.twilio.messages import ToServer, read_from_server

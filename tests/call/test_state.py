@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, RecordingChain, Script, bridged
 
-from bridge.call.state import ENDS, PLAYED_MARK, Call, Outcome, State, Why
+from bridge.call.ends import ENDS, Outcome, Why
+from bridge.call.state import PLAYED_MARK, Call, State
 
 TICK_S = 0.25
 OTHER_20MS = b"/" * 216

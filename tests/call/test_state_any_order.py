@@ -4,7 +4,8 @@ from call_script import LIMITS, Script
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.call.state import PLAYED_MARK, State, Why
+from bridge.call.ends import Why
+from bridge.call.state import PLAYED_MARK, State
 
 EVENTS = st.one_of(
     st.tuples(

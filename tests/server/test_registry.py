@@ -7,7 +7,8 @@ from call_script import LIMITS
 
 from bridge.agents.agent import SessionError
 from bridge.agents.sessions import Session
-from bridge.call.state import Call, Outcome, Why
+from bridge.call.ends import Outcome, Why
+from bridge.call.state import Call
 from bridge.server import registry as calls_module
 from bridge.server.registry import Admission, Entry, Phase, Registry
 

@@ -7,7 +7,7 @@ import pytest
 from webhook_bench import BASE, Bench
 
 from bridge.agents.vendors.retell import is_webhook_of_retell
-from bridge.call.state import Why
+from bridge.call.ends import Why
 from bridge.http.messages import Request, Response
 from bridge.server import retell_webhook
 

@@ -23,7 +23,7 @@ from webhook_bench import (
 )
 
 from bridge.agents.agent import CallInfo, SessionError
-from bridge.call.state import ENDS, Outcome, Why
+from bridge.call.ends import ENDS, Outcome, Why
 from bridge.http.messages import Request
 from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens

@@ -24,7 +24,7 @@ from webhook_bench import (
 )
 
 from bridge.agents.agent import SessionError
-from bridge.call.state import Outcome
+from bridge.call.ends import Outcome
 from bridge.http.messages import Response
 from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens

@@ -12,7 +12,8 @@ from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallInfo
 from bridge.agents.sessions import Session
-from bridge.call.state import ENDS, Call
+from bridge.call.ends import ENDS
+from bridge.call.state import Call
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.server.registry import Registry
