@@ -1,20 +1,118 @@
 """
 Carries phone calls between Twilio Media Streams and a voice agent's WebSocket.
 
-The way of a **webhook**: ``http.front`` reads the request, ``server.paths`` says where it goes, ``server.webhooks``
-checks Twilio's signature, has a session opened with an agent (``agents.sessions``, of those that
-``agents.directory`` knows and ``agents.vendors`` describes), and answers TwiML (``twilio.twiml``) whose stream
-parameters carry a ``twilio.tokens`` token.
+This module is the public face: the server, its settings, and the parts of which a new agent is made. Importing it loads
+nothing; each name loads its room when it is first used.
 
-The way of a **frame**: each side's socket has a `_codec.Wire`, which finds the base64 text in Twilio's or the
-agent's message, copies it once into a message of the other side, and sends that; ``call.state`` has joined the two
-and sees no frame. Audio that cannot go on yet waits in the wire's ring.
+The way of a **webhook**: ``http.front`` reads the request and ``server.paths`` finds its handler. ``server.webhooks``
+checks Twilio's signature, opens a session with an agent (``agents.sessions``), and answers with TwiML
+(``twilio.twiml``) whose stream parameters carry a token (``twilio.tokens``).
 
-The way of an **interrupt**, as of any other message: the wire hands it up to ``call.agent`` (Twilio's: to
-``call.caller``), which asks the agent's dialogue what it means and tells ``call.state``, which tells
-``call.caller``, which drops what is held and sends Twilio ``clear``, all in one stack. ``call.leg`` is what both
-sides share: liveness, deadlines, the end. What the caller has heard by then, ``call.heard`` knows.
+The way of a **frame**: each side's socket has a `_codec.Wire`. It finds the base64 text in a message of Twilio or the
+agent, copies it once into a message for the other side, and sends that. ``call.state`` joined the two wires and sees
+no frame. Audio that cannot be sent yet waits in the wire's ring.
 
-``call.state`` is a state machine without I/O and without a clock; ``server.registry`` knows which CallSids are
+The way of an **interrupt**: the wire passes the agent's message to ``call.agent``, the agent's dialogue reads it, and
+``call.state`` makes ``call.caller`` discard unplayed audio and send Twilio ``clear``, all in one stack. ``call.leg`` is
+the base of both legs: liveness checks, deadlines, the end. ``call.heard`` knows how much the caller has heard.
+
+``call.state`` is a state machine without I/O and without a clock. ``server.registry`` knows which CallSids are
 admitted, live or over. ``standins`` holds the stand-in caller and agent service, which import nothing of the above.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _codec import Envelope, SpanFinder
+    from bridge.agents.agent import (
+        MULAW_8K,
+        Agent,
+        AgentModule,
+        AgentSettings,
+        Audio,
+        AudioFormat,
+        CallInfo,
+        Control,
+        Dialogue,
+        Endpoint,
+        Event,
+        Failed,
+        Ignored,
+        Mark,
+        NextNumber,
+        Reply,
+        Resources,
+        SessionError,
+        StreamInfo,
+        Transfer,
+        no_session,
+    )
+    from bridge.agents.json_dialogue import JsonDialogue
+    from bridge.agents.setting_types import HttpUrl, WsUrl
+    from bridge.server.server import Server
+    from bridge.settings import Settings, SettingsError, load_settings
+
+    __version__: str
+
+__all__ = [
+    "MULAW_8K",
+    "Agent",
+    "AgentModule",
+    "AgentSettings",
+    "Audio",
+    "AudioFormat",
+    "CallInfo",
+    "Control",
+    "Dialogue",
+    "Endpoint",
+    "Envelope",
+    "Event",
+    "Failed",
+    "HttpUrl",
+    "Ignored",
+    "JsonDialogue",
+    "Mark",
+    "NextNumber",
+    "Reply",
+    "Resources",
+    "Server",
+    "SessionError",
+    "Settings",
+    "SettingsError",
+    "SpanFinder",
+    "StreamInfo",
+    "Transfer",
+    "WsUrl",
+    "__version__",
+    "load_settings",
+    "no_session",
+]
+
+# The module of each public name; all others are in `bridge.agents.agent`.
+_HOMES = {
+    "Envelope": "_codec",
+    "HttpUrl": "bridge.agents.setting_types",
+    "JsonDialogue": "bridge.agents.json_dialogue",
+    "Server": "bridge.server.server",
+    "Settings": "bridge.settings",
+    "SettingsError": "bridge.settings",
+    "SpanFinder": "_codec",
+    "WsUrl": "bridge.agents.setting_types",
+    "load_settings": "bridge.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        value: Any = importlib.import_module("importlib.metadata").version("voice-bridge")
+    else:
+        value = getattr(importlib.import_module(_HOMES.get(name, "bridge.agents.agent")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
