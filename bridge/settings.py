@@ -1,8 +1,4 @@
-"""
-Settings: from the environment, a ``.env`` file, and options that override both. Read once, at start.
-
-A field's name is the variable's in lower case; names carry their unit.
-"""
+"""The settings of the process, read once from options, the environment and a ``.env`` file."""
 
 from __future__ import annotations
 
@@ -18,16 +14,16 @@ from bridge.agents.directory import FREE, Directory, DirectoryError, open_direct
 from bridge.agents.setting_types import HttpUrl, Seconds, Switch, problems_of
 from bridge.setting_names import check_names
 
-# Each call holds two sockets; the rest is for HTTP, the agent's REST API, the log and the interpreter.
+# A call has two sockets. The spare ones are for the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2
 SPARE_DESCRIPTORS = 128
 
-# What XML, and so TwiML, has no way to write.
+# Characters that XML, and so TwiML, cannot contain.
 NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class SettingsError(Exception):
-    """Settings that cannot work; ``problems`` are sentences that say what to change."""
+    """The settings cannot work. ``problems`` has a sentence for each, which says what to change."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -63,7 +59,7 @@ def _only(supported: str) -> Any:
 def _names(text: str) -> str:
     if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in text.split(",")):
         raise ValueError(
-            "must be the name of an agent, or several with commas between: each is tried in turn"
+            "must be the name of an agent, or several with commas between, which are tried in turn"
         )
     return text
 
@@ -76,84 +72,176 @@ def _numbers(text: str) -> str:
 
 class Settings(BaseModel):
     """
-    Everything that can be set. Times in seconds unless the name says otherwise.
+    The settings of the process; `load_settings` makes them.
 
-    What each is for stands in the README's table; a reason for a default stands here.
+    A field is the variable of the same name in upper case. Times are in seconds unless the name says otherwise.
+    `docs/settings.md` is printed from the descriptions, by ``tools/settings_page.py``.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    host: str = "0.0.0.0"  # noqa: S104  # it is a server; development mode narrows it
-    port: int = Field(default=3000, ge=0, le=65535)
-    public_url: HttpUrl = ""
-
-    twilio_account_sid: Annotated[str, AfterValidator(_account_sid)] = ""
-    twilio_auth_token: SecretStr = SecretStr("")
-    twilio_api_url: HttpUrl = "https://api.twilio.com"
-
-    # Retell's webhook is signed with it, whichever agent answers.
-    retell_api_key: SecretStr = SecretStr("")
+    public_url: HttpUrl = Field(
+        "", description="the address at which Twilio reaches this bridge, e.g. https://voice.example.com"
+    )
+    twilio_account_sid: Annotated[str, AfterValidator(_account_sid)] = Field(
+        "", description="AC and 32 hex digits, from Twilio's console; streams of other accounts are refused"
+    )
+    twilio_auth_token: SecretStr = Field(
+        SecretStr(""),
+        description="from Twilio's console; signs every request of Twilio's. While you rotate it: the new and the "
+        "old one with a comma between",
+    )
 
     bridge_agent: Annotated[str, AfterValidator(_names)] = Field(
         description="who answers: openai, elevenlabs, deepgram, retell-sip, …, or echo to try"
     )
-    bridge_routes_file: str = ""
-    bridge_agents_file: str = ""
-    bridge_validate_signatures: Switch = True
-    bridge_allow_unsigned_agent: Switch = False
-    bridge_fallback: Annotated[str, AfterValidator(_fallback)] = (
-        "say:We are sorry, nobody can take your call at the moment. Please try again later."
+    bridge_routes_file: str = Field(
+        "", description="a TOML file that says who answers which call; where no route fits, BRIDGE_AGENT does"
     )
-    # Nowhere by default: an agent that is talked into it could call a number that costs.
-    bridge_transfer_to: Annotated[str, AfterValidator(_numbers)] = ""
-    bridge_metrics_token: SecretStr = SecretStr("")
-    bridge_tls_cert: str = ""
-    bridge_tls_key: str = ""
-    bridge_workers: Annotated[str, _only("1")] = "1"
-    bridge_store: Annotated[str, _only("memory")] = "memory"
-    bridge_max_calls: int = Field(default=500, ge=1, le=100_000)
-    bridge_log_format: Literal["", "console", "json"] = ""
-    bridge_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    bridge_agents_file: str = Field("", description="a TOML file that describes agents without code")
+    bridge_fallback: Annotated[str, AfterValidator(_fallback)] = Field(
+        "say:We are sorry, nobody can take your call at the moment. Please try again later.",
+        description="what callers get when no agent is available: say:TEXT, dial:+E164NUMBER or hangup",
+    )
+    bridge_transfer_to: Annotated[str, AfterValidator(_numbers)] = Field(
+        "",
+        description="beginnings of the numbers that an agent may transfer a call to, with commas between. None by "
+        "default, because a caller may talk an agent into a call that costs money",
+    )
+    retell_api_key: SecretStr = Field(
+        SecretStr(""), description="from Retell's dashboard; Retell signs its webhook with it"
+    )
+    twilio_api_url: HttpUrl = Field(
+        "https://api.twilio.com", description="Twilio's REST API, which ends or transfers a call for an agent"
+    )
 
-    # Ringing at an agent's SIP address, which answers within seconds.
-    bridge_dial_s: Annotated[float, Field(ge=5, le=600)] = 20.0
-    # The agents' sessions, all that are tried: 8 s leave room for a second request within the 15 s that Twilio gives
-    # a webhook.
-    bridge_session_s: Annotated[float, Field(gt=0, le=13)] = 8.0
-    # DNS, TCP, TLS and upgrade of the agent's socket.
-    bridge_agent_connect_s: Seconds = 5.0
-    # Twilio's own limit of a call by default.
-    bridge_call_max_s: Seconds = 14400.0
-    # Twilio sends 50 messages a second while the caller is there.
-    bridge_caller_silence_s: Seconds = 15.0
-    bridge_caller_no_audio_s: Seconds = 60.0
-    bridge_agent_silence_s: Seconds = 15.0
-    # A peer that has read nothing for so long does not come back in time for a conversation.
-    bridge_stall_s: Seconds = 10.0
-    # Longest last words.
-    bridge_playout_max_s: Seconds = 60.0
-    bridge_drain_s: Annotated[float, Field(ge=0, le=86400)] = 3600.0
-    # Twilio asks /voice/resume right after its socket closed.
-    bridge_resume_linger_s: Annotated[float, Field(ge=0, le=60)] = 5.0
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104  # a server; with signatures off the default is narrower
+        description="the address to listen on",
+    )
+    port: int = Field(3000, ge=0, le=65535, description="the port to listen on; 0 takes any free one")
+    bridge_tls_cert: str = Field(
+        "", description="a PEM file with the certificate chain: TLS on the port itself"
+    )
+    bridge_tls_key: str = Field("", description="a PEM file with the key of BRIDGE_TLS_CERT")
+    bridge_metrics_token: SecretStr = Field(
+        SecretStr(""),
+        description="the bearer token of /metrics; without one only requests from this machine that no proxy "
+        "forwards are answered",
+    )
+    bridge_workers: Annotated[str, _only("1")] = Field("1", description="processes that share the port")
+    bridge_store: Annotated[str, _only("memory")] = Field(
+        "memory", description="where processes keep what they must agree on"
+    )
+    bridge_max_calls: int = Field(
+        500, ge=1, le=100_000, description="live and admitted calls; beyond it callers hear the busy tone"
+    )
+    bridge_http_connections: int = Field(
+        512, ge=1, le=100_000, description="connections beside those of the calls"
+    )
+    bridge_drain_s: float = Field(
+        3600.0, ge=0, le=86400, description="how long running calls may go on after SIGTERM"
+    )
+    bridge_resume_linger_s: float = Field(
+        5.0,
+        ge=0,
+        le=60,
+        description="how long /voice/resume is answered after the last call of a drain; Twilio asks right after its "
+        "socket has closed",
+    )
+    bridge_log_format: Literal["", "console", "json"] = Field(
+        "", description="by default console on a terminal, else json"
+    )
+    bridge_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least level that is logged"
+    )
 
-    # At least the connect deadline, so that no first word overflows.
-    bridge_hold_from_caller_ms: Annotated[int, Field(ge=20, le=60_000)] = 6000
-    # Agents speak faster than real time: half a minute of speech may come in a second.
-    bridge_hold_to_caller_ms: Annotated[int, Field(ge=20, le=600_000)] = 30_000
-    bridge_caller_message_max_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 65536
-    bridge_agent_message_max_bytes: Annotated[int, Field(ge=1024, le=16 << 20)] = 262144
-    # Each goes up to Python; a flood of them would hold up every other call. PCM agents send their audio so.
-    bridge_control_per_s: Annotated[int, Field(ge=100, le=1_000_000)] = 5000
-    bridge_http_connections: Annotated[int, Field(ge=1, le=100_000)] = 512
+    bridge_session_s: float = Field(
+        8.0,
+        gt=0,
+        le=13,
+        description="the sessions of all agents that are tried, with retries. The default leaves room for a second "
+        "request within the 15 s that Twilio gives a webhook",
+    )
+    bridge_agent_connect_s: Seconds = Field(
+        5.0, description="DNS, TCP, TLS and upgrade of an agent's socket, and its ready message, together"
+    )
+    bridge_dial_s: float = Field(
+        20.0, ge=5, le=600, description="ringing at an agent's SIP address, which answers within seconds"
+    )
+    bridge_call_max_s: Seconds = Field(
+        14400.0, description="the longest call; the default is Twilio's own limit"
+    )
+    bridge_caller_silence_s: Seconds = Field(
+        15.0,
+        description="the longest time without a message from Twilio, which sends 50 a second during a call",
+    )
+    bridge_caller_no_audio_s: Seconds = Field(
+        60.0, description="the longest time without audio from the caller, while other messages come"
+    )
+    bridge_agent_silence_s: Seconds = Field(
+        15.0, description="the longest time without a message or a pong from the agent"
+    )
+    bridge_stall_s: Seconds = Field(
+        10.0,
+        description="the longest time that a peer may not read; after that it would be too late for a conversation",
+    )
+    bridge_playout_max_s: Seconds = Field(
+        60.0, description="how long the agent's last words may play before the call ends"
+    )
 
-    @property
-    def auth_tokens(self) -> list[str]:
-        """The account's auth tokens, the newest first while one is being rotated."""
-        return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
+    bridge_hold_from_caller_ms: int = Field(
+        6000,
+        ge=20,
+        le=60_000,
+        description="the caller's audio that is kept until the agent is ready; beyond it the oldest is discarded. At "
+        "least BRIDGE_AGENT_CONNECT_S, so that the first words are not lost",
+    )
+    bridge_hold_to_caller_ms: int = Field(
+        30_000,
+        ge=20,
+        le=600_000,
+        description="the agent's audio that is kept while Twilio does not read; beyond it the oldest is discarded. "
+        "Agents speak faster than real time: half a minute of speech may come in a second. While half of it is "
+        "in use, the agent is not read",
+    )
+    bridge_caller_message_max_bytes: int = Field(
+        65536,
+        ge=1024,
+        le=16 << 20,
+        description="the longest message of Twilio's; a longer one closes with 1009",
+    )
+    bridge_agent_message_max_bytes: int = Field(
+        262144,
+        ge=1024,
+        le=16 << 20,
+        description="the longest message of an agent's; a longer one closes with 1009",
+    )
+    bridge_control_per_s: int = Field(
+        5000,
+        ge=100,
+        le=1_000_000,
+        description="messages of a peer in a second that are not plain mu-law audio; more close with 1008. Each is "
+        "read in Python, and too many would delay all other calls. PCM audio counts",
+    )
+
+    bridge_validate_signatures: Switch = Field(
+        True,
+        description="0 is for development: no signature is checked, HOST is 127.0.0.1 by default, PUBLIC_URL follows "
+        "from PORT, and BRIDGE_AGENT is echo",
+    )
+    bridge_allow_unsigned_agent: Switch = Field(
+        False, description="1 allows an agent that costs money while signatures are off"
+    )
 
     # Every variable by name in lower case, also those that only agents read.
     _variables: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def auth_tokens(self) -> list[str]:
+        """The account's auth tokens; during a rotation the newest comes first."""
+        return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -162,7 +250,7 @@ class Settings(BaseModel):
 
     def read_directory(self) -> Directory:
         """
-        Read who answers calls, from the settings and the files that they name, as those are now.
+        Read the agents and routes from the settings and, as they are now, the files.
 
         Raises:
             DirectoryError: With every problem found.
@@ -174,19 +262,19 @@ class Settings(BaseModel):
         if costly and not (self.bridge_validate_signatures or self.bridge_allow_unsigned_agent):
             text = (
                 f"BRIDGE_AGENT: {costly[0]} costs money and BRIDGE_VALIDATE_SIGNATURES=0 lets anyone call it: "
-                "set BRIDGE_ALLOW_UNSIGNED_AGENT=1 as well if that is wanted"
+                "set BRIDGE_ALLOW_UNSIGNED_AGENT=1 as well to allow that"
             )
             raise DirectoryError([("bridge_agent", text)])
         return directory
 
     @property
     def agents(self) -> list[str]:
-        """Who answers where no route fits; each is tried in turn."""
+        """The chain of agents where no route fits; each is tried in turn."""
         return self.bridge_agent.split(",")
 
     @property
     def transfer_prefixes(self) -> tuple[str, ...]:
-        """What a number begins with that an agent may transfer a call to."""
+        """The beginnings of the numbers that an agent may transfer a call to."""
         return tuple(prefix for prefix in self.bridge_transfer_to.split(",") if prefix)
 
     @property
@@ -206,7 +294,7 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
         from_file = DotEnvSettingsSource(BaseSettings, env_file=env_file).env_vars
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{env_file}: cannot be read as UTF-8 text: {error}"]) from None
-    # An empty variable is one that is not set, as shells and compose files write it.
+    # An empty variable counts as unset: shells and compose files write it so.
     variables = {
         name: value
         for name, value in {
@@ -256,21 +344,16 @@ def _with_development_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 def _cross_checks(s: Settings) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
 
-    def need(name: str, what: str) -> None:
-        value = getattr(s, name)
-        if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
-            found.append((name, f"{name.upper()}: is missing: {what}"))
-
     if s.bridge_validate_signatures:
-        need("public_url", "the address at which Twilio reaches this bridge, e.g. https://voice.example.com")
-        need("twilio_account_sid", "AC and 32 hex digits, from Twilio's console")
-        if not s.auth_tokens:
-            found.append(
-                (
-                    "twilio_auth_token",
-                    "TWILIO_AUTH_TOKEN: is missing: from Twilio's console; signs every request of Twilio's",
-                )
-            )
+        required = {
+            "public_url": s.public_url,
+            "twilio_account_sid": s.twilio_account_sid,
+            "twilio_auth_token": s.auth_tokens,
+        }
+        for name, value in required.items():
+            if not value:
+                description = Settings.model_fields[name].description
+                found.append((name, f"{name.upper()}: is missing: {description}"))
     if bool(s.bridge_tls_cert) != bool(s.bridge_tls_key):
         missing = "bridge_tls_key" if s.bridge_tls_cert else "bridge_tls_cert"
         found.append((missing, f"{missing.upper()}: is missing: certificate and key go together"))
@@ -287,10 +370,10 @@ def _cross_checks(s: Settings) -> list[tuple[str, str]]:
 
 def raise_descriptor_limit(settings: Settings) -> None:
     """
-    Raise the soft limit of open files as far as needed.
+    Raise the soft limit of open files to what ``BRIDGE_MAX_CALLS`` needs.
 
     Raises:
-        SettingsError: The hard limit cannot hold ``BRIDGE_MAX_CALLS``.
+        SettingsError: The hard limit is lower.
     """
     needed = (
         settings.bridge_max_calls * DESCRIPTORS_PER_CALL

@@ -54,9 +54,11 @@ class DeepgramSettings(AgentSettings):
     """Settings of this agent."""
 
     deepgram_api_key: SecretStr = Field(description="from Deepgram's console")
-    deepgram_agent_url: WsUrl = "wss://agent.deepgram.com/v1/agent/converse"
+    deepgram_agent_url: WsUrl = Field(
+        "wss://agent.deepgram.com/v1/agent/converse", description="the address of the Voice Agent API"
+    )
     deepgram_agent_file: Annotated[str, AfterValidator(_is_agent_file)] = Field(
-        description="a JSON file with the agent: what stands under agent in Deepgram's Settings message"
+        description="a JSON file with the agent: the object under agent in Deepgram's Settings message"
     )
 
 

@@ -51,11 +51,17 @@ FORMATS = {
 class ElevenLabsSettings(AgentSettings):
     """Settings of this agent."""
 
-    # Only a public agent answers without.
-    elevenlabs_api_key: SecretStr = SecretStr("")
+    elevenlabs_api_key: SecretStr = Field(
+        SecretStr(""), description="from ElevenLabs' dashboard; only a public agent answers without one"
+    )
     elevenlabs_agent_id: str = Field(description="the agent that answers, from ElevenLabs' dashboard")
-    elevenlabs_ws_url: WsUrl = "wss://api.elevenlabs.io/v1/convai/conversation"
-    elevenlabs_api_url: HttpUrl = "https://api.elevenlabs.io"
+    elevenlabs_ws_url: WsUrl = Field(
+        "wss://api.elevenlabs.io/v1/convai/conversation", description="the socket of public agents"
+    )
+    elevenlabs_api_url: HttpUrl = Field(
+        "https://api.elevenlabs.io",
+        description="the REST API, which gives the socket's signed URL for the key",
+    )
 
 
 class ElevenLabsDialogue(JsonDialogue):

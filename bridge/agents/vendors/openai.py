@@ -60,13 +60,16 @@ class OpenAiSettings(AgentSettings):
     """Settings of this agent."""
 
     openai_api_key: SecretStr = Field(description="from OpenAI's dashboard")
-    openai_realtime_url: WsUrl = "wss://api.openai.com/v1/realtime"
-    openai_realtime_model: str = "gpt-realtime"
-    openai_realtime_voice: str = ""
-    openai_realtime_instructions: str = ""
-    # 1: the model says something first, as a phone agent does.
-    openai_realtime_greets: Switch = False
-    openai_realtime_tools: Switch = False
+    openai_realtime_url: WsUrl = Field(
+        "wss://api.openai.com/v1/realtime", description="the address of the Realtime API"
+    )
+    openai_realtime_model: str = Field("gpt-realtime", description="the model that answers")
+    openai_realtime_voice: str = Field("", description="the model's voice; OpenAI's default without one")
+    openai_realtime_instructions: str = Field("", description="what the model is asked to do in the call")
+    openai_realtime_greets: Switch = Field(False, description="1: the model speaks first")
+    openai_realtime_tools: Switch = Field(
+        False, description="1: the model may end the call, and transfer it within BRIDGE_TRANSFER_TO"
+    )
 
 
 class OpenAiDialogue(JsonDialogue):

@@ -45,11 +45,9 @@ PCM16_NAMES = ("s16le", "pcm16", "pcm")
 class RetellAccountSettings(AgentSettings):
     """The account and the agent, which every Retell protocol needs."""
 
-    retell_api_key: SecretStr = Field(
-        description="from Retell's dashboard, or BRIDGE_AGENT=echo to try without an agent"
-    )
+    retell_api_key: SecretStr = Field(description="from Retell's dashboard")
     retell_agent_id: str = Field(description="the agent that answers, from Retell's dashboard")
-    retell_api_url: HttpUrl = "https://api.retellai.com"
+    retell_api_url: HttpUrl = Field("https://api.retellai.com", description="the REST API")
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -60,7 +58,9 @@ class RetellAccountSettings(AgentSettings):
 class RetellSocketSettings(RetellAccountSettings):
     """What every Retell protocol with an audio socket needs."""
 
-    retell_ws_url: WsUrl = "wss://api.retellai.com/audio-websocket"
+    retell_ws_url: WsUrl = Field(
+        "wss://api.retellai.com/audio-websocket", description="the base URL of the audio socket"
+    )
 
 
 class RetellSettings(RetellSocketSettings):

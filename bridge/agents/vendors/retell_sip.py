@@ -21,9 +21,14 @@ from bridge.agents.vendors.retell import CALL_ID, RetellAccountSettings
 class RetellSipSettings(RetellAccountSettings):
     """Settings of this agent."""
 
-    retell_sip_host: str = Field(default="sip.retellai.com", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
-    # Retell recommends TCP.
-    retell_sip_transport: Literal["tcp", "udp", "tls"] = "tcp"
+    retell_sip_host: str = Field(
+        "sip.retellai.com",
+        pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+        description="the host, and if needed the port, that Twilio dials",
+    )
+    retell_sip_transport: Literal["tcp", "udp", "tls"] = Field(
+        "tcp", description="how Twilio reaches the host; Retell recommends tcp"
+    )
 
 
 def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:

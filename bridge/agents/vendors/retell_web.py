@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
@@ -32,9 +34,12 @@ from bridge.agents.vendors.retell import CALL_ID, RetellSocketSettings
 class RetellWebSettings(RetellSocketSettings):
     """Settings of this agent."""
 
-    # mu-law is in the schema and was not seen in use; s16le was.
-    retell_web_encoding: Literal["mulaw", "s16le"] = "mulaw"
-    retell_web_sample_rate: Literal["8000", "16000", "24000"] = "8000"
+    retell_web_encoding: Literal["mulaw", "s16le"] = Field(
+        "mulaw", description="how audio is written; s16le is 16-bit PCM, which is transcoded"
+    )
+    retell_web_sample_rate: Literal["8000", "16000", "24000"] = Field(
+        "8000", description="samples of s16le in a second"
+    )
 
 
 class WebDialogue(Dialogue):
