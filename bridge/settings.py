@@ -88,8 +88,8 @@ class Settings(BaseModel):
     )
     twilio_auth_token: SecretStr = Field(
         SecretStr(""),
-        description="from Twilio's console; signs every request of Twilio's. While you rotate it: the new and the "
-        "old one with a comma between",
+        description="from Twilio's console; every request from Twilio is signed with it. During a rotation: the "
+        "new and the old one with a comma between",
     )
 
     bridge_agent: Annotated[str, AfterValidator(_names)] = Field(
@@ -184,7 +184,7 @@ class Settings(BaseModel):
     )
     bridge_stall_s: Seconds = Field(
         10.0,
-        description="the longest time that a peer may not read; after that it would be too late for a conversation",
+        description="the longest time for which a peer may stop reading; a later return is too late for a conversation",
     )
     bridge_playout_max_s: Seconds = Field(
         60.0, description="how long the agent's last words may play before the call ends"
@@ -209,13 +209,13 @@ class Settings(BaseModel):
         65536,
         ge=1024,
         le=16 << 20,
-        description="the longest message of Twilio's; a longer one closes with 1009",
+        description="the longest message from Twilio; a longer one closes with 1009",
     )
     bridge_agent_message_max_bytes: int = Field(
         262144,
         ge=1024,
         le=16 << 20,
-        description="the longest message of an agent's; a longer one closes with 1009",
+        description="the longest message from an agent; a longer one closes with 1009",
     )
     bridge_control_per_s: int = Field(
         5000,

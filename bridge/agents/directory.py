@@ -149,6 +149,11 @@ def _load_built_in(name: str) -> AgentModule[Any]:
     return agent
 
 
+def settings_model(name: str) -> type[AgentSettings]:
+    """Return the settings of a built-in agent."""
+    return _load_built_in(name).settings
+
+
 def _read_settings(
     kind: type[AgentSettings], variables: Mapping[str, str], problems: list[Problem]
 ) -> AgentSettings:
