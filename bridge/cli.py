@@ -1,4 +1,4 @@
-"""The command line; each command imports what it needs when it runs."""
+"""The command line. Each command imports its modules when it runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def main() -> None:
 def serve(
     host: str | None, port: int | None, public_url: str | None, agent: str | None, log_level: str | None
 ) -> None:
-    """Serve calls; settings come from options, the environment, and a .env file, in this order."""
+    """Serve calls. Options override the environment, and the environment overrides a .env file."""
     from bridge.serve import run
 
     given = {
@@ -81,9 +81,11 @@ def serve(
     show_default=True,
     help="Folder for the recordings, the picture and the numbers.",
 )
-@click.option("--inject", type=click.Choice(INJECT_KINDS), help="Self-test: spoil audio; the demo must fail.")
+@click.option(
+    "--inject", type=click.Choice(INJECT_KINDS), help="Self-test: damage audio, so that the demo must fail."
+)
 def demo(out: Path, inject: str | None) -> None:
-    """Make one whole call on this machine, with a stand-in caller and agent: no account, about 25 s."""
+    """Make one call on this machine, with a stand-in caller and agent: no account, about 25 s."""
     from bridge.standins.demo import run
 
     sys.exit(run(out, inject=inject))
@@ -95,7 +97,7 @@ def demo(out: Path, inject: str | None) -> None:
     type=click.Choice(AGENT_PROTOCOLS),
     default="retell",
     show_default=True,
-    help="What it speaks; see above.",
+    help="The service to stand in for; see above.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="0: any.")
@@ -104,17 +106,19 @@ def demo(out: Path, inject: str | None) -> None:
     type=click.Choice(["conversation", "echo", "silent", "numbered"]),
     default="conversation",
     show_default=True,
-    help="What the agent does in a call.",
+    help="The agent's part in a call.",
 )
-@click.option("--key", default="key_standin", show_default=True, help="The API key that it expects.")
+@click.option("--key", default="key_standin", show_default=True, help="The API key that the service expects.")
 @click.option(
     "--audio-format",
     type=click.Choice(AUDIO_FORMATS),
     default="ulaw_8000",
     show_default=True,
-    help="What retell-web and elevenlabs carry; the others only know the default.",
+    help="The audio of retell-web and elevenlabs; the others support only the default.",
 )
-@click.option("--inject", type=click.Choice(INJECT_KINDS), help="Spoil every 50th frame that it sends.")
+@click.option(
+    "--inject", type=click.Choice(INJECT_KINDS), help="Damage every 50th frame that the agent sends."
+)
 @click.option(
     "--open-delay-s", type=click.FloatRange(0), default=0.0, help="Wait before a call's socket opens."
 )
@@ -129,9 +133,9 @@ def agent(
     open_delay_s: float,
 ) -> None:
     """
-    Run the stand-in agent service, to develop a bridge against; Ctrl-C ends it.
+    Run a stand-in for an agent service, to develop with; Ctrl-C ends it.
 
-    It prints the settings with which a bridge uses it. What each protocol needs of a bridge:
+    The service prints the settings with which a bridge uses it. A bridge needs for each protocol:
 
     \b
       retell         create-web-call, then a socket with its access token; JSON
@@ -141,12 +145,12 @@ def agent(
       openai         the key and a model; session.update with audio/pcmu
       elevenlabs     the key, or a signed URL got with it
       deepgram       the key; Settings with mulaw at 8000 Hz
-      binary, json   no key; agents of no vendor, on /agent
+      binary, json   no key; an agent of an agents file, on /agent
     """
     from bridge.standins.commands import run_agent
 
     if audio_format != "ulaw_8000" and protocol not in ("retell-web", "elevenlabs"):
-        raise click.BadParameter(f"{protocol} only knows ulaw_8000", param_hint="--audio-format")
+        raise click.BadParameter(f"{protocol} supports only ulaw_8000", param_hint="--audio-format")
     sys.exit(
         run_agent(
             protocol=protocol,
@@ -166,22 +170,26 @@ def agent(
 @click.option(
     "--wav",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What the caller says; default: a bundled question.",
+    help="The caller's words; default: a bundled question.",
 )
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write what the caller hears."
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for the audio that the caller hears.",
 )
-@click.option("--public-url", metavar="URL", help="Base URL that the bridge believes to have; default: URL.")
-@click.option("--account-sid", envvar="TWILIO_ACCOUNT_SID", show_envvar=True, help="Default: made up.")
+@click.option("--public-url", metavar="URL", help="The bridge's PUBLIC_URL; default: URL.")
+@click.option("--account-sid", envvar="TWILIO_ACCOUNT_SID", show_envvar=True, help="Default: a random one.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="The longest the call may take; it ends 3 s after both sides have gone quiet.",
+    help="The longest call; it ends 3 s after both sides have gone quiet.",
 )
-@click.option("--inject", type=click.Choice(INJECT_KINDS), help="Spoil every 50th frame that it sends.")
-@click.option("--expect-echo", is_flag=True, help="Fail unless exactly what was said comes back.")
+@click.option(
+    "--inject", type=click.Choice(INJECT_KINDS), help="Damage every 50th frame that the caller sends."
+)
+@click.option("--expect-echo", is_flag=True, help="Fail unless the caller's own audio comes back exactly.")
 def call(
     url: str,
     wav: Path | None,
@@ -193,13 +201,13 @@ def call(
     expect_echo: bool,
 ) -> None:
     """
-    Call a bridge as Twilio would: a signed webhook to URL/voice, then the media stream of its answer.
+    Call a bridge as Twilio does: a signed webhook to URL/voice, then the media stream of its answer.
 
-    The auth token is read from TWILIO_AUTH_TOKEN; without one nothing is signed, which only a bridge with
-    signatures off accepts.
+    The auth token is read from TWILIO_AUTH_TOKEN. Without one nothing is signed, and only a bridge with signatures
+    off accepts the call.
     """
     if not url.startswith(("http://", "https://")):
-        raise click.BadParameter("it begins with http:// or https://", param_hint="URL")
+        raise click.BadParameter("must begin with http:// or https://", param_hint="URL")
     from bridge.standins.commands import run_call
 
     sys.exit(
@@ -221,19 +229,19 @@ def call(
 @click.option(
     "--agent-id",
     metavar="ID",
-    help="The agent to change.  [env: RETELL_AGENT_ID; default: the one of the file's agent_name, or a new one]",
+    help="The agent to change.  [env: RETELL_AGENT_ID; default: the agent with the file's agent_name, or a new one]",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what differs.")
+@click.option("--dry-run", is_flag=True, help="Only show the differences.")
 @click.option("--publish", is_flag=True, help="Publish the version too: Retell changes drafts only.")
 @click.option("--example", is_flag=True, help="Print a commented FILE and exit.")
 def retell_agent(
     file: Path | None, agent_id: str | None, dry_run: bool, publish: bool, example: bool
 ) -> None:
     """
-    Make a Retell agent, or change it, to what the TOML file FILE says.
+    Create or update a Retell agent from the TOML file FILE.
 
-    The key is read from RETELL_API_KEY. Every value is checked before anything is sent, and nothing is sent if
-    nothing differs.
+    The key is read from RETELL_API_KEY. Every value is checked before the first request, and only differences are
+    sent.
     """
     from bridge.retell_agent.command import run
     from bridge.retell_agent.file import EXAMPLE

@@ -1,8 +1,8 @@
 """
-Logging: structlog for our events, the standard library's records of others through the same end.
+Logging: events by structlog; records of libraries go through the same formatter.
 
-INFO: start, stop, drain, and two lines per call (bridged; ended). WARNING: something a person may act on. ERROR:
-a fault of ours. Never audio, tokens, secrets or whole messages; values are escaped, so that a line stays a line.
+INFO: start, stop, drain, and two lines per call (bridged; ended). WARNING: a person may have to act. ERROR: a fault
+of the bridge. A log contains no audio, token, secret or whole message. Values are escaped: an event is one line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ import structlog
 
 
 def set_up_logs(log_format: str, level: str) -> None:
-    """Write to standard error, as ``console`` or ``json``; empty: console on a terminal, else json."""
+    """
+    Send all logs to standard error.
+
+    Args:
+        log_format: ``console``, ``json``, or empty: console on a terminal, else json.
+        level: The least level that is logged.
+    """
     is_console = log_format == "console" or (not log_format and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -23,7 +29,7 @@ def set_up_logs(log_format: str, level: str) -> None:
     ]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(
-            # The plain one: others print local variables, secrets among them.
+            # The other formatters print local variables, which may be secrets.
             colors=sys.stderr.isatty(),
             exception_formatter=structlog.dev.plain_traceback,
         )
@@ -51,7 +57,7 @@ def set_up_logs(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # picows logs each peer's fault as an error and prints the answer of a refused handshake; the legs tell both
-    # in their own words.
+    # picows logs each fault of a peer as an error, and the whole answer to a refused handshake. The legs log both in
+    # their own words.
     logging.getLogger("picows").setLevel(logging.CRITICAL)
     logging.getLogger("aiofastnet").setLevel(logging.CRITICAL)

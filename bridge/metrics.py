@@ -1,4 +1,4 @@
-"""What Prometheus reads. Counters of the data path live in the wires and calls and are summed when scraped."""
+"""The metrics for Prometheus. Counters of the data path are kept by wires and calls, and are summed at each scrape."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ SLOW_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10
 @dataclass(slots=True)
 class Traffic:
     """
-    Frames by direction: ``from_caller`` and ``from_agent`` count what came in whole and well formed;
-    ``to_agent`` and ``to_caller`` what went out.
+    Counts of media messages: ``from_*`` well-formed ones that came in, ``to_*`` those sent.
+
+    ``dropped_*`` overflowed a hold ring; ``cleared_to_caller`` were discarded at an interrupt.
     """
 
     from_caller: int = 0
@@ -48,19 +49,21 @@ class Traffic:
 
 class GcPauses(Collector):
     """
-    How long the garbage collector held everything up.
+    The pauses that garbage collection causes.
 
-    Counted in plain numbers: a collection may begin while a metric's lock is held.
+    The counts are plain numbers, because a collection may begin while a metric's lock is held.
     """
 
     def __init__(self) -> None:
+        # Runs so far, their time together, and the longest one.
         self.count = 0
         self.total_s = 0.0
         self.longest_s = 0.0
+        # The start of the run that is going on.
         self._began_s = 0.0
 
     def on_gc(self, phase: str, info: dict[str, int]) -> None:
-        """One of ``gc.callbacks``."""
+        """Measure a run; a member of ``gc.callbacks``."""
         if phase == "start":
             self._began_s = time.perf_counter()
             return
@@ -71,9 +74,13 @@ class GcPauses(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield CounterMetricFamily("bridge_gc_pauses", "Runs of the garbage collector", value=self.count)
-        yield CounterMetricFamily("bridge_gc_pause_seconds", "Time spent in them", value=self.total_s)
+        yield CounterMetricFamily(
+            "bridge_gc_pause_seconds", "Time spent in garbage collection", value=self.total_s
+        )
         yield GaugeMetricFamily(
-            "bridge_gc_pause_longest_seconds", "The longest of them", value=self.longest_s
+            "bridge_gc_pause_longest_seconds",
+            "The longest run of the garbage collector",
+            value=self.longest_s,
         )
 
 
@@ -94,7 +101,7 @@ class _TrafficCollector(Collector):
         dropped.add_metric(["to_caller"], now.dropped_to_caller)
         yield dropped
         yield CounterMetricFamily(
-            "bridge_frames_cleared", "Held agent audio forgotten at an interrupt", value=now.cleared_to_caller
+            "bridge_frames_cleared", "Held agent audio discarded at an interrupt", value=now.cleared_to_caller
         )
         yield CounterMetricFamily("bridge_interrupts", "Interrupts relayed as clear", value=now.interrupts)
         yield CounterMetricFamily("bridge_dtmf", "Keys pressed by callers", value=now.dtmf)
@@ -109,36 +116,44 @@ class Metrics:
     def __post_init__(self) -> None:
         r = self.registry
         self.calls_live = Gauge("bridge_calls_live", "Calls with a verified media socket", registry=r)
-        self.calls_admitted = Gauge("bridge_calls_admitted", "Calls answered whose socket is due", registry=r)
+        self.calls_admitted = Gauge(
+            "bridge_calls_admitted", "Answered calls whose media socket has not opened yet", registry=r
+        )
         self.draining = Gauge("bridge_draining", "1 after SIGTERM", registry=r)
         self.calls = Counter("bridge_calls", "Calls that became live", registry=r)
         self.calls_ended = Counter("bridge_calls_ended", "Calls that ended", ["why"], registry=r)
-        self.calls_refused = Counter("bridge_calls_refused", "Calls not taken", ["reason"], registry=r)
+        self.calls_refused = Counter("bridge_calls_refused", "Refused calls", ["reason"], registry=r)
         self.requests = Counter("bridge_http_requests", "HTTP answers", ["path", "status"], registry=r)
         self.messages_ignored = Counter(
-            "bridge_messages_ignored", "Messages dropped, the call went on", ["side", "reason"], registry=r
+            "bridge_messages_ignored",
+            "Ignored messages of calls that went on",
+            ["side", "reason"],
+            registry=r,
         )
         self.webhook_s = Histogram(
-            "bridge_webhook_seconds", "/voice, request to answer", buckets=SLOW_BUCKETS_S, registry=r
+            "bridge_webhook_seconds",
+            "From a request for /voice to its answer",
+            buckets=SLOW_BUCKETS_S,
+            registry=r,
         )
         self.agent_connect_s = Histogram(
             "bridge_agent_connect_seconds",
-            "start to the agent's open socket",
+            "From start to the agent's open socket",
             buckets=SLOW_BUCKETS_S,
             registry=r,
         )
         self.first_agent_audio_s = Histogram(
             "bridge_first_agent_audio_seconds",
-            "start to the agent's first audio",
+            "From start to the agent's first audio",
             buckets=SLOW_BUCKETS_S,
             registry=r,
         )
         self.agents_replaced = Counter(
-            "bridge_agents_replaced", "Agents that could not be had, and the next one was tried", registry=r
+            "bridge_agents_replaced", "Unavailable agents after which the next one was tried", registry=r
         )
         self.interrupt_to_clear_s = Histogram(
             "bridge_interrupt_to_clear_seconds",
-            "interrupt read to clear written",
+            "From an interrupt to the clear sent to Twilio",
             buckets=FAST_BUCKETS_S,
             registry=r,
         )
@@ -149,15 +164,20 @@ class Metrics:
         )
 
     def watch_traffic(self, total: Callable[[], Traffic]) -> None:
-        """Say where the data path's counters come from."""
+        """
+        Expose the data path's counters.
+
+        Args:
+            total: Sums them; called at each scrape.
+        """
         self.registry.register(_TrafficCollector(total))
 
     def ignored(self, side: str, reason: str) -> None:
-        """Count a message that was dropped while its call went on."""
+        """Count an ignored message of a call that goes on."""
         self.messages_ignored.labels(side, reason).inc()
 
     def refused(self, reason: str) -> None:
-        """Count a call that was not taken."""
+        """Count a refused call."""
         self.calls_refused.labels(reason).inc()
 
     def interrupt_to_clear(self, seconds: float) -> None:
@@ -165,5 +185,5 @@ class Metrics:
         self.interrupt_to_clear_s.observe(seconds)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return all metrics in Prometheus' exposition format."""
         return generate_latest(self.registry)

@@ -24,13 +24,13 @@ log = structlog.get_logger()
 
 def run(overrides: Mapping[str, str]) -> int:
     """
-    Serve until told to stop.
+    Serve until a signal ends the process.
 
     Args:
-        overrides: Settings by variable name; they win over the environment.
+        overrides: Settings by variable name; they override the environment.
 
     Returns:
-        0 after SIGTERM or SIGINT, 1 if it could not start, 2 if the settings cannot work.
+        The exit code: 0 after SIGTERM or SIGINT, 1 if the server cannot start, 2 if settings are missing or wrong.
     """
     try:
         settings = load_settings(overrides)
@@ -43,7 +43,7 @@ def run(overrides: Mapping[str, str]) -> int:
     set_up_logs(settings.bridge_log_format, settings.bridge_log_level)
     for warning in settings.warnings:
         log.warning("setting ignored", detail=warning)
-    # Four threads for all name look-ups let one dead name server hold up every other one.
+    # With the default of four threads, a few look-ups at a dead name server delay all others.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
     return uvloop.run(_serve(settings))
 
@@ -96,10 +96,10 @@ async def _serve(settings: Settings) -> int:
 
 def _settle_garbage_collector(server: Server) -> None:
     """
-    Take what start-up made out of the collector's sight.
+    Exclude the objects of the start from garbage collection.
 
-    It stays on: a TLS connection is a cycle of some 18 KB. But a frame makes no object that it counts, so that
-    only calls that begin or end set it off, and what it then looks through is theirs alone.
+    The collector stays on, because a TLS connection is a reference cycle of some 18 KB. A frame creates no object
+    that the collector counts, so that only calls that begin or end cause a run, and the run visits only their objects.
     """
     gc.collect()
     gc.freeze()

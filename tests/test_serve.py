@@ -119,7 +119,7 @@ def test_without_settings_it_names_every_missing_one_and_exits_2(start):
     assert "Traceback" not in process.text
 
 
-def test_wrong_settings_are_told_together_without_secrets(start):
+def test_wrong_settings_are_reported_together_without_secrets(start):
     process = start(
         "serve",
         **PRODUCTION
@@ -146,8 +146,8 @@ def test_misspelled_setting_is_exit_2_with_the_right_name(start):
 def test_unknown_and_removed_settings_are_a_warning_each(start):
     process = start("serve", **DEVELOPMENT, PORT="0", BRIDGE_COLOUR="red", BRIDGE_CLOSE_S="3")
     process.wait_for("serving")
-    told = [(line["level"], line["detail"]) for line in process.events("setting ignored")]
-    assert told == [
+    reported = [(line["level"], line["detail"]) for line in process.events("setting ignored")]
+    assert reported == [
         ("warning", "BRIDGE_CLOSE_S: no longer a setting, ignored; the value is always 2"),
         ("warning", "BRIDGE_COLOUR: unknown setting, ignored"),
     ]

@@ -78,7 +78,7 @@ def test_any_other_unknown_name_with_the_prefix_is_one_warning(name):
         ("BRIDGE_CODEC", "the compiled codec"),
     ],
 )
-def test_removed_setting_is_a_warning_with_the_value_that_is_now_fixed(name, value):
+def test_removed_setting_is_a_warning_with_the_fixed_value(name, value):
     assert findings(name) == ([], [f"{name}: no longer a setting, ignored; the value is always {value}"])
 
 
@@ -115,19 +115,19 @@ def test_known_names_and_those_of_other_programs_give_nothing(name, value):
 
 
 def test_misspelled_setting_of_an_agent_in_use_is_a_warning():
-    told = "OPENAI_API_KEYS: unknown setting, ignored; did you mean OPENAI_API_KEY?"
-    assert findings("OPENAI_API_KEYS") == ([], [told])
+    reported = "OPENAI_API_KEYS: unknown setting, ignored; did you mean OPENAI_API_KEY?"
+    assert findings("OPENAI_API_KEYS") == ([], [reported])
     assert findings("OPENAI_API_KEYS", of_agents=["retell_api_key"]) == ([], [])
 
 
-# In all places that settings come from
+# Every source of settings
 
 
-def test_misspelled_setting_is_told_with_all_other_problems(tmp_path, monkeypatch):
+def test_misspelled_setting_is_reported_with_all_other_problems(tmp_path, monkeypatch):
     (tmp_path / ".env").write_text("BRIDGE_MAX_CALL=3\n")
     monkeypatch.setenv("BRIDGE_SESSIONS_S", "3")
-    told = problems(PORT="x", BRIDGE_AGENTS="echo", **DEVELOPMENT)
-    assert [line.partition(":")[0] for line in told] == [
+    reported = problems(PORT="x", BRIDGE_AGENTS="echo", **DEVELOPMENT)
+    assert [line.partition(":")[0] for line in reported] == [
         "PORT",
         "BRIDGE_AGENTS",
         "BRIDGE_MAX_CALL",

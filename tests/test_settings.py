@@ -1,4 +1,4 @@
-"""Settings: every problem at once and in words, what overrides what, and no secret in any message."""
+"""Settings: every problem at once and in words, precedence of sources, and no secret in any message."""
 
 import resource
 
@@ -14,22 +14,22 @@ __all__ = ["clean_environment"]
 # All problems at once
 
 
-def test_with_nothing_set_everything_that_is_missing_is_told_at_once():
-    told = problems()
-    assert [line.partition(":")[0] for line in told] == [
+def test_all_missing_settings_are_reported_at_once():
+    reported = problems()
+    assert [line.partition(":")[0] for line in reported] == [
         "BRIDGE_AGENT",
         "PUBLIC_URL",
         "TWILIO_ACCOUNT_SID",
         "TWILIO_AUTH_TOKEN",
     ]
-    assert all(": is missing: " in line for line in told)
+    assert all(": is missing: " in line for line in reported)
 
 
-def test_wrong_and_missing_values_are_told_together():
-    told = problems(
+def test_wrong_and_missing_values_are_reported_together():
+    reported = problems(
         PORT="seventy", BRIDGE_MAX_CALLS="0", BRIDGE_FALLBACK="sing", PUBLIC_URL="voice.example.com"
     )
-    assert {line.partition(":")[0] for line in told} == {
+    assert {line.partition(":")[0] for line in reported} == {
         "PORT",
         "BRIDGE_MAX_CALLS",
         "BRIDGE_FALLBACK",
@@ -38,12 +38,12 @@ def test_wrong_and_missing_values_are_told_together():
         "TWILIO_AUTH_TOKEN",
         "BRIDGE_AGENT",
     }
-    assert len(told) == 7
+    assert len(reported) == 7
 
 
 def test_no_agent_answers_by_default():
-    (told,) = problems(**{**GOOD, "BRIDGE_AGENT": ""})
-    assert told == (
+    (reported,) = problems(**{**GOOD, "BRIDGE_AGENT": ""})
+    assert reported == (
         "BRIDGE_AGENT: is missing: who answers: openai, elevenlabs, deepgram, retell-sip, …, or echo to try"
     )
 
@@ -107,14 +107,14 @@ def test_no_agent_answers_by_default():
         ("BRIDGE_AGENT_CONNECT_S", "7", "at least BRIDGE_AGENT_CONNECT_S"),
     ],
 )
-def test_wrong_value_is_told_in_words_from_wherever_it_comes(name, value, words, monkeypatch):
-    told = problems(**{**GOOD, name: value})
-    assert len(told) == 1
-    assert words in told[0]
+def test_wrong_value_is_reported_in_words_from_every_source(name, value, words, monkeypatch):
+    reported = problems(**{**GOOD, name: value})
+    assert len(reported) == 1
+    assert words in reported[0]
     monkeypatch.setenv(name, value)
-    assert problems(**{key: text for key, text in GOOD.items() if key != name}) == told
-    assert told[0].partition(":")[0].startswith(("BRIDGE_", "PORT", "PUBLIC_URL", "RETELL_", "TWILIO_"))
-    assert "Value error" not in told[0]
+    assert problems(**{key: text for key, text in GOOD.items() if key != name}) == reported
+    assert reported[0].partition(":")[0].startswith(("BRIDGE_", "PORT", "PUBLIC_URL", "RETELL_", "TWILIO_"))
+    assert "Value error" not in reported[0]
 
 
 def test_wrong_port_in_development_is_one_problem():
@@ -124,52 +124,52 @@ def test_wrong_port_in_development_is_one_problem():
 CANARY = "canary-7f3a-with-the-length-of-a-key"
 
 
-def test_secrets_are_never_told():
+def test_secrets_are_never_printed():
     secret = dict.fromkeys(("TWILIO_AUTH_TOKEN", "RETELL_API_KEY", "BRIDGE_METRICS_TOKEN"), CANARY)
-    told = problems(**secret, PORT="x", PUBLIC_URL="x")
-    assert CANARY not in "\n".join(told)
+    reported = problems(**secret, PORT="x", PUBLIC_URL="x")
+    assert CANARY not in "\n".join(reported)
     settings = load_settings({**GOOD, **secret})
     assert CANARY not in repr(settings)
     assert CANARY not in str(settings)
     assert CANARY not in settings.model_dump_json()
 
 
-def test_swapped_sid_and_token_do_not_tell_the_token():
-    (told,) = problems(**{**GOOD, "TWILIO_ACCOUNT_SID": CANARY, "TWILIO_AUTH_TOKEN": SID})
-    assert told == "TWILIO_ACCOUNT_SID: must be AC and 32 hex digits, from Twilio's console"
+def test_swapped_sid_and_token_do_not_print_the_token():
+    (reported,) = problems(**{**GOOD, "TWILIO_ACCOUNT_SID": CANARY, "TWILIO_AUTH_TOKEN": SID})
+    assert reported == "TWILIO_ACCOUNT_SID: must be AC and 32 hex digits, from Twilio's console"
 
 
 @pytest.mark.parametrize(
     "url", [f"https://user:{CANARY}@h", f"https://user:{CANARY}@h:port", f"https://h?key={CANARY}"]
 )
 @pytest.mark.parametrize("name", ["PUBLIC_URL", "TWILIO_API_URL", "RETELL_API_URL"])
-def test_password_in_a_refused_url_is_not_told(name, url):
-    (told,) = problems(**{**GOOD, name: url})
-    assert told.startswith(f"{name}: ")
-    assert CANARY not in told
+def test_password_in_a_refused_url_is_not_printed(name, url):
+    (reported,) = problems(**{**GOOD, name: url})
+    assert reported.startswith(f"{name}: ")
+    assert CANARY not in reported
 
 
-# Any text is good for these.
+# Settings that accept any text.
 FREE_TEXT = ("HOST", "TWILIO_AUTH_TOKEN", "RETELL_API_KEY", "BRIDGE_METRICS_TOKEN")
 
 
 @pytest.mark.parametrize("name", [n.upper() for n in Settings.model_fields if n.upper() not in FREE_TEXT])
-def test_key_in_the_wrong_variable_is_not_told(name):
-    told = problems(**{**GOOD, name: CANARY})
-    assert told
-    assert CANARY not in "\n".join(told)
+def test_key_in_the_wrong_variable_is_not_printed(name):
+    reported = problems(**{**GOOD, name: CANARY})
+    assert reported
+    assert CANARY not in "\n".join(reported)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "seventy"), ("BRIDGE_LOG_LEVEL", "loud"), ("BRIDGE_VALIDATE_SIGNATURES", "no")],
 )
-def test_wrong_number_switch_or_choice_is_told(name, value):
-    (told,) = problems(**{**GOOD, name: value})
-    assert told.endswith(f" (it is '{value}')")
+def test_wrong_number_switch_or_choice_is_printed(name, value):
+    (reported,) = problems(**{**GOOD, name: value})
+    assert reported.endswith(f" (it is '{value}')")
 
 
-# Where values come from
+# Sources of values
 
 
 def test_option_beats_environment_beats_file(monkeypatch, tmp_path):
@@ -186,7 +186,7 @@ def test_file_may_have_another_name_and_need_not_exist(tmp_path):
     assert load_settings(GOOD, env_file="missing").port == 3000
 
 
-def test_empty_variable_is_one_that_is_not_set(monkeypatch):
+def test_empty_variable_counts_as_unset(monkeypatch):
     monkeypatch.setenv("PORT", "")
     monkeypatch.setenv("BRIDGE_METRICS_TOKEN", "")
     assert load_settings(GOOD).port == 3000
@@ -197,7 +197,7 @@ def test_settings_cannot_be_changed():
         load_settings(GOOD).port = 1
 
 
-# What follows from values
+# Derived values
 
 
 def test_defaults_of_the_documented_names():
@@ -213,7 +213,7 @@ def test_defaults_of_the_documented_names():
     assert settings.bridge_fallback.startswith("say:")
 
 
-def test_without_signatures_it_is_the_echo_on_this_machine_only():
+def test_without_signatures_the_echo_answers_on_this_machine_only():
     settings = load_settings({**DEVELOPMENT, "PORT": "3100"})
     assert (settings.host, settings.public_url, settings.bridge_agent) == (
         "127.0.0.1",
@@ -223,15 +223,15 @@ def test_without_signatures_it_is_the_echo_on_this_machine_only():
     assert settings.auth_tokens == []
 
 
-def test_development_defaults_give_way_to_what_is_set():
+def test_set_values_override_development_defaults():
     settings = load_settings({**DEVELOPMENT, "HOST": "0.0.0.0", "PUBLIC_URL": "https://tunnel.example.com/"})
     assert (settings.host, settings.public_url) == ("0.0.0.0", "https://tunnel.example.com")
 
 
-def test_agent_that_costs_money_needs_a_second_word_without_signatures():
+def test_agent_that_costs_money_needs_a_second_switch_without_signatures():
     agent = {"BRIDGE_AGENT": "retell", "RETELL_API_KEY": "key", "RETELL_AGENT_ID": "agent"}
-    (told,) = problems(**DEVELOPMENT, **agent)
-    assert "BRIDGE_ALLOW_UNSIGNED_AGENT=1" in told
+    (reported,) = problems(**DEVELOPMENT, **agent)
+    assert "BRIDGE_ALLOW_UNSIGNED_AGENT=1" in reported
     settings = load_settings({**DEVELOPMENT, **agent, "BRIDGE_ALLOW_UNSIGNED_AGENT": "1"})
     assert settings.bridge_agent == "retell"
 
@@ -240,7 +240,7 @@ def test_agent_that_costs_money_needs_a_second_word_without_signatures():
     ("value", "prefixes"),
     [("", ()), ("+4930", ("+4930",)), ("+1,+4930,+14155550100", ("+1", "+4930", "+14155550100"))],
 )
-def test_transfers_go_where_they_may_and_by_default_nowhere(value, prefixes):
+def test_transfers_are_limited_to_the_prefixes_and_off_by_default(value, prefixes):
     assert load_settings({**GOOD, "BRIDGE_TRANSFER_TO": value}).transfer_prefixes == prefixes
 
 
@@ -267,8 +267,8 @@ def test_auth_token_may_be_a_list():
 
 @pytest.mark.parametrize("value", [",", " , "])
 def test_list_of_no_auth_token_is_missing(value):
-    (told,) = problems(**{**GOOD, "TWILIO_AUTH_TOKEN": value})
-    assert told.startswith("TWILIO_AUTH_TOKEN: is missing")
+    (reported,) = problems(**{**GOOD, "TWILIO_AUTH_TOKEN": value})
+    assert reported.startswith("TWILIO_AUTH_TOKEN: is missing")
 
 
 # Open files
@@ -276,7 +276,7 @@ def test_list_of_no_auth_token_is_missing(value):
 
 @pytest.fixture
 def limits(monkeypatch):
-    """Says what the limits are, and holds what was set."""
+    """The limits that the process sees, and those that it sets."""
 
     class Limits:
         now = (0, 0)
@@ -311,9 +311,9 @@ def test_too_low_a_hard_limit_says_what_would_fit(limits):
     limits.now = (256, 1639)
     with pytest.raises(SettingsError) as caught:
         raise_descriptor_limit(load_settings(GOOD))
-    (told,) = caught.value.problems
-    assert told.startswith("BRIDGE_MAX_CALLS: 500 calls need 1640 open files and the hard limit is 1639")
-    assert "at most 499" in told
+    (reported,) = caught.value.problems
+    assert reported.startswith("BRIDGE_MAX_CALLS: 500 calls need 1640 open files and the hard limit is 1639")
+    assert "at most 499" in reported
     assert limits.raised is None
     raise_descriptor_limit(load_settings({**GOOD, "BRIDGE_MAX_CALLS": "499"}))
     assert limits.raised == (1638, 1639)

@@ -17,9 +17,9 @@ def test_agents_of_a_chain_are_tried_in_its_order():
     assert directory.names == {"retell-sip", "echo", "retell"}
 
 
-def test_what_every_agent_of_a_chain_wants_is_told():
-    told = problems(**{**GOOD, "BRIDGE_AGENT": "retell,openai,elevenlabs"})
-    assert [line.partition(":")[0] for line in told] == ["OPENAI_API_KEY", "ELEVENLABS_AGENT_ID"]
+def test_missing_settings_of_every_agent_of_a_chain_are_reported():
+    reported = problems(**{**GOOD, "BRIDGE_AGENT": "retell,openai,elevenlabs"})
+    assert [line.partition(":")[0] for line in reported] == ["OPENAI_API_KEY", "ELEVENLABS_AGENT_ID"]
 
 
 def test_wrong_name_of_an_agent_is_one_problem():
@@ -40,18 +40,18 @@ def test_wrong_name_of_an_agent_is_one_problem():
         ('split = [{ agents = ["echo"], weight = 99 }, { agents = ["mine"], weight = 1 }]', "mine"),
     ],
 )
-def test_agent_that_only_a_route_names_needs_the_second_word_too(tmp_path, route, costly):
+def test_agent_that_only_a_route_names_needs_the_second_switch_too(tmp_path, route, costly):
     (tmp_path / "routes.toml").write_text(f"[[route]]\n{route}\n")
     (tmp_path / "agents.toml").write_text('[mine]\nurl = "wss://h"\nbinary = true\n')
     files = {"BRIDGE_ROUTES_FILE": "routes.toml", "BRIDGE_AGENTS_FILE": "agents.toml"}
     variables = {**DEVELOPMENT, **files, "RETELL_API_KEY": "key", "RETELL_AGENT_ID": "agent"}
     if costly:
-        (told,) = problems(**variables)
-        assert told.startswith(f"BRIDGE_AGENT: {costly} costs money and BRIDGE_VALIDATE_SIGNATURES=0")
+        (reported,) = problems(**variables)
+        assert reported.startswith(f"BRIDGE_AGENT: {costly} costs money and BRIDGE_VALIDATE_SIGNATURES=0")
     load_settings({**variables, "BRIDGE_ALLOW_UNSIGNED_AGENT": "1" if costly else "0"})
 
 
-def test_files_are_read_as_they_are_now(tmp_path):
+def test_files_are_read_again_each_time(tmp_path):
     file = tmp_path / "routes.toml"
     file.write_text('[[route]]\nagents = ["echo"]\n')
     settings = load_settings({**GOOD, "BRIDGE_ROUTES_FILE": str(file)})

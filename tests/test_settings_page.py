@@ -1,4 +1,4 @@
-"""The page of the settings is what the code prints."""
+"""docs/settings.md is equal to the page that the code prints."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_page_is_what_the_descriptions_print():
+def test_page_is_equal_to_the_printed_descriptions():
     printed = subprocess.run(
         [sys.executable, "-m", "tools.settings_page"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

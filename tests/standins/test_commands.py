@@ -83,7 +83,7 @@ def test_wrong_usage_exits_with_2(tmp_path):
     assert bridge("agent", "--behaviour", "shout").returncode == 2
     assert bridge("agent", "--protocol", "plivo").returncode == 2
     done = bridge("agent", "--protocol", "openai", "--audio-format", "pcm_16000")
-    assert done.returncode == 2 and "openai only knows ulaw_8000" in done.stderr
+    assert done.returncode == 2 and "openai supports only ulaw_8000" in done.stderr
 
 
 def test_agent_prints_the_settings_and_stops_on_sigterm():

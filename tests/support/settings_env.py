@@ -1,4 +1,4 @@
-"""Settings of the tests, in an environment without anybody's own."""
+"""Settings for tests, and an environment without the developer's own."""
 
 import os
 
@@ -20,7 +20,7 @@ DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0"}
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
-    """Neither the variables nor the .env file of whoever runs the tests."""
+    """Remove the variables, and the .env file, of the person who runs the tests."""
     prefixes = ("BRIDGE_", "DEEPGRAM_", "ELEVENLABS_", "OPENAI_", "RETELL_")
     prefixed = [name for name in os.environ if name.startswith(prefixes)]
     for name in (*map(str.upper, Settings.model_fields), *prefixed):
