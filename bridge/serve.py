@@ -63,7 +63,7 @@ async def _serve(settings: Settings) -> int:
     try:
         await server.start()
     except (OSError, DirectoryError) as error:
-        log.error("cannot start", host=settings.host, port=settings.port, error=str(error))
+        log.error("cannot start", port=settings.port, error=str(error))
         await server.stop()
         return 1
     loop.add_signal_handler(signal.SIGHUP, server.reload)

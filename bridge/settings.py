@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
-from bridge.agents.setting_types import HttpUrl, Seconds, Switch, problems_of
+from bridge.agents.setting_types import Host, HttpUrl, Seconds, Switch, problems_of
 from bridge.setting_names import check_names
 
 # A call has two sockets. The spare ones are for the agent's REST API, the log and the interpreter.
@@ -115,7 +115,7 @@ class Settings(BaseModel):
         "https://api.twilio.com", description="Twilio's REST API, which ends or transfers a call for an agent"
     )
 
-    host: str = Field(
+    host: Host = Field(
         "0.0.0.0",  # noqa: S104  # a server; with signatures off the default is narrower
         description="the address to listen on",
     )

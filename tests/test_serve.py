@@ -194,6 +194,13 @@ def test_port_in_use_is_exit_1_and_one_clear_line(start):
     assert "Traceback" not in process.text
 
 
+def test_key_in_place_of_the_host_is_exit_1_and_is_not_printed(start):
+    process = start("serve", PORT="0", **PRODUCTION | {"HOST": f"{AUTH_TOKEN}.invalid"})
+    assert process.exit_code() == 1
+    assert len(process.events("cannot start")) == 1
+    assert AUTH_TOKEN not in process.text
+
+
 def test_certificate_that_is_not_there_is_exit_1(start, tmp_path):
     missing = str(tmp_path / "none.pem")
     process = start("serve", PORT="0", BRIDGE_TLS_CERT=missing, BRIDGE_TLS_KEY=missing, **PRODUCTION)

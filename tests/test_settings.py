@@ -53,6 +53,8 @@ def test_no_agent_answers_by_default():
     [
         ("PORT", "seventy", "integer"),
         ("PORT", "65536", "less than or equal to 65535"),
+        ("HOST", "a..b", "must be an address or the name of a host"),
+        ("HOST", 64 * "a", "must be an address or the name of a host"),
         ("PUBLIC_URL", "voice.example.com", "must begin with http:// or https://"),
         ("PUBLIC_URL", "wss://voice.example.com", "must begin with http:// or https://"),
         ("PUBLIC_URL", "https://", "name a host"),
@@ -113,7 +115,11 @@ def test_wrong_value_is_reported_in_words_from_every_source(name, value, words, 
     assert words in reported[0]
     monkeypatch.setenv(name, value)
     assert problems(**{key: text for key, text in GOOD.items() if key != name}) == reported
-    assert reported[0].partition(":")[0].startswith(("BRIDGE_", "PORT", "PUBLIC_URL", "RETELL_", "TWILIO_"))
+    assert (
+        reported[0]
+        .partition(":")[0]
+        .startswith(("BRIDGE_", "HOST", "PORT", "PUBLIC_URL", "RETELL_", "TWILIO_"))
+    )
     assert "Value error" not in reported[0]
 
 

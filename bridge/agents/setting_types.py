@@ -34,12 +34,21 @@ def _base_url(schemes: tuple[str, ...]) -> Any:
     return AfterValidator(check)
 
 
+def _host(text: str) -> str:
+    try:
+        text.encode("idna")  # The name look-up encodes it too, and its error is not an `OSError`.
+    except UnicodeError:
+        raise ValueError("must be an address or the name of a host") from None
+    return text
+
+
 def _switch(value: Any) -> Any:
     if value not in ("0", "1", True, False):
         raise ValueError("must be 0 or 1")
     return value in ("1", True)
 
 
+Host = Annotated[str, AfterValidator(_host)]
 HttpUrl = Annotated[str, _base_url(("http", "https"))]
 WsUrl = Annotated[str, _base_url(("ws", "wss"))]
 Switch = Annotated[bool, BeforeValidator(_switch)]
