@@ -58,7 +58,7 @@ def check_names(variables: Mapping[str, str], known: Collection[str], of_agents:
     Args:
         variables: All variables by name in lower case. Their values are not quoted.
         known: The bridge's own settings, and variables that an agents file names.
-        of_agents: The settings of the built-in agents in use.
+        of_agents: The settings of the agents in use that are modules.
     """
     findings = Findings([], [])
     prefixes = {name.partition("_")[0] + "_" for name in of_agents} - {PREFIX}

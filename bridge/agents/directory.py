@@ -67,7 +67,7 @@ class Directory:
 
     @property
     def settings_read(self) -> set[str]:
-        """The settings of the built-in agents, by name in lower case."""
+        """The settings of the agents that are modules, by name in lower case."""
         return {field for _, settings in self._modules.values() for field in type(settings).model_fields}
 
     def chain(self, call_sid: str, to_number: str, from_number: str) -> tuple[str, ...]:
