@@ -1,5 +1,5 @@
 """
-Agents as data: how a session is opened, how its socket is reached, how audio is wrapped, what messages mean.
+An agent as data: its session, its socket, the form of its audio and the meaning of its messages.
 
 An agent's module consists of a class of settings, a function that makes an `Agent` of them, and an `AgentModule` that
 names both. The data path (`_codec.Wire`) is the same for all.
@@ -19,14 +19,14 @@ from _codec import Envelope, SpanFinder
 
 
 class SessionError(Exception):
-    """The agent service gave no session; its text is a reason without secrets, for the log."""
+    """The agent is unavailable: it gave no session. The text is the reason, for the log, and has no secrets."""
 
 
 class AgentSettings(BaseModel):
     """
-    What an agent wants from the settings: a field's name is the variable's in lower case.
+    Base of an agent's settings. A field's name is its variable in lower case.
 
-    A field without a default is required; its description tells where to get it.
+    A field without a default is required; its description says where to get the value.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -34,7 +34,13 @@ class AgentSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the process lends an agent: its HTTP session, and how long a session may take to open."""
+    """
+    The process's resources that agents share.
+
+    Attributes:
+        http: For requests to the agent's service.
+        session_s: Seconds that opening a session may take.
+    """
 
     http: aiohttp.ClientSession
     session_s: float
@@ -42,7 +48,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class CallInfo:
-    """What an agent service is told of a call when it is asked for a session."""
+    """A call, as an agent's service may know it when a session is opened."""
 
     call_sid: str
     from_number: str
@@ -52,9 +58,9 @@ class CallInfo:
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """
-    A call whose media stream has started: what an agent may be told on its socket.
+    A call whose media stream has started, as an agent may know it on its socket.
 
-    ``session`` is there if ``has_session``; the service is asked for it later where another agent was to answer.
+    ``session`` is filled if ``has_session``. For an agent that replaces a failed one it is opened later.
     """
 
     call: CallInfo
@@ -66,7 +72,7 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the agent's socket is, and the headers that open it; both may hold secrets."""
+    """The URL of the agent's socket and the headers of its upgrade. Both may hold secrets."""
 
     url: str
     headers: Mapping[str, str]
@@ -84,17 +90,17 @@ MULAW_8K = AudioFormat("mulaw", 8000)
 
 
 class Control(enum.Enum):
-    """What a message of the agent that is not audio means to the call."""
+    """The meaning of a message that has no content of its own."""
 
-    # The agent takes audio from now on, in the formats that the dialogue then tells.
+    # The agent takes audio from now on, in the formats that the dialogue has by then.
     READY = enum.auto()
-    # The caller speaks: what the agent said and was not heard yet is void.
+    # The caller speaks: the unplayed audio of the agent is discarded.
     INTERRUPT = enum.auto()
-    # The agent is done; its last words are still to be heard.
+    # The agent has finished; its last words still play.
     ENDED = enum.auto()
-    # As ENDED, and Twilio is told to end the call.
+    # Like ENDED; then the phone call is ended through Twilio's REST API.
     HANG_UP = enum.auto()
-    # The audio that follows is a turn of its own: heard audio is counted from here.
+    # A new turn begins: heard audio is counted from here.
     TURN = enum.auto()
     # All audio goes through `Dialogue.read` from now on, because some belongs to an interrupted turn.
     INSPECT_AUDIO = enum.auto()
@@ -104,7 +110,7 @@ class Control(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """One frame of the agent's that the finder has left: base64 text, and what it says of its own encoding."""
+    """One audio frame that the finder did not take: its base64 text, and the format that the message states."""
 
     payload: bytes
     format: AudioFormat = MULAW_8K
@@ -112,21 +118,21 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A text message that the agent is to be sent at once."""
+    """A text message to send to the agent at once."""
 
     message: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Twilio is to say when what came before was played; `Dialogue.on_played` gets the name."""
+    """Ask for a sign when the audio before this has played; `Dialogue.on_played` then gets the name."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The agent wants the caller connected to this number; ``refusal`` is what it is sent if that is not allowed."""
+    """Transfer the caller to this number. If that is not allowed, the agent gets the messages of ``refusal``."""
 
     to_number: str
     refusal: tuple[bytes, ...] = ()
@@ -134,14 +140,14 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The agent says that it cannot go on."""
+    """The agent cannot go on; ``detail`` is for the log and has no secrets."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A message without meaning here; ``reason`` is a metric label."""
+    """A message without meaning to the call. It is counted by ``reason``, a metric label."""
 
     reason: str
 
@@ -151,18 +157,18 @@ Event = Control | Audio | Reply | Mark | Transfer | Failed | Ignored
 
 class Dialogue:
     """
-    One call's exchange with an agent beyond its audio; a subclass is an agent's protocol.
+    One call's messages with an agent; a subclass implements an agent's protocol.
 
     Attributes:
-        to_agent: The envelope of one frame to the agent.
-        audio: Finds the base64 text in the agent's plain frames; None leaves all messages to `read`.
-        is_binary: Audio goes both ways as binary messages, with nothing around it.
+        to_agent: The text around the base64 of one frame to the agent.
+        audio: Finds the base64 text in the agent's plain frames. None: all messages go through `read`.
+        is_binary: Audio goes both ways as binary messages, without an envelope.
         numbered: Frames to the agent carry numbers, as `_codec.Wire.set_format` describes; the other messages take
             theirs from the ``next_number`` that `Agent.dialogue` gets.
-        to_agent_format, from_agent_format: Of the audio; what is not mu-law at 8000 Hz is transcoded.
-        waits_for_ready: No audio may go before `Control.READY`.
-        tracks_heard: `on_interrupt` must know how much was heard, which takes marks on the way to the caller.
-        keepalive: Sent every ``keepalive_s`` seconds; None: nothing.
+        to_agent_format, from_agent_format: Formats of the audio; all but mu-law at 8000 Hz are transcoded.
+        waits_for_ready: No audio is sent before `Control.READY`.
+        tracks_heard: `on_interrupt` needs the heard time, for which marks are sent to the caller's side.
+        keepalive: Sent every ``keepalive_s`` seconds, if it is not None.
     """
 
     to_agent: Envelope = Envelope(b"", b"")
@@ -177,7 +183,7 @@ class Dialogue:
     keepalive_s: float = 0.0
 
     def opening(self) -> Iterable[bytes]:
-        """What is sent as soon as the socket is open."""
+        """Return the messages to send as soon as the socket is open."""
         return ()
 
     def read(self, message: bytes) -> Iterable[Event]:
@@ -189,19 +195,24 @@ class Dialogue:
         raise NotImplementedError
 
     def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
-        """What the agent is told of an interrupt; ``heard_ms`` of its turn, None if the caller has heard it all."""
+        """
+        Return the messages to send after an interrupt.
+
+        Args:
+            heard_ms: Heard part of the agent's turn; None if the caller heard all of it, or it is not tracked.
+        """
         return ()
 
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
-        """What the agent is told of a key that the caller pressed."""
+        """Return the messages to send for a key that the caller pressed."""
         return ()
 
     def on_played(self, name: str) -> Iterable[bytes]:
-        """What the agent is told of a `Mark` that has come back."""
+        """Return the messages to send when the audio before a `Mark` has played."""
         return ()
 
     def closing(self) -> Iterable[bytes]:
-        """What is sent before the socket is closed."""
+        """Return the messages to send before the socket is closed."""
         return ()
 
 
@@ -211,17 +222,17 @@ NextNumber = Callable[[], int]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agent:
     """
-    One agent service.
+    One agent, ready to answer calls.
 
     Attributes:
-        open_session: Asks the service for a session; raises `SessionError`. The reply is small text that rides in
-            the token from the webhook to the media socket.
-        endpoint: The socket for a session.
+        open_session: Opens a session at the service, or raises `SessionError`. The result is small text: it travels
+            in the token from the webhook to the media socket.
+        endpoint: Returns the socket for a session.
         dialogue: Makes the dialogue of one call. Its second argument numbers the messages to the agent, from 1 and
             together with the audio frames, for a dialogue that is ``numbered``.
-        dial: For an agent that is reached by phone: the SIP URI for a session. Then there is no socket.
+        dial: For an agent that is reached by phone: returns the SIP URI for a session. Such an agent has no socket.
 
-    Where there is neither a socket nor a number, the agent is built in.
+    An agent with neither a socket nor a SIP URI is the echo.
     """
 
     open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]
@@ -247,10 +258,10 @@ class AgentModule(Generic[SettingsOfAgent]):
 
 
 async def no_session(call: CallInfo) -> dict[str, str]:
-    """The `Agent.open_session` of a service that is not asked before its socket opens."""
+    """`Agent.open_session` of an agent whose socket opens without a session."""
     return {}
 
 
 def decoded_bytes(payload: bytes) -> int:
-    """The length of valid base64 text once decoded."""
+    """Return the number of bytes that valid base64 text decodes to."""
     return len(payload) // 4 * 3 - payload[-2:].count(b"=")

@@ -1,1 +1,1 @@
-"""The built-in agents, one module each; a module's name with hyphens is the agent's name."""
+"""The built-in agents, one module each; the module's name with hyphens is the agent's name."""

@@ -32,7 +32,7 @@ from bridge.agents.agent import (
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import WsUrl
 
-# Of one message; each is answered.
+# Answered of one message; the rest are ignored.
 FUNCTIONS_AT_ONCE = 16
 MULAW = {"encoding": "mulaw", "sample_rate": 8000}
 
@@ -63,11 +63,11 @@ class DeepgramSettings(AgentSettings):
 
 
 class DeepgramDialogue(JsonDialogue):
-    """Says who the agent is when it is welcomed, and speaks when that was taken."""
+    """Sends the agent's settings after the welcome, and audio once they are applied."""
 
     is_binary = True
     waits_for_ready = True
-    # Deepgram closes a socket that was quiet for 10 s.
+    # Deepgram closes a socket after 10 s without a message.
     keepalive = b'{"type":"KeepAlive"}'
     keepalive_s = 5.0
 
@@ -137,7 +137,7 @@ def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
             {"Authorization": f"Token {settings.deepgram_api_key.get_secret_value()}"},
         )
 
-    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
+    def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         return DeepgramDialogue(agent)
 
     return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)

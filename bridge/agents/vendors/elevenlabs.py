@@ -65,14 +65,14 @@ class ElevenLabsSettings(AgentSettings):
 
 
 class ElevenLabsDialogue(JsonDialogue):
-    """Audio carries ``event_id``; what is not above an interruption's is void, even what was under way."""
+    """Audio carries an ``event_id``; audio up to the one of an interruption belongs to the interrupted turn."""
 
     to_agent = Envelope(b'{"user_audio_chunk":"', b'"}')
     audio = SpanFinder("audio_event.audio_base_64", {"type": "audio"})
     waits_for_ready = True
 
     def __init__(self) -> None:
-        self._void_up_to = -1
+        self._interrupted_up_to = -1
 
     def opening(self) -> Iterable[bytes]:
         return (b'{"type":"conversation_initiation_client_data"}',)
@@ -82,7 +82,7 @@ class ElevenLabsDialogue(JsonDialogue):
             case {"type": "audio", "audio_event": {"audio_base_64": str(audio), "event_id": int(event_id)}}:
                 return self._audio_of(audio, event_id)
             case {"type": "interruption", "interruption_event": {"event_id": int(event_id)}}:
-                self._void_up_to = max(self._void_up_to, event_id)
+                self._interrupted_up_to = max(self._interrupted_up_to, event_id)
                 return (Control.INTERRUPT, Control.INSPECT_AUDIO)
             case {"type": "ping", "ping_event": {"event_id": int(event_id)}}:
                 return (Reply(orjson.dumps({"type": "pong", "event_id": event_id})),)
@@ -105,7 +105,7 @@ class ElevenLabsDialogue(JsonDialogue):
         return Control.READY
 
     def _audio_of(self, audio: str, event_id: int) -> Iterable[Event]:
-        if event_id <= self._void_up_to:
+        if event_id <= self._interrupted_up_to:
             return (Ignored("void_audio"),)
         return (Audio(audio.encode(), self.from_agent_format), Control.RELAY_AUDIO)
 
@@ -143,7 +143,7 @@ def _describe(settings: ElevenLabsSettings, resources: Resources) -> Agent:
     def endpoint(session: Mapping[str, str]) -> Endpoint:
         return Endpoint(session.get("signed_url") or f"{settings.elevenlabs_ws_url}?{query}", {})
 
-    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
+    def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         return ElevenLabsDialogue()
 
     return Agent(open_session=open_session, endpoint=endpoint, dialogue=dialogue)

@@ -1,8 +1,8 @@
 """
 OpenAI's Realtime API over its WebSocket, mu-law both ways (``audio/pcmu``).
 
-Source: the types of openai 3.54.0, and the vendor's API reference for Realtime. A turn is an item: when the caller
-speaks over it, the model is told by ``conversation.item.truncate`` what the caller has really heard.
+Source: the types of openai 3.54.0, and the vendor's API reference for Realtime. A turn is an item. If the caller
+interrupts it, ``conversation.item.truncate`` tells the model how much of it the caller heard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bridge.agents.agent import (
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
 
-# What the model may call; it is told to only where OPENAI_REALTIME_TOOLS is 1.
+# Functions that the model may call if OPENAI_REALTIME_TOOLS is 1.
 TOOLS = [
     {
         "type": "function",
@@ -73,7 +73,7 @@ class OpenAiSettings(AgentSettings):
 
 
 class OpenAiDialogue(JsonDialogue):
-    """The items of one session; audio of an item that was interrupted is void, even what was under way."""
+    """The items of one session. Audio of an interrupted item is ignored, including audio that was on its way."""
 
     to_agent = Envelope(b'{"type":"input_audio_buffer.append","audio":"', b'"}')
     waits_for_ready = True
@@ -86,7 +86,7 @@ class OpenAiDialogue(JsonDialogue):
         self._is_ready = False
         self._item_id = ""
         self._content_index = 0
-        self._void_item_id = ""
+        self._interrupted_item_id = ""
 
     def opening(self) -> Iterable[bytes]:
         settings = self._settings
@@ -113,15 +113,15 @@ class OpenAiDialogue(JsonDialogue):
                 return (Control.INTERRUPT, Control.INSPECT_AUDIO) if self._item_id else (Control.INTERRUPT,)
             case {"type": "session.updated"} if not self._is_ready:
                 return self._begin_session()
-            # The event of the arguments comes for a call that was cancelled too.
+            # The event with the arguments comes even for a cancelled call; this one does not.
             case {
                 "type": "response.output_item.done",
                 "item": {"type": "function_call", "status": "completed"},
             }:
                 return self._call_function(fields["item"])
             case {"type": "error", "error": dict(error)}:
-                # Most errors leave the session open; one before it is ready has refused our settings. Its text may
-                # hold what nobody is to read in a log.
+                # Most errors leave the session open; one before it is ready refuses our settings. The text may hold
+                # words of the call, so it is not logged.
                 return (
                     Failed(f"error {error.get('code')}"[:80])
                     if not self._is_ready
@@ -132,7 +132,7 @@ class OpenAiDialogue(JsonDialogue):
         return (Ignored("unknown_type"),)
 
     def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
-        item_id, self._void_item_id = self._item_id, self._item_id
+        item_id, self._interrupted_item_id = self._item_id, self._item_id
         if not item_id or heard_ms is None:
             return ()
         return (
@@ -155,13 +155,13 @@ class OpenAiDialogue(JsonDialogue):
         item_id, index = fields.get("item_id"), fields.get("content_index")
         if not isinstance(item_id, str) or not isinstance(index, int):
             return (Ignored("missing_field"),)
-        if item_id == self._void_item_id:
+        if item_id == self._interrupted_item_id:
             return ()
         self._item_id, self._content_index = item_id, index
         return (Control.TURN, Control.RELAY_AUDIO)
 
     def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Iterable[Event]:
-        if self._void_item_id and fields.get("item_id") == self._void_item_id:
+        if self._interrupted_item_id and fields.get("item_id") == self._interrupted_item_id:
             return (Ignored("void_audio"),)
         return (Audio(delta.encode()), Control.RELAY_AUDIO)
 
@@ -171,7 +171,7 @@ class OpenAiDialogue(JsonDialogue):
 
 
 def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
-    """The result of a function call, and the word to go on with it."""
+    """Return the result of a function call, and the request to go on with it."""
     call_id = item.get("call_id")
     if not isinstance(call_id, str):
         return ()
@@ -194,7 +194,7 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
             {"Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}"},
         )
 
-    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
+    def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         return OpenAiDialogue(settings)
 
     return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)

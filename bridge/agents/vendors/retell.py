@@ -1,5 +1,5 @@
 """
-Retell's audio-socket protocol, and what its other ways in share.
+Retell's audio-socket protocol, and the parts that Retell's other protocols share.
 
 Retell withdrew this socket for its own service on 2025-01-01; compatible servers and the stand-in speak it.
 """
@@ -38,7 +38,7 @@ CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Header-safe text: the token becomes an Authorization header.
 ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 WEBHOOK_AGE_MS = 300_000
-# How Retell's messages name 16-bit samples.
+# Names of 16-bit samples in Retell's messages.
 PCM16_NAMES = ("s16le", "pcm16", "pcm")
 
 
@@ -56,7 +56,7 @@ class RetellAccountSettings(AgentSettings):
 
 
 class RetellSocketSettings(RetellAccountSettings):
-    """What every Retell protocol with an audio socket needs."""
+    """The address of the audio socket, for the protocols that have one."""
 
     retell_ws_url: WsUrl = Field(
         "wss://api.retellai.com/audio-websocket", description="the base URL of the audio socket"
@@ -68,7 +68,7 @@ class RetellSettings(RetellSocketSettings):
 
 
 class RetellDialogue(JsonDialogue):
-    """JSON both ways; audio may name its own encoding, and what is not mu-law 8 kHz is transcoded."""
+    """JSON both ways. Audio may state its encoding; all but mu-law at 8000 Hz is transcoded."""
 
     to_agent = Envelope(b'{"type":"audio","audio_encoding":"mulaw","sample_rate":8000,"data":"', b'"}')
     audio = SpanFinder("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000})
@@ -110,7 +110,7 @@ def _describe(settings: RetellSettings, resources: Resources) -> Agent:
             {"Authorization": f"Bearer {session['access_token']}"},
         )
 
-    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
+    def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         return RetellDialogue()
 
     return Agent(open_session=open_session, endpoint=endpoint, dialogue=dialogue)
@@ -135,7 +135,7 @@ def _audio_of(fields: dict[str, Any]) -> Event:
 def is_webhook_of_retell(body: bytes, signature: str | None, api_key: str, wall_clock_ms: int) -> bool:
     """
     Check ``x-retell-signature``: ``v=<Unix ms>,d=<HMAC-SHA256 of body and v under the API key>``, 5 minutes old at
-    most. A replay within that time is good here; who acts on it must drop it.
+    most. A replay within that time passes; the caller of this function must ignore it.
     """
     found = re.fullmatch(r"v=([0-9]{1,16}),d=([0-9a-f]{64})", signature or "")
     if not found or abs(wall_clock_ms - int(found[1])) > WEBHOOK_AGE_MS:

@@ -1,8 +1,8 @@
 """
-Retell by phone, the way in that it supports today: the call is registered, and Twilio dials its SIP address.
+Retell by phone, which it supports today: the call is registered, and Twilio dials its SIP address.
 
 Media does not pass the bridge. Source: docs.retellai.com, register-phone-call and deploy/custom-telephony: the
-address is to be dialled within 5 minutes.
+address must be dialled within 5 minutes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:
             "direction": "inbound",
             "metadata": {"callSid": call.call_sid},
         }
-        # An anonymous or client: caller is no number.
+        # An anonymous caller or one with a client: address has no number.
         for name, number in (("from_number", call.from_number), ("to_number", call.to_number)):
             if E164.fullmatch(number):
                 body[name] = number

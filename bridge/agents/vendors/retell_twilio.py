@@ -37,28 +37,28 @@ class RetellTwilioSettings(RetellSocketSettings):
 
 class TwilioDialogue(JsonDialogue):
     """
-    Speaks Twilio's part, with numbers of its own.
+    Sends the messages that Twilio sends, with its own numbers.
 
-    ``start`` has none of the stream's parameters, for they hold the bridge's token.
+    ``start`` has none of the stream's parameters, because they hold the bridge's token.
     """
 
     numbered = (b'","media":{"track":"inbound","chunk":"', b'","timestamp":"', b'","payload":"')
     audio = SpanFinder("media.payload", {"event": "media"})
 
-    def __init__(self, started: StreamInfo, next_number: NextNumber) -> None:
-        self._started = started
+    def __init__(self, stream: StreamInfo, next_number: NextNumber) -> None:
+        self._stream = stream
         self._next_number = next_number
         self.to_agent = Envelope(
             b'{"event":"media","sequenceNumber":"',
-            b'"},"streamSid":' + orjson.dumps(started.stream_sid) + b"}",
+            b'"},"streamSid":' + orjson.dumps(stream.stream_sid) + b"}",
         )
 
     def opening(self) -> Iterable[bytes]:
-        started = self._started
+        stream = self._stream
         start = {
-            "accountSid": started.account_sid,
-            "callSid": started.call.call_sid,
-            "streamSid": started.stream_sid,
+            "accountSid": stream.account_sid,
+            "callSid": stream.call.call_sid,
+            "streamSid": stream.stream_sid,
             "tracks": ["inbound"],
             "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
             "customParameters": {},
@@ -85,8 +85,8 @@ class TwilioDialogue(JsonDialogue):
         return (self._message("mark", {"name": name}),)
 
     def closing(self) -> Iterable[bytes]:
-        started = self._started
-        return (self._message("stop", {"accountSid": started.account_sid, "callSid": started.call.call_sid}),)
+        stream = self._stream
+        return (self._message("stop", {"accountSid": stream.account_sid, "callSid": stream.call.call_sid}),)
 
     def _message(self, event: str, body: Mapping[str, object]) -> bytes:
         return orjson.dumps(
@@ -94,7 +94,7 @@ class TwilioDialogue(JsonDialogue):
                 "event": event,
                 "sequenceNumber": str(self._next_number()),
                 event: body,
-                "streamSid": self._started.stream_sid,
+                "streamSid": self._stream.stream_sid,
             }
         )
 

@@ -43,7 +43,7 @@ class RetellWebSettings(RetellSocketSettings):
 
 
 class WebDialogue(Dialogue):
-    """Everything but three literal texts is audio, or of no meaning to a call."""
+    """Binary audio, and three literal texts; other texts have no meaning to a call."""
 
     is_binary = True
     keepalive = b"ping"
@@ -65,7 +65,7 @@ def _describe(settings: RetellWebSettings, resources: Resources) -> Agent:
     async def open_session(call: CallInfo) -> dict[str, str]:
         return await register(settings, resources, call, "web", encoding, format.sample_rate_hz)
 
-    def dialogue(started: StreamInfo, next_number: NextNumber) -> Dialogue:
+    def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         return WebDialogue(format)
 
     return Agent(
@@ -86,7 +86,7 @@ async def register(
     encoding: str,
     rate_hz: int,
 ) -> dict[str, str]:
-    """Ask for a call with an audio socket of one of the two forms that Retell documented."""
+    """Register a call with an audio socket, in one of the two forms that Retell documented."""
     return await ask(
         resources,
         "POST",
@@ -106,5 +106,5 @@ async def register(
 
 
 def socket_of(settings: RetellSocketSettings, session: Mapping[str, str]) -> Endpoint:
-    """A registered call's audio socket."""
+    """Return the audio socket of a registered call."""
     return Endpoint(f"{settings.retell_ws_url}/{session['call_id']}", {})
