@@ -1,8 +1,8 @@
 """
-Agents that a settings file describes, with no code: JSON with base64 in it, or binary audio.
+Agents described in a settings file, without code: audio as base64 in JSON, or binary.
 
-Source of what can be said: the services of today differ in where the base64 text stands, in a few control
-messages, and in what is sent first.
+The keys cover the differences between the services of today: the place of the base64 text, a few control messages,
+and the first messages.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from bridge.agents.session_request import ask
 
 AUDIO_HERE = "{audio}"
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z_0-9.]*)\}")
-# A quote of JSON text; one with a backslash before it is none.
+# A quote of JSON text; an escaped one is consumed with its backslash.
 QUOTE = re.compile(r'\\.|"', re.DOTALL)
 SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
 
-# What a message must be: a text that it is, or values by the path of their keys.
+# A message matches by being exactly this text, or by values at the paths of their keys.
 Match = str | Annotated[dict[str, str | int | bool], Field(min_length=1)]
 
 
@@ -52,29 +52,29 @@ class _Table(BaseModel):
 
 
 class FromAgent(_Table):
-    """Where the base64 text stands in a message of the agent's, as `_codec.SpanFinder` has it."""
+    """The place of the base64 text in a message of the agent, with the arguments of `_codec.SpanFinder`."""
 
     path: str
     equal: dict[str, str | int] = {}
     absent_or_equal: dict[str, str | int] = {}
 
 
-class Asked(_Table):
-    """A message of the agent's, and the answer it gets, with ``{path}`` for what the message holds there."""
+class Exchange(_Table):
+    """A message of the agent and its answer, in which ``{path}`` stands for the message's value there."""
 
     match: Match
     answer: str
 
 
-class TransferAsked(_Table):
-    """A message that asks for a transfer, and where in it the number stands."""
+class TransferRequest(_Table):
+    """A message that asks for a transfer, and the path of the number in it."""
 
     match: Match
     to: str
 
 
-class SessionAsked(_Table):
-    """A request before the socket opens; what ``reply`` names can stand in ``url``, ``headers`` and ``first``."""
+class SessionRequest(_Table):
+    """A request before the socket opens. Its ``reply`` names values for ``url``, ``headers`` and ``first``."""
 
     url: str = Field(pattern=r"^https?://")
     headers: dict[str, str] = {}
@@ -96,7 +96,7 @@ class Description(_Table):
 
     url: str = Field(pattern=r"^wss?://")
     headers: dict[str, str] = {}
-    session: SessionAsked | None = None
+    session: SessionRequest | None = None
     first: list[str] = []
     binary: bool = False
     to_agent: str = ""
@@ -109,8 +109,8 @@ class Description(_Table):
     hang_up: Match | None = None
     error: Match | None = None
     turn: Match | None = None
-    transfer: TransferAsked | None = None
-    answers: list[Asked] = []
+    transfer: TransferRequest | None = None
+    answers: list[Exchange] = []
     dtmf: str = ""
     keepalive: str = ""
     keepalive_s: float = Field(default=10.0, ge=0.5, le=3600)
@@ -119,14 +119,14 @@ class Description(_Table):
     @model_validator(mode="after")
     def _is_whole(self) -> Description:
         if self.encoding == "mulaw" and self.sample_rate != 8000:
-            raise ValueError("mulaw has a sample_rate of 8000; for others say encoding = 'pcm16'")
+            raise ValueError("mulaw has a sample_rate of 8000; for others set encoding = 'pcm16'")
         if self.binary:
             if self.to_agent or self.from_agent:
-                raise ValueError("binary = true stands without to_agent and from_agent")
+                raise ValueError("binary = true excludes to_agent and from_agent")
             return self
         if self.from_agent is None or self.to_agent.count(AUDIO_HERE) != 1:
             raise ValueError(
-                "either binary = true, or to_agent with {audio} in it once, and from_agent with the path of the "
+                "must have binary = true, or to_agent with {audio} in it once and from_agent with the path of the "
                 "base64 text"
             )
         place = self.from_agent
@@ -135,7 +135,7 @@ class Description(_Table):
 
     @property
     def variables(self) -> set[str]:
-        """The variables that it names, in lower case."""
+        """The variables that the table names, in lower case."""
         texts = [self.url, *self.headers.values()]
         if self.session is not None:
             texts += [
@@ -148,16 +148,16 @@ class Description(_Table):
 
     @property
     def finder(self) -> SpanFinder | None:
-        """Finds the audio in the agent's messages; None: it is binary."""
+        """Finds the audio in the agent's messages; None if audio is binary."""
         return self._finder
 
 
 class DescribedDialogue(Dialogue):
-    """Does what a `Description` says."""
+    """Follows a `Description`."""
 
-    def __init__(self, described: Description, started: StreamInfo) -> None:
+    def __init__(self, described: Description, stream: StreamInfo) -> None:
         self._described = described
-        self._values = values_of(started.call, started.session) | {"stream_sid": started.stream_sid}
+        self._values = values_of(stream.call, stream.session) | {"stream_sid": stream.stream_sid}
         self.is_binary = described.binary
         self.waits_for_ready = described.ready is not None
         self.audio = described.finder
@@ -179,16 +179,16 @@ class DescribedDialogue(Dialogue):
             (described.hang_up, Control.HANG_UP),
             (described.turn, Control.TURN),
             (described.ready, Control.READY),
-            (described.error, Failed("its error message")),
+            (described.error, Failed("error message")),
         )
         for match, event in plain:
             if match is not None and _fits(match, message, fields):
                 return (event,)
         if described.transfer and _fits(described.transfer.match, message, fields):
             return (Transfer(str(_at(fields, described.transfer.to))),)
-        for asked in described.answers:
-            if _fits(asked.match, message, fields):
-                return (Reply(_filled(asked.answer, lambda path: _at(fields, path))),)
+        for exchange in described.answers:
+            if _fits(exchange.match, message, fields):
+                return (Reply(_filled(exchange.answer, lambda path: _at(fields, path))),)
         place = described.from_agent
         if place is not None and _fits(place.equal, message, fields):
             if not all(
@@ -212,27 +212,27 @@ class DescribedDialogue(Dialogue):
 
 def describe_table(described: Description, secrets: Mapping[str, str], resources: Resources) -> Agent:
     """
-    Describe an agent of the settings file.
+    Make an agent of a table.
 
     Args:
-        secrets: What ``{env.NAME}`` stands for in URLs, headers and a session's body, by ``env.NAME``.
+        secrets: Values by ``env.NAME``, for placeholders in URLs, headers and the session's body.
     """
-    asked = described.session
+    request = described.session
 
     async def open_session(call: CallInfo) -> dict[str, str]:
-        if asked is None:
+        if request is None:
             return {}
         values = values_of(call, {})
-        # A caller's number is what the caller says it is.
+        # The caller chooses the text of its number.
         in_url = {name: quote(text, safe="") for name, text in values.items()}
         in_header = {name: quote(text, safe=string.punctuation) for name, text in values.items()}
-        body = orjson.loads(_filled(orjson.dumps(asked.body).decode(), {**values, **secrets}.get))
+        body = orjson.loads(_filled(orjson.dumps(request.body).decode(), {**values, **secrets}.get))
         return await ask(
             resources,
             "POST",
-            plain(asked.url, {**in_url, **secrets}),
-            {name: plain(text, {**in_header, **secrets}) for name, text in asked.headers.items()},
-            fields=dict.fromkeys(asked.reply, SESSION_TEXT),
+            plain(request.url, {**in_url, **secrets}),
+            {name: plain(text, {**in_header, **secrets}) for name, text in request.headers.items()},
+            fields=dict.fromkeys(request.reply, SESSION_TEXT),
             json=body,
         )
 
@@ -244,14 +244,14 @@ def describe_table(described: Description, secrets: Mapping[str, str], resources
         )
 
     return Agent(
-        open_session=no_session if asked is None else open_session,
+        open_session=no_session if request is None else open_session,
         endpoint=endpoint,
-        dialogue=lambda started, next_number: DescribedDialogue(described, started),
+        dialogue=lambda stream, next_number: DescribedDialogue(described, stream),
     )
 
 
 def values_of(call: CallInfo, session: Mapping[str, str]) -> dict[str, str]:
-    """What placeholders stand for in a call."""
+    """Return the values of a call's placeholders."""
     return {
         "call_sid": call.call_sid,
         "from": call.from_number,
@@ -261,16 +261,16 @@ def values_of(call: CallInfo, session: Mapping[str, str]) -> dict[str, str]:
 
 
 def plain(template: str, values: Mapping[str, str]) -> str:
-    """A URL or a header with its placeholders filled; unknown ones stay."""
+    """Fill the placeholders of a URL or a header; unknown ones stay."""
     return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), template)
 
 
 def _filled(template: str, value_of: Any, before: str = "") -> bytes:
     """
-    JSON text with its placeholders filled: within quotes as JSON has it, else as a value; unknown ones stay.
+    Fill the placeholders of JSON text: escaped within quotes, as a JSON value elsewhere. Unknown ones stay.
 
     Args:
-        before: What of the same JSON text stands before the template.
+        before: The part of the same JSON text that precedes the template.
     """
 
     def fill(found: re.Match[str]) -> str:

@@ -23,8 +23,8 @@ class _Backoff(RetryOptionsBase):
     """
     At most two retries, on connection errors, 429 and a gateway's 5xx.
 
-    Never after a read time-out: the session may exist by then. The wait doubles with jitter, or is what
-    Retry-After asks for, unless that is beyond all the time there is.
+    A read time-out is never retried: the session may exist by then. The wait doubles, with jitter. Retry-After
+    overrides it, unless it exceeds the time for a session.
     """
 
     def __init__(self, session_s: float) -> None:
@@ -45,14 +45,14 @@ class _Backoff(RetryOptionsBase):
         if response is not None:
             asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
             if asked_s is not None and asked_s > self._session_s:
-                raise SessionError(f"asked to come back in {asked_s:g} s")
+                raise SessionError(f"service asks to retry in {asked_s:g} s")
             if asked_s is not None:
                 return asked_s
         return 0.25 * 2.0**attempt * random.uniform(0.75, 1.25)
 
 
 def retry_after_s(header: str, wall_clock_s: float) -> float | None:
-    """Seconds that a Retry-After header asks to wait (RFC 9110 10.2.3: a number or a date), or None."""
+    """Return the seconds of a Retry-After header (RFC 9110 10.2.3: a number or a date), or None."""
     if re.fullmatch(r"[0-9]{1,18}", header):
         return float(header)
     try:
@@ -72,13 +72,13 @@ async def ask(
     json: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """
-    Ask for a session.
+    Ask for a session with one request.
 
     Args:
-        fields: What is wanted of the reply, a JSON object, and what each must look like in full.
+        fields: The wanted fields of the reply, a JSON object, with a pattern that each must match in full.
 
     Raises:
-        SessionError: No 2xx, no such reply, or not within the time that a session may take.
+        SessionError: The status is not 2xx, the reply has no such fields, or the time for a session is over.
     """
     try:
         async with asyncio.timeout(resources.session_s):

@@ -1,4 +1,4 @@
-"""The agent's side: the socket to the agent service, from the connect to the close."""
+"""The agent's leg: the socket to the agent's service, from connecting to closing."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from bridge.call.transcode import FromMulaw, ToMulaw, can_transcode
 
 log = structlog.get_logger()
 
-# Until the agent's first frame; picows doubles it when a read fills it.
+# Initial size; picows doubles it when a read fills it.
 READ_BUFFER_BYTES = 4096
-# Of an agent's own marks, which wait where Twilio does not read.
+# Longest name of an agent's mark, because marks queue up while Twilio does not read.
 MARK_NAME_CHARS = 256
-# RFC 8305 5: the recommended delay between attempts.
+# RFC 8305 5: the recommended delay between connection attempts.
 HAPPY_EYEBALLS_S = 0.25
 
 
@@ -51,11 +51,11 @@ class AgentLeg(Leg):
     Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
 
     Args:
-        agent: The service; one with a socket.
-        started: The call; without a session, if the service is yet to be asked for one.
-        connect_s: Deadline of DNS, TCP, TLS, upgrade and the agent's word that it is ready together.
-        transfer_prefixes: What a number begins with that the agent may transfer the call to.
-        on_session: Gets the session that the service gave when it was asked here.
+        agent: An agent with a socket.
+        stream: The call; without a session, one is opened before the socket.
+        connect_s: Deadline for DNS, TCP, TLS, upgrade and `Control.READY` together.
+        transfer_prefixes: Beginnings of the numbers to which the agent may transfer the call.
+        on_session: Called with a session that was opened here.
     """
 
     side: ClassVar[str] = "agent"
@@ -64,7 +64,7 @@ class AgentLeg(Leg):
     def __init__(
         self,
         agent: Agent,
-        started: StreamInfo,
+        stream: StreamInfo,
         call: Call,
         limits: LegLimits,
         process: Process,
@@ -79,18 +79,25 @@ class AgentLeg(Leg):
         assert agent.endpoint is not None
         self._agent = agent
         self._endpoint_of = agent.endpoint
-        self._started = started
-        self._dialogue = agent.dialogue(started, self.wire.next_number)
+        self._stream = stream
+        self._dialogue = agent.dialogue(stream, self.wire.next_number)
         self._connect_s = connect_s
         self._transfer_prefixes = transfer_prefixes
         self._tls = process.tls
+        # Opens the socket, from `connect` on.
         self._connecting: asyncio.Task[None] | None = None
         self._connecting_since = self._clock()
+        # The socket during the handshake, when no transport has it yet.
         self._tcp: socket.socket | None = None
+        # Set by `Control.READY`, or by the open socket if the dialogue does not wait for that.
         self._is_ready = False
+        # Transcode the audio; None while it is mu-law at 8000 Hz. Set when the agent is ready, and by a frame that
+        # states another format.
         self._decode: ToMulaw | None = None
         self._encode: FromMulaw | None = None
+        # Between `Control.INSPECT_AUDIO` and `Control.RELAY_AUDIO`.
         self._inspects_audio = False
+        # Each warning is logged once a call.
         self._has_warned = False
         self._has_warned_of_transfer = False
         self._kept_alive_at = self._clock()
@@ -121,7 +128,7 @@ class AgentLeg(Leg):
                     max_redirects=0,
                     socket_factory=self._open_tcp,
                     read_buffer_init_size=READ_BUFFER_BYTES,
-                    # The wire answers pings; the first frame of all must come up, for there it takes over.
+                    # The wire answers pings. The first frame must come up unread, because the wire takes over there.
                     enable_auto_pong=False,
                     ssl_shutdown_timeout=self.limits.close_s if endpoint.url.startswith("wss:") else None,
                 )
@@ -135,31 +142,31 @@ class AgentLeg(Leg):
         except picows.WSInvalidStatusError as error:
             detail = f"upgrade refused: {error.response.status if error.response else 'no status'}"
         except (OSError, picows.WSError) as error:
-            # Their texts may hold the answer of the peer, or the URL with the call's credential.
+            # Their texts may hold the peer's response, or the URL with the call's credential.
             detail = f"cannot open: {type(error).__name__}"
         except Exception as error:
-            # Nobody else awaits this task: whatever it meets must end the call.
-            log.exception("fault while the agent's socket was opened", call_sid=self.call.call_sid)
+            # Nobody awaits this task, so any fault must end the call here.
+            log.exception("fault while opening the agent's socket", call_sid=self.call.call_sid)
             detail = f"cannot open: {type(error).__name__}"
         if self._transport is not None or self._closing_since is not None:
-            # The socket was open; what became of it since, the wire has told.
+            # The socket has been open, and the wire has reported its end.
             return
         self._cut_handshake()
-        # picows returns without an error where the peer closes before it answers the upgrade.
+        # picows returns without an error if the peer closes before it answers the upgrade.
         self._closing_since = self._clock()
         self._leave()
         self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
 
     async def _session(self) -> Mapping[str, str]:
-        started = self._started
-        if started.has_session:
-            return started.session
-        session = await self._agent.open_session(started.call)
+        stream = self._stream
+        if stream.has_session:
+            return stream.session
+        session = await self._agent.open_session(stream.call)
         self._on_session(session)
         return session
 
     async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
-        # Of our own, so that `_cut_handshake` can reach it; and a dead first address costs a quarter second.
+        # Opened here so that `_cut_handshake` can reach it. A dead first address costs only a quarter second.
         found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         self._tcp = await start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
         return self._tcp
@@ -208,7 +215,7 @@ class AgentLeg(Leg):
         super().close(code)
         if self._transport is None and self._connecting is not None:
             self._connecting.cancel()
-            # Here, not in the task: one that is cancelled before its first step never comes to its own clean-up.
+            # Here, not in the task: a task that is cancelled before its first step never runs its own clean-up.
             self._leave()
 
     def take_over(self, other: AgentSide) -> None:
@@ -228,14 +235,14 @@ class AgentLeg(Leg):
             self._send((keepalive,))
 
     def _fail(self, detail: str) -> None:
-        # The call first: another agent may take over the audio that waits here.
+        # The call first: the next agent may take over the audio that waits here.
         self.call.on_agent_lost(self._clock(), detail=detail)
         self.close(1000)
 
     def _send(self, messages: Iterable[bytes]) -> None:
         for message in messages:
             if self.wire.is_congested:
-                # A peer that asks and does not read gets no answers to pile up.
+                # Answers must not pile up for a peer that does not read.
                 self.on_ignored("answer_to_a_peer_that_does_not_read")
             else:
                 self.wire.send_text(message)
@@ -311,7 +318,7 @@ class AgentLeg(Leg):
         if not self._has_warned_of_transfer:
             self._has_warned_of_transfer = True
             log.warning(
-                "transfer refused: BRIDGE_TRANSFER_TO does not allow this number", call_sid=self.call.call_sid
+                "transfer refused: BRIDGE_TRANSFER_TO does not allow the number", call_sid=self.call.call_sid
             )
 
     def _on_audio(self, audio: Audio) -> None:
@@ -335,7 +342,7 @@ class AgentLeg(Leg):
         if not self._has_warned and audio.format != self._dialogue.from_agent_format:
             self._has_warned = True
             log.warning(
-                "agent sends audio that is not mu-law 8000 Hz: it costs, or is lost; set the agent to it",
+                "agent sends audio that is not mu-law 8000 Hz, which is transcoded or lost: change the agent's format",
                 encoding=audio.format.encoding[:40],
                 sample_rate_hz=audio.format.sample_rate_hz,
                 is_lost=not can_transcode(audio.format),
@@ -357,4 +364,4 @@ class AgentLeg(Leg):
         if self._is_ready:
             self.call.end(Why.FAULT, self._clock())
         else:
-            self.call.on_agent_lost(self._clock(), detail="a fault of ours")
+            self.call.on_agent_lost(self._clock(), detail="fault in the bridge")

@@ -10,7 +10,7 @@ from bridge.call.state import Call
 
 
 class EchoSide:
-    """Gives each frame back at once; it ends with the caller."""
+    """Returns each frame at once, until the caller ends the call."""
 
     tracks_heard = False
 
@@ -23,20 +23,20 @@ class EchoSide:
         self._call.on_agent_open(self._clock())
 
     def take_over(self, other: AgentSide) -> None:
-        """What waited for an agent that could not be had is not the echo's to say back."""
+        """Audio held for a failed agent is not echoed."""
 
     def send_audio(self, payload: bytes) -> None:
         self._frames += 1
         self._call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
     def send_dtmf(self, digit: str) -> None:
-        """Keys are not sound."""
+        """Keys are not echoed."""
 
     def on_played(self, name: str) -> None:
-        """No mark is this side's."""
+        """The echo sends no marks."""
 
     def relay_to(self, other: CallerSide) -> None:
-        """Nothing comes in here that could pass the call by."""
+        """There is no wire to join: all audio passes through the call."""
 
     def relayed(self) -> Relayed:
         return Relayed(0, 0)

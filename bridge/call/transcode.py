@@ -1,4 +1,4 @@
-"""An agent's audio that is not mu-law 8 kHz, made so, and the way back."""
+"""Transcodes an agent's audio to mu-law at 8000 Hz, and back."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ RATES_HZ = (8000, 16000, 24000)
 
 
 def can_transcode(format: AudioFormat) -> bool:
-    """Whether this encoding and rate are known."""
+    """Whether this encoding and rate are supported."""
     return format.encoding == "pcm16" and format.sample_rate_hz in RATES_HZ
 
 
 class ToMulaw:
     """
-    16-bit PCM of an agent to mu-law 8 kHz, frame by frame, with the filter's state between frames.
+    Transcodes an agent's 16-bit PCM to mu-law at 8000 Hz, frame by frame; the filter keeps its state between frames.
 
-    Frames are of any number of bytes: a sample that is split between two waits for its rest.
+    Frames may have any number of bytes: half a sample waits for its other half.
     """
 
     def __init__(self, format: AudioFormat) -> None:
@@ -26,7 +26,7 @@ class ToMulaw:
         self._half_sample = b""
 
     def restart(self) -> None:
-        """What comes now does not go on from what came: half a sample of that is void."""
+        """Begin new audio: discards half a sample of the old."""
         self._half_sample = b""
 
     def __call__(self, audio: bytes) -> bytes:
@@ -38,7 +38,7 @@ class ToMulaw:
 
 
 class FromMulaw:
-    """Mu-law 8 kHz to 16-bit PCM for an agent, frame by frame."""
+    """Transcodes mu-law at 8000 Hz to 16-bit PCM for an agent, frame by frame."""
 
     def __init__(self, format: AudioFormat) -> None:
         self._resampler = Resampler(8000, format.sample_rate_hz) if format.sample_rate_hz != 8000 else None

@@ -96,13 +96,13 @@ def test_everything_that_can_be_said_is_an_agent(folder):
 @pytest.mark.parametrize(
     ("lines", "place", "words"),
     [
-        ("", "mine: ", "either binary = true, or to_agent with {audio} in it once"),
-        ("to_agent = '{audio}'", "mine: ", "either binary = true, or to_agent with {audio} in it once"),
-        ("from_agent = { path = 'a' }", "mine: ", "either binary = true, or to_agent with {audio}"),
+        ("", "mine: ", "must have binary = true, or to_agent with {audio} in it once"),
+        ("to_agent = '{audio}'", "mine: ", "must have binary = true, or to_agent with {audio} in it once"),
+        ("from_agent = { path = 'a' }", "mine: ", "must have binary = true, or to_agent with {audio}"),
         (JSON.replace("{audio}", "audio"), "mine: ", "with {audio} in it once"),
         (JSON.replace("{audio}", "{audio}{audio}"), "mine: ", "with {audio} in it once"),
-        (JSON + "binary = true", "mine: ", "binary = true stands without to_agent and from_agent"),
-        ("binary = true\nto_agent = '{audio}'", "mine: ", "binary = true stands without to_agent"),
+        (JSON + "binary = true", "mine: ", "binary = true excludes to_agent and from_agent"),
+        ("binary = true\nto_agent = '{audio}'", "mine: ", "binary = true excludes to_agent"),
         (JSON + "sample_rate = 16000", "mine: ", "mulaw has a sample_rate of 8000"),
         (JSON + "sample_rate = 44100\nencoding = 'pcm16'", "mine.sample_rate: ", "8000, 16000 or 24000"),
         (JSON + "sample_rate = '8000'", "mine.sample_rate: ", "8000, 16000 or 24000"),

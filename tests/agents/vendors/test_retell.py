@@ -162,7 +162,7 @@ async def test_retry_after_is_honoured(service):
 
 async def test_retry_after_beyond_all_the_time_there_is_gives_up_at_once(service):
     service.gives(web.Response(status=429, headers={"Retry-After": "999999999"}), GOOD)
-    assert await service.refusal() == "asked to come back in 1e+09 s"
+    assert await service.refusal() == "service asks to retry in 1e+09 s"
     assert len(service.asked) == 1
 
 
