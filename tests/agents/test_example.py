@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import Live, until
 
+from bridge.agents.agent import CallInfo, Control, Reply, Resources, StreamInfo
 from bridge.agents.directory import DirectoryError, open_directory
 from bridge.standins.numbered import make_numbered
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "acme_agent"
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = ROOT / "examples" / "acme_agent"
 KEY = "canary-acme-key-2b91"
 
 
@@ -54,6 +58,25 @@ def test_example_is_an_agent_that_wants_its_key():
     with pytest.raises(DirectoryError) as caught:
         open_directory(["acme"], "", "", {})
     assert caught.value.problems == [("acme_key", "ACME_KEY: is missing: from Acme's console")]
+
+
+def test_agent_of_the_documentation_works_as_it_stands_there():
+    [source] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agents.md").read_text(), re.DOTALL)
+    imports = (
+        "from bridge import *",
+        "from collections.abc import Iterable, Mapping",
+        "from pydantic import Field, SecretStr",
+        "from typing import Any",
+    )
+    module: dict[str, Any] = {"__name__": "acme"}
+    exec(compile("\n".join([*imports, source]), "docs/agents.md", "exec", dont_inherit=True), module)
+    settings = module["AGENT"].settings(acme_key="key")
+    described = module["AGENT"].describe(settings, Resources(None, 1.0))
+    assert described.endpoint({}).headers == {"Authorization": "Bearer key"}
+    stream = StreamInfo(CallInfo("CA", "+1", "+2"), "AC", "MZ", {}, True)
+    dialogue = described.dialogue(stream, lambda: 1)
+    assert list(dialogue.read(b'{"type":"configured"}')) == [Control.READY]
+    assert list(dialogue.read(b'{"type":"ping","id":7}')) == [Reply(b'{"type":"pong","id":7}')]
 
 
 @pytest.fixture
