@@ -33,7 +33,7 @@ package: $(READY)
 	rm -f dist.log
 	$(PYTHON) -m venv --clear $(VENV)-wheel
 	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
-	cd / && $(abspath $(VENV))-wheel/bin/bridge --version && $(abspath $(VENV))-wheel/bin/python -c 'import _codec; print("codec:", _codec.IMPLEMENTATION)'
+	cd / && $(abspath $(VENV))-wheel/bin/bridge --version && $(abspath $(VENV))-wheel/bin/python -c 'import _codec'
 	rm -rf $(VENV)-wheel
 
 clean:

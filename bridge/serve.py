@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import structlog
 import uvloop
 
-import _codec
 from bridge.agents.directory import DirectoryError
 from bridge.http.front import on_loop_exception
 from bridge.logs import set_up_logs
@@ -78,7 +77,6 @@ async def _serve(settings: Settings) -> int:
         public_url=settings.public_url,
         agent=settings.bridge_agent,
         max_calls=settings.bridge_max_calls,
-        codec=_codec.IMPLEMENTATION,
     )
     _settle_garbage_collector(server)
     await stopping.wait()

@@ -105,7 +105,6 @@ def versions() -> str:
 def profile(directory: Path, frames: int, *options: str) -> Profile:
     """Run the program under callgrind; it has bridged every frame, natively unless told otherwise."""
     output = directory / f"callgrind.out.{frames}{''.join(options)}"
-    environment = {name: value for name, value in os.environ.items() if name != "BRIDGE_CODEC"}
     ended = subprocess.run(
         [
             *("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={output}"),
@@ -117,7 +116,7 @@ def profile(directory: Path, frames: int, *options: str) -> Profile:
                 *options,
             ),
         ],
-        env=environment | {"PYTHONPATH": str(TESTS.parent), "PYTHONHASHSEED": "0"},
+        env=os.environ | {"PYTHONPATH": str(TESTS.parent), "PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
