@@ -2,7 +2,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from _codec.media_json import Envelope, SpanFinder
-from _codec.reference_wire import Owner
+from _codec.owner import Owner
 
 @final
 class Wire:

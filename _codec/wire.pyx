@@ -6,7 +6,8 @@ found (`SpanFinder`), copied once between the other side's prefix and suffix, ma
 made for it, nor for the binary frames of an agent that takes and gives mu-law so. All else goes up to the owner.
 
 RFC 6455 as a whole is here: framing, masks, fragments, control frames, close codes, UTF-8; so is what happens when
-a peer does not read. The plain-Python twin is `_codec.reference_wire`.
+a peer does not read. The tests hold the relay's half equal to a twin in plain Python, and RFC 6455 to the
+protocol of the websockets package.
 """
 
 cimport cython

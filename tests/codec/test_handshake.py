@@ -10,7 +10,6 @@ import pytest
 from live import until
 
 import _codec
-from _codec import reference_wire
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LAST = ("on_violation", "on_peer_closed", "on_gone")
@@ -29,7 +28,7 @@ class Owner:
         return lambda *told: self.told.append((name, *told))
 
 
-async def told_by(implementation: Any, pieces: list[bytes]) -> list[tuple[Any, ...]]:
+async def told_by(pieces: list[bytes]) -> list[tuple[Any, ...]]:
     """What a wire tells whose server sends these bytes, the first ones in one segment with its handshake."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,12 +50,12 @@ async def told_by(implementation: Any, pieces: list[bytes]) -> list[tuple[Any, .
         await writer.wait_closed()
 
     owner = Owner()
-    wire = implementation.Wire(owner, is_client=True, max_message_bytes=100_000, hold_ms=1000)
+    wire = _codec.Wire(owner, is_client=True, max_message_bytes=100_000, hold_ms=1000)
     opened: list[Any] = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         await picows.ws_connect(
-            lambda: implementation.Handshake(wire, opened.append),
+            lambda: _codec.Handshake(wire, opened.append),
             f"ws://127.0.0.1:{port}/",
             enable_auto_pong=False,
             read_buffer_init_size=2048,
@@ -73,7 +72,6 @@ async def told_by(implementation: Any, pieces: list[bytes]) -> list[tuple[Any, .
 END = b"\x81\x03end"
 
 
-@pytest.mark.parametrize("implementation", [_codec, reference_wire], ids=["native", "python"])
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -89,8 +87,8 @@ END = b"\x81\x03end"
     ],
     ids=repr,
 )
-async def test_every_frame_is_told_once_however_the_bytes_fall(implementation, pieces):
-    told = [entry for entry in await told_by(implementation, pieces) if entry[0] != "on_gone"]
+async def test_every_frame_is_told_once_however_the_bytes_fall(pieces):
+    told = [entry for entry in await told_by(pieces) if entry[0] != "on_gone"]
     whole = b"".join(pieces)
     expected = []
     for frame, message in (
@@ -104,16 +102,14 @@ async def test_every_frame_is_told_once_however_the_bytes_fall(implementation, p
     assert told == [message for _, message in sorted(expected)]
 
 
-@pytest.mark.parametrize("implementation", [_codec, reference_wire], ids=["native", "python"])
 @pytest.mark.parametrize(
     ("piece", "code"), [(b"\x83\x00", 1002), (b"\xc1\x00", 1002), (b"\x81\x85abcdefghi", 1002)], ids=repr
 )
-async def test_violation_in_the_first_frame_is_told_as_one(implementation, piece, code):
-    told = await told_by(implementation, [piece])
+async def test_violation_in_the_first_frame_is_told_as_one(piece, code):
+    told = await told_by([piece])
     assert [entry[:2] for entry in told if entry[0] == "on_violation"] == [("on_violation", code)]
 
 
-@pytest.mark.parametrize("implementation", [_codec, reference_wire], ids=["native", "python"])
-async def test_close_as_the_first_frame_is_told_with_its_code(implementation):
-    told = await told_by(implementation, [b"\x88\x02\x03\xe8"])
+async def test_close_as_the_first_frame_is_told_with_its_code():
+    told = await told_by([b"\x88\x02\x03\xe8"])
     assert told == [("on_peer_closed", 1000), ("on_gone",)]

@@ -1,24 +1,27 @@
 """
-`Wire` in plain Python: the specification of the native one, and its oracle in the tests.
+The relay's half of `Wire` in plain Python, the oracle of the native one.
 
-It reads and writes the same bytes and calls its owner in the same order; masks alone differ, being random.
+RFC 6455 is not written down here a second time: `websockets`, which others maintain, parses and judges all frames.
+The twin calls its owner in the same order and writes the same bytes; masks alone differ, being random.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
-import os
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-import picows
+from websockets.exceptions import ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
 
+from _codec.owner import Owner
 from _codec.reference import Envelope, FrameRing, SpanFinder
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+CONTINUATION, TEXT, BINARY = Opcode.CONT, Opcode.TEXT, Opcode.BINARY
+CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG
+# The wire's own rules, beside those of RFC 6455.
 MAX_FRAGMENTS = 1024
 NO_STATUS = 1005
 MAX_AFTER_HELD = 1024
@@ -26,39 +29,69 @@ MAX_AFTER_HELD = 1024
 Codec = Callable[[bytes], bytes]
 
 
-class Owner(Protocol):
-    """Whom a wire tells what happens on it."""
+class Oracle(Protocol):
+    """Gives each frame to ``on_frame`` as soon as it is read and judged."""
 
-    def on_text(self, message: bytes) -> None: ...
-    def on_audio(self, payload: bytes) -> None: ...
-    def on_binary(self, message: bytes) -> None: ...
-    def on_peer_closed(self, code: int) -> None: ...
-    def on_violation(self, code: int, detail: str) -> None: ...
-    def on_congestion(self, is_congested: bool) -> None: ...
-    def on_gone(self) -> None: ...
+    def __init__(self, wire: Wire, max_message_bytes: int) -> None:
+        super().__init__(Side.CLIENT if wire.is_client else Side.SERVER, max_size=max_message_bytes)
+        self._wire = wire
+        # The frame that arrives, as far as it has been read.
+        self._frame = b""
+
+    def read(self, data: bytes) -> None:
+        """Read part by part, so that an error shows as soon as the bytes that are wrong are there."""
+        while data and not self._wire.is_failed:
+            part = data[: self._part_bytes()]
+            data = data[len(part) :]
+            self._frame += part
+            self.receive_data(part)
+            if self.parser_exc is None and len(self._frame) == 2 and self._is_refused_at_once():
+                # What completes it: a length of 126, a mask and the payload, each as far as the frame has one.
+                length_bytes = {126: 2, 127: 8}.get(part[-1] & 0x7F, 0)
+                self.receive_data((126 if length_bytes else 0).to_bytes(length_bytes) + bytes(4 + 126))
+                assert self.parser_exc is not None
+            if self.parser_exc is not None and not self._wire.is_failed:
+                assert self.close_sent is not None
+                self._wire.violate(self.close_sent.code, str(self.parser_exc))
+
+    def recv_frame(self, frame: Frame) -> None:
+        self._frame = b""
+        self._wire.ws_frames_in += 1
+        # After its own close frame the wire waits for the peer's, and for nothing else.
+        if self._wire.is_closing and frame.opcode is not CLOSE:
+            return
+        try:
+            super().recv_frame(frame)
+        except ProtocolError:
+            # A close frame among fragments: websockets complains of the unfinished message; the wire closes.
+            if self.close_rcvd is None:
+                raise
+        if self.close_rcvd is not None:
+            self._wire.on_close(self.close_rcvd.code)
+        else:
+            self._wire.on_frame(frame)
+
+    def _part_bytes(self) -> int:
+        """How many bytes may be missing to the end of the part of the frame that arrives."""
+        frame = self._frame
+        if len(frame) < 2:
+            return 2 - len(frame)
+        length, mask_bytes = frame[1] & 0x7F, 4 if frame[1] & 0x80 else 0
+        header = {126: 4, 127: 10}.get(length, 2)
+        if len(frame) < header:
+            return header - len(frame)
+        if header > 2:
+            length = int.from_bytes(frame[2:header])
+        return header + mask_bytes + length - len(frame)
+
+    def _is_refused_at_once(self) -> bool:
+        """websockets judges these at the end of the frame, the wire by the header."""
+        first, second = self._frame
+        return bool(first & 0x70) or (first & 0x0F >= CLOSE and (second & 0x7F > 125 or not first & 0x80))
 
 
-def apply_mask(data: bytes, mask: bytes) -> bytes:
-    """XOR with the mask repeated (RFC 6455 5.3)."""
-    n = len(data)
-    wide = (mask * (n // 4 + 1))[:n]
-    return (int.from_bytes(data) ^ int.from_bytes(wide)).to_bytes(n)
-
-
-def may_close_with(code: int) -> bool:
-    """Whether a peer may send this code (RFC 6455 7.4, and IANA's register for 1012 to 1014)."""
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
-
-
-class _Violation(Exception):
-    def __init__(self, code: int, detail: str) -> None:
-        super().__init__(code, detail)
-        self.code = code
-        self.detail = detail
-
-
-class Wire(asyncio.BufferedProtocol):
-    """One side's WebSocket after its handshake; see the native one for the arguments."""
+class Wire:
+    """One side's socket after its handshake; see the native one for the arguments and methods."""
 
     def __init__(self, owner: Owner, *, is_client: bool, max_message_bytes: int, hold_ms: int) -> None:
         if max_message_bytes < 1:
@@ -69,7 +102,6 @@ class Wire(asyncio.BufferedProtocol):
         self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
         self.dropped_frames = self.cleared_frames = self.decoded_frames = 0
         self._owner: Owner | None = owner
-        self._max_message_bytes = max_message_bytes
         self._held = FrameRing(hold_ms)
         self._before_held: bytes | None = None
         self._after_held: list[bytes] = []
@@ -87,10 +119,10 @@ class Wire(asyncio.BufferedProtocol):
         self._finder: SpanFinder | None = None
         self._partner: Wire | None = None
         self._transport: Any = None
-        self._is_failed = False
-        self._received = b""
+        self.is_failed = False
+        self._oracle = Oracle(self, max_message_bytes)
         self._fragments: list[bytes] = []
-        self._message_opcode: int | None = None
+        self._message_opcode: Opcode | None = None
 
     def open(self, transport: Any) -> None:
         self._transport = transport
@@ -241,22 +273,9 @@ class Wire(asyncio.BufferedProtocol):
             if not audio:
                 return
 
-    def _write(self, opcode: int, payload: bytes) -> None:
-        if self._transport is None:
-            return
-        n = len(payload)
-        flag = 0x80 if self.is_client else 0
-        if n < 126:
-            head = struct.pack(">BB", 0x80 | opcode, flag | n)
-        elif n < 65536:
-            head = struct.pack(">BBH", 0x80 | opcode, flag | 126, n)
-        else:
-            head = struct.pack(">BBQ", 0x80 | opcode, flag | 127, n)
-        if self.is_client:
-            mask = os.urandom(4)
-            head += mask
-            payload = apply_mask(payload, mask)
-        self._transport.write(head + payload)
+    def _write(self, opcode: Opcode, payload: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(Frame(opcode, payload).serialize(mask=self.is_client, extensions=[]))
 
     def _flush(self) -> None:
         if self._before_held is not None and not self.is_congested:
@@ -291,81 +310,30 @@ class Wire(asyncio.BufferedProtocol):
     # Reading
 
     def feed(self, data: bytes) -> None:
-        self._received += data
-        while not self._is_failed:
-            try:
-                frame = self._next_frame()
-                if frame is None:
-                    return
-                self._on_frame(*frame)
-            except _Violation as violation:
-                self._violate(violation)
-        self._received = b""
+        self._oracle.read(data)
 
-    def _next_frame(self) -> tuple[int, bool, bytes] | None:
-        data = self._received
-        if len(data) < 2:
-            return None
-        fin, opcode = bool(data[0] & 0x80), data[0] & 0x0F
-        masked, length, header = bool(data[1] & 0x80), data[1] & 0x7F, 2
-        if data[0] & 0x70:
-            raise _Violation(1002, "reserved bits set")
-        if opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
-            raise _Violation(1002, "reserved opcode")
-        if masked == self.is_client:
-            raise _Violation(1002, "masked frame from a server" if masked else "unmasked frame from a client")
-        if opcode >= CLOSE and (length > 125 or not fin):
-            raise _Violation(1002, "control frame too long or in fragments")
-        if length == 126:
-            header = 4
-            if len(data) < header:
-                return None
-            length = int.from_bytes(data[2:4])
-            if length < 126:
-                raise _Violation(1002, "length not in its shortest form")
-        elif length == 127:
-            header = 10
-            if len(data) < header:
-                return None
-            length = int.from_bytes(data[2:10])
-            if length < 65536 or length >> 63:
-                raise _Violation(1002, "length not in its shortest form, or negative")
-        if opcode < CLOSE and sum(map(len, self._fragments)) + length > self._max_message_bytes:
-            raise _Violation(1009, "message too big")
-        header += 4 * masked
-        if len(data) < header + length:
-            return None
-        payload = data[header : header + length]
-        self._received = data[header + length :]
-        return opcode, fin, apply_mask(payload, data[header - 4 : header]) if masked else payload
-
-    def _on_frame(self, opcode: int, fin: bool, payload: bytes) -> None:
-        self.ws_frames_in += 1
-        if opcode == CLOSE:
-            self._on_close(payload)
-        elif self.is_closing or opcode == PONG:
-            return
-        elif opcode == PING:
+    def on_frame(self, frame: Frame) -> None:
+        """Take a frame that the oracle accepts."""
+        if frame.opcode is PING:
             if not self.is_congested:
-                self._write(PONG, payload)
-        elif opcode != CONTINUATION and self._message_opcode is None and fin:
-            self._on_message(opcode, payload)
-        elif (opcode == CONTINUATION) == (self._message_opcode is None):
-            raise _Violation(1002, "fragments out of order")
-        else:
-            self._on_fragment(opcode, fin, payload)
+                self._write(PONG, frame.data)
+        elif frame.opcode is not PONG:
+            self._on_fragment(frame)
 
-    def _on_fragment(self, opcode: int, fin: bool, payload: bytes) -> None:
-        if self._message_opcode is None:
-            self._message_opcode = opcode
-        self._fragments.append(payload)
+    def _on_fragment(self, frame: Frame) -> None:
+        if frame.fin and frame.opcode is not CONTINUATION:
+            self._on_message(frame.opcode, frame.data)
+            return
+        if frame.opcode is not CONTINUATION:
+            self._message_opcode = frame.opcode
+        self._fragments.append(frame.data)
         if len(self._fragments) > MAX_FRAGMENTS:
-            raise _Violation(1009, "message in too many fragments")
-        if fin:
-            message, opcode = b"".join(self._fragments), self._message_opcode
+            self.violate(1009, "message in too many fragments")
+        elif frame.fin:
+            assert self._message_opcode is not None
+            message = b"".join(self._fragments)
             self._fragments.clear()
-            self._message_opcode = None
-            self._on_message(opcode, message)
+            self._on_message(self._message_opcode, message)
 
     def _on_message(self, opcode: int, message: bytes) -> None:
         assert self._owner is not None
@@ -390,8 +358,9 @@ class Wire(asyncio.BufferedProtocol):
         try:
             message.decode()
         except UnicodeDecodeError:
-            raise _Violation(1007, "text is not UTF-8") from None
-        self._owner.on_text(message)
+            self.violate(1007, "text is not UTF-8")
+        else:
+            self._owner.on_text(message)
 
     def _on_other_audio(self, audio: bytes) -> None:
         if self._decode is not None:
@@ -410,51 +379,27 @@ class Wire(asyncio.BufferedProtocol):
         if self._partner._held.duration_ms * 2 > self._partner._held.capacity_ms:
             self._partner._pause_source(self)
 
-    def _on_close(self, payload: bytes) -> None:
-        code = NO_STATUS
-        if len(payload) == 1:
-            raise _Violation(1002, "close frame of one byte")
-        if payload:
-            code = int.from_bytes(payload[:2])
-            if not may_close_with(code):
-                raise _Violation(1002, "close code must not be sent")
-            try:
-                payload[2:].decode()
-            except UnicodeDecodeError:
-                raise _Violation(1007, "close reason is not UTF-8") from None
+    def on_close(self, code: int) -> None:
+        """Take a close frame that the oracle accepts."""
         is_answer = self.is_closing
         self.send_close(code)
-        self._is_failed = True
+        self.is_failed = True
         self._transport.close()
         if not is_answer and self._owner is not None:
             self._owner.on_peer_closed(code)
 
-    def _violate(self, violation: _Violation) -> None:
+    def violate(self, code: int, detail: str) -> None:
+        """Close with a code; nothing is read any more."""
         was_closing = self.is_closing
-        self.send_close(violation.code)
-        self._is_failed = True
+        self.send_close(code)
+        self.is_failed = True
         if not was_closing and self._owner is not None:
-            self._owner.on_violation(violation.code, violation.detail)
+            self._owner.on_violation(code, detail)
 
     # The transport's other callbacks
 
-    def on_broken(self, code: int) -> None:
-        if not self.is_closing and self._owner is not None:
-            self.is_closing = self._is_failed = True
-            self._owner.on_violation(code, "broke the protocol")
-
-    def get_buffer(self, sizehint: int) -> bytearray:
-        self._buffer = bytearray(65536)
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.feed(bytes(self._buffer[:nbytes]))
-
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_closing = self._is_failed = True
+        self.is_closing = self.is_failed = True
         self._partner = None
         owner, self._owner, self._transport = self._owner, None, None
         if owner is not None:
@@ -471,45 +416,3 @@ class Wire(asyncio.BufferedProtocol):
         if self._owner is not None:
             self._owner.on_congestion(False)
         self._flush()
-
-
-class Handshake(picows.WSListener):
-    """The native one's twin, but picows reads on for a client: only C sees what it has taken beyond a frame."""
-
-    def __init__(self, wire: Wire, on_open: Callable[[asyncio.Transport], None]) -> None:
-        self._wire = wire
-        self._on_open = on_open
-
-    def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        self._wire.open(transport.underlying_transport)
-        if not transport.is_client_side:
-            transport.underlying_transport.set_protocol(self._wire)
-        self._on_open(transport.underlying_transport)
-
-    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        n = frame.payload_size
-        first = frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4 | int(frame.msg_type)  # type: ignore[call-overload]
-        if n < 126:
-            head = struct.pack(">BB", first, n)
-        elif n < 65536:
-            head = struct.pack(">BBH", first, 126, n)
-        else:
-            head = struct.pack(">BBQ", first, 127, n)
-        self._wire.feed(head + frame.get_payload_as_bytes())
-
-    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        if transport.close_handshake is not None and transport.close_handshake.sent is not None:
-            self._wire.on_broken(int(transport.close_handshake.sent.code))  # type: ignore[call-overload]
-        self._wire.connection_lost(None)
-        # picows keeps what it found wrong there, and asyncio complains of what nobody looked at.
-        self._reaping = asyncio.ensure_future(self._reap(transport))
-
-    async def _reap(self, transport: picows.WSTransport) -> None:
-        with contextlib.suppress(Exception):
-            await transport.wait_disconnected()
-
-    def pause_writing(self) -> None:
-        self._wire.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._wire.resume_writing()
