@@ -2,16 +2,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# One environment in two steps: what a demo needs, and what development needs beside it.
+DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+CORE := pyproject.toml setup.py $(wildcard _codec/*.pyx _codec/*.pxd _codec/*.h)
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: demo test check bench asan package clean
+.PHONY: demo install test test-quick check bench asan package clean
 
-demo: $(READY)  ## One whole call on this machine, with no account; leaves recordings and a picture in demo-out/.
+demo: $(DEMO)  ## One whole call on this machine, with no account; leaves recordings and a picture in demo-out/.
 	$(BIN)/python -m bridge demo
 
+install: $(DEMO)  ## The bridge in .venv, without the tools of development.
+
 test: $(READY)
+	@echo "The whole test suite; it takes about 6 minutes on 2 cores."
 	$(BIN)/python -m pytest $(ARGS)
+
+# Leaves out what starts whole processes, builds packages or takes load: see `quick` in tests/conftest.py.
+test-quick: $(READY)
+	$(BIN)/python -m pytest --quick -q $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -26,25 +37,30 @@ bench: $(READY)
 asan: $(READY)
 	sh tools/asan.sh $(abspath $(BIN))/python
 
-# An sdist, a wheel built from it, and that wheel started in an environment of its own: what users install.
+# An sdist, a wheel built from it, and a call with that wheel in an environment of its own: what users install.
 package: $(READY)
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist . >dist.log 2>&1 || { cat dist.log; exit 1; }
-	rm -f dist.log
+	@sh tools/alive.sh "building sdist and wheel" $(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv --clear $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
-	cd / && $(abspath $(VENV))-wheel/bin/bridge --version && $(abspath $(VENV))-wheel/bin/python -c 'import _codec'
+	@sh tools/alive.sh "installing the wheel" $(VENV)-wheel/bin/python -m pip install --disable-pip-version-check "$$(ls dist/*.whl)[demo]"
+	cd / && $(abspath $(VENV))-wheel/bin/bridge --version
+	out=$$(mktemp -d) && cd / && $(abspath $(VENV))-wheel/bin/bridge demo --out "$$out" && rm -rf "$$out"
 	rm -rf $(VENV)-wheel
 
 clean:
 	rm -rf build dist .venv .venv-* demo-out *.egg-info _codec/*.c _codec/*.so
 
-$(READY): pyproject.toml setup.py $(wildcard _codec/*.pyx _codec/*.pxd _codec/*.h)
+$(DEMO): $(CORE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.12 or the like." >&2; exit 1; }
 	@command -v $${CC:-cc} >/dev/null || { echo "A C compiler is needed to build the native core: apt-get install gcc (or your system's)." >&2; exit 1; }
 	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "Python's headers are needed to build the native core: apt-get install python3-dev (or your system's)." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is needed: apt-get install python3-venv (or your system's)." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Building the native core and installing what it needs into $(VENV); a minute the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev,vendors]'
+	@echo "Building the native core into $(VENV); this takes a minute or two the first time."
+	@sh tools/alive.sh "building" $(INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(READY): $(DEMO)
+	@echo "Installing the tools of development into $(VENV); this takes about a minute the first time."
+	@sh tools/alive.sh "installing" $(INSTALL) --editable '.[demo,dev,vendors]'
 	@touch $@

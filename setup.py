@@ -24,6 +24,7 @@ extensions = [
 ]
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=cythonize(
         extensions,
         annotate=os.environ.get("BRIDGE_ANNOTATE") == "1",

@@ -7,12 +7,47 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import live
 import pytest
 import structlog
 import uvloop
+
+# What `--quick` leaves out, and why; the rest takes less than a minute on 2 cores.
+NOT_QUICK = {
+    "benchmarks/": "builds C programs and takes load",
+    "server/test_server_": "whole calls on real sockets",
+    "codec/test_wire_": "thousands of interleavings, and callgrind",
+    "standins/test_demo": "whole calls at the speed of speech",
+    "standins/test_commands": "whole calls at the speed of speech",
+    "agents/test_example": "installs a package",
+    "test_readme": "installs the project in a clean clone",
+    "test_serve": "starts processes",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out the tests that take long")
+
+
+def is_slow(item: pytest.Item) -> bool:
+    name = item.path.relative_to(Path(__file__).parent).as_posix()
+    return any(name.startswith(beginning) for beginning in NOT_QUICK)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
+        items[:] = [item for item in items if not is_slow(item)]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        terminalreporter.section("left out by --quick", sep="-")
+        for beginning, reason in NOT_QUICK.items():
+            terminalreporter.line(f"tests/{beginning}*: {reason}")
 
 
 def pytest_asyncio_loop_factories(

@@ -241,7 +241,7 @@ async def test_slow_reader_gets_everything_in_the_end(is_tls):
         client.writer.transport.pause_reading()
         await client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
         await until(lambda: scene.front.connections == 1)
-        (connection,) = scene.front._registry.connections
+        (connection,) = scene.front._connections.connections
         await until(lambda: connection._is_write_paused)
         client.writer.transport.resume_reading()
         for _ in range(60):
@@ -255,7 +255,7 @@ async def test_what_is_sent_ahead_of_an_answer_is_bounded(is_tls):
         client = await scene.connect()
         await client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + (H + b"\r\n") * 200_000)
         await until(lambda: scene.front.connections == 1)
-        (connection,) = scene.front._registry.connections
+        (connection,) = scene.front._connections.connections
         await until(lambda: connection._is_read_paused)
         assert len(connection._data) <= LIMITS.head_bytes + 64 * 1024
         scene.app.release.set()
@@ -282,7 +282,7 @@ async def test_over_the_cap_no_tls_handshake_is_made_and_stalled_ones_count():
     async with serving(is_tls=True, limits=replace(LIMITS, connections=2)) as scene:
         _, stalled = await asyncio.open_connection("127.0.0.1", scene.front.port)
         client = await scene.connect()
-        await until(lambda: scene.front._registry._is_full())
+        await until(lambda: scene.front._connections._is_full())
         with pytest.raises(ConnectionError):
             await scene.connect()
         assert (await client.request(H + b"\r\n")).status == 200

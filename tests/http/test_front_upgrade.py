@@ -101,7 +101,7 @@ async def test_thousands_of_frames_behind_a_pipelined_request_arrive(is_tls):
         slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
         await client.send(slow + WHOLE + frames + frames)
         await until(lambda: scene.front.connections == 1)
-        (connection,) = scene.front._registry.connections
+        (connection,) = scene.front._connections.connections
         await until(lambda: connection._is_read_paused)
         scene.app.release.set()
         assert (await client.answer()).status == 200
@@ -257,7 +257,7 @@ async def test_upgrade_read_while_closing_is_refused(is_tls):
         client = await scene.connect()
         await client.send(WHOLE[:30])
         await until(lambda: scene.front.connections == 1)
-        (connection,) = scene.front._registry.connections
+        (connection,) = scene.front._connections.connections
         await until(lambda: connection._reader.has_begun)
         closing = asyncio.create_task(scene.front.close(DEADLINE_S))
         await asyncio.sleep(0)
