@@ -1,4 +1,4 @@
-"""Settings that say who answers: chains, files of agents and routes, and agents that cost money."""
+"""Settings of agents: chains, files of agents and routes, and agents that cost money."""
 
 import pytest
 from settings_env import DEVELOPMENT, GOOD, clean_environment, problems

@@ -1,4 +1,4 @@
-"""The dialogue of an agent that a table describes: what its messages mean, and the text that it is sent."""
+"""The dialogue of an agent in a table: the meaning of its messages, and the messages to it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read(message: object, table: dict[str, Any] = TABLE, **changes: Any) -> obje
     return event
 
 
-# What it is
+# The agent
 
 
 def test_json_agent_has_a_finder_and_an_envelope():
@@ -96,7 +96,7 @@ def test_formats_and_the_rest_are_the_tables():
     assert (one.keepalive, one.keepalive_s) == (b'{"type":"alive"}', 2.5)
 
 
-# What messages mean
+# The meaning of messages
 
 MEANINGS = {
     "interrupt": Control.INTERRUPT,
@@ -228,7 +228,7 @@ def test_placeholder_of_what_the_message_has_not_stays():
     assert read({"t": 1}, answers=answers) == Reply(b"{t.x} {call_sid}")
 
 
-# Audio that the finder has left
+# Audio that the finder did not take
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_binary_agent_has_no_audio_in_its_texts():
     assert read({"type": "audio", "body": {"b64": PAYLOAD}}, BINARY) == Ignored("unknown_type")
 
 
-# What it is sent
+# Messages to the agent
 
 
 def test_first_messages_name_the_call_the_stream_and_the_session():
@@ -319,7 +319,7 @@ def test_caller_cannot_leave_the_place_of_its_number(name):
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_any_number_stays_in_its_place(name):
-    """Any caller's number comes out of the JSON text as it went in, beside nothing that it has brought along."""
+    """Any caller's number comes out of the JSON text as it went in, and adds nothing to it."""
     one = dialogue(call=CallInfo(CALL.call_sid, name, ""), first=['{"a":"x {from}","b":{from}}'])
     assert [orjson.loads(message) for message in one.opening()] == [{"a": f"x {name}", "b": name}]
 

@@ -1,4 +1,4 @@
-"""The file of agents that need no code: which tables are good, what is told of bad ones, what placeholders become."""
+"""The file of agents that need no code: good tables, the problems of bad ones, and placeholders."""
 
 from __future__ import annotations
 
@@ -177,11 +177,11 @@ def test_variables_of_tables_that_are_not_in_use_are_not_wanted(folder):
     assert directory(folder, FULL, "echo").names == {"echo"}
 
 
-# What placeholders become
+# Placeholders
 
 
 class Service:
-    """Gives sessions and keeps what it was asked."""
+    """Gives sessions and keeps the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str], object]] = []

@@ -1,4 +1,4 @@
-"""Who answers a call: routes, the files of agents and routes, and what each agent in use wants."""
+"""The agents of a call: routes, the files of agents and routes, and the settings of the agents in use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def directory(
 
 
 def problems(folder: Path, **given: str) -> list[str]:
-    """Every problem as a sentence; none has a secret or the words of a library in it."""
+    """Every problem as a sentence, without a secret and without a library's words."""
     with pytest.raises(DirectoryError) as caught:
         directory(folder, **given)
     told = [text for _, text in caught.value.problems]
@@ -48,7 +48,7 @@ def problems(folder: Path, **given: str) -> list[str]:
     return told
 
 
-# Who answers
+# Routes
 
 
 def test_without_files_the_default_answers_every_call(folder):
@@ -126,7 +126,7 @@ def test_call_gets_the_same_share_whenever_and_wherever_it_is_asked(folder):
         call_sid = f"CA{n:032x}"
         assert opened.chain(call_sid, "", "") == again.chain(call_sid, "+1", "+2")
     shares = [opened.chain(f"CA{n:032x}", "", "")[0] for n in range(16)]
-    # The same in every process, whatever seeds its hashes.
+    # The same in every process, whatever the seed of its hashes.
     assert "".join(shares) == "abaaababaaaaabba"
 
 
@@ -214,14 +214,13 @@ def test_unknown_agent_is_told_with_those_that_there_are(folder):
     assert told == f"BRIDGE_AGENT: unknown agent 'parrot'; available: {', '.join(BUILT_IN)}, mine"
 
 
-# What the agents in use want
+# Settings of the agents in use
 
 
 def test_agents_are_these():
     assert {"echo", "retell", "retell-sip", "retell-web", "retell-twilio", "openai", "elevenlabs"} < set(
         BUILT_IN
     )
-    assert "generic" not in BUILT_IN
 
 
 def test_needs_of_every_agent_that_anything_names_are_told_once_each(folder):

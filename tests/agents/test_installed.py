@@ -1,4 +1,4 @@
-"""Agents of other distributions: which are found and imported, and what is told of those that cannot be."""
+"""Agents of other distributions: which are found and imported, and the problems of those that cannot be."""
 
 from __future__ import annotations
 

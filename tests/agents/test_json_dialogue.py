@@ -1,4 +1,4 @@
-"""What the dialogues in JSON share: messages that are not JSON, and the decision on a model's tool calls."""
+"""The common parts of dialogues in JSON: messages that are not JSON, and the decision on a model's tool calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_KNOWN = "this function is not known here"
 
 
 class Echo(JsonDialogue):
-    """Gives each message back as it was parsed."""
+    """Returns each message as it was parsed."""
 
     def read_fields(self, fields: Any) -> Iterable[Event]:
         return (Reply(orjson.dumps(fields)),)
@@ -40,7 +40,7 @@ def test_any_json_value_is_parsed(text):
 
 @given(st.binary())
 def test_any_other_bytes_are_ignored_and_counted(message):
-    """Any bytes are a JSON value or ignored for not being one, never an exception."""
+    """Any bytes are a JSON value or ignored, never an exception."""
     (event,) = Echo().read(message)
     assert isinstance(event, Reply) or event == Ignored("not_json")
     assert (event == Ignored("not_json")) is (parse(message) is NOT_JSON)

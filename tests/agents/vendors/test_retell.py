@@ -1,4 +1,4 @@
-"""Retell's protocol: how a session is asked for, against a service that fails in its ways, and its messages."""
+"""Retell's protocol: its sessions, against a service that fails in many ways, and its messages."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ from bridge.agents.vendors.retell import RetellDialogue, RetellSettings
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+15557654321")
 GOOD = {"call_id": "abc_-123", "access_token": "secret-token"}
 API_KEY = "key-canary"
-# Statuses that stand for what the service does instead of an answer.
+# Statuses that stand for a failure of the service.
 NEVER, CUT_OFF = 299, 298
 PAYLOAD = base64.b64encode(bytes(range(160))).decode()
 
@@ -46,7 +46,7 @@ def settings(api_url: str) -> RetellSettings:
 
 
 class Service:
-    """The agent service: gives ``answers`` in order, the last one for ever, and keeps what it was asked."""
+    """The agent's service: gives ``answers`` in order, the last one forever, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Callable[[], web.Response | None]] = [lambda: web.json_response(GOOD, status=201)]
@@ -70,7 +70,7 @@ class Service:
         return answer
 
     def gives(self, *answers: web.Response | dict | int | None) -> None:
-        """Say what is answered: a response, JSON, a bare status, or None for a closed connection."""
+        """Set the answers: a response, JSON, a bare status, or None for a closed connection."""
 
         def make(answer: web.Response | dict | int | None) -> Callable[[], web.Response | None]:
             if isinstance(answer, dict):

@@ -1,7 +1,7 @@
 """
-What the bridge sends to agents, against the types of the vendors' own SDKs.
+Messages to agents, checked against the types of the vendors' own SDKs.
 
-ElevenLabs' SDK has no types for its socket: there the stand-in, which the SDK's own client talks to as well, judges
+ElevenLabs' SDK has no types for its socket. There the stand-in, which the SDK's own client talks to as well, checks
 every message.
 """
 
@@ -22,7 +22,7 @@ from bridge.agents.vendors import openai as bridge_openai
 from bridge.agents.vendors import retell_sip
 
 with warnings.catch_warnings():
-    # The SDK imports what the websockets library has deprecated; that is theirs to change.
+    # The SDK imports names that the websockets library has deprecated.
     warnings.filterwarnings("ignore", message=r"websockets\.", category=DeprecationWarning)
     from deepgram.agent.v1.types import AgentV1KeepAlive, AgentV1SendFunctionCallResponse, AgentV1Settings
 from openai.types.realtime import RealtimeClientEvent
@@ -35,7 +35,7 @@ AUDIO = base64.b64encode(bytes(160))
 
 
 def unknown_fields(value: object, path: str = "") -> set[str]:
-    """The fields that a validated model took without knowing them."""
+    """The fields that a validated model accepted although it does not define them."""
     if isinstance(value, pydantic.BaseModel):
         known = {name: getattr(value, name) for name in type(value).model_fields}
         found = {f"{path}{name}" for name in value.model_extra or {}}
