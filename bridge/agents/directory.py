@@ -108,25 +108,19 @@ def open_directory(
         text = f"{distributions(installed[name])} must not provide {name}, a built-in agent's name"
         problems.append(("bridge_agent", f"BRIDGE_AGENT: {text}"))
     tables = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
-    modules: dict[str, AgentModule[Any]] = {}
-    used: dict[str, Description] = {}
+    # Each agent in use, with the setting and the place that name it.
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
     for n, route in enumerate(routes):
         place = routing.place("route", n)
         named += [("bridge_routes_file", place, name) for name in sorted(route.names)]
+    used = {name: tables[name] for _, _, name in named if name in tables}
+    modules: dict[str, AgentModule[Any]] = {}
     for setting, place, name in named:
-        if name in tables:
-            used[name] = tables[name]
-        elif name in BUILT_IN:
-            modules[name] = _load_built_in(name)
-        elif name in installed:
+        if name not in tables:
             try:
-                modules[name] = load_installed(installed[name])
+                modules[name] = _load_module(name, installed, tables)
             except AgentLoadError as error:
-                problems.append((setting, f"{place}: agent {name} is unavailable: {error}"))
-        else:
-            available = ", ".join([*BUILT_IN, *sorted(installed.keys() - set(BUILT_IN)), *tables])
-            problems.append((setting, f"{place}: unknown agent {quoted(name)}; available: {available}"))
+                problems.append((setting, f"{place}: {error}"))
     with_settings = {
         name: (module, _read_settings(module.settings, variables, problems))
         for name, module in modules.items()
@@ -143,15 +137,17 @@ def open_directory(
     return Directory(default, routes, with_settings, used, secrets, named_in_file)
 
 
-def _load_built_in(name: str) -> AgentModule[Any]:
-    module = importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
-    agent: AgentModule[Any] = module.AGENT
-    return agent
-
-
-def settings_model(name: str) -> type[AgentSettings]:
-    """Return the settings of a built-in agent."""
-    return _load_built_in(name).settings
+def _load_module(
+    name: str, installed: Mapping[str, Sequence[EntryPoint]], tables: Mapping[str, Description]
+) -> AgentModule[Any]:
+    if name in BUILT_IN:
+        module = importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
+        agent: AgentModule[Any] = module.AGENT
+        return agent
+    if name in installed:
+        return load_installed(name, installed[name])
+    available = ", ".join([*BUILT_IN, *sorted(installed.keys() - set(BUILT_IN)), *tables])
+    raise AgentLoadError(f"unknown agent {quoted(name)}; available: {available}")
 
 
 def _read_settings(

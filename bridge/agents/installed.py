@@ -13,7 +13,7 @@ GROUP = "voice_bridge.agents"
 
 
 class AgentLoadError(Exception):
-    """An entry point gives no agent; the text names its distribution."""
+    """An agent is unknown or cannot be loaded; the text says why."""
 
 
 def find_installed() -> Mapping[str, Sequence[EntryPoint]]:
@@ -24,22 +24,23 @@ def find_installed() -> Mapping[str, Sequence[EntryPoint]]:
     return found
 
 
-def load_installed(candidates: Sequence[EntryPoint]) -> AgentModule[Any]:
+def load_installed(name: str, candidates: Sequence[EntryPoint]) -> AgentModule[Any]:
     """
     Import an agent.
 
     Args:
-        candidates: All entry points with the agent's name: more than one are ambiguous.
+        candidates: All entry points with this name: more than one are ambiguous.
 
     Raises:
-        AgentLoadError: The agent is unavailable.
+        AgentLoadError: The agent is unavailable; the text names the distribution.
     """
+    unavailable = f"agent {name} is unavailable"
     if len(candidates) > 1:
         raise AgentLoadError(
-            f"{distributions(candidates)} provide an agent of this name; uninstall all but one"
+            f"{unavailable}: {distributions(candidates)} provide an agent of this name; uninstall all but one"
         )
     [entry_point] = candidates
-    source = f"{entry_point.value} of {distributions(candidates)}"
+    source = f"{unavailable}: {entry_point.value} of {distributions(candidates)}"
     try:
         loaded = entry_point.load()
     except (ImportError, AttributeError, SyntaxError) as error:
