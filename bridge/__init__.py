@@ -8,6 +8,9 @@ The way of a **webhook**: ``http.front`` reads the request and ``server.paths`` 
 checks Twilio's signature, opens a session with an agent (``agents.sessions``), and answers with TwiML
 (``twilio.twiml``) whose stream parameters carry a token (``twilio.tokens``).
 
+The way of a **media socket**: ``http.handover`` passes the upgraded socket to the caller's leg, ``server.media_socket``
+checks the token in its ``start`` and makes the agent's side, and ``server.live`` keeps the book of open calls.
+
 The way of a **frame**: each side's socket has a `_codec.Wire`. It finds the base64 text in a message of Twilio or the
 agent, copies it once into a message for the other side, and sends that. ``call.state`` joined the two wires and sees
 no frame. Audio that cannot be sent yet waits in the wire's ring.

@@ -293,8 +293,8 @@ def test_envelope_names_them_on_both_sides_of_the_audio():
 
 @pytest.mark.parametrize(("digit", "sent"), [("5", "5"), ("#", "#"), ("*", "*"), ('"', r"\"")])
 def test_key_is_told_in_the_tables_words(digit, sent):
-    told = list(dialogue(dtmf='{"key":"{digit}","call":"{call_sid}"}').on_dtmf(digit))
-    assert told == [f'{{"key":"{sent}","call":"{CALL.call_sid}"}}'.encode()]
+    shown = list(dialogue(dtmf='{"key":"{digit}","call":"{call_sid}"}').on_dtmf(digit))
+    assert shown == [f'{{"key":"{sent}","call":"{CALL.call_sid}"}}'.encode()]
 
 
 def test_without_words_for_keys_none_is_told():
@@ -305,16 +305,16 @@ def test_without_words_for_keys_none_is_told():
 def test_caller_cannot_leave_the_place_of_its_number(name):
     call = CallInfo(CALL.call_sid, name, name)
     template = '{"a":"{from}","b":"5\\" {from} \\\\","c":{to},"d":"\\\\{to}"'
-    told = {"a": name, "b": f'5" {name} \\', "c": name, "d": f"\\{name}"}
+    shown = {"a": name, "b": f'5" {name} \\', "c": name, "d": f"\\{name}"}
     one = dialogue(
         call=call,
         first=[template + "}"],
         dtmf=template + ',"digit":"{digit}"}',
         to_agent=template + ',"audio":"{audio}","e":"{from}"}',
     )
-    assert [orjson.loads(message) for message in one.opening()] == [told]
-    assert [orjson.loads(message) for message in one.on_dtmf("5")] == [told | {"digit": "5"}]
-    assert orjson.loads(one.to_agent.wrap_payload(b"AAAA")) == told | {"audio": "AAAA", "e": name}
+    assert [orjson.loads(message) for message in one.opening()] == [shown]
+    assert [orjson.loads(message) for message in one.on_dtmf("5")] == [shown | {"digit": "5"}]
+    assert orjson.loads(one.to_agent.wrap_payload(b"AAAA")) == shown | {"audio": "AAAA", "e": name}
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))

@@ -125,39 +125,39 @@ def test_everything_that_can_be_said_is_an_agent(folder):
     ],
 )
 def test_bad_table_is_told_with_the_file_and_the_place(folder, lines, place, words):
-    told = problems(folder, f"[mine]\nurl = 'wss://h'\n{lines}")[0]
+    shown = problems(folder, f"[mine]\nurl = 'wss://h'\n{lines}")[0]
     start = f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: {place}"
-    assert told.startswith(start)
-    assert words in told.removeprefix(start)
+    assert shown.startswith(start)
+    assert words in shown.removeprefix(start)
 
 
 @pytest.mark.parametrize("url", ["https://h", "h", "", "//h"])
 def test_url_must_be_of_a_websocket(folder, url):
-    told = problems(folder, f"[mine]\nurl = '{url}'\n{JSON}")[0]
-    assert told.startswith(f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: mine.url: ")
+    shown = problems(folder, f"[mine]\nurl = '{url}'\n{JSON}")[0]
+    assert shown.startswith(f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: mine.url: ")
 
 
 @pytest.mark.parametrize("match", ["{}", "{ a = [1] }", "{ a = 1.5 }", "5"])
 @pytest.mark.parametrize("field", ["ready", "interrupt", "ended", "hang_up", "error", "turn"])
 def test_match_must_be_a_text_or_values(folder, field, match):
-    told = problems(folder, f"[mine]\nurl = 'wss://h'\n{JSON}{field} = {match}")
-    assert any(f"mine.{field}." in text for text in told)
+    shown = problems(folder, f"[mine]\nurl = 'wss://h'\n{JSON}{field} = {match}")
+    assert any(f"mine.{field}." in text for text in shown)
 
 
 def test_name_of_a_built_in_agent_is_refused(folder):
-    told = problems(folder, f"[echo]\nurl = 'wss://h'\n{JSON}[mine]\nurl = 'wss://h'\n{JSON}")
+    shown = problems(folder, f"[echo]\nurl = 'wss://h'\n{JSON}[mine]\nurl = 'wss://h'\n{JSON}")
     path = folder / "agents.toml"
-    assert told == [f"BRIDGE_AGENTS_FILE: {path}: echo: is the name of a built-in agent; use another"]
+    assert shown == [f"BRIDGE_AGENTS_FILE: {path}: echo: is the name of a built-in agent; use another"]
 
 
 def test_what_is_no_table_is_refused(folder):
-    told = problems(folder, f"mine = 5\n[other]\nurl = 'wss://h'\n{JSON}")
-    assert told[0].startswith(f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: mine: ")
+    shown = problems(folder, f"mine = 5\n[other]\nurl = 'wss://h'\n{JSON}")
+    assert shown[0].startswith(f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: mine: ")
 
 
 def test_problems_of_every_table_are_told_together(folder):
-    told = problems(folder, "[mine]\nurl = 'h'\n[other]\nbinary = 'yes'\n")
-    places = {text.split(": ")[2] for text in told if text.startswith("BRIDGE_AGENTS_FILE: ")}
+    shown = problems(folder, "[mine]\nurl = 'h'\n[other]\nbinary = 'yes'\n")
+    places = {text.split(": ")[2] for text in shown if text.startswith("BRIDGE_AGENTS_FILE: ")}
     assert places == {"mine.url", "other.url", "other.binary"}
 
 
@@ -289,7 +289,7 @@ async def test_what_a_caller_claims_to_be_stays_in_its_place(folder, service, fr
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "shown"),
     [
         ({"token": "x"}, "reply has no valid callId"),
         ({"callId": 5, "token": "x"}, "reply has no valid callId"),
@@ -298,8 +298,8 @@ async def test_what_a_caller_claims_to_be_stays_in_its_place(folder, service, fr
         ({"callId": "abc", "token": ""}, "reply has no valid token"),
     ],
 )
-async def test_reply_without_what_is_wanted_is_no_session(folder, service, answer, told):
+async def test_reply_without_what_is_wanted_is_no_session(folder, service, answer, shown):
     service.answer = answer
     with pytest.raises(SessionError) as caught:
         await agent_with_session(folder, service).open_session(CALL)
-    assert str(caught.value) == told
+    assert str(caught.value) == shown

@@ -39,13 +39,13 @@ def problems(folder: Path, **given: str) -> list[str]:
     """Every problem as a sentence, without a secret and without a library's words."""
     with pytest.raises(DirectoryError) as caught:
         directory(folder, **given)
-    told = [text for _, text in caught.value.problems]
+    shown = [text for _, text in caught.value.problems]
     for setting, text in caught.value.problems:
         assert text.startswith(f"{setting.upper()}: ")
         assert "Value error" not in text
-    assert str(caught.value) == "; ".join(told)
+    assert str(caught.value) == "; ".join(shown)
     assert CANARY not in str(caught.value)
-    return told
+    return shown
 
 
 # Routes
@@ -189,10 +189,10 @@ def test_only_share_of_a_split_gets_every_call(folder):
     ],
 )
 def test_bad_file_of_routes_is_told_with_its_name_and_the_place(folder, content, place, words):
-    (told,) = problems(folder, routes=content)
+    (shown,) = problems(folder, routes=content)
     start = f"BRIDGE_ROUTES_FILE: {folder / 'routes.toml'}: {place}"
-    assert told.startswith(start)
-    assert words in told.removeprefix(start)
+    assert shown.startswith(start)
+    assert words in shown.removeprefix(start)
 
 
 @pytest.mark.parametrize("name", ["bridge_routes_file", "bridge_agents_file"])
@@ -202,16 +202,16 @@ def test_file_that_cannot_be_read_is_told(folder, name):
         paths = {"bridge_routes_file": "", "bridge_agents_file": "", name: str(path)}
         with pytest.raises(DirectoryError) as caught:
             open_directory(["echo"], *paths.values(), {})
-        ((setting, told),) = caught.value.problems
+        ((setting, shown),) = caught.value.problems
         assert setting == name
         # A path that does not lead to a file may be a secret in the wrong variable.
-        shown = f"{path}: " if path.is_file() else ""
-        assert told.startswith(f"{name.upper()}: {shown}cannot be read: ")
+        place = f"{path}: " if path.is_file() else ""
+        assert shown.startswith(f"{name.upper()}: {place}cannot be read: ")
 
 
 def test_unknown_agent_is_told_with_those_that_there_are(folder):
-    (told,) = problems(folder, agents=BINARY_AGENT, default="parrot")
-    assert told == f"BRIDGE_AGENT: unknown agent 'parrot'; available: {', '.join(BUILT_IN)}, mine"
+    (shown,) = problems(folder, agents=BINARY_AGENT, default="parrot")
+    assert shown == f"BRIDGE_AGENT: unknown agent 'parrot'; available: {', '.join(BUILT_IN)}, mine"
 
 
 # Settings of the agents in use
@@ -231,8 +231,8 @@ def test_needs_of_every_agent_that_anything_names_are_told_once_each(folder):
     [[route]]
     split = [{ agents = ["deepgram"], weight = 1 }, { agents = ["elevenlabs", "retell"], weight = 1 }]
     """
-    told = problems(folder, routes=routes, default="retell")
-    assert sorted(text.partition(":")[0] for text in told) == [
+    shown = problems(folder, routes=routes, default="retell")
+    assert sorted(text.partition(":")[0] for text in shown) == [
         "DEEPGRAM_AGENT_FILE",
         "DEEPGRAM_API_KEY",
         "ELEVENLABS_AGENT_ID",
@@ -240,17 +240,17 @@ def test_needs_of_every_agent_that_anything_names_are_told_once_each(folder):
         "RETELL_AGENT_ID",
         "RETELL_API_KEY",
     ]
-    assert "OPENAI_API_KEY: is missing: from OpenAI's dashboard" in told
-    assert all(": is missing: " in text for text in told)
+    assert "OPENAI_API_KEY: is missing: from OpenAI's dashboard" in shown
+    assert all(": is missing: " in text for text in shown)
 
 
 def test_empty_variable_is_missing(folder):
-    (told,) = problems(folder, default="openai", openai_api_key="")
-    assert told.startswith("OPENAI_API_KEY: is missing: ")
+    (shown,) = problems(folder, default="openai", openai_api_key="")
+    assert shown.startswith("OPENAI_API_KEY: is missing: ")
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "shown"),
     [
         (
             {"openai_realtime_url": "https://x"},
@@ -259,8 +259,8 @@ def test_empty_variable_is_missing(folder):
         ({"openai_realtime_tools": "yes"}, "OPENAI_REALTIME_TOOLS: must be 0 or 1 (it is 'yes')"),
     ],
 )
-def test_wrong_value_of_an_agents_setting_is_told(folder, variables, told):
-    assert problems(folder, default="openai", openai_api_key=CANARY, **variables) == [told]
+def test_wrong_value_of_an_agents_setting_is_told(folder, variables, shown):
+    assert problems(folder, default="openai", openai_api_key=CANARY, **variables) == [shown]
 
 
 @pytest.mark.parametrize(
@@ -278,14 +278,14 @@ def test_wrong_value_of_an_agents_setting_is_told(folder, variables, told):
 )
 @pytest.mark.parametrize("value", [f"{CANARY} and a secret's length", f"https://user:{CANARY}@x:port/"])
 def test_key_in_the_wrong_variable_of_an_agent_is_not_told(folder, agent, variable, value):
-    told = problems(folder, default=agent, **{variable: value})
-    assert [text for text in told if text.startswith(f"{variable.upper()}: ")]
+    shown = problems(folder, default=agent, **{variable: value})
+    assert [text for text in shown if text.startswith(f"{variable.upper()}: ")]
 
 
 @pytest.mark.parametrize("default", [f"{CANARY}-with-the-length-of-a-key"])
 def test_key_in_place_of_an_agents_name_is_not_told(folder, default):
-    (told,) = problems(folder, default=default)
-    assert told.startswith("BRIDGE_AGENT: unknown agent a text of 36 characters; available: ")
+    (shown,) = problems(folder, default=default)
+    assert shown.startswith("BRIDGE_AGENT: unknown agent a text of 36 characters; available: ")
 
 
 def test_what_unused_agents_want_is_not_asked_for(folder):
@@ -294,8 +294,8 @@ def test_what_unused_agents_want_is_not_asked_for(folder):
 
 
 def test_problems_of_everything_are_told_together(folder):
-    told = problems(folder, routes="[[route]]", agents="[mine]\nurl = 'wss://h'", default="retell,parrot")
-    assert [text.partition(":")[0] for text in told] == [
+    shown = problems(folder, routes="[[route]]", agents="[mine]\nurl = 'wss://h'", default="retell,parrot")
+    assert [text.partition(":")[0] for text in shown] == [
         "BRIDGE_ROUTES_FILE",
         "BRIDGE_AGENTS_FILE",
         "BRIDGE_AGENT",

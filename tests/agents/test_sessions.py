@@ -27,7 +27,7 @@ session = {{ url = "{url}/{name}", reply = ["id"] }}
 
 
 class Services:
-    """One REST API for every agent of a test, told apart by their paths: each answers, refuses or hangs."""
+    """One REST API for every agent of a test, distinguished by its path: each answers, refuses or hangs."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -188,7 +188,7 @@ async def test_redirect_is_not_followed_with_the_key(service):
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "shown"),
     [
         (web.Response(text="<html>Welcome</html>", content_type="text/html"), "reply is not JSON"),
         (web.Response(status=204), "reply is not JSON"),
@@ -213,13 +213,13 @@ async def test_redirect_is_not_followed_with_the_key(service):
         (web.Response(body=b" " * (10 << 20)), "reply of more than 65536 bytes"),
     ],
 )
-async def test_bad_reply_is_refused_in_words_and_not_asked_for_again(service, answer, told):
+async def test_bad_reply_is_refused_in_words_and_not_asked_for_again(service, answer, shown):
     if isinstance(answer, web.Response):
         answer = answer.status, answer.body, answer.content_type
         service.answers = [lambda: web.Response(status=answer[0], body=answer[1], content_type=answer[2])]
     else:
         service.gives(answer)
-    assert await service.refusal() == told
+    assert await service.refusal() == shown
     assert len(service.asked) == 1
 
 
