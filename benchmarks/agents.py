@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bridge.call.heard import MARK_EVERY_BYTES
 
-# As the generator numbers them (generator_agents.h).
+# As the generator numbers them (generator/agents.h).
 PROTOCOLS = (
     "retell",
     "retell-web",

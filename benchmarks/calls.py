@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from benchmarks.generator import Caller
+from benchmarks.generator.driver import Caller
 
 WEBHOOK_TIMEOUT_S = 15  # Twilio's own
 WEBHOOKS_AT_ONCE = 32

@@ -39,7 +39,7 @@ from benchmarks.compare import Comparison, Line, compare, in_short, number
 from benchmarks.compare import table as comparison_table
 from benchmarks.compare_agents import OTHERS, compare_agents
 from benchmarks.compare_agents import table as agents_table
-from benchmarks.generator import INJECTIONS, GeneratorError
+from benchmarks.generator.driver import INJECTIONS, GeneratorError
 from benchmarks.measure import Options, build, choose_cores, run
 from benchmarks.page import Findings, write_report
 from benchmarks.peers import PEERS

@@ -27,7 +27,7 @@ from benchmarks.bridge_process import (
     wait_ready,
 )
 from benchmarks.calls import Account, DirectCalls, Placing, Webhooks, agent_api
-from benchmarks.generator import INJECTIONS, Generator, build_generator
+from benchmarks.generator.driver import INJECTIONS, Generator, build_generator
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
 from benchmarks.tls import make_certificate, trust

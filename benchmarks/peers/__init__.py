@@ -49,7 +49,7 @@ class Peer:
 
 
 def _build_floor(tell: Tell) -> Command:
-    return [str(compiled("floor", [HERE / "floor.c", HERE.parent / "generator_basics.h"]))]
+    return [str(compiled("floor", [HERE / "floor.c", HERE.parent / "generator" / "basics.h"]))]
 
 
 def _build_node(tell: Tell) -> Command:

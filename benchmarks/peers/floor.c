@@ -11,7 +11,7 @@
 #define _GNU_SOURCE
 /* Of the generator's small tools this uses the half. */
 #pragma GCC diagnostic ignored "-Wunused-function"
-#include "../generator_basics.h"
+#include "../generator/basics.h"
 
 enum {
     EVENTS_PER_TURN = 256,

@@ -12,7 +12,7 @@ from benchmarks import load
 from benchmarks.agents import AGENTS, PROTOCOLS, name_of_run
 from benchmarks.compare import Line
 from benchmarks.compare_agents import OTHERS, compare_agents, table
-from benchmarks.generator import build_generator
+from benchmarks.generator.driver import build_generator
 from benchmarks.measure import Options, run
 from benchmarks.progress import Progress
 from benchmarks.verdict import Limits, Status, judge, to_json

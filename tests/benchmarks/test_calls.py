@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from benchmarks.calls import Refused, agent_api, parse_twiml, webhook_form
-from benchmarks.generator import Caller
+from benchmarks.generator.driver import Caller
 
 
 def test_stream_url_and_parameters_are_read_as_xml() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 
-from benchmarks.generator import Caller, Generator, build_generator
+from benchmarks.generator.driver import Caller, Generator, build_generator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from benchmarks.generator import INJECTIONS, build_generator
+from benchmarks.generator.driver import INJECTIONS, build_generator
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 90

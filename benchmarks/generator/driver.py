@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from benchmarks.build import BuildError, compiled
 
-PARTS = ("generator.c", "generator_agents.h", "generator_audio.h", "generator_basics.h", "generator_legs.h")
+PARTS = ("generator.c", "agents.h", "audio.h", "basics.h", "legs.h")
 SOURCES = [Path(__file__).parent / name for name in PARTS]
 INJECTIONS = ("drop", "dup", "swap", "corrupt", "late")
 

@@ -6,7 +6,7 @@
  */
 #ifndef GENERATOR_AGENTS_H
 #define GENERATOR_AGENTS_H
-#include "generator_legs.h"
+#include "legs.h"
 
 enum { ANSWERS_MAX = 5 };
 
@@ -46,7 +46,7 @@ struct protocol {
                  "{\"type\":\"ping\",\"ping_event\":{\"event_id\":1,\"ping_ms\":50}}"},                                \
                 {"{\"type\":\"pong\",\"event_id\":", NULL}}
 
-/* In the order of PROTOCOLS in agents.py. */
+/* In the order of PROTOCOLS in benchmarks/agents.py. */
 static const struct protocol protocols[] = {
     /* retell */
     {.has_id = true, .audio_factor = 1,

@@ -1,7 +1,7 @@
 /* The audio of a frame: a header that names it, and noise that follows from the same three numbers. */
 #ifndef GENERATOR_AUDIO_H
 #define GENERATOR_AUDIO_H
-#include "generator_basics.h"
+#include "basics.h"
 
 enum {
     HEADER_BYTES = 12, /* magic, direction, call, number, check; 16 base64 characters */

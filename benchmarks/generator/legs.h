@@ -1,7 +1,7 @@
 /* A leg: one connection and the WebSocket frames on it, client or server, with what could not be sent yet. */
 #ifndef GENERATOR_LEGS_H
 #define GENERATOR_LEGS_H
-#include "generator_basics.h"
+#include "basics.h"
 #ifdef WITH_TLS
 #include <openssl/err.h>
 #include <openssl/ssl.h>

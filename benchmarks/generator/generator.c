@@ -1,6 +1,6 @@
 /*
  * The media of N calls, both ends of each, in one thread: N WebSocket clients that speak like Twilio, and a WebSocket
- * server that speaks like the voice agent. Started by benchmarks/generator.py, which says who is to be called.
+ * server that speaks like the voice agent. Started by driver.py, which says who is to be called.
  *
  *   generator key=value...            settings, see `settings` below
  *   GENERATOR_TLS_PEM                 in the environment, if built WITH_TLS: certificate and key of the agent's server
@@ -19,10 +19,10 @@
  * Linux only (epoll, timerfd).
  */
 #define _GNU_SOURCE
-#include "generator_agents.h"
-#include "generator_audio.h"
-#include "generator_basics.h"
-#include "generator_legs.h"
+#include "agents.h"
+#include "audio.h"
+#include "basics.h"
+#include "legs.h"
 
 #define PERIOD (20 * MS)
 #define TICK (MS / 10)
