@@ -1,4 +1,4 @@
-"""The bridge or peer under test as a process: started with its settings, waited for, measured, stopped."""
+"""Runs the bridge or peer under test on its cores, and measures its CPU time and memory."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
-READY_DEADLINE_S = 20
-EXIT_DEADLINE_S = 20
-ROOT = Path(__file__).parent.parent
-
-
-class BridgeError(RuntimeError):
-    """The bridge did not start, or did not stop as it should."""
+from bridge.standins.process import POLL_S, READY_S, SERVE, BridgeError, BridgeProcess, is_ready
 
 
 class Meter:
@@ -46,7 +39,7 @@ class Meter:
 
 def _cpu_s(process: psutil.Process) -> float:
     # The scheduler counts nanoseconds; cpu_times counts ticks of 10 ms, too coarse for a short window.
-    # Only living threads are in it, as the bridge's are from before the first call.
+    # It leaves out threads that ended; the bridge's threads live from before the first call.
     try:
         tasks = list(Path(f"/proc/{process.pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
@@ -64,7 +57,7 @@ def _status_kb(process: psutil.Process, key: str) -> float:
 
 
 def core_busy_s(cores: set[int]) -> float:
-    """Return how long ``cores`` were not idle since the machine started, whoever used them, in steps of 10 ms."""
+    """Return the busy time of ``cores`` since the machine started, for all processes, in steps of 10 ms."""
     names = {f"cpu{core}" for core in cores}
     busy_ticks = 0
     for line in Path("/proc/stat").read_text().splitlines():
@@ -75,49 +68,18 @@ def core_busy_s(cores: set[int]) -> float:
     return busy_ticks / os.sysconf("SC_CLK_TCK")
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-async def wait_ready(url: str, process: asyncio.subprocess.Process | None = None) -> None:
-    """
-    Wait until ``/readyz`` answers 200.
-
-    Raises:
-        BridgeError: If the deadline passes or the process ends first.
-    """
-    deadline = asyncio.get_running_loop().time() + READY_DEADLINE_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with session.get(url + "/readyz") as response:
-                    if response.status == 200:
-                        return
-            if process and process.returncode is not None:
-                raise BridgeError(
-                    f"The bridge ended with exit code {process.returncode} before it was ready."
-                )
-            if asyncio.get_running_loop().time() > deadline:
-                raise BridgeError(f"The bridge at {url} was not ready within {READY_DEADLINE_S} s.")
-            await asyncio.sleep(0.05)
-
-
 @asynccontextmanager
 async def running_bridge(settings: Mapping[str, str], url: str, cores: set[int] | None) -> AsyncIterator[int]:
     """
-    Run ``bridge serve`` in an empty directory; yields its pid.
+    Run ``bridge serve``; yields its pid.
 
     Raises:
-        BridgeError: If it does not get ready, or does not end with exit code 0 on SIGTERM.
+        BridgeError: It does not get ready, or does not end with exit code 0 on SIGTERM.
     """
-    command = [sys.executable, "-m", "bridge", "serve"]
-    environment = {"PYTHONPATH": str(ROOT), **settings}
-    async with _running(command, environment, cores) as process:
-        await wait_ready(url, process)
+    with _started(settings, cores) as process:
+        await asyncio.to_thread(process.wait_ready, url)
         yield process.pid
-        await _terminate(process, {0})
+        await _stop(process, {0})
 
 
 @asynccontextmanager
@@ -125,63 +87,59 @@ async def running_peer(
     command: Sequence[str], settings: Mapping[str, str], port: int, cores: set[int] | None
 ) -> AsyncIterator[int]:
     """
-    Run a peer in an empty directory; yields its pid.
+    Run a peer; yields its pid.
 
     Raises:
-        BridgeError: If it does not get ready, or does not end on SIGTERM.
+        BridgeError: It does not listen in time, or does not end on SIGTERM.
     """
-    async with _running(command, settings, cores) as process:
-        await _wait_listening(port, process)
+    with _started(settings, cores, command) as process:
+        await asyncio.to_thread(process.wait_until, lambda: _listens(port))
         yield process.pid
-        await _terminate(process, {0, -signal.SIGTERM, 128 + signal.SIGTERM})
+        await _stop(process, {0, -signal.SIGTERM, 128 + signal.SIGTERM})
 
 
-@asynccontextmanager
-async def _running(
-    command: Sequence[str], settings: Mapping[str, str], cores: set[int] | None
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    with tempfile.TemporaryDirectory(prefix="bridge-load-") as directory:
-        log = Path(directory) / "bridge.log"
-        with log.open("wb") as output, on_cores(cores):
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=directory,
-                env={**kept, **settings},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        try:
+async def wait_ready(url: str) -> None:
+    """
+    Wait until a bridge that runs already takes calls.
+
+    Raises:
+        BridgeError: The time is over.
+    """
+    deadline = time.monotonic() + READY_S
+    while not await asyncio.to_thread(is_ready, url):
+        if time.monotonic() > deadline:
+            raise BridgeError(f"The bridge at {url} was not ready within {READY_S:g} s.")
+        await asyncio.sleep(POLL_S)
+
+
+@contextlib.contextmanager
+def _started(
+    settings: Mapping[str, str], cores: set[int] | None, command: Sequence[str] = SERVE
+) -> Iterator[BridgeProcess]:
+    with tempfile.TemporaryDirectory(prefix="bridge-load-") as folder:
+        with on_cores(cores):
+            process = BridgeProcess(Path(folder), settings, command=command)
+        with process:
             yield process
-        except BridgeError as error:
-            raise BridgeError(f"{error}\n{_tail(log)}") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
 
-async def _wait_listening(port: int, process: asyncio.subprocess.Process) -> None:
-    deadline = asyncio.get_running_loop().time() + READY_DEADLINE_S
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            pass
-        else:
-            writer.close()
-            return
-        if process.returncode is not None:
-            raise BridgeError(f"The peer ended with exit code {process.returncode} before it was ready.")
-        if asyncio.get_running_loop().time() > deadline:
-            raise BridgeError(f"The peer did not listen on port {port} within {READY_DEADLINE_S} s.")
-        await asyncio.sleep(0.05)
+async def _stop(process: BridgeProcess, good: set[int]) -> None:
+    code = await asyncio.to_thread(process.stop)
+    if code not in good:
+        raise BridgeError(f"exit code {code} on SIGTERM\n{process.log_tail()}")
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def on_cores(cores: set[int] | None) -> Iterator[None]:
-    """Let what is started inside inherit ``cores``, and its threads with it."""
+    """Pin this thread to ``cores``; processes started inside inherit them."""
     if not cores:
         yield
         return
@@ -191,18 +149,3 @@ def on_cores(cores: set[int] | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-async def _terminate(process: asyncio.subprocess.Process, good: set[int]) -> None:
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-    try:
-        code = await asyncio.wait_for(process.wait(), EXIT_DEADLINE_S)
-    except TimeoutError:
-        raise BridgeError(f"The bridge was still there {EXIT_DEADLINE_S} s after SIGTERM.") from None
-    if code not in good:
-        raise BridgeError(f"The bridge ended with exit code {code} on SIGTERM.")
-
-
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

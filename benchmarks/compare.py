@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.bridge_process import BridgeError
+from bridge.standins.process import BridgeError
 
 FLOORS_DIFFER_MAX = 0.10
 # More rounds than asked for, where some are void; then it is the machine's fault and no use to go on.

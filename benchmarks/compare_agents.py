@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from benchmarks.agents import AGENTS, DEFAULT, name_of_run
-from benchmarks.bridge_process import BridgeError
 from benchmarks.compare import ROUNDS_PER_PAIR_MAX, Comparison, Line, MeasureOne, Round, in_short, number
+from bridge.standins.process import BridgeError
 
 YARDSTICK = "retell run"
 OTHERS = [name for name in AGENTS if name != DEFAULT]

@@ -33,7 +33,6 @@ from typing import Any
 import click
 
 from benchmarks.agents import AGENTS, DEFAULT, FAULTS_OF_CONTENT, FRAME_BYTES_MOST, name_of_run
-from benchmarks.bridge_process import BridgeError
 from benchmarks.build import BuildError
 from benchmarks.compare import Comparison, Line, compare, in_short, number
 from benchmarks.compare import table as comparison_table
@@ -46,6 +45,7 @@ from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
 from benchmarks.sweep import Sweep, sweep
 from benchmarks.verdict import Limits, Status, judge, table, to_json
+from bridge.standins.process import BridgeError
 
 CALLS_PER_RAMP_SECOND = 100
 PAIRS = 5

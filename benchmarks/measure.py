@@ -17,10 +17,8 @@ import click
 
 from benchmarks.agents import AGENTS, DEFAULT, name_of_run, settings_for
 from benchmarks.bridge_process import (
-    BridgeError,
     Meter,
     core_busy_s,
-    free_port,
     on_cores,
     running_bridge,
     running_peer,
@@ -32,6 +30,7 @@ from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
 from benchmarks.tls import make_certificate, trust
 from benchmarks.verdict import Limits, Measured, settings_of
+from bridge.standins.process import BridgeError, free_port
 
 MAX_PROBLEMS_SHOWN = 3
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
 import signal
 import socket
 import struct
-import subprocess
 import sys
-import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,9 +16,9 @@ from pathlib import Path
 import pytest
 from live import ACCOUNT_SID, AUTH_TOKEN, FACTOR
 
+from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 
-ROOT = Path(__file__).parent.parent
 START_S = 20.0 * FACTOR
 PRODUCTION = {
     "PUBLIC_URL": "https://voice.example.com",
@@ -33,58 +30,17 @@ PRODUCTION = {
 DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0", "BRIDGE_RESUME_LINGER_S": "0"}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def environment(settings: dict[str, str]) -> dict[str, str]:
-    """Nothing of this process's but what Python needs."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), **settings}
-
-
-class Process:
-    """A running command; what it writes goes to a file."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *arguments: str,
-        before: Callable[[], None] | None = None,
-        **settings: str,
-    ) -> None:
-        self._log = folder / "stderr"
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", *arguments],
-                cwd=folder,
-                env=environment(settings),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=before,
-            )
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text()
+class Process(BridgeProcess):
+    """A running command of the bridge, with its log as events."""
 
     def events(self, name: str) -> list[dict[str, object]]:
-        lines = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def wait_for(self, name: str) -> dict[str, object]:
         """Wait for a line of the log."""
-        deadline = time.monotonic() + START_S
-        while not (found := self.events(name)):
-            assert self.process.poll() is None, self.text
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.02)
-        return found[0]
-
-    def exit_code(self) -> int:
-        return self.process.wait(START_S)
+        self.wait_until(lambda: bool(self.events(name)), START_S)
+        return self.events(name)[0]
 
 
 @pytest.fixture
@@ -92,31 +48,31 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts ``python -m bridge``; what still runs at the end is killed, and that is a failure."""
     processes: list[Process] = []
 
-    def start_one(*arguments: str, **options: object) -> Process:
+    def start_one(*arguments: str, before: Callable[[], None] | None = None, **settings: str) -> Process:
         folder = tmp_path / str(len(processes))
         folder.mkdir()
-        processes.append(Process(folder, *arguments, **options))  # type: ignore[arg-type]
+        command = [sys.executable, "-m", "bridge", *arguments]
+        processes.append(Process(folder, settings, command=command, before=before))
         return processes[-1]
 
     yield start_one
-    left = [process for process in processes if process.process.poll() is None]
+    left = [process for process in processes if process.exit_code is None]
     for process in left:
-        process.process.kill()
-        process.process.wait()
+        process.kill()
     assert not left
 
 
 def test_without_settings_it_names_every_missing_one_and_exits_2(start):
     process = start("serve")
-    assert process.exit_code() == 2
+    assert process.wait(START_S) == 2
     for name in (
         "PUBLIC_URL",
         "TWILIO_ACCOUNT_SID",
         "TWILIO_AUTH_TOKEN",
         "BRIDGE_AGENT",
     ):
-        assert f"- {name}: is missing" in process.text
-    assert "Traceback" not in process.text
+        assert f"- {name}: is missing" in process.log
+    assert "Traceback" not in process.log
 
 
 def test_wrong_settings_are_reported_together_without_secrets(start):
@@ -131,16 +87,16 @@ def test_wrong_settings_are_reported_together_without_secrets(start):
             "BRIDGE_FALLBACK": "sing",
         },
     )
-    assert process.exit_code() == 2
+    assert process.wait(START_S) == 2
     for name in ("PORT", "PUBLIC_URL", "TWILIO_ACCOUNT_SID", "BRIDGE_STALL_S", "BRIDGE_FALLBACK"):
-        assert f"- {name}: " in process.text
-    assert AUTH_TOKEN not in process.text
+        assert f"- {name}: " in process.log
+    assert AUTH_TOKEN not in process.log
 
 
 def test_misspelled_setting_is_exit_2_with_the_right_name(start):
     process = start("serve", **PRODUCTION, BRIDGE_MAX_CALL="3")
-    assert process.exit_code() == 2
-    assert "  - BRIDGE_MAX_CALL: unknown setting; did you mean BRIDGE_MAX_CALLS?" in process.text
+    assert process.wait(START_S) == 2
+    assert "  - BRIDGE_MAX_CALL: unknown setting; did you mean BRIDGE_MAX_CALLS?" in process.log
 
 
 def test_unknown_and_removed_settings_are_a_warning_each(start):
@@ -151,8 +107,8 @@ def test_unknown_and_removed_settings_are_a_warning_each(start):
         ("warning", "BRIDGE_CLOSE_S: no longer a setting, ignored; the value is always 2"),
         ("warning", "BRIDGE_COLOUR: unknown setting, ignored"),
     ]
-    process.process.send_signal(signal.SIGTERM)
-    assert process.exit_code() == 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(START_S) == 0
 
 
 def test_more_calls_than_the_hard_limit_holds_is_exit_2(start):
@@ -162,9 +118,9 @@ def test_more_calls_than_the_hard_limit_holds_is_exit_2(start):
         BRIDGE_MAX_CALLS="501",
         **PRODUCTION,
     )
-    assert process.exit_code() == 2
-    assert "BRIDGE_MAX_CALLS" in process.text
-    assert "at most 500" in process.text
+    assert process.wait(START_S) == 2
+    assert "BRIDGE_MAX_CALLS" in process.log
+    assert "at most 500" in process.log
 
 
 def test_soft_limit_is_raised_as_far_as_needed(start):
@@ -176,9 +132,8 @@ def test_soft_limit_is_raised_as_far_as_needed(start):
         **PRODUCTION,
     )
     process.wait_for("serving")
-    assert resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE) == (1640, 1640)
-    process.process.send_signal(signal.SIGTERM)
-    assert process.exit_code() == 0
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (1640, 1640)
+    assert process.stop(START_S) == 0
 
 
 def test_port_in_use_is_exit_1_and_one_clear_line(start):
@@ -187,26 +142,26 @@ def test_port_in_use_is_exit_1_and_one_clear_line(start):
         taken.listen()
         port = str(taken.getsockname()[1])
         process = start("serve", PORT=port, **PRODUCTION)
-        assert process.exit_code() == 1
+        assert process.wait(START_S) == 1
     [line] = process.events("cannot start")
     assert str(line["port"]) == port
     assert "address already in use" in str(line["error"]).lower()
-    assert "Traceback" not in process.text
+    assert "Traceback" not in process.log
 
 
 def test_key_in_place_of_the_host_is_exit_1_and_is_not_printed(start):
     process = start("serve", PORT="0", **PRODUCTION | {"HOST": f"{AUTH_TOKEN}.invalid"})
-    assert process.exit_code() == 1
+    assert process.wait(START_S) == 1
     assert len(process.events("cannot start")) == 1
-    assert AUTH_TOKEN not in process.text
+    assert AUTH_TOKEN not in process.log
 
 
 def test_certificate_that_is_not_there_is_exit_1(start, tmp_path):
     missing = str(tmp_path / "none.pem")
     process = start("serve", PORT="0", BRIDGE_TLS_CERT=missing, BRIDGE_TLS_KEY=missing, **PRODUCTION)
-    assert process.exit_code() == 1
+    assert process.wait(START_S) == 1
     assert len(process.events("cannot start")) == 1
-    assert "Traceback" not in process.text
+    assert "Traceback" not in process.log
 
 
 def test_development_mode_echoes_what_a_caller_says(start, tmp_path):
@@ -218,17 +173,16 @@ def test_development_mode_echoes_what_a_caller_says(start, tmp_path):
     port = str(free_port())
     server = start("serve", PORT=port, **DEVELOPMENT)
     assert server.wait_for("serving")["host"] == "127.0.0.1"
-    assert len([line for line in server.text.splitlines() if "signatures are not checked" in line]) == 1
+    assert len([line for line in server.log.splitlines() if "signatures are not checked" in line]) == 1
     heard = tmp_path / "heard.wav"
     caller = start(
         "call", f"http://127.0.0.1:{port}", "--wav", str(spoken), "--out", str(heard), "--expect-echo"
     )
-    assert caller.exit_code() == 0, caller.text
+    assert caller.wait(START_S) == 0, caller.log
     with wave.open(str(heard)) as file:
         assert max(struct.unpack(f"<{file.getnframes()}h", file.readframes(file.getnframes()))) > 7000
     assert len(server.events("call ended")) == 1
-    server.process.send_signal(signal.SIGTERM)
-    assert server.exit_code() == 0
+    assert server.stop(START_S) == 0
 
 
 async def test_first_signal_drains_and_the_second_one_ends_the_call(start):
@@ -240,15 +194,15 @@ async def test_first_signal_drains_and_the_second_one_ends_the_call(start):
         await caller.open_stream()
         await caller.send_media(b"hello")
         server.wait_for("call bridged")
-        server.process.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         server.wait_for("draining")
         async with Caller(f"http://127.0.0.1:{port}") as late:
             assert (await late.post_voice()).verbs == ["Say", "Hangup"]
         await caller.send_media(b"still here")
-        server.process.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         await caller.closed.wait()
         assert caller.close_code == 1001
-    assert server.exit_code() == 0
+    assert server.wait(START_S) == 0
     assert caller.received_audio == [b"hello", b"still here"]
     assert [line["why"] for line in server.events("call ended")] == ["drained"]
 
@@ -256,8 +210,8 @@ async def test_first_signal_drains_and_the_second_one_ends_the_call(start):
 def test_interrupt_from_the_keyboard_ends_it(start):
     process = start("serve", PORT="0", **DEVELOPMENT)
     process.wait_for("serving")
-    process.process.send_signal(signal.SIGINT)
-    assert process.exit_code() == 0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(START_S) == 0
 
 
 def test_hangup_signal_reads_the_routes_again_and_keeps_them_where_the_new_ones_are_bad(start, tmp_path):
@@ -268,13 +222,12 @@ def test_hangup_signal_reads_the_routes_again_and_keeps_them_where_the_new_ones_
     server = start("serve", PORT="0", **DEVELOPMENT, BRIDGE_ALLOW_UNSIGNED_AGENT="1", **files)
     server.wait_for("serving")
     routes.write_text('[[route]]\nagents = ["mine", "echo"]\n')
-    server.process.send_signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     assert server.wait_for("reloaded")["agents"] == ["echo", "mine"]
     routes.write_text('[[route]]\nagents = ["parrot"]\n')
-    server.process.send_signal(signal.SIGHUP)
+    server.send_signal(signal.SIGHUP)
     refused = server.wait_for("reload refused, the former agents and routes stay")
     assert refused["level"] == "error"
     assert "unknown agent 'parrot'" in str(refused["problem"])
     assert len(server.events("reloaded")) == 1
-    server.process.send_signal(signal.SIGTERM)
-    assert server.exit_code() == 0
+    assert server.stop(START_S) == 0

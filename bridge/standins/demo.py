@@ -8,21 +8,16 @@ of the call have one clock. Everything they sent and got is compared byte by byt
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import os
 import secrets
-import signal
-import socket
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
 
 from bridge.standins import accounting
@@ -30,20 +25,15 @@ from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE, SPOKEN, speech, write_wav
 from bridge.standins.inject import Injector
+from bridge.standins.process import BridgeError, BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 from bridge.standins.twilio.twiml import TwimlAnswer
 
-START_TIMEOUT_S = 15.0
-# The server goes on answering webhooks for 5 s after its last call.
-STOP_TIMEOUT_S = 20.0
 STEP_TIMEOUT_S = 15.0
 CALL_TIMEOUT_S = 30.0
 # A person waits a moment before answering, and needs a moment to interrupt.
 REACTION_S = 0.4
 INTERRUPT_AFTER_S = 2.5
-LOG_LINES = 15
-PACKAGE_PARENT = Path(__file__).resolve().parents[2]
-_SETTINGS = ("BRIDGE_", "TWILIO_", "RETELL_", "OPENAI_", "ELEVENLABS_", "DEEPGRAM_")
 
 _WORDS = {
     **{name: f'"{text}"' for name, text in SPOKEN.items()},
@@ -70,9 +60,7 @@ def run(out: Path, *, inject: str | None = None) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         return asyncio.run(_Demo(out, inject).run())
-    except DemoError as error:
-        click.echo(f"the demo failed: {error}", err=True)
-    except OSError as error:
+    except (DemoError, BridgeError, OSError) as error:
         click.echo(f"the demo failed: {error}", err=True)
     return 1
 
@@ -90,7 +78,7 @@ class _Demo:
         account_sid, auth_token = "AC" + secrets.token_hex(16), secrets.token_hex(16)
         agent = AgentService(key="key_" + secrets.token_hex(12), inject=self.inject)
         async with agent:
-            port = _free_port()
+            port = free_port()
             url = f"http://127.0.0.1:{port}"
             settings = {
                 "HOST": "127.0.0.1",
@@ -100,8 +88,11 @@ class _Demo:
                 "TWILIO_AUTH_TOKEN": auth_token,
                 **agent.environment(),
             }
-            async with _server(settings) as server:
-                await server.wait_ready(url)
+            with (
+                tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder,
+                BridgeProcess(Path(folder), settings) as server,
+            ):
+                await asyncio.to_thread(server.wait_ready, url)
                 self.tell("bridge", f"serves on {url}, signatures on; agent service on {agent.url}")
                 caller = Caller(
                     url,
@@ -111,13 +102,13 @@ class _Demo:
                 )
                 async with caller:
                     result = await self.call(agent, caller, server)
-                exit_code = await server.stop()
+                exit_code = await asyncio.to_thread(server.stop)
                 self.tell("bridge", f"stopped with exit code {exit_code}")
                 if exit_code != 0:
                     self.problems.append(f"the server ended with exit code {exit_code}:\n{server.log_tail()}")
         return self.finish(result)
 
-    async def call(self, agent: AgentService, caller: Caller, server: _Server) -> dict[str, Any]:
+    async def call(self, agent: AgentService, caller: Caller, server: BridgeProcess) -> dict[str, Any]:
         """Make the call from the webhook to the last callback; returns the numbers."""
         began = _now()
         self.tell("caller", "dials; Twilio posts the signed webhook")
@@ -285,88 +276,6 @@ class _Demo:
         at_s = round(_now() - self.began, 3)
         self.events.append({"at_s": at_s, "who": who, "what": what})
         click.echo(f"{at_s:6.2f} s  {who:<7} {what}")
-
-
-class _Server:
-    """The real server, as a subprocess that is ended by its own id."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self._process = process
-        self._log = log
-
-    async def wait_ready(self, url: str) -> None:
-        """Wait until it takes calls; raises DemoError with its last words if it ends before."""
-        deadline = _now() + START_TIMEOUT_S
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session:
-            while _now() < deadline:
-                if self._process.returncode is not None:
-                    code = self._process.returncode
-                    raise DemoError(f"the server ended with exit code {code}:\n{self.log_tail()}")
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with session.get(url + "/readyz") as response:
-                        if response.status == 200:
-                            return
-                await asyncio.sleep(0.05)
-        raise DemoError(f"the server was not ready after {START_TIMEOUT_S:.0f} s:\n{self.log_tail()}")
-
-    async def stop(self) -> int:
-        """Send SIGTERM, wait, and kill after the deadline; returns the exit code."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            self._process.kill()
-            return await self._process.wait()
-
-    async def end(self) -> None:
-        """Leave nothing running, however the demo ended."""
-        if self._process.returncode is None:
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), 2.0)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
-
-    def log_tail(self) -> str:
-        """Return the last lines of the server's log."""
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(f"  | {line}" for line in lines[-LOG_LINES:])
-
-
-@contextlib.asynccontextmanager
-async def _server(settings: dict[str, str]) -> AsyncIterator[_Server]:
-    """Run the server with these settings and none of the user's."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_SETTINGS) and name not in ("HOST", "PORT", "PUBLIC_URL")
-    }
-    # It runs in an empty folder, where no .env lies, but has to find this very package.
-    paths = [str(PACKAGE_PARENT), *filter(None, [inherited.get("PYTHONPATH")])]
-    inherited["PYTHONPATH"] = os.pathsep.join(paths)
-    with tempfile.TemporaryDirectory(prefix="bridge-demo-") as folder:
-        log = Path(folder) / "server.log"
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bridge", "serve",
-                cwd=folder, env=inherited | settings, stdin=asyncio.subprocess.DEVNULL,
-                # Ctrl-C is for the demo, which then ends the server.
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        server = _Server(process, log)
-        try:
-            yield server
-        finally:
-            await server.end()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _frames(recording: str) -> int:

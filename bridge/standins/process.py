@@ -56,7 +56,7 @@ class BridgeProcess:
         paths = [str(PACKAGE_PARENT), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=folder,
                 env={**environment, **settings},

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.bridge_process import BridgeError
 from benchmarks.compare import Comparison, Round, compare, table
 from benchmarks.page import BEGIN, END, Findings, filled, write_report
 from benchmarks.pictures import series
 from benchmarks.sweep import sweep
+from bridge.standins.process import BridgeError
 
 
 def line(name: str, cost: float | None, verdict: str = "ok", **more: Any) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import wave
+from functools import partial
 
 import pytest
 
 from bridge.standins import demo
 from bridge.standins.audio import SPEECH_DIR, SPOKEN
+from bridge.standins.process import BridgeProcess
 
 TIMEOUT_S = 90
 
@@ -94,7 +96,7 @@ def test_server_that_does_not_start_is_told_with_its_last_words(tmp_path, monkey
     script = tmp_path / "server"
     script.write_text("#!/bin/sh\necho these settings are missing >&2\nexit 2\n")
     script.chmod(0o755)
-    monkeypatch.setattr(demo.sys, "executable", str(script))
+    monkeypatch.setattr(demo, "BridgeProcess", partial(BridgeProcess, command=[str(script)]))
     assert demo.run(tmp_path / "out") == 1
     err = capsys.readouterr().err
     assert "exit code 2" in err and "| these settings are missing" in err
