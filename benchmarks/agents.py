@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.call.heard import MARK_EVERY_BYTES
-
 # As the generator numbers them (generator/agents.h).
 PROTOCOLS = (
     "retell",
@@ -22,7 +20,9 @@ PROTOCOLS = (
     "binary",
 )
 DEFAULT = "retell"
-# What the generator has room for.
+# The bridge sends a mark after each 200 ms of audio to the caller (bridge/call/heard.py), at 8 bytes per ms.
+MARK_EVERY_BYTES = 1600
+# The generator's room for one frame.
 FRAME_BYTES_MOST = 32_000
 KEY = "key_load"
 # What a settings file describes, by the name of its table; URL is the agent's socket.

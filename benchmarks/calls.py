@@ -1,33 +1,32 @@
-"""What surrounds the media of a call: Twilio's signed webhook and the agent's REST API."""
+"""Places calls by Twilio's signed webhook, and serves the agents' REST APIs."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
 
 import aiohttp
 from aiohttp import web
-from twilio.request_validator import RequestValidator
 
 from benchmarks.generator.driver import Caller
+from bridge.standins.twilio.webhook import Endpoint, post_form, sign, voice_form
 
-WEBHOOK_TIMEOUT_S = 15  # Twilio's own
 WEBHOOKS_AT_ONCE = 32
+CALLER, CALLED = "+15005550100", "+15005550006"
 
 
 class Refused(Exception):
-    """The bridge did not take the call; the text says how it said so."""
+    """The bridge did not take the call; the text describes its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """The Twilio account whose calls these are."""
+    """The Twilio account of the calls."""
 
     sid: str
     auth_token: str
@@ -39,7 +38,7 @@ class Account:
 
 @dataclass
 class Placing:
-    """The call that is being placed, where they are placed one at a time."""
+    """The number of the call in progress, where calls are placed one at a time."""
 
     number: int = 0
 
@@ -47,9 +46,10 @@ class Placing:
 @dataclass(kw_only=True)
 class Webhooks:
     """
-    Places calls by the webhook; ``times_ms`` and ``refusals`` tell how that went.
+    Places calls by the webhook; ``times_ms`` and ``refusals`` record the outcome.
 
-    With ``placing``, one at a time: it tells which, to an agent's service that is not told.
+    With ``placing``, calls are placed one at a time, and it gives their number to an agent's service that does not
+    get it in the request.
     """
 
     url: str
@@ -60,7 +60,7 @@ class Webhooks:
     refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._validator = RequestValidator(self.account.auth_token)
+        self._endpoint = Endpoint(self.url, self.public_url)
         self._run = secrets.token_hex(12)
 
     async def place_calls(self, calls: int, ramp_s: float, begin: Callable[[Caller], None]) -> None:
@@ -68,7 +68,6 @@ class Webhooks:
         slots = asyncio.Semaphore(1 if self.placing else WEBHOOKS_AT_ONCE)
         started = time.monotonic()
         connector = aiohttp.TCPConnector(limit=WEBHOOKS_AT_ONCE)
-        timeout = aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT_S)
 
         async def place(session: aiohttp.ClientSession, number: int) -> None:
             await asyncio.sleep(started + ramp_s * number / calls - time.monotonic())
@@ -80,22 +79,21 @@ class Webhooks:
                 except (Refused, aiohttp.ClientError, TimeoutError) as error:
                     self.refusals.append(f"call {number}: webhook: {str(error) or type(error).__name__}")
 
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(connector=connector) as session:
             await asyncio.gather(*(place(session, number) for number in range(calls)))
 
     async def _place_call(self, session: aiohttp.ClientSession, number: int) -> Caller:
         call_sid = f"CA{self._run}{number:08x}"
-        form = webhook_form(self.account.sid, call_sid)
-        signature = self._validator.compute_signature(self.public_url + "/voice", form)
+        form = voice_form(account_sid=self.account.sid, call_sid=call_sid, caller=CALLER, called=CALLED)
+        auth_token = self.account.auth_token
         before = time.perf_counter()
-        headers = {"X-Twilio-Signature": signature}
-        async with session.post(self.url + "/voice", data=form, headers=headers) as response:
-            body = await response.text()
+        answer = await post_form(
+            session, self._endpoint, self.public_url + "/voice", form, auth_token=auth_token
+        )
         self.times_ms.append((time.perf_counter() - before) * 1000)
-        if response.status != 200:
-            raise Refused(f"status {response.status}: {body[:100].strip()}")
-        stream_url, parameters = parse_twiml(body)
-        to = urlsplit(stream_url)
+        if answer.problems or answer.stream_url is None:
+            raise Refused(f"{answer.describe()}: {answer.body[:200].strip()}")
+        to = urlsplit(answer.stream_url)
         at = urlsplit(self.url)
         return Caller(
             number=number,
@@ -103,17 +101,17 @@ class Webhooks:
             port=at.port or 80,
             host=to.netloc,
             path=to.path,
-            signature=self._validator.compute_signature(stream_url, {}),
+            signature=sign(auth_token, answer.stream_url),
             account_sid=self.account.sid,
             call_sid=call_sid,
             stream_sid=f"MZ{self._run}{number:08x}",
-            parameters=parameters,
+            parameters=answer.parameters,
         )
 
 
 @dataclass(kw_only=True)
 class DirectCalls:
-    """Places calls at a peer, which has no webhook: at the media socket, whose path says which call it is."""
+    """Places calls at a peer, which has no webhook: the path of its media socket names the call."""
 
     port: int
     times_ms: list[float] = field(default_factory=list)
@@ -140,44 +138,6 @@ class DirectCalls:
             )
 
 
-def webhook_form(account_sid: str, call_sid: str) -> dict[str, str]:
-    """Return the form of an inbound call. Source: Twilio's voice webhook, as captured from a real call."""
-    caller, called = "+15005550100", "+15005550006"
-    place = {"City": "SAN FRANCISCO", "Country": "US", "State": "CA", "Zip": ""}
-    form = {
-        "AccountSid": account_sid,
-        "ApiVersion": "2010-04-01",
-        "CallSid": call_sid,
-        "CallStatus": "ringing",
-        "Called": called,
-        "Caller": caller,
-        "Direction": "inbound",
-        "From": caller,
-        "StirVerstat": "TN-Validation-Passed-A",
-        "To": called,
-    }
-    for side in ("Called", "Caller", "From", "To"):
-        form |= {side + name: value for name, value in place.items()}
-    return form
-
-
-def parse_twiml(body: str) -> tuple[str, Mapping[str, str]]:
-    """
-    Find the media URL and the parameters that the bridge wants back in ``start``.
-
-    Raises:
-        Refused: If there is no ``<Connect><Stream>``: the answer of a bridge that is full or has no agent.
-    """
-    try:
-        stream = ElementTree.fromstring(body).find("./Connect/Stream")
-    except ElementTree.ParseError as error:
-        raise Refused(f"the answer is not XML: {error}") from error
-    if stream is None or not stream.get("url"):
-        raise Refused(f"no stream in the answer: {body[:200]}")
-    parameters = {p.get("name", ""): p.get("value", "") for p in stream.findall("Parameter")}
-    return stream.get("url", ""), parameters
-
-
 @asynccontextmanager
 async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None = None) -> AsyncIterator[int]:
     """
@@ -185,7 +145,7 @@ async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None 
 
     Args:
         media_url: Base URL of the sockets, for a service that gives the whole URL.
-        placing: Tells the number where the request does not.
+        placing: Gives the number where the request does not.
     """
     placed = placing or Placing()
 
@@ -201,7 +161,7 @@ async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None 
 
     async def create_web_call(request: web.Request) -> web.Response:
         number = await number_in(request)
-        # The generator checks what is before the second dash; the rest makes it as long as a real one.
+        # The generator checks the part before the second dash; the rest gives it a real token's length.
         token = f"load-{number}-" + secrets.token_hex(128)
         return web.json_response({"call_id": f"load-{number}", "access_token": token}, status=201)
 

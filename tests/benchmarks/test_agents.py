@@ -17,6 +17,7 @@ from benchmarks.measure import Options, run
 from benchmarks.progress import Progress
 from benchmarks.verdict import Limits, Status, judge, to_json
 from benchmarks.verdict import table as table_of_run
+from bridge.call.heard import MARK_EVERY_BYTES
 
 AT_ONCE = 8
 # Beside other tests all is late; here only counters are judged.
@@ -212,3 +213,7 @@ def test_all_agents_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == Status.OK.value, result.output
     assert len([line for line in result.output.splitlines() if "verdict" in line]) == 1
     assert all(f"\n{agent} " in result.output for agent in ("retell", *OTHERS))
+
+
+def test_longest_frame_for_openai_is_the_bridges_distance_between_marks() -> None:
+    assert AGENTS["openai"].frame_bytes_most == MARK_EVERY_BYTES

@@ -1,4 +1,4 @@
-"""The load's webhook side: what it signs and what it reads from the TwiML."""
+"""The load's webhook side: refusals, the generator's line of a call, the agents' REST APIs."""
 
 from __future__ import annotations
 
@@ -6,32 +6,29 @@ import re
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from benchmarks.calls import Refused, agent_api, parse_twiml, webhook_form
+from benchmarks.calls import Account, Webhooks, agent_api
 from benchmarks.generator.driver import Caller
 
 
-def test_stream_url_and_parameters_are_read_as_xml() -> None:
-    url, parameters = parse_twiml(
-        '<?xml version="1.0"?><Response><Connect><Stream url="wss://h/media/a&amp;b">'
-        '<Parameter name="token" value="x&lt;y"/><Parameter value="2" name="token1"/></Stream></Connect>'
-        '<Redirect method="POST">https://h/voice/resume</Redirect></Response>'
-    )
-    assert url == "wss://h/media/a&b"
-    assert parameters == {"token": "x<y", "token1": "2"}
+@pytest.mark.parametrize(
+    "body", ['<Response><Reject reason="busy"/></Response>', "<Response><Connect/></Response>", "", "not XML"]
+)
+async def test_answer_without_a_stream_is_a_refusal(body: str) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=body, content_type="text/xml")
 
-
-@pytest.mark.parametrize("body", ['<Response><Reject reason="busy"/></Response>', "", "not XML"])
-def test_answer_without_a_stream_is_a_refusal(body: str) -> None:
-    with pytest.raises(Refused):
-        parse_twiml(body)
-
-
-def test_form_has_the_fields_that_the_bridge_must_check() -> None:
-    form = webhook_form("AC1", "CA2")
-    assert (form["AccountSid"], form["CallSid"]) == ("AC1", "CA2")
-    # Empty values are signed too: real webhooks have them.
-    assert form["ToZip"] == ""
+    application = web.Application()
+    application.router.add_post("/voice", answer)
+    begun: list[Caller] = []
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        webhooks = Webhooks(url=url, public_url=url, account=Account.random())
+        await webhooks.place_calls(1, 0, begun.append)
+    assert not begun
+    assert [refusal.partition(": ")[0] for refusal in webhooks.refusals] == ["call 0"]
 
 
 def caller(**changes: object) -> Caller:
