@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from benchmarks.build import BuildError, compiled
 
-PARTS = ("generator.c", "agents.h", "audio.h", "basics.h", "legs.h")
-SOURCES = [Path(__file__).parent / name for name in PARTS]
+HERE = Path(__file__).parent
+SOURCES = [HERE / "generator.c", *sorted(HERE.glob("*.h"))]
 INJECTIONS = ("drop", "dup", "swap", "corrupt", "late")
 
 
