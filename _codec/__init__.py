@@ -7,16 +7,18 @@ __all__ = [
     "Resampler",
     "SpanFinder",
     "Wire",
+    "decoded_bytes",
     "is_base64",
     "mulaw_to_pcm16",
     "pcm16_to_mulaw",
 ]
 
 try:
+    from _codec.base64_text import decoded_bytes, is_base64
     from _codec.frame_ring import FrameRing
     from _codec.g711 import mulaw_to_pcm16, pcm16_to_mulaw
     from _codec.handshake import Handshake
-    from _codec.media_json import Envelope, SpanFinder, is_base64
+    from _codec.media_json import Envelope, SpanFinder
     from _codec.resample import Resampler
     from _codec.wire import Wire
 except ImportError as error:

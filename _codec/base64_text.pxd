@@ -1,3 +1,5 @@
+# Return whether n characters are base64; reads no others.
+cdef bint is_base64_c(const unsigned char* p, Py_ssize_t n) noexcept nogil
 # Write the base64 text of n bytes to out, which has room for encoded_bytes(n); return how long it is.
 cdef Py_ssize_t encode_c(const char* data, Py_ssize_t n, char* out) noexcept nogil
 # Write what n characters of valid base64 text stand for to out, which has room for n // 4 * 3; return how long it is.
@@ -9,8 +11,14 @@ cdef inline Py_ssize_t encoded_bytes(Py_ssize_t n) noexcept nogil:
     return (n + 2) // 3 * 4
 
 
-cdef inline Py_ssize_t decoded_bytes(const char* text, Py_ssize_t n) noexcept nogil:
-    """The length of valid base64 text once decoded."""
-    if n == 0:
-        return 0
-    return n // 4 * 3 - (text[n - 1] == c"=") - (text[n - 2] == c"=")
+cdef inline Py_ssize_t decoded_bytes_of(Py_ssize_t n, char last, char last_but_one) noexcept nogil:
+    """The length, once decoded, of a base64 text of n characters that ends so; at least 0 for any other text."""
+    cdef Py_ssize_t padding = 0
+    if n > 0 and last == c"=":
+        padding = 2 if n > 1 and last_but_one == c"=" else 1
+    return max(<Py_ssize_t>0, n // 4 * 3 + n % 4 * 3 // 4 - padding)
+
+
+cdef inline Py_ssize_t decoded_bytes_c(const char* text, Py_ssize_t n) noexcept nogil:
+    """The length of a base64 text once decoded; reads at most its last two characters."""
+    return decoded_bytes_of(n, text[n - 1] if n > 0 else 0, text[n - 2] if n > 1 else 0)

@@ -1,12 +1,19 @@
 cdef class FrameRing:
+    # The block that holds the payloads, each behind its length, in a circle; NULL while none is held.
+    # `reserve` makes and grows it, `release` frees it.
     cdef char* arena
+    # Size of the block; set and cleared with it.
     cdef Py_ssize_t arena_bytes
+    # Where the oldest payload's length begins in the block; `pop_c` moves it on.
     cdef Py_ssize_t head
+    # Bytes of the block in use, from the head on; `append` adds, `pop_c` takes away.
     cdef Py_ssize_t used
+    # Number of payloads held; changed by `push_c` and `pop_c`, cleared by `release`.
     cdef Py_ssize_t entries
-    cdef Py_ssize_t samples
+    # Duration of the payloads held, in samples of 8 kHz, which are bytes of mu-law; changed with the entries.
+    cdef readonly Py_ssize_t samples
+    # Bound on the duration, and on the number of payloads; set once.
     cdef readonly int capacity_ms
-    cdef readonly long long dropped_frames
 
     # Queue n bytes at p; return how many payloads were dropped for it.
     cdef int push_c(self, const char* p, Py_ssize_t n) except -1

@@ -6,6 +6,8 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
+from _codec.base64_text cimport decoded_bytes_c, decoded_bytes_of
+
 cdef enum:
     SAMPLES_PER_MS = 8
     LENGTH_BYTES = sizeof(uint32_t)
@@ -13,14 +15,6 @@ cdef enum:
 
 # A day. Also keeps the size of the block far from the end of a 32-bit length.
 MAX_CAPACITY_MS = 24 * 3600 * 1000
-
-
-cdef inline Py_ssize_t decoded_bytes(Py_ssize_t n, char last, char last_but_one) noexcept nogil:
-    """Return how many samples a base64 text of n characters that ends so stands for."""
-    cdef Py_ssize_t padding = 0
-    if n > 0 and last == c"=":
-        padding = 2 if n > 1 and last_but_one == c"=" else 1
-    return max(<Py_ssize_t>0, (n // 4) * 3 + (n % 4) * 3 // 4 - padding)
 
 
 @cython.final
@@ -50,7 +44,7 @@ cdef class FrameRing:
         Queue a payload.
 
         Returns:
-            Payloads dropped for it, which ``dropped_frames`` counts too.
+            The number of payloads dropped for it.
 
         Raises:
             MemoryError: If the block cannot grow; what was held stays, save what was dropped to make room.
@@ -68,7 +62,7 @@ cdef class FrameRing:
         return payload
 
     def clear(self):
-        """Remove all payloads and return how many there were; they do not count as dropped."""
+        """Remove all payloads and return how many there were."""
         cdef Py_ssize_t removed = self.entries
         self.release()
         return removed
@@ -76,21 +70,14 @@ cdef class FrameRing:
     def __len__(self):
         return self.entries
 
-    @property
-    def duration_ms(self):
-        """How long the held audio plays, in whole milliseconds, rounded down."""
-        return self.samples // SAMPLES_PER_MS
-
     cdef int push_c(self, const char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t capacity = <Py_ssize_t>self.capacity_ms * SAMPLES_PER_MS
-        cdef Py_ssize_t added = decoded_bytes(n, p[n - 1] if n > 0 else 0, p[n - 2] if n > 1 else 0)
+        cdef Py_ssize_t added = decoded_bytes_c(p, n)
         cdef int dropped = 0
         if added > capacity:
-            self.dropped_frames += 1
             return 1
         while self.entries > 0 and (self.samples + added > capacity or self.entries >= self.capacity_ms):
             self.pop_c(NULL)
-            self.dropped_frames += 1
             dropped += 1
         self.reserve(self.used + LENGTH_BYTES + n)
         cdef uint32_t length = <uint32_t>n
@@ -132,7 +119,7 @@ cdef class FrameRing:
             self.read_at(LENGTH_BYTES + n - 2, tail, 2)
         elif n > 0:
             self.read_at(LENGTH_BYTES, tail + 1, 1)
-        return decoded_bytes(n, tail[1], tail[0])
+        return decoded_bytes_of(n, tail[1], tail[0])
 
     cdef int reserve(self, Py_ssize_t wanted) except -1:
         """Make the block at least ``wanted`` bytes; the bound on time and entries bounds it."""

@@ -13,9 +13,6 @@ cdef struct Field:
     signed char kind
 
 
-cdef bint is_base64_c(const unsigned char* p, Py_ssize_t n) noexcept nogil
-
-
 cdef class SpanFinder:
     cdef Field fields[MAX_FIELDS]
     cdef int field_count
@@ -38,5 +35,3 @@ cdef class SpanFinder:
 cdef class Envelope:
     cdef bytes prefix
     cdef bytes suffix
-
-    cdef bytes joined(self, const char* payload, Py_ssize_t n)

@@ -1,8 +1,6 @@
 from collections.abc import Mapping
 from typing import Self, final
 
-def is_base64(text: bytes) -> bool: ...
-
 @final
 class SpanFinder:
     def __new__(
@@ -17,5 +15,4 @@ class SpanFinder:
 @final
 class Envelope:
     def __new__(cls, prefix: bytes, suffix: bytes) -> Self: ...
-    def wrap(self, message: bytes, start: int, end: int) -> bytes: ...
     def wrap_payload(self, payload: bytes) -> bytes: ...

@@ -6,8 +6,10 @@ to a full parser. It makes one pass over the message and never reads outside it.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy, memset
+
+from _codec.base64_text cimport is_base64_c
 
 cdef enum:
     MAX_DEPTH = 8
@@ -47,35 +49,6 @@ cdef void fill_classes() noexcept nogil:
 
 
 fill_classes()
-
-
-cdef bint is_base64_c(const unsigned char* p, Py_ssize_t n) noexcept nogil:
-    cdef unsigned char bad = 0
-    cdef unsigned char c
-    cdef Py_ssize_t i
-    if n % 4 != 0:
-        return False
-    if n > 0 and p[n - 1] == c"=":
-        n -= 2 if p[n - 2] == c"=" else 1
-    # No early exit and no table: the compiler turns this into vector instructions.
-    for i in range(n):
-        c = p[i]
-        bad |= not (
-            (<unsigned char>((c | 0x20) - c"a") < 26)
-            | (<unsigned char>(c - c"0") < 10)
-            | (c == c"+")
-            | (c == c"/")
-        )
-    return bad == 0
-
-
-def is_base64(bytes text not None):
-    """
-    Return whether a text is base64 with the standard alphabet, whole groups of four and no excess padding.
-
-    Source: RFC 4648, section 4; bits left over before the padding are not looked at.
-    """
-    return is_base64_c(<const unsigned char*>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef inline Py_ssize_t after_space(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
@@ -407,29 +380,6 @@ cdef class Envelope:
         self.prefix = prefix
         self.suffix = suffix
 
-    def wrap(self, bytes message not None, Py_ssize_t start, Py_ssize_t end):
-        """
-        Return the part of ``message`` from ``start`` to ``end`` between prefix and suffix.
-
-        Raises:
-            ValueError: If the span is not inside the message.
-        """
-        if not 0 <= start <= end <= PyBytes_GET_SIZE(message):
-            raise ValueError(
-                f"span must be inside a message of {PyBytes_GET_SIZE(message)} bytes, got {start} to {end}"
-            )
-        return self.joined(PyBytes_AS_STRING(message) + start, end - start)
-
     def wrap_payload(self, bytes payload not None):
         """Return the payload between prefix and suffix."""
-        return self.joined(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-
-    cdef bytes joined(self, const char* payload, Py_ssize_t n):
-        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
-        cdef Py_ssize_t after = PyBytes_GET_SIZE(self.suffix)
-        cdef bytes result = PyBytes_FromStringAndSize(NULL, before + n + after)
-        cdef char* out = PyBytes_AS_STRING(result)
-        memcpy(out, PyBytes_AS_STRING(self.prefix), <size_t>before)
-        memcpy(out + before, payload, <size_t>n)
-        memcpy(out + before + n, PyBytes_AS_STRING(self.suffix), <size_t>after)
-        return result
+        return self.prefix + payload + self.suffix

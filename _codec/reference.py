@@ -1,4 +1,4 @@
-"""The codec in plain Python: what the compiled modules must do, and the oracle of their tests."""
+"""The codec in plain Python: the specification of the compiled modules, and the oracle of their tests."""
 
 import copy
 import re
@@ -129,16 +129,7 @@ class Resampler:
 
 
 class FrameRing:
-    """
-    First in, first out, for base64 payloads of 8 kHz mu-law, bounded by the time they play.
-
-    A payload's time follows from its decoded length. When a payload does not fit, the oldest ones are
-    dropped until it does; one that is longer than the capacity is itself dropped. There are at most
-    ``capacity_ms`` payloads, so that empty ones are bounded too.
-
-    Raises:
-        ValueError: If ``capacity_ms`` is below 1 or above a day.
-    """
+    """A bounded queue of base64 payloads; described at `_codec.frame_ring.FrameRing`."""
 
     def __init__(self, capacity_ms: int) -> None:
         if not 1 <= capacity_ms <= MAX_CAPACITY_MS:
@@ -146,25 +137,15 @@ class FrameRing:
         self._capacity_ms = capacity_ms
         self._payloads: deque[bytes] = deque()
         self._samples = 0
-        self._dropped_frames = 0
 
     @property
     def capacity_ms(self) -> int:
         return self._capacity_ms
 
     @property
-    def dropped_frames(self) -> int:
-        return self._dropped_frames
-
-    @property
     def samples(self) -> int:
-        """How long it plays, in samples of 8 kHz, which are bytes of mu-law."""
+        """Duration of the payloads held, in samples of 8 kHz, which are bytes of mu-law."""
         return self._samples
-
-    @property
-    def duration_ms(self) -> int:
-        """How long the held audio plays, in whole milliseconds, rounded down."""
-        return self._samples // SAMPLES_PER_MS
 
     def __len__(self) -> int:
         return len(self._payloads)
@@ -174,10 +155,10 @@ class FrameRing:
         Queue a payload.
 
         Returns:
-            Payloads dropped for it, which ``dropped_frames`` counts too.
+            The number of payloads dropped for it.
         """
         capacity = self._capacity_ms * SAMPLES_PER_MS
-        added = self._samples_in(payload)
+        added = decoded_bytes(payload)
         dropped = 0
         if added > capacity:
             dropped = 1
@@ -187,7 +168,6 @@ class FrameRing:
                 dropped += 1
             self._payloads.append(payload)
             self._samples += added
-        self._dropped_frames += dropped
         return dropped
 
     def pop(self) -> bytes | None:
@@ -195,27 +175,28 @@ class FrameRing:
         if not self._payloads:
             return None
         payload = self._payloads.popleft()
-        self._samples -= self._samples_in(payload)
+        self._samples -= decoded_bytes(payload)
         return payload
 
     def clear(self) -> int:
-        """Remove all payloads and return how many there were; they do not count as dropped."""
+        """Remove all payloads and return how many there were."""
         removed = len(self._payloads)
         self._payloads.clear()
         self._samples = 0
         return removed
 
-    @staticmethod
-    def _samples_in(payload: bytes) -> int:
-        padding = 2 if payload.endswith(b"==") else 1 if payload.endswith(b"=") else 0
-        return max(0, len(payload) * 3 // 4 - padding)
+
+def decoded_bytes(payload: bytes) -> int:
+    """Return the length of valid base64 text once decoded; at least 0 for any other text."""
+    padding = 2 if payload.endswith(b"==") else 1 if payload.endswith(b"=") else 0
+    return max(0, len(payload) * 3 // 4 - padding)
 
 
 def is_base64(text: bytes) -> bool:
     """
     Return whether a text is base64 with the standard alphabet, whole groups of four and no excess padding.
 
-    Source: RFC 4648, section 4; bits left over before the padding are not looked at.
+    Source: RFC 4648, section 4; bits left over before the padding are ignored.
     """
     return BASE64.fullmatch(text) is not None
 
@@ -231,18 +212,7 @@ class Refused(Exception):
 
 
 class SpanFinder:
-    """
-    Finds the base64 text of a JSON message that has a known shape.
-
-    Args:
-        payload: Path of the base64 text: one key, or two joined by a dot.
-        equal: Paths that must have exactly this value.
-        absent_or_equal: Paths that must be absent or have exactly this value.
-
-    Raises:
-        ValueError: If a path or value cannot be looked for, or there are more than 8 paths.
-        TypeError: If a path is not str, or a value neither str nor int.
-    """
+    """Finds the base64 text of a JSON message of a known shape; described at `_codec.media_json.SpanFinder`."""
 
     def __init__(
         self,
@@ -268,13 +238,7 @@ class SpanFinder:
         self._required = {self._payload, *(self._path(text) for text in equal)}
 
     def with_value(self, path: str, value: str | int) -> "SpanFinder":
-        """
-        Return a finder that differs only in the value wanted at a path; the texts of both are the same objects.
-
-        Raises:
-            ValueError: If nothing is wanted there so far, or the value cannot be looked for.
-            TypeError: If the value is neither str nor int.
-        """
+        """Return a finder that differs only in the value wanted at a path."""
         other = copy.copy(self)
         wanted = self._token(path, value)
         where = tuple(self._plain(key, "key") for key in path.split("."))
@@ -425,17 +389,6 @@ class Envelope:
     def __init__(self, prefix: bytes, suffix: bytes) -> None:
         self._prefix = prefix
         self._suffix = suffix
-
-    def wrap(self, message: bytes, start: int, end: int) -> bytes:
-        """
-        Return the part of ``message`` from ``start`` to ``end`` between prefix and suffix.
-
-        Raises:
-            ValueError: If the span is not inside the message.
-        """
-        if not 0 <= start <= end <= len(message):
-            raise ValueError(f"span must be inside a message of {len(message)} bytes, got {start} to {end}")
-        return self.wrap_payload(message[start:end])
 
     def wrap_payload(self, payload: bytes) -> bytes:
         """Return the payload between prefix and suffix."""

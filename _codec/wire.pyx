@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memmove
 from aiofastnet.transport cimport Protocol, Transport
 from aiofastnet.utils cimport NoResult
 
-from _codec.base64_text cimport decode_c, decoded_bytes, encode_c, encoded_bytes
+from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
 from _codec.frame_ring cimport FrameRing
 from _codec.media_json cimport Envelope, SpanFinder
 
@@ -313,7 +313,7 @@ cdef class Wire(Protocol):
             self.audio_out_bytes // 8,
             self.numbered[2],
         )
-        self.audio_out_bytes += <unsigned long long>decoded_bytes(payload, n)
+        self.audio_out_bytes += <unsigned long long>decoded_bytes_c(payload, n)
         return self.write_frame(
             TEXT,
             PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
@@ -326,8 +326,8 @@ cdef class Wire(Protocol):
         cdef Py_ssize_t most = self.mark_every_bytes // 3 * 4
         cdef char name[MARK_NAME_BYTES]
         while True:
-            piece = n if decoded_bytes(payload, n) <= self.mark_every_bytes else most
-            audio_bytes = decoded_bytes(payload, piece)
+            piece = n if decoded_bytes_c(payload, n) <= self.mark_every_bytes else most
+            audio_bytes = decoded_bytes_c(payload, piece)
             self.write_text_audio(payload, piece)
             self.audio_out_bytes += <unsigned long long>audio_bytes
             self.bytes_since_mark += audio_bytes
@@ -669,7 +669,7 @@ cdef class Wire(Protocol):
             if self.decode is not None:
                 audio = a2b_base64(PyBytes_FromStringAndSize(text + start, end - start))
                 return self.on_other_audio(PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio))
-            self.audio_in_bytes += <unsigned long long>decoded_bytes(text + start, end - start)
+            self.audio_in_bytes += <unsigned long long>decoded_bytes_c(text + start, end - start)
             return self.pass_on(text + start, end - start)
         message = PyBytes_FromStringAndSize(text, n)
         if not message.isascii():

@@ -17,7 +17,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from _codec.owner import Owner
-from _codec.reference import Envelope, FrameRing, SpanFinder
+from _codec.reference import SAMPLES_PER_MS, Envelope, FrameRing, SpanFinder, decoded_bytes
 
 CONTINUATION, TEXT, BINARY = Opcode.CONT, Opcode.TEXT, Opcode.BINARY
 CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG
@@ -250,7 +250,7 @@ class Wire:
     def _write_numbered(self, payload: bytes, between: tuple[bytes, bytes, bytes]) -> None:
         counts = self.next_number(), self.audio_out_frames, self.audio_out_bytes // 8
         head = b"".join(b"%d%b" % pair for pair in zip(counts, between, strict=True))
-        self.audio_out_bytes += len(base64.b64decode(payload))
+        self.audio_out_bytes += decoded_bytes(payload)
         before, after = self._envelope.wrap_payload(b"|").split(b"|")
         self._write(TEXT, before + head + payload + after)
 
@@ -300,7 +300,7 @@ class Wire:
 
     def _resume_source(self) -> None:
         source = self._paused_source
-        if source is None or self._held.duration_ms * 4 > self._held.capacity_ms:
+        if source is None or self._held.samples // SAMPLES_PER_MS * 4 > self._held.capacity_ms:
             return
         self._paused_source = None
         source.is_paused = False
@@ -352,7 +352,7 @@ class Wire:
             if self._decode is not None:
                 self._on_other_audio(base64.b64decode(payload))
                 return
-            self.audio_in_bytes += len(payload) // 4 * 3 - payload[-2:].count(b"=")
+            self.audio_in_bytes += decoded_bytes(payload)
             self._pass_on(payload)
             return
         try:
@@ -376,7 +376,7 @@ class Wire:
             self._owner.on_audio(payload)
             return
         self._partner.send_audio(payload)
-        if self._partner._held.duration_ms * 2 > self._partner._held.capacity_ms:
+        if self._partner._held.samples // SAMPLES_PER_MS * 2 > self._partner._held.capacity_ms:
             self._partner._pause_source(self)
 
     def on_close(self, code: int) -> None:
