@@ -260,8 +260,3 @@ class AgentModule(Generic[SettingsOfAgent]):
 async def no_session(call: CallInfo) -> dict[str, str]:
     """`Agent.open_session` of an agent whose socket opens without a session."""
     return {}
-
-
-def decoded_bytes(payload: bytes) -> int:
-    """Return the number of bytes that valid base64 text decodes to."""
-    return len(payload) // 4 * 3 - payload[-2:].count(b"=")

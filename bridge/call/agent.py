@@ -13,7 +13,7 @@ import picows
 import structlog
 from aiohappyeyeballs import start_connection
 
-from _codec import Handshake, is_base64
+from _codec import Handshake, decoded_bytes, is_base64
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
@@ -27,7 +27,6 @@ from bridge.agents.agent import (
     SessionError,
     StreamInfo,
     Transfer,
-    decoded_bytes,
 )
 from bridge.agents.setting_types import E164
 from bridge.call.ends import Why

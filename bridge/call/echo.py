@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.agents.agent import decoded_bytes
+from _codec import decoded_bytes
 from bridge.call.sides import AgentSide, CallerSide, Relayed, SideCounts
 from bridge.call.state import Call
 

@@ -22,7 +22,6 @@ from bridge.agents.agent import (
     Ignored,
     Resources,
     SessionError,
-    decoded_bytes,
 )
 from bridge.agents.session_request import retry_after_s
 from bridge.agents.vendors import retell
@@ -362,8 +361,3 @@ def test_messages_of_the_agent(message, meaning):
 def test_any_bytes_mean_something(message):
     """Any bytes are audio, a control or ignored, never an exception."""
     assert isinstance(read(message), Audio | Control | Ignored)
-
-
-@given(st.binary(max_size=500))
-def test_decoded_length(audio):
-    assert decoded_bytes(base64.b64encode(audio)) == len(audio)
