@@ -34,5 +34,5 @@ setup(
             "wraparound": False,
             "cdivision": True,
         },
-    )
+    ),
 )

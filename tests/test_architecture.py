@@ -1,7 +1,14 @@
-"""Which module may import which: a table, held against the source."""
+"""
+The rooms of the project and the arrows between them: one table, held against every module.
+
+``python tests/test_architecture.py`` prints the rooms with their arrows as they are.
+"""
+
+from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -9,112 +16,162 @@ from pathlib import Path
 
 import pytest
 
-import bridge
+ROOT = Path(__file__).resolve().parents[1]
 
-ROOT = Path(bridge.__file__).parent.parent
+# Patterns of modules, and the room that they are in; the first match counts.
+ROOMS = [
+    ("bridge", "face"),
+    ("bridge.__main__", "main"),
+    ("bridge.cli", "cli"),
+    ("bridge.serve", "serve"),
+    ("bridge.seal", "seal"),
+    ("bridge.logs", "logs"),
+    ("bridge.metrics", "metrics"),
+    ("bridge.settings", "settings"),
+    ("bridge.setting_names", "settings"),
+    ("bridge.http", "http"),
+    ("bridge.http.*", "http"),
+    ("bridge.twilio", "twilio"),
+    ("bridge.twilio.*", "twilio"),
+    ("bridge.agents.vendors*", "vendors"),
+    ("bridge.agents", "agents"),
+    ("bridge.agents.*", "agents"),
+    # What settings may import of a call.
+    ("bridge.call.limits", "limits"),
+    ("bridge.call", "call"),
+    ("bridge.call.*", "call"),
+    ("bridge.server", "server"),
+    ("bridge.server.*", "server"),
+    ("bridge.standins.twilio*", "standins/twilio"),
+    ("bridge.standins.agent*", "standins/agent"),
+    ("bridge.standins.process", "standins/process"),
+    ("bridge.standins*", "standins"),
+    ("bridge.retell_agent*", "retell_agent"),
+    ("_codec*", "_codec"),
+    ("benchmarks*", "benchmarks"),
+]
 
-# Each library, and patterns of the modules that may import it.
+# Each room, and the rooms that it may import beside itself.
+ARROWS: dict[str, set[str]] = {
+    "http": set(),
+    "metrics": set(),
+    "logs": set(),
+    "seal": set(),
+    "limits": set(),
+    "_codec": set(),
+    "retell_agent": set(),
+    "standins/process": set(),
+    # Between the walls lies what both sides use; only the demo and the commands see both.
+    "standins/twilio": {"standins"},
+    "standins/agent": {"standins"},
+    "standins": {"standins/twilio", "standins/agent", "standins/process"},
+    "twilio": {"_codec", "seal"},
+    # The directory lists the folder of vendors and loads its modules by name.
+    "agents": {"_codec", "metrics", "vendors"},
+    "vendors": {"_codec", "agents"},
+    "settings": {"agents", "limits"},
+    "call": {"_codec", "agents", "limits", "metrics"},
+    "server": {
+        *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
+        # Retell's webhook is checked by the rule of its vendor.
+        "vendors",
+    },
+    "serve": {"_codec", "agents", "http", "logs", "metrics", "server", "settings"},
+    "cli": {"retell_agent", "serve", "standins"},
+    "main": {"cli"},
+    "face": {"_codec", "agents", "server", "settings"},
+    "benchmarks": {"_codec", "standins/process", "standins/twilio"},
+}
+
+# Pairs of rooms that meet in two directions at the level of modules, which make no circle.
+MEET = [{"standins", "standins/twilio"}, {"standins", "standins/agent"}, {"agents", "vendors"}]
+# Modules between the walls of the stand-ins that see both sides.
+SEE_BOTH_SIDES = {f"bridge.standins.{name}" for name in ("accounting", "commands", "demo", "picture")}
+# Modules of the benchmarks that measure the native core itself.
+MEASURE_THE_CORE = {"benchmarks.codec", "benchmarks.agents"}
+
+# Third parties, and patterns of the modules that may import them.
 ONLY_IN = {
     "picows": [
-        "_codec.*",
-        "bridge.call.caller",
-        "bridge.call.agent",
-        "bridge.server.server",
-        "bridge.server.media_socket",
-        "bridge.http.*",
+        *("_codec.*", "bridge.http.*", "bridge.call.caller", "bridge.call.agent"),
+        *("bridge.server.media_socket", "bridge.server.server"),
     ],
-    "aiofastnet": ["bridge.http.*"],
+    "aiofastnet": ["_codec.*", "bridge.http.*"],
     "httptools": ["bridge.http.*"],
-    "twilio": ["bridge.twilio.signature", "bridge.twilio.twiml", "bridge.standins.*"],
-    "cryptography": ["bridge.seal"],
+    "twilio": ["bridge.twilio.*", "bridge.standins.twilio.*"],
+    "cryptography": ["bridge.seal", "benchmarks.tls"],
     "prometheus_client": ["bridge.metrics"],
-    "pydantic": [
-        "bridge.settings",
-        "bridge.agents.*",
-    ],
+    "pydantic": ["bridge.settings", "bridge.agents.*", "bridge.retell_agent.*"],
     "pydantic_settings": ["bridge.settings"],
     "aiohttp": [
-        "bridge.agents.agent",
-        "bridge.agents.session_request",
+        "bridge.agents.*",
         "bridge.twilio.rest",
-        "bridge.server.server",
+        "bridge.server.*",
         "bridge.standins.*",
+        "benchmarks.*",
     ],
     "aiohttp_retry": ["bridge.agents.session_request"],
+    "aiohappyeyeballs": ["bridge.call.agent"],
     "retell": ["bridge.retell_agent.api"],
     "httpx": ["bridge.retell_agent.api"],
     "dotenv": ["bridge.retell_agent.command"],
-    "click": ["bridge.cli", "bridge.__main__", "bridge.standins.*"],
-    "uvloop": ["bridge.serve", "bridge.standins.*"],
-    "numpy": ["bridge.standins.*"],
-    "matplotlib": ["bridge.standins.*"],
+    "click": ["bridge.cli", "bridge.__main__", "bridge.standins.*", "benchmarks.*"],
+    "uvloop": ["bridge.serve", "bridge.standins.*", "benchmarks.*"],
+    "numpy": ["bridge.standins.*", "benchmarks.*"],
+    "matplotlib": ["bridge.standins.*", "benchmarks.*"],
 }
+INDEPENDENT_OF = {"picows", "aiofastnet", "orjson"}
 
-# Modules of the call's core, and all that they may import of the project.
-MAY_IMPORT = {
-    "bridge": set(),
-    "bridge.call.state": {"bridge.call.ends", "bridge.call.heard", "bridge.call.limits", "bridge.call.sides"},
-    "bridge.call.heard": set(),
-    "bridge.agents.setting_types": set(),
-    "bridge.setting_names": {"bridge.call.limits"},
-    "bridge.settings": {
-        "bridge.agents.directory",
-        "bridge.agents.setting_types",
-        "bridge.setting_names",
-    },
-    "bridge.agents.directory": {
-        "bridge.agents.agent",
-        "bridge.agents.described",
-        "bridge.agents.installed",
-        "bridge.agents.routing",
-        "bridge.agents.setting_types",
-        "bridge.agents.toml_file",
-        "bridge.agents.vendors",
-    },
-    "bridge.agents.installed": {"bridge.agents.agent"},
-    "bridge.agents.routing": {"bridge.agents.toml_file"},
-    "bridge.agents.toml_file": set(),
-    "bridge.agents.sessions": {"bridge.agents.agent", "bridge.agents.directory"},
-    "bridge.twilio.rest": {"bridge.twilio.twiml"},
-    "bridge.call.transcode": {"_codec", "bridge.agents.agent"},
-    "bridge.twilio.signature": set(),
-    "bridge.twilio.twiml": set(),
-    "bridge.twilio.tokens": {"bridge.seal"},
-    "bridge.metrics": set(),
-    "bridge.logs": set(),
-    "bridge.http.messages": set(),
-    "bridge.twilio.media": {"_codec"},
-    "bridge.call.leg": {"_codec", "bridge.call.sides", "bridge.call.state", "bridge.metrics"},
-    "bridge.server.registry": {"bridge.agents.sessions", "bridge.call.ends", "bridge.call.state"},
-    "bridge.agents.agent": {"_codec"},
-    "bridge.agents.session_request": {"bridge.agents.agent"},
-    "bridge.call.echo": {"bridge.agents.agent", "bridge.call.sides", "bridge.call.state"},
+MAX_LINES = 400
+# The relay and the C programs are one loop each, which is read as a whole.
+MORE_LINES = {"_codec/wire.pyx": 800, "bridge/server/server.py": 200, "*.c": 500, "*.h": 500}
+
+# Tests that are about no single module of their room, and what they are about.
+NO_MODULE = {
+    "tests/test_architecture.py": "all rooms",
+    "tests/test_docs.py": "the documents",
+    "tests/test_package.py": "what is built and shipped",
+    "tests/test_public.py": "bridge/__init__.py",
+    "tests/test_readme.py": "the README's commands",
+    "tests/test_settings_page.py": "docs/settings.md",
+    "tests/agents/test_example.py": "the project in examples/",
+    "tests/agents/vendors/test_typed.py": "each vendor's own SDK as the judge",
 }
-
-
-# An agent is described without a look at anything else.
-FOR_AGENTS = {
-    "_codec",
-    "bridge.agents.agent",
-    "bridge.agents.json_dialogue",
-    "bridge.agents.session_request",
-    "bridge.agents.setting_types",
-}
+# Folders of tests whose modules lie elsewhere than in bridge/.
+TESTS_OF = {"codec": "_codec", "benchmarks": "benchmarks", "support": None}
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def sources(package: str) -> dict[str, Path]:
-    return {name_of(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+def sources(package: str) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for suffix in ("py", "pyx", "pxd"):
+        for path in sorted((ROOT / package).rglob(f"*.{suffix}")):
+            found.setdefault(name_of(path), []).append(path)
+    return found
 
 
-MODULES = {**sources("bridge"), **sources("_codec")}
+MODULES = {**sources("bridge"), **sources("_codec"), **sources("benchmarks")}
 
 
-def imports(path: Path, *, lazy: bool) -> set[str]:
-    """The modules that a source imports when it runs; ``lazy`` includes the imports within functions."""
+def room_of(module: str) -> str | None:
+    return next((room for pattern, room in ROOMS if fnmatchcase(module, pattern)), None)
+
+
+def cython_imports(text: str) -> set[str]:
+    found: set[str] = set()
+    for line in re.findall(r"^(?:cimport|import|from) .*$", text, re.MULTILINE):
+        if one := re.match(r"from (\S+) c?import (.*)", line):
+            below = {f"{one[1]}.{name.split()[0]}" for name in one[2].strip("()").split(",") if name.strip()}
+            found |= (below & MODULES.keys()) or {one[1]}
+        else:
+            found |= {name.split()[0] for name in line.partition("import ")[2].split(",")}
+    return found
+
+
+def python_imports(path: Path, *, lazy: bool) -> set[str]:
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     found: set[str] = set()
     todo: list[ast.AST] = [ast.parse(path.read_text())]
@@ -129,22 +186,75 @@ def imports(path: Path, *, lazy: bool) -> set[str]:
                 base = ".".join([*parents, *([base] if base else [])])
             below = {f"{base}.{alias.name}" for alias in node.names}
             found |= (below & MODULES.keys()) | ({base} if below - MODULES.keys() else set())
-        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            todo += node.orelse
-        elif lazy or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        elif lazy or not (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_for_types(node)):
             todo += ast.iter_child_nodes(node)
     return found
 
 
-ALL_IMPORTS = {name: imports(path, lazy=True) for name, path in MODULES.items()}
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(module: str, *, lazy: bool = True) -> set[str]:
+    """The modules that a module imports; ``lazy``: within functions too."""
+    found: set[str] = set()
+    for path in MODULES[module]:
+        found |= python_imports(path, lazy=lazy) if path.suffix == ".py" else cython_imports(path.read_text())
+    return found
+
+
+ALL_IMPORTS = {name: imports(name) for name in MODULES}
 
 
 def of_project(modules: set[str]) -> set[str]:
-    return {module for module in modules if module.split(".")[0] in ("bridge", "_codec")}
+    return {module for module in modules if module.split(".")[0] in ("bridge", "_codec", "benchmarks")}
 
 
-def test_the_table_names_modules_that_exist():
-    assert MAY_IMPORT.keys() <= MODULES.keys()
+def arrows() -> dict[str, set[str]]:
+    """The rooms, and the rooms that each imports."""
+    found: dict[str, set[str]] = {room: set() for room in ARROWS}
+    for name, modules in ALL_IMPORTS.items():
+        room = room_of(name)
+        if room is not None:
+            found[room] |= {r for module in of_project(modules) if (r := room_of(module))} - {room}
+    return found
+
+
+def table() -> str:
+    """Rooms and arrows as lines, each room above those that it imports."""
+    found = arrows()
+    one_way = {
+        room: {to for to in tos if {room, to} not in MEET or room in ("standins", "agents")}
+        for room, tos in found.items()
+    }
+    order = list(graphlib.TopologicalSorter(one_way).static_order())[::-1]
+    return "\n".join(f"{room:<17} -> {', '.join(sorted(found[room])) or '(nothing)'}" for room in order)
+
+
+def test_every_module_is_in_a_room():
+    assert [name for name in MODULES if room_of(name) is None] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_imports_only_what_its_room_may(name):
+    room = room_of(name)
+    beyond = {
+        module for module in of_project(ALL_IMPORTS[name]) if room_of(module) not in {room, *ARROWS[room]}
+    }
+    assert not beyond, f"{name} imports {sorted(beyond)}\n{table()}"
+
+
+def test_no_arrow_climbs_and_none_makes_a_circle():
+    one_way = {
+        room: {to for to in tos if {room, to} not in MEET or room in ("standins", "agents")}
+        for room, tos in ARROWS.items()
+    }
+    tuple(graphlib.TopologicalSorter(one_way).static_order())
+
+
+def test_imports_of_modules_make_no_circle():
+    at_import = {name: of_project(imports(name, lazy=False)) & MODULES.keys() for name in MODULES}
+    tuple(graphlib.TopologicalSorter(at_import).static_order())
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -154,66 +264,101 @@ def test_library_is_imported_only_where_it_belongs(library):
             assert any(fnmatchcase(name, pattern) for pattern in ONLY_IN[library]), name
 
 
-@pytest.mark.parametrize("name", MAY_IMPORT)
-def test_module_imports_no_more_of_the_project_than_it_may(name):
-    assert of_project(ALL_IMPORTS[name]) <= MAY_IMPORT[name]
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("bridge.agents.vendors.")])
-def test_agent_imports_only_what_describes_agents(name):
-    beyond = of_project(ALL_IMPORTS[name]) - FOR_AGENTS
-    assert all(module.startswith("bridge.agents.vendors.retell") for module in beyond)
-    assert not beyond or name.startswith("bridge.agents.vendors.retell_")
-
-
 def test_private_names_of_picows_are_behind_one_module():
     for name, modules in ALL_IMPORTS.items():
         if name.startswith("bridge"):
             assert name == "bridge.http.handover" or not any(m.startswith("picows.") for m in modules), name
 
 
-def test_codec_knows_nothing_of_the_rest():
+def test_vendors_import_only_vendors_of_their_firm():
     for name, modules in ALL_IMPORTS.items():
-        if name.startswith("_codec"):
-            assert not any(module.split(".")[0] == "bridge" for module in modules), name
+        if room_of(name) == "vendors":
+            firm = name.rpartition(".")[2].partition("_")[0]
+            for module in modules:
+                if room_of(module) == "vendors":
+                    assert module.rpartition(".")[2].partition("_")[0] == firm, f"{name} imports {module}"
 
 
-def test_standins_import_nothing_of_what_they_test():
+def test_agents_name_no_vendor():
+    for name, modules in ALL_IMPORTS.items():
+        if room_of(name) == "agents":
+            assert not any(module.startswith("bridge.agents.vendors.") for module in modules), name
+
+
+def test_only_what_sees_both_sides_of_the_standins_crosses_the_walls():
+    for name, modules in ALL_IMPORTS.items():
+        if room_of(name) == "standins" and name not in SEE_BOTH_SIDES:
+            assert not {room_of(m) for m in modules} & {"standins/twilio", "standins/agent"}, name
+
+
+def test_standins_are_independent_of_what_they_test():
     for name, modules in ALL_IMPORTS.items():
         if name.startswith("bridge.standins"):
-            assert all(module.startswith("bridge.standins") for module in of_project(modules)), name
+            assert not {module.split(".")[0] for module in modules} & INDEPENDENT_OF, name
 
 
-def test_server_imports_no_standin():
+def test_benchmarks_import_the_core_only_to_measure_it():
     for name, modules in ALL_IMPORTS.items():
-        if not name.startswith(("bridge.standins", "bridge.cli")):
-            assert not any(module.startswith("bridge.standins") for module in modules), name
+        if any(room_of(module) == "_codec" for module in modules) and room_of(name) == "benchmarks":
+            assert name in MEASURE_THE_CORE, name
 
 
-def test_package_imports_nothing():
-    assert of_project(ALL_IMPORTS["bridge"]) == set()
+def test_server_is_a_folder_without_a_door():
+    assert (ROOT / "bridge/server/__init__.py").read_text() == ""
 
 
-def test_call_has_neither_input_nor_output_nor_a_clock():
-    assert ALL_IMPORTS["bridge.call.state"] | ALL_IMPORTS["bridge.call.heard"] <= {
-        "__future__",
-        "re",
-        "enum",
-        "collections.abc",
-        "dataclasses",
-        "typing",
-        "bridge.call.ends",
-        "bridge.call.heard",
-        "bridge.call.limits",
-        "bridge.call.sides",
-    }
+def test_the_call_has_neither_input_nor_output_nor_a_clock():
+    pure = {f"bridge.call.{name}" for name in ("ends", "heard", "limits", "sides", "state")}
+    allowed = {"__future__", "re", "enum", "collections.abc", "dataclasses", "typing", "_codec", *pure}
+    for name in pure:
+        assert ALL_IMPORTS[name] <= allowed, name
 
 
-def test_imports_make_no_circle():
-    at_import = {
-        name: of_project(imports(path, lazy=False)) & MODULES.keys() for name, path in MODULES.items()
-    }
-    tuple(graphlib.TopologicalSorter(at_import).static_order())
+def test_call_and_core_name_no_carrier():
+    for name in MODULES:
+        if room_of(name) in ("call", "_codec"):
+            for path in MODULES[name]:
+                assert "streamSid" not in path.read_text(), path
+
+
+def test_no_file_is_too_long():
+    files = subprocess.run(
+        ["git", "ls-files", "bridge", "_codec", "benchmarks"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    code = [name for name in files if name.endswith((".py", ".pyx", ".c", ".h")) and (ROOT / name).exists()]
+    assert len(code) > 50
+    for name in code:
+        patterns = [pattern for pattern in MORE_LINES if fnmatchcase(name, pattern)]
+        most = MORE_LINES[patterns[0]] if patterns else MAX_LINES
+        assert len((ROOT / name).read_text().splitlines()) <= most, f"{name} has more than {most} lines"
+
+
+def module_of_test(path: Path) -> Path | None:
+    """The module that a test is about, by the longest beginning of its name that is one."""
+    folder = path.parent.relative_to(ROOT / "tests")
+    top, *rest = folder.parts or ("",)
+    package = ROOT / TESTS_OF.get(top, f"bridge/{top}") if top else ROOT / "bridge"
+    words = path.stem.removeprefix("test_").split("_")
+    for n in range(len(words), 0, -1):
+        for suffix in (".py", ".pyx", "/__init__.py", "/driver.py"):
+            candidate = package.joinpath(*rest, "_".join(words[:n]) + suffix)
+            if candidate.exists():
+                return candidate
+    return None
+
+
+def test_each_test_lies_where_its_module_lies():
+    tests = sorted(path for path in (ROOT / "tests").rglob("test_*.py"))
+    lost = [
+        name
+        for path in tests
+        if (name := str(path.relative_to(ROOT))) not in NO_MODULE and module_of_test(path) is None
+    ]
+    assert lost == []
 
 
 def test_server_starts_without_heavy_modules():
@@ -223,4 +368,16 @@ def test_server_starts_without_heavy_modules():
     ).stdout.split()
     assert "bridge.server.server" in loaded
     assert not {"numpy", "matplotlib", "twilio.rest", "click", "pytest"} & set(loaded)
-    assert not any(module.startswith("bridge.standins") for module in loaded)
+    assert not any(module.startswith(("bridge.standins", "bridge.retell_agent")) for module in loaded)
+
+
+def test_command_line_starts_without_heavy_modules():
+    code = "import sys, bridge.cli; print(*sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"aiohttp", "matplotlib", "numpy", "twilio", "picows", "pydantic"} & set(loaded)
+
+
+if __name__ == "__main__":
+    print(table())
