@@ -19,11 +19,15 @@ from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ, UnsupportedWavError, is_loud, read_wav, speech, write_wav
 from bridge.standins.inject import Injector
 from bridge.standins.twilio.caller import Caller
+from bridge.standins.twilio.twiml import TwimlAnswer
 
 # A call is over when it was quiet for so long on both sides.
 QUIET_S = 3.0
 # For what is still on its way when the caller stops speaking.
 TAIL_S = 1.0
+# A bridge that was started a moment ago does not listen yet.
+REACHABLE_WITHIN_S = 10.0
+RETRY_S = 0.1
 
 
 def run_agent(
@@ -146,7 +150,7 @@ async def _call(caller: Caller, said: bytes, seconds: float, out: Path | None, e
     loop = asyncio.get_running_loop()
     async with caller:
         began = loop.time()
-        answer = await caller.post_voice()
+        answer = await _first_answer(caller)
         click.echo(f"{caller.call_sid}: the webhook answered in {1000 * (loop.time() - began):.0f} ms")
         for problem in answer.problems:
             click.echo(f"Twilio would not accept the answer: {problem}", err=True)
@@ -167,6 +171,19 @@ async def _call(caller: Caller, said: bytes, seconds: float, out: Path | None, e
         closed_by_bridge = caller.closed.is_set()
         await caller.hang_up()
     return _report(caller, out, expect_echo, closed_by_bridge)
+
+
+async def _first_answer(caller: Caller) -> TwimlAnswer:
+    """Post the webhook; while nothing listens, try again for `REACHABLE_WITHIN_S`."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + REACHABLE_WITHIN_S
+    while True:
+        try:
+            return await caller.post_voice()
+        except aiohttp.ClientConnectorError as error:
+            if not isinstance(error.os_error, ConnectionRefusedError) or loop.time() >= give_up_at:
+                raise
+        await asyncio.sleep(RETRY_S)
 
 
 async def _watch(caller: Caller, saying: asyncio.Task[None], seconds: float) -> None:
