@@ -1,0 +1,31 @@
+"""Writes the table of how calls end, from `ENDS`, into docs/design.md: run it from the checkout after a change."""
+
+from pathlib import Path
+
+from bridge.call.state import ENDS
+
+BEGIN, FINISH = "<!-- ends: begin -->\n", "<!-- ends: end -->\n"
+PAGE = Path(__file__).parents[1] / "docs" / "design.md"
+
+
+def table() -> str:
+    lines = [
+        "| reason | code to the caller | code to the agent | remembered as | audio plays out | asks Twilio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for why, end in ENDS.items():
+        record = f"`{end.record.value}`" if end.record else "nothing"
+        plays, asks = ("yes" if flag else "no" for flag in (end.lets_audio_play, end.asks_twilio))
+        lines.append(
+            f"| `{why.value}` | {end.caller_code} | {end.agent_code} | {record} | {plays} | {asks} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str) -> str:
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + table() + FINISH + rest.split(FINISH)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text()))
