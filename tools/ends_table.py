@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bridge.call.state import ENDS
+from bridge.call.ends import ENDS
 
 BEGIN, FINISH = "<!-- ends: begin -->\n", "<!-- ends: end -->\n"
 PAGE = Path(__file__).parents[1] / "docs" / "design.md"
@@ -14,7 +14,7 @@ def table() -> str:
         "|---|---|---|---|---|---|",
     ]
     for why, end in ENDS.items():
-        record = f"`{end.record.value}`" if end.record else "nothing"
+        record = f"`{end.outcome.value}`" if end.outcome else "nothing"
         plays, asks = ("yes" if flag else "no" for flag in (end.lets_audio_play, end.asks_twilio))
         lines.append(
             f"| `{why.value}` | {end.caller_code} | {end.agent_code} | {record} | {plays} | {asks} |"
