@@ -6,7 +6,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from bridge.agents.directory import BUILT_IN, settings_model
+from bridge.agents.directory import BUILT_IN, load_built_in
 from bridge.setting_names import REMOVED
 from bridge.settings import Settings
 
@@ -98,7 +98,7 @@ def _agents() -> str:
     fields: dict[str, FieldInfo] = {}
     users: dict[str, list[str]] = {}
     for agent in BUILT_IN:
-        for name, field in settings_model(agent).model_fields.items():
+        for name, field in load_built_in(agent).settings.model_fields.items():
             fields[name] = field
             users.setdefault(name, []).append(f"`{agent}`")
     rows = [

@@ -137,13 +137,18 @@ def open_directory(
     return Directory(default, routes, with_settings, used, secrets, named_in_file)
 
 
+def load_built_in(name: str) -> AgentModule[Any]:
+    """Load the module of a built-in agent."""
+    module = importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
+    agent: AgentModule[Any] = module.AGENT
+    return agent
+
+
 def _load_module(
     name: str, installed: Mapping[str, Sequence[EntryPoint]], tables: Mapping[str, Description]
 ) -> AgentModule[Any]:
     if name in BUILT_IN:
-        module = importlib.import_module(f"bridge.agents.vendors.{name.replace('-', '_')}")
-        agent: AgentModule[Any] = module.AGENT
-        return agent
+        return load_built_in(name)
     if name in installed:
         return load_installed(name, installed[name])
     available = ", ".join([*BUILT_IN, *sorted(installed.keys() - set(BUILT_IN)), *tables])
