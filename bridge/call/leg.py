@@ -93,7 +93,7 @@ class Leg:
         self._on_gone = process.on_gone
         # Set by `open`, cleared by the wire's `on_gone`.
         self._transport: asyncio.Transport | None = None
-        # Frames and bytes that had come in when `relayed` was last asked; None: nothing passes natively.
+        # Frames and bytes received at the last `relayed`; None: nothing passes natively.
         self._relayed_before: tuple[int, int] | None = None
         # Whether the process knows that the socket is closed for good.
         self._has_left = False
