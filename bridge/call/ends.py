@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Outcome(enum.Enum):
-    """What is remembered of a finished call; it decides the answer of ``/voice/resume``."""
+    """The memory of a finished call; it decides the answer of ``/voice/resume``."""
 
     ENDED = "ended"
     CALLER_LOST = "caller_lost"

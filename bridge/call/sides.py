@@ -1,4 +1,4 @@
-"""What a call asks of its two sides, and who makes the agent's."""
+"""The two sides of a call as it sees them, and the chain that makes the agent's."""
 
 from __future__ import annotations
 

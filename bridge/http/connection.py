@@ -31,7 +31,7 @@ _READ_BYTES = 64 * 1024
 
 
 class App(Protocol):
-    """What the front serves."""
+    """The application that the front serves."""
 
     async def handle(self, request: Request) -> Response:
         """Answer a request; cancelled when its deadline passes or the client has gone."""

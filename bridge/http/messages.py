@@ -46,7 +46,7 @@ class FrontLimits:
         1.0  # A peer that has sent its FIN gets its answer within this, or is taken for gone.
     )
     write_s: float = 10.0  # A peer that does not read what it asked for is cut off after this.
-    linger_s: float = 2.0  # Reading on after an early refusal, lest a reset destroys it on its way.
+    linger_s: float = 2.0  # Reading on after an early refusal: a reset would destroy the answer on its way.
     linger_bytes: int = 1024 * 1024
     keep_alive_s: float = 75.0
     connections: int = 4096  # Sockets of all kinds; well below RLIMIT_NOFILE, for at EMFILE accept() spins.
@@ -148,7 +148,7 @@ def encode_response(response: Response, *, is_head: bool = False, keep_alive: st
 
 
 class _Parsed:
-    """What the parser has told so far; apart from the reader, so that there is no reference cycle."""
+    """The parser's results so far; apart from the reader, so that there is no reference cycle."""
 
     def __init__(self) -> None:
         self.target = b""

@@ -42,7 +42,7 @@ class _Sides:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a process holds at one moment; ``rounds`` counts the ticks of the process so far."""
+    """The calls, legs and counts of a process at one moment; ``rounds`` counts its rounds of ticks so far."""
 
     open_calls: tuple[Call, ...]
     caller_legs: tuple[CallerLeg, ...]
@@ -122,7 +122,7 @@ class Live:
         return sum(isinstance(leg, CallerLeg) for leg in self._legs)
 
     def snapshot(self) -> Snapshot:
-        """What the process holds now."""
+        """The calls, legs and counts of this moment."""
         return Snapshot(
             open_calls=tuple(self._calls),
             caller_legs=tuple(leg for leg in self._legs if isinstance(leg, CallerLeg)),

@@ -120,7 +120,7 @@ class Server:
         return self._front.port
 
     def snapshot(self) -> Snapshot:
-        """What the process holds now: calls, legs, counts."""
+        """The calls, legs and counts of this moment."""
         return self._live.snapshot()
 
     def reload(self) -> None:

@@ -1,4 +1,4 @@
-"""What went where in a call between the two stand-ins, frame by frame."""
+"""The frames of a call between the two stand-ins, sent against received."""
 
 from __future__ import annotations
 

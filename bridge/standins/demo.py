@@ -37,7 +37,7 @@ INTERRUPT_AFTER_S = 2.5
 
 _WORDS = {
     **{name: f'"{text}"' for name, text in SPOKEN.items()},
-    "interrupt": "hears the caller: interrupt, what was not heard yet is void",
+    "interrupt": "hears the caller: interrupt, discard unplayed audio",
     "call_ended": "ends the call",
 }
 
@@ -133,9 +133,7 @@ class _Demo:
         await self.post_callback(caller, "stream-stopped")
         last = await caller.follow_redirect() if answer.redirect_url else None
         if last is None or last.verbs != ["Hangup"]:
-            self.problems.append(
-                f"behind the stream Twilio was told {last.describe() if last else 'nothing'}"
-            )
+            self.problems.append(f"behind the stream Twilio got {last.describe() if last else 'nothing'}")
         else:
             self.tell("bridge", "tells Twilio to hang up")
         return self.count(agent, caller, session, webhook_ms)

@@ -29,7 +29,7 @@ def make_numbered(n: int, size: int = 160, seed: int = 1) -> bytes:
     Args:
         n: Counts from 0.
         size: Bytes of the frame, at least 12.
-        seed: Names the stream, 32 bits; frames of another stream are told apart (crossed calls).
+        seed: Names the stream, 32 bits; frames of another stream are recognized (crossed calls).
     """
     if size < MIN_BYTES:
         raise ValueError(f"size must be at least {MIN_BYTES} bytes, got {size}")
@@ -53,7 +53,7 @@ class NumberedChecker:
 
     Attributes:
         received: Frames taken, faulty ones included.
-        duplicates: Frames whose number had come before.
+        duplicates: Frames with a number that came before.
         reordered: Frames that came after one with a higher number.
         corrupt: Frames whose checksum is wrong.
         foreign: Sound frames of another stream.

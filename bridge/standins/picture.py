@@ -94,7 +94,7 @@ def _panel(axes: Any, title: str) -> None:
 
 
 def _mark_cleared(axes: Any, caller: Caller, zero: float) -> None:
-    """Shade what the agent had sent but the caller was spared: it would have played there."""
+    """Shade the audio that a clear discarded, where it would have played."""
     for cleared in caller.playout.cleared:
         if not cleared.audio:
             continue

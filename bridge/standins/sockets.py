@@ -1,4 +1,4 @@
-"""What both stand-ins do to a socket beneath the WebSocket: cut it, stop reading it."""
+"""Ways to disturb a socket beneath the WebSocket: cut it, stop reading it."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ MEDIA_FORMAT = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
 
 
 class BadMessage(ValueError):
-    """A message that is dropped and counted; its text is the short reason used as a metric label."""
+    """A message to drop and count; its text is the short reason for the metric label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What ``start`` says of the call; ``custom_parameters`` holds only its text values."""
+    """The fields of ``start``; ``custom_parameters`` holds only its text values."""
 
     stream_sid: str
     call_sid: str
@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One frame of the caller's: the text of ``payload``, which is base64 of mu-law, 8 kHz, if Twilio is right."""
+    """One frame of the caller: ``payload`` is base64 text of mu-law, 8 kHz, if Twilio is right."""
 
     payload: bytes
 
@@ -67,20 +67,20 @@ Message = Connected | Start | Media | Mark | Dtmf | Stop
 
 
 def media_finder(stream_sid: str) -> SpanFinder:
-    """The fast way to the payload of this stream's ``media`` messages; it leaves all else to `parse`."""
+    """Finds the payload of this stream's ``media`` messages; leaves all other messages to `parse`."""
     return _ANY_MEDIA.with_value("streamSid", stream_sid)
 
 
 def parse(message: bytes, stream_sid: str | None) -> Message:
     """
-    Read one message the slow and complete way.
+    Read one message completely, by orjson.
 
     Args:
         message: The JSON text.
-        stream_sid: The stream's, once ``start`` has told it: another one is refused.
+        stream_sid: The stream's id after ``start``; messages of another stream are refused.
 
     Raises:
-        BadMessage: The message is to be dropped.
+        BadMessage: The message must be dropped.
     """
     try:
         fields = orjson.loads(message)
@@ -147,23 +147,23 @@ def _parse_media(body: dict[str, Any]) -> Media:
 
 
 def media_envelope(stream_sid: str) -> Envelope:
-    """What stands before and after the base64 text of a ``media`` message to Twilio."""
+    """The texts before and after the base64 text of a ``media`` message to Twilio."""
     return Envelope(
         b'{"event":"media","streamSid":' + orjson.dumps(stream_sid) + b',"media":{"payload":"', b'"}}'
     )
 
 
 def clear(stream_sid: str) -> bytes:
-    """Empties Twilio's playback buffer; every outstanding mark comes back at once."""
+    """A message that empties Twilio's playback buffer; Twilio then echoes all pending marks."""
     return orjson.dumps({"event": "clear", "streamSid": stream_sid})
 
 
 def mark_around_name(stream_sid: str) -> tuple[bytes, bytes]:
-    """What stands before and after the name, plain ASCII, in a `mark`."""
+    """The texts before and after the name, plain ASCII, of a `mark` message."""
     before, after = mark(stream_sid, "|").split(b"|")
     return before, after
 
 
 def mark(stream_sid: str, name: str) -> bytes:
-    """Comes back when everything sent before it has been played, or cleared."""
+    """A message that Twilio echoes once the audio before it has played, or is cleared."""
     return orjson.dumps({"event": "mark", "streamSid": stream_sid, "mark": {"name": name}})

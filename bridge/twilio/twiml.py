@@ -26,7 +26,7 @@ def stream(url: str, parameters: Mapping[str, str], status_callback: str, resume
 
 def dial_sip(uri: str, action: str, timeout_s: int) -> str:
     """
-    Connect the call to a SIP address; ``action`` is asked when that is over, or could not be had.
+    Connect the call to a SIP address; Twilio asks ``action`` when that is over, or nobody answered.
 
     The caller hears ringing until the address answers.
     """
@@ -59,7 +59,7 @@ def hangup() -> str:
 
 
 def fallback(rule: str) -> str:
-    """What the caller gets when no agent can be had: ``BRIDGE_FALLBACK``'s rule, then the end of the call."""
+    """The TwiML where no agent is available: the rule of ``BRIDGE_FALLBACK``, then the end of the call."""
     kind, _, value = rule.partition(":")
     response = VoiceResponse()
     if kind == "say":

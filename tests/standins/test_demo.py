@@ -60,13 +60,13 @@ def test_call_goes_through_with_nothing_lost(demos):
     assert result["call_s"] < 40
 
 
-def test_call_is_told_in_order(demos):
+def test_call_is_reported_in_order(demos):
     _, out, _, _ = demos["sound"]
     places = [
         out.index(text) for text in ("dials", *SPOKEN.values(), "ends the call", "hang up", "exit code 0")
     ]
     assert places == sorted(places)
-    assert out.index("interrupt, what") < out.index(SPOKEN["agent_continues"])
+    assert out.index("interrupt, discard") < out.index(SPOKEN["agent_continues"])
 
 
 def test_recordings_and_picture_are_written(demos):

@@ -1,4 +1,4 @@
-"""What the stand-in agent does in a call: one function each, given the call."""
+"""Behaviours of the stand-in agent in a call: one function each, which gets the call."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Encoder:
 
 
 class Decoder:
-    """What came over the wire to mu-law, message by message; the resampler's state stays between them."""
+    """Decodes received audio to mu-law, message by message; the resampler's state stays between them."""
 
     def __init__(self, name: str) -> None:
         check_format(name)

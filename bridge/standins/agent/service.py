@@ -69,7 +69,7 @@ class AgentService:
         rest_answers: Given first, one each, in place of the usual answer to a registration.
         upgrade_answers: Likewise for upgrades of the socket.
         requests: The bodies of all registrations, good and bad; of one without a body, its query.
-        sessions: Calls by call id, in the order of their registration, or of their socket if they had none.
+        sessions: Calls by call id, in the order of their registration, else of their socket.
         faults: What the bridge did against the protocol outside of a call.
 
     ``behaviour``, the delays, ``fail_ready`` and the answers may be changed while it runs.

@@ -15,7 +15,7 @@ from bridge.standins.agent.session_socket import SessionSocket
 from bridge.standins.audio import FRAME_BYTES, SAMPLE_RATE_HZ
 from bridge.standins.inject import Delivery, Injector
 
-# What the agent had on its way when it was interrupted; loud, and nothing that it says otherwise.
+# Audio that is on its way when the agent is interrupted; loud, and unlike all its other audio.
 STALE_FRAME = b"\x2a" * FRAME_BYTES
 
 
@@ -41,7 +41,7 @@ class AgentSession(SessionSocket):
     Attributes:
         call_id: The name of the call; ``request`` is what it was registered or opened with.
         received: Caller audio, in order, as mu-law.
-        sent: Agent audio, in order, as mu-law, but for ``stale``: frames of what an interrupt had made void.
+        sent: Agent audio, in order, as mu-law, without ``stale``: frames that an interrupt made obsolete.
         received_raw, sent_raw: The same audio, stale frames included, as the bytes on the wire.
         messages: What the bridge said in JSON, but for audio.
         interrupts_at: When an interrupt was sent; ``ended_at``: when the end was, None before.
@@ -111,7 +111,7 @@ class AgentSession(SessionSocket):
             await self.send_audio(frame)
 
     async def send_interrupt(self) -> None:
-        """Say that the caller speaks: what was said but not yet heard is void."""
+        """Report that the caller speaks: unplayed audio must be discarded."""
         self.interrupts_at.append(self._now())
         await self._write_interrupt()
         self.tell("interrupt")

@@ -54,7 +54,7 @@ class Caller(PhoneCall):
         received: Valid messages from the bridge, in order.
         warnings: What Twilio would have warned of, each with Twilio's number.
         playout: What the caller hears; made when the stream opens.
-        closed: Set when the socket is closed, by whom ever.
+        closed: Set when the socket is closed, by either side.
         close_code: As received from the bridge; 1006 if the socket just went away.
 
     Times are those of the event loop. Use as an async context manager: it leaves nothing open.
@@ -164,7 +164,7 @@ class Caller(PhoneCall):
 
     @property
     def playout(self) -> Playout:
-        """What the caller hears."""
+        """The playout of the caller's phone."""
         assert self._playout is not None, "the stream is not open"
         return self._playout
 
@@ -317,7 +317,7 @@ class Caller(PhoneCall):
                 else:
                     break
         except ConnectionError:
-            # The echo of a mark met a socket that had just closed.
+            # The socket closed just before the echo of a mark.
             pass
         self._note_closed(1006)
 

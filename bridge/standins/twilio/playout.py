@@ -1,4 +1,4 @@
-"""What Twilio does with the audio that it is sent: buffers, plays in order, echoes marks, clears."""
+"""Twilio's playout: it buffers audio, plays it in order, echoes marks, clears."""
 
 from __future__ import annotations
 

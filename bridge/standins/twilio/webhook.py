@@ -65,7 +65,7 @@ class Endpoint:
 
     Args:
         url: Base that is dialled, e.g. ``http://127.0.0.1:3000``.
-        public_url: Base that Twilio is told and that is signed; default: the same.
+        public_url: Base that Twilio knows and signs; default: the same.
     """
 
     def __init__(self, url: str, public_url: str | None = None) -> None:

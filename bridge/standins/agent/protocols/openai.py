@@ -44,7 +44,7 @@ class FunctionOutput(NamedTuple):
 
 
 class _ClientError(ValueError):
-    """What the service answers with an ``error``; it is a fault of the bridge too."""
+    """A message that the service answers with ``error``; it counts as a fault of the bridge."""
 
     def __init__(self, message: str, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class _ClientError(ValueError):
 
 class OpenAISession(TurnSession):
     """
-    A realtime session. Each utterance is a response with one item; an interrupt makes its item void.
+    A realtime session. Each utterance is a response with one item; an interrupt ends its item.
 
     Attributes:
         session: The session object, with every update in it.

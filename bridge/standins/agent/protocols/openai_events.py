@@ -1,4 +1,4 @@
-"""What the OpenAI Realtime API sends, as messages without their event ids."""
+"""Messages of the OpenAI Realtime API, without their event ids."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def merge(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, An
 
 
 def error(message: str, code: str, event_id: str | None) -> dict[str, Any]:
-    """Return an error; ``event_id`` is that of the client's event, if it had one."""
+    """Return an error; ``event_id`` is that of the client's event, if there is one."""
     inside = {"type": "invalid_request_error", "code": code, "message": message, "param": None}
     return {"type": "error", "error": {**inside, "event_id": event_id}}
 

@@ -1,4 +1,4 @@
-"""What of an agent service depends on its protocol: the paths, who is let in, the settings of a bridge."""
+"""Base of the protocols: the paths of the service, its access rules, the settings of a bridge."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rest(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Who may use the service, and with which audio; no ``agent_id`` takes any agent."""
+    """Access rules of the service and its audio format; without an ``agent_id`` any agent is accepted."""
 
     key: str
     agent_id: str | None
@@ -81,7 +81,7 @@ class Protocol:
 
     @property
     def agent_id(self) -> str:
-        """The agent that a bridge is told to use."""
+        """The name of this protocol's agent in a bridge's settings."""
         return self.account.agent_id or DEFAULT_AGENT_ID
 
     @property

@@ -52,7 +52,7 @@ class SipCall(AgentSession):
 
 
 class _Registering(Protocol):
-    """What the documented registrations have in common."""
+    """Base of the documented registrations."""
 
     def _checked(self, request: web.Request, body: Any) -> dict[str, Any]:
         self.check_header(request, "Authorization", f"Bearer {self.account.key}")

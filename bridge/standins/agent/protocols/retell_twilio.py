@@ -38,7 +38,7 @@ class RetellTwilioSession(AgentSession):
         self._sequence_number = 0
 
     async def send_mark(self, name: str) -> None:
-        """Ask to be told when what was sent so far has been played."""
+        """Ask for a mark behind the audio sent so far."""
         self._marks_sent.append(name)
         await self._send("mark", {"name": name})
 
