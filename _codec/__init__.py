@@ -1,6 +1,7 @@
 """The native core: G.711, resampling, a bounded queue of audio, media messages, and the wires that carry them."""
 
 __all__ = [
+    "MARK_NAME",
     "Envelope",
     "FrameRing",
     "Handshake",
@@ -20,7 +21,7 @@ try:
     from _codec.handshake import Handshake
     from _codec.media_json import Envelope, SpanFinder
     from _codec.resample import Resampler
-    from _codec.wire import Wire
+    from _codec.wire import MARK_NAME, Wire
 except ImportError as error:
     raise ImportError(
         f"the compiled codec cannot be loaded ({error}): build it with "

@@ -1,8 +1,11 @@
 from collections.abc import Callable
+from re import Pattern
 from typing import Any, final
 
 from _codec.media_json import Envelope, SpanFinder
 from _codec.owner import Owner
+
+MARK_NAME: Pattern[str]
 
 @final
 class Wire:

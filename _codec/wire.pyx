@@ -28,6 +28,7 @@ from _codec.frame_ring cimport FrameRing
 from _codec.media_json cimport Envelope, SpanFinder
 
 import os
+import re
 from binascii import a2b_base64, b2a_base64
 
 cdef enum:
@@ -56,6 +57,10 @@ cdef enum:
 cdef char shared[SHARED_BYTES]
 cdef char scratch[SCRATCH_BYTES]
 cdef char audio_scratch[SCRATCH_BYTES]
+
+# A mark's name: its generation, and the bytes of audio that went out before it.
+cdef const char* MARK_NAME_FORMAT = b"g%u-%llu"
+MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
 
 # RFC 6455 5.3 wants masks from a strong source of entropy; the kernel's, taken a page at a time.
 cdef bytes masks = b""
@@ -166,7 +171,7 @@ cdef class Wire(Protocol):
         """
         Send a message ``prefix``, name, ``suffix`` after every so many bytes of audio that went out.
 
-        The name is ``g<generation>-<bytes>``: how often `new_generation` was called, and all audio that has gone
+        The name is ``g<generation>-<bytes>``, which `MARK_NAME` matches: how often `new_generation` was called, and all audio that has gone
         out. A payload that is longer than ``every_bytes`` goes out in pieces of about that length.
 
         Raises:
@@ -337,7 +342,7 @@ cdef class Wire(Protocol):
             if self.bytes_since_mark + 2 >= self.mark_every_bytes:
                 self.bytes_since_mark = 0
                 audio_bytes = snprintf(
-                    name, MARK_NAME_BYTES, b"g%u-%llu", self.generation, self.audio_out_bytes
+                    name, MARK_NAME_BYTES, MARK_NAME_FORMAT, self.generation, self.audio_out_bytes
                 )
                 self.write_frame(
                     TEXT,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from _codec import MARK_NAME
 
 BYTES_PER_MS = 8
 # How often a mark is sent: each is a message to Twilio and one back.
 MARK_EVERY_BYTES = 200 * BYTES_PER_MS
-# As the caller's wire names them.
-MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
 
 
 class Heard:

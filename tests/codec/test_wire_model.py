@@ -396,6 +396,9 @@ def test_mark_follows_every_so_many_bytes_and_names_its_generation(wire: Any, co
         audio[3198:],
     ]
     assert rig.wires["caller"].audio_out_bytes == 1600 + 4000
+    found = _codec.MARK_NAME.fullmatch("g1-3199")
+    assert found is not None
+    assert found.groups() == ("1", "3199")
 
 
 VIOLATIONS = [
