@@ -1,8 +1,8 @@
 # Return whether n characters are base64; reads no others.
 cdef bint is_base64_c(const unsigned char* p, Py_ssize_t n) noexcept nogil
-# Write the base64 text of n bytes to out, which has room for encoded_bytes(n); return how long it is.
+# Write the base64 text of n bytes to out, which has room for encoded_bytes(n); return its length.
 cdef Py_ssize_t encode_c(const char* data, Py_ssize_t n, char* out) noexcept nogil
-# Write what n characters of valid base64 text stand for to out, which has room for n // 4 * 3; return how long it is.
+# Write the bytes of n characters of valid base64 text to out, which has room for n // 4 * 3; return their number.
 cdef Py_ssize_t decode_c(const char* text, Py_ssize_t n, char* out) noexcept nogil
 
 
@@ -16,7 +16,7 @@ cdef inline Py_ssize_t decoded_bytes_of(Py_ssize_t n, char last, char last_but_o
     cdef Py_ssize_t padding = 0
     if n > 0 and last == c"=":
         padding = 2 if n > 1 and last_but_one == c"=" else 1
-    return max(<Py_ssize_t>0, n // 4 * 3 + n % 4 * 3 // 4 - padding)
+    return max(<Py_ssize_t>0, <Py_ssize_t>(<size_t>n // 4 * 3 + <size_t>n % 4 * 3 // 4) - padding)
 
 
 cdef inline Py_ssize_t decoded_bytes_c(const char* text, Py_ssize_t n) noexcept nogil:

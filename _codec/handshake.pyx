@@ -1,4 +1,4 @@
-"""A WebSocket from picows' handshake to the wire that has it from then on."""
+"""Hands a WebSocket from picows' handshake to its wire."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -13,16 +13,19 @@ cdef class Handshake(WSListener):
     """
     A picows listener that hands its connection to a `Wire` when the handshake is done.
 
-    As a server's, at once. As a client's, the wire writes at once and reads from the first frame on: only then
-    does picows tell what it had taken from the socket beyond its handshake.
+    A server's connection is handed over at once. A client's wire writes at once and reads from the first frame on,
+    because only then does picows show the bytes it has read beyond the handshake.
 
     Args:
         wire: Takes the connection over.
         on_open: Called with the transport, when the wire can write.
     """
 
+    # Takes the connection over; set once.
     cdef Wire wire
+    # Called when the wire can write; set once.
     cdef object on_open
+    # The wire reads by itself, or the connection is lost: picows' events are ignored. Never cleared.
     cdef bint is_over
 
     def __init__(self, Wire wire not None, on_open):
@@ -30,8 +33,8 @@ cdef class Handshake(WSListener):
         self.on_open = on_open
 
     cpdef on_ws_connected(self, WSTransport transport):
-        # picows keeps what it found wrong there, and asyncio complains of what nobody looked at.
-        transport.disconnected_future.add_done_callback(_look_at)
+        # picows keeps an error in this future, and asyncio complains about an exception that nobody retrieves.
+        transport.disconnected_future.add_done_callback(_retrieve)
         self.wire.open(transport.underlying_transport)
         if not transport.is_client_side:
             self.is_over = True
@@ -40,13 +43,13 @@ cdef class Handshake(WSListener):
 
     cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
         if self.is_over:
-            # picows goes on to deliver what it had read, which the wire has been fed as bytes.
+            # picows still delivers frames of its own buffer, whose bytes the wire already has.
             return
         self.is_over = True
         transport.underlying_transport.set_protocol(self.wire)
-        # picows may yet find fault with what it had read; the one close frame is the wire's.
+        # picows may still find an error in its buffer; only the wire sends a close frame.
         transport.is_close_frame_sent = True
-        # A server's frame is not masked, so that picows' buffer holds it, and all behind it, as it came.
+        # A server's frame is not masked, so picows' buffer holds it and all bytes behind it unchanged.
         self.wire.feed(
             head_of(frame) + PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size + frame.tail_size)
         )
@@ -66,14 +69,14 @@ cdef class Handshake(WSListener):
         self.wire.resume_writing()
 
 
-def _look_at(future):
-    """Take a future's exception, if it has one."""
+def _retrieve(future):
+    """Mark a future's exception as retrieved, if it has one."""
     if not future.cancelled():
         future.exception()
 
 
 cdef bytes head_of(WSFrame frame):
-    """The frame's header as its server sent it (RFC 6455 5.2)."""
+    """Return the frame's header as its server sent it (RFC 6455 5.2)."""
     cdef int first = (
         frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4 | <int>frame.msg_type
     )

@@ -4,7 +4,7 @@ cdef enum:
 
 
 cdef struct Field:
-    # Small, for a message reads them all: a finder of its own for each call is not in the processor's caches.
+    # Small, because a message reads all fields and a call's own finder is rarely in the processor's caches.
     const char* key
     const char* value
     int value_bytes
@@ -14,10 +14,14 @@ cdef struct Field:
 
 
 cdef class SpanFinder:
+    # The keys of the shape, each with the value required there; added by `append`, changed only in a copy by
+    # `with_value`.
     cdef Field fields[MAX_FIELDS]
+    # How many of them are used; counted by `append`.
     cdef int field_count
+    # Bit i is set where field i must be present; set by `append`.
     cdef unsigned int required
-    # Keeps alive what the fields point to.
+    # Keeps the keys and values alive that the fields point to; added with them.
     cdef list texts
 
     # Return whether the message has the shape, with the payload at p[start[0]:end[0]].
@@ -33,5 +37,6 @@ cdef class SpanFinder:
 
 
 cdef class Envelope:
+    # The text before and after the payload; set once.
     cdef bytes prefix
     cdef bytes suffix

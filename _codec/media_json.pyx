@@ -1,8 +1,8 @@
 """
 Finds the audio of a media message without building objects, and wraps it in another message.
 
-The finder accepts only what any JSON parser reads the same way, and says so by a span; all else is left
-to a full parser. It makes one pass over the message and never reads outside it.
+The finder returns a span only for messages that every JSON parser reads the same way; a full parser takes all
+others. It makes one pass over the message, cannot fail, and never reads outside the message.
 """
 
 cimport cython
@@ -109,7 +109,7 @@ cdef bytes plain(text, what):
 
 
 cdef bytes token(path, value):
-    """Return the JSON text of a wanted value."""
+    """Return the JSON text of a required value."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(f"value of {path} must be str or int, got {type(value).__name__}")
     if isinstance(value, str):
@@ -131,7 +131,7 @@ cdef class SpanFinder:
         absent_or_equal: Paths that must be absent or have exactly this value.
 
     Raises:
-        ValueError: If a path or value cannot be looked for, or there are more than 8 paths.
+        ValueError: If a path or value cannot be searched for, or there are more than 8 paths.
         TypeError: If a path is not str, or a value neither str nor int.
     """
 
@@ -171,10 +171,10 @@ cdef class SpanFinder:
 
     def with_value(self, path, value):
         """
-        Return a finder that differs only in the value wanted at a path; the texts of both are the same objects.
+        Return a finder that differs only in the value required at a path; both share their texts.
 
         Raises:
-            ValueError: If nothing is wanted there so far, or the value cannot be looked for.
+            ValueError: If no value is required there so far, or this one cannot be searched for.
             TypeError: If the value is neither str nor int.
         """
         cdef SpanFinder other = SpanFinder.__new__(SpanFinder, "_", {})
@@ -190,7 +190,7 @@ cdef class SpanFinder:
         return other
 
     cdef Field* field_at(self, path) except NULL:
-        """Return the field of a path at which a value is wanted."""
+        """Return the field of a path at which a value is required."""
         cdef int index = TOP
         for key in path.split("."):
             index = self.field_of(plain(key, "key"), index)
@@ -267,7 +267,7 @@ cdef class SpanFinder:
         if i >= n or p[i] != c"{":
             return False
         while True:
-            # Here i is at the first character of a value, which field ``index`` describes, if any.
+            # Here i is at the first character of a value; field ``index`` describes it, if any.
             begin = i
             if i >= n:
                 return False
@@ -351,7 +351,7 @@ cdef class SpanFinder:
     cdef Py_ssize_t after_key(
         self, const unsigned char* p, Py_ssize_t n, Py_ssize_t i, int scope, int* index, unsigned int* seen
     ) noexcept nogil:
-        """Return the index of the value whose key starts at i, -1 if refused; tell and tick off its field."""
+        """Return the index of the value whose key starts at i, -1 if refused; set its ``index`` and ``seen``."""
         cdef Py_ssize_t end
         if i >= n or p[i] != c"\"":
             return -1
