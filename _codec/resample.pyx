@@ -98,9 +98,13 @@ cdef class Resampler:
     # Going up, one stream of samples at 8 kHz; going down, stream p holds the samples at p before a
     # multiple of the factor. Value HISTORY of a stream is the first that has not been used.
     cdef double streams[MAX_FACTOR][HISTORY + BLOCK]
+    # The filter's taps by phase; set once.
     cdef double taps[MAX_FACTOR][TAPS]
+    # How many times higher one rate is than the other; set once.
     cdef Py_ssize_t factor
+    # Going down, the stream that takes the next sample; moved on by `decimate`.
     cdef Py_ssize_t next_stream
+    # The output has the higher rate; set once.
     cdef bint up
 
     def __cinit__(self, from_hz, to_hz):
