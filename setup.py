@@ -20,7 +20,16 @@ extensions = [
         extra_compile_args=COMPILE_ARGS,
         extra_link_args=LINK_ARGS,
     )
-    for name in ("g711", "resample", "frame_ring", "media_json", "base64_text", "wire", "handshake")
+    for name in (
+        "g711",
+        "resample",
+        "frame_ring",
+        "media_json",
+        "base64_text",
+        "websocket",
+        "wire",
+        "handshake",
+    )
 ]
 
 setup(
