@@ -62,11 +62,6 @@ class Front:
             raise RuntimeError("the front is not listening")
         return int(self._server.sockets[0].getsockname()[1])
 
-    @property
-    def connections(self) -> int:
-        """HTTP connections that are open now; upgraded ones are no longer among them."""
-        return len(self._connections.connections)
-
     async def start(
         self,
         host: str | None = None,

@@ -189,7 +189,7 @@ async def test_handler_of_a_client_that_goes_is_cancelled(is_tls, caplog):
             await until(lambda: scene.app.running == 1)
             client.reset() if go == "reset" else client.writer.close()
             await until(lambda before=cancelled: scene.app.cancelled == before + 1)
-            await until(lambda: scene.front.connections == 0)
+            await until(lambda: scene.connections == 0)
     assert caplog.text == ""
 
 
@@ -225,7 +225,7 @@ async def test_closing_answers_what_has_begun_and_closes_the_idle(is_tls):
         await idle.request(POST)
         await busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         await reading.send(POST[:20])
-        await until(lambda: scene.app.running == 1 and scene.front.connections == 4)
+        await until(lambda: scene.app.running == 1 and scene.connections == 4)
         closing = asyncio.create_task(scene.front.close(DEADLINE_S))
         assert await idle.closed() == await silent.closed() == b""
         scene.app.release.set()
@@ -247,7 +247,7 @@ async def test_closing_is_bounded():
             await client.send(data)
         await until(lambda: scene.app.running == 1)
         await soon(scene.front.close(SHORT_S))
-        assert (scene.app.cancelled, scene.app.running, scene.front.connections) == (1, 0, 0)
+        assert (scene.app.cancelled, scene.app.running, scene.connections) == (1, 0, 0)
 
 
 @on_uvloop

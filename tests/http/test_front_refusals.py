@@ -156,7 +156,7 @@ async def test_refusal_reaches_a_peer_that_goes_on_sending(is_tls):
         await soon(client.writer.drain())
         assert (await client.answer()).status == 413
         client.writer.close()
-        await until(lambda: scene.front.connections == 0)
+        await until(lambda: scene.connections == 0)
 
 
 @on_uvloop
@@ -165,8 +165,8 @@ async def test_refused_peer_that_stays_is_cut_off():
         client = await scene.connect()
         assert (await client.request(b"nonsense\r\n\r\n")).status == 400
         assert await client.closed() == b""
-        assert scene.front.connections == 1
-        await until(lambda: scene.front.connections == 0)
+        assert scene.connections == 1
+        await until(lambda: scene.connections == 0)
 
 
 @on_uvloop
@@ -179,7 +179,7 @@ async def test_peer_that_sends_on_without_end_is_cut_off():
                 while True:
                     client.writer.write(bytes(10_000))
                     await client.writer.drain()
-        assert scene.front.connections == 0
+        assert scene.connections == 0
 
 
 @both
@@ -229,7 +229,7 @@ async def test_peer_that_reads_nothing_is_paused_and_cut_off(is_tls):
         client.writer.transport.pause_reading()
         await client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
         await until(lambda: len(scene.app.requests) > 0)
-        await until(lambda: scene.front.connections == 0)
+        await until(lambda: scene.connections == 0)
         assert len(scene.app.requests) < 200
 
 
@@ -240,7 +240,7 @@ async def test_slow_reader_gets_everything_in_the_end(is_tls):
         client = await scene.connect()
         client.writer.transport.pause_reading()
         await client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
-        await until(lambda: scene.front.connections == 1)
+        await until(lambda: scene.connections == 1)
         (connection,) = scene.front._connections.connections
         await until(lambda: connection._is_write_paused)
         client.writer.transport.resume_reading()
@@ -254,7 +254,7 @@ async def test_what_is_sent_ahead_of_an_answer_is_bounded(is_tls):
     async with serving(is_tls) as scene:
         client = await scene.connect()
         await client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + (H + b"\r\n") * 200_000)
-        await until(lambda: scene.front.connections == 1)
+        await until(lambda: scene.connections == 1)
         (connection,) = scene.front._connections.connections
         await until(lambda: connection._is_read_paused)
         assert len(connection._data) <= LIMITS.head_bytes + 64 * 1024
@@ -268,12 +268,12 @@ async def test_what_is_sent_ahead_of_an_answer_is_bounded(is_tls):
 async def test_connection_over_the_cap_is_told_503_and_closed():
     async with serving(limits=replace(LIMITS, connections=2)) as scene:
         first, _ = await scene.connect(), await scene.connect()
-        await until(lambda: scene.front.connections == 2)
+        await until(lambda: scene.connections == 2)
         third = await scene.connect()
         assert (await third.answer()).status == 503
         assert await third.closed() == b""
         first.writer.close()
-        await until(lambda: scene.front.connections == 1)
+        await until(lambda: scene.connections == 1)
         assert (await (await scene.connect()).request(H + b"\r\n")).status == 200
 
 
@@ -308,4 +308,4 @@ async def test_mutated_requests_give_an_answer_or_an_end(is_tls, seed):
                     client.writer.write_eof()
                     await client.closed()
             client.writer.close()
-        await until(lambda: scene.front.connections == 0)
+        await until(lambda: scene.connections == 0)

@@ -76,7 +76,7 @@ async def test_frames_sent_with_the_upgrade_are_answered(is_tls, step):
         await upgraded(client)
         await client.send(text(b"three"))
         assert [await heard(client) for _ in range(3)] == [b"one", b"two", b"three"]
-        assert scene.front.connections == 0
+        assert scene.connections == 0
 
 
 @both
@@ -100,7 +100,7 @@ async def test_thousands_of_frames_behind_a_pipelined_request_arrive(is_tls):
         frames = b"".join(text(b"%d" % i) for i in range(2000))
         slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
         await client.send(slow + WHOLE + frames + frames)
-        await until(lambda: scene.front.connections == 1)
+        await until(lambda: scene.connections == 1)
         (connection,) = scene.front._connections.connections
         await until(lambda: connection._is_read_paused)
         scene.app.release.set()
@@ -201,7 +201,7 @@ async def test_apps_refusal_is_sent_even_before_frames(is_tls):
         assert (answer.status, answer.body, answer.headers["connection"]) == (403, b"no\n", "close")
         assert await client.closed() == b""
         if not is_tls:
-            assert scene.front.connections == 1  # Reading on: more frames may be on their way.
+            assert scene.connections == 1  # Reading on: more frames may be on their way.
 
 
 @both
@@ -256,7 +256,7 @@ async def test_upgrade_read_while_closing_is_refused(is_tls):
     async with serving(is_tls) as scene:
         client = await scene.connect()
         await client.send(WHOLE[:30])
-        await until(lambda: scene.front.connections == 1)
+        await until(lambda: scene.connections == 1)
         (connection,) = scene.front._connections.connections
         await until(lambda: connection._reader.has_begun)
         closing = asyncio.create_task(scene.front.close(DEADLINE_S))
@@ -272,7 +272,7 @@ async def test_upgraded_sockets_count_for_the_cap():
             client = await scene.connect()
             await client.send(WHOLE)
             await upgraded(client)
-        assert scene.front.connections == 0
+        assert scene.connections == 0
         assert (await (await scene.connect()).answer()).status == 503
 
 

@@ -205,6 +205,11 @@ class Scene:
     is_tls: bool
     clients: list[Client] = field(default_factory=list)
 
+    @property
+    def connections(self) -> int:
+        """Open HTTP connections, without the upgraded ones."""
+        return len(self.front._connections.connections)
+
     async def connect(self) -> Client:
         context = client_tls() if self.is_tls else None
         client = Client(*await soon(asyncio.open_connection("127.0.0.1", self.front.port, ssl=context)))
@@ -226,7 +231,7 @@ async def serving(is_tls: bool = False, limits: FrontLimits = LIMITS, **options:
             client.writer.transport.abort()
         app.release.set()
         await soon(front.close())
-    assert front.connections == 0
+    assert scene.connections == 0
     assert app.running == 0
     await until(lambda: app.live_listeners() == 0)
 
