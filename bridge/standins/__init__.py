@@ -7,7 +7,7 @@ the project, so an error in the bridge cannot hide in a shared function.
 - ``twilio``: Twilio with a caller: signed webhooks, TwiML, Media Streams messages, playout
 - ``agent``: a voice agent service, its sessions and the protocols that it speaks
 - ``audio``: G.711 mu-law, WAV files, frames, a detector of speech
-- ``numbered``: frames that carry their own number, and the checker of what arrives
+- ``numbered``: frames that carry their own number
 - ``inject``: faults on purpose, to show that the checks see them
 - ``sockets``: cutting a socket, and not reading it
 - ``accounting``, ``picture``: what went where in a call between the two, in numbers and as a picture

@@ -7,6 +7,7 @@ import math
 
 import aiohttp
 import pytest
+from numbered_checker import NumberedChecker
 from standins_client import CLIENTS, DEADLINE_S, calling, connected, soon
 
 from bridge.cli import AGENT_PROTOCOLS, AUDIO_FORMATS
@@ -16,7 +17,7 @@ from bridge.standins.agent.formats import FORMATS, Decoder, Encoder
 from bridge.standins.agent.protocols import PROTOCOLS
 from bridge.standins.agent.service import AgentService, HttpAnswer
 from bridge.standins.audio import SILENT_FRAME, decode_mulaw, frames, speech
-from bridge.standins.numbered import NumberedChecker, make_numbered
+from bridge.standins.numbered import make_numbered
 
 PROTOCOLS_WITH_SOCKET = list(CLIENTS)
 TONE_HZ = 440

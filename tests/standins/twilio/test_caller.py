@@ -8,13 +8,14 @@ from xml.sax.saxutils import quoteattr
 import aiohttp
 import pytest
 from aiohttp import web
+from numbered_checker import NumberedChecker
 from twilio.request_validator import RequestValidator
 
 from bridge.standins.agent.behaviours import conversation, echo, numbered, silent
 from bridge.standins.agent.service import AgentService, HttpAnswer, sign_retell_webhook
 from bridge.standins.audio import SILENCE, speech
 from bridge.standins.inject import Injector
-from bridge.standins.numbered import NumberedChecker, make_numbered
+from bridge.standins.numbered import make_numbered
 from bridge.standins.twilio.caller import Caller
 
 DEADLINE_S = 10.0

@@ -1,0 +1,64 @@
+"""Counts faults in a stream of numbered frames."""
+
+from __future__ import annotations
+
+from bridge.standins.numbered import read_numbered
+
+
+class NumberedChecker:
+    """
+    Counts the faults in a stream of numbered frames.
+
+    Attributes:
+        received: Frames taken, faulty ones included.
+        duplicates: Frames with a number that came before.
+        reordered: Frames that came after one with a higher number.
+        corrupt: Frames whose checksum is wrong.
+        foreign: Sound frames of another stream.
+        late: Frames later than ``late_s`` after they were due.
+    """
+
+    def __init__(self, seed: int = 1, *, late_s: float = 0.2) -> None:
+        self.received = self.duplicates = self.reordered = self.corrupt = self.foreign = self.late = 0
+        self._seed = seed
+        self._late_s = late_s
+        self._seen: set[int] = set()
+        self._highest = -1
+
+    def check(self, audio: bytes, *, now: float | None = None, due: float | None = None) -> int | None:
+        """Take the next frame; returns its number, None if it has none. Times are for ``late`` only."""
+        self.received += 1
+        if now is not None and due is not None and now - due > self._late_s:
+            self.late += 1
+        identity = read_numbered(audio)
+        if identity is None:
+            self.corrupt += 1
+            return None
+        seed, n = identity
+        if seed != self._seed:
+            self.foreign += 1
+            return None
+        if n in self._seen:
+            self.duplicates += 1
+        elif n < self._highest:
+            self.reordered += 1
+        self._seen.add(n)
+        self._highest = max(self._highest, n)
+        return n
+
+    def lost(self, sent: int | None = None) -> int:
+        """Return how many of the ``sent`` frames never came; default: of those up to the highest seen."""
+        expected = self._highest + 1 if sent is None else sent
+        return max(0, expected - len(self._seen) - self.corrupt)
+
+    def faults(self, sent: int | None = None) -> dict[str, int]:
+        """Return every count that is not zero, by name: empty if all is well."""
+        counts = {
+            "lost": self.lost(sent),
+            "duplicates": self.duplicates,
+            "reordered": self.reordered,
+            "corrupt": self.corrupt,
+            "foreign": self.foreign,
+            "late": self.late,
+        }
+        return {name: count for name, count in counts.items() if count}
