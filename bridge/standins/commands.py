@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ async def _serve_agent(service: AgentService) -> None:
     async with service:
         if settings := service.environment():
             click.echo(f"stand-in agent service on {service.url}; a bridge uses it with these settings:")
-            for name, value in settings.items():
+            for name, value in (settings | _made_up_account()).items():
                 click.echo(f"  {name}={value}")
         else:
             click.echo(f"stand-in agent service; its socket is {service.ws_url}")
@@ -80,6 +81,15 @@ async def _serve_agent(service: AgentService) -> None:
         await asyncio.gather(watcher, return_exceptions=True)
     for fault in service.faults:
         click.echo(f"fault: {fault}", err=True)
+
+
+def _made_up_account() -> dict[str, str]:
+    """Return a made-up Twilio account and the default address of a bridge on this machine."""
+    return {
+        "PUBLIC_URL": "http://127.0.0.1:3000",
+        "TWILIO_ACCOUNT_SID": "AC" + secrets.token_hex(16),
+        "TWILIO_AUTH_TOKEN": secrets.token_hex(16),
+    }
 
 
 async def _tell_calls(service: AgentService) -> None:
