@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 
 from bridge.retell_agent.checks import url
-from bridge.retell_agent.difference import Change, differences, told
+from bridge.retell_agent.difference import Change, described, differences
 from bridge.retell_agent.file import AgentFile, AgentFileError, read_agent_file
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _carry_out(
 ) -> int:
     _say(_title(access, plan.agent))
     for change in plan.changes:
-        _say(f"  {told(change)}")
+        _say(f"  {described(change)}")
     for note in notes:
         _say(f"note: {note}")
     is_to_publish = publish and (

@@ -46,11 +46,11 @@ def is_same(wanted: Any, there: Any) -> bool:
     return bool(wanted == there)
 
 
-def told(change: Change) -> str:
-    """Tell a change in one line."""
+def described(change: Change) -> str:
+    """Describe a change in one line."""
     path = f"{change.section}.{change.key}"
     if change.key == "general_tools":
-        return f"{path}: {_told_tools(change.old or [], change.new or [])}"
+        return f"{path}: {_described_tools(change.old or [], change.new or [])}"
     old, new = _shown(change.old), _shown(change.new)
     if (
         isinstance(change.old, str)
@@ -102,7 +102,7 @@ def _shortened(text: str) -> str:
     )
 
 
-def _told_tools(old: list[Any], new: list[Any]) -> str:
+def _described_tools(old: list[Any], new: list[Any]) -> str:
     """Tools by name and key only: their headers and keys are secrets."""
     before, after = ({str(tool.get("name")): tool for tool in tools} for tools in (old, new))
     parts = [f"+{name}" for name in after if name not in before]

@@ -16,7 +16,7 @@ from retell_rest import KEY, RetellRest, serving
 
 from bridge.cli import main
 from bridge.retell_agent import api as retell_agent_api
-from bridge.retell_agent.difference import Change, differences, told
+from bridge.retell_agent.difference import Change, described, differences
 from bridge.retell_agent.file import EXAMPLE
 
 FILE = """
@@ -537,20 +537,23 @@ def test_key_that_is_not_there_at_all_is_a_difference():
 
 def test_long_texts_show_where_they_begin_to_differ():
     old, new = "a" * 500 + "Monday" + "b" * 500, "a" * 500 + "Tuesday" + "b" * 500
-    line = told(Change("llm", "general_prompt", old, new))
+    line = described(Change("llm", "general_prompt", old, new))
     assert "Monday" in line and "Tuesday" in line
     assert line.count("…") == 4
     assert len(line) < 200
 
 
 def test_long_text_that_is_new_is_shortened():
-    line = told(Change("llm", "general_prompt", None, "a" * 5000))
+    line = described(Change("llm", "general_prompt", None, "a" * 5000))
     assert "5002 characters" in line
     assert len(line) < 150
 
 
 def test_control_characters_of_a_text_do_not_reach_the_terminal():
-    assert told(Change("agent", "agent_name", "\x1b[2J\n", "b")) == r'agent.agent_name: "\u001b[2J\n" -> "b"'
+    assert (
+        described(Change("agent", "agent_name", "\x1b[2J\n", "b"))
+        == r'agent.agent_name: "\u001b[2J\n" -> "b"'
+    )
 
 
 def test_tools_are_told_by_name_and_key_only():
@@ -564,9 +567,9 @@ def test_tools_are_told_by_name_and_key_only():
         {"name": "changed", "headers": {"Authorization": "canary-2"}, "url": "https://a"},
         {"name": "added", "headers": {"Authorization": "canary-3"}},
     ]
-    line = told(Change("llm", "general_tools", old, new))
+    line = described(Change("llm", "general_tools", old, new))
     assert line == "llm.general_tools: +added, -gone, changed (headers)"
-    assert told(Change("llm", "general_tools", old, old[::-1])) == "llm.general_tools: another order"
+    assert described(Change("llm", "general_tools", old, old[::-1])) == "llm.general_tools: another order"
 
 
 @pytest.mark.parametrize(
@@ -578,6 +581,6 @@ def test_tools_are_told_by_name_and_key_only():
     ],
 )
 def test_urls_are_told_without_what_may_be_secret(url, shown):
-    assert told(Change("agent", "webhook_url", None, url)) == f"agent.webhook_url: (not set) -> {shown}"
+    assert described(Change("agent", "webhook_url", None, url)) == f"agent.webhook_url: (not set) -> {shown}"
     engine = {"type": "custom-llm", "llm_websocket_url": url}
-    assert "canary" not in told(Change("agent", "response_engine", engine, {**engine, "x": 1}))
+    assert "canary" not in described(Change("agent", "response_engine", engine, {**engine, "x": 1}))
