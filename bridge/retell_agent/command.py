@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from dotenv import dotenv_values
 
-from bridge.retell_agent.checks import url
 from bridge.retell_agent.difference import Change, described, differences
-from bridge.retell_agent.file import AgentFile, AgentFileError, read_agent_file
+from bridge.retell_agent.file import AgentFile, AgentFileError, read_agent_file, shown
+from bridge.retell_agent.models import url_fault
 
 if TYPE_CHECKING:
     from bridge.retell_agent.api import Api
@@ -102,7 +102,9 @@ def _read(file: Path, agent_id: str, models: frozenset[str]) -> tuple[Access, Ag
         agent_id=agent_id or variables.get("RETELL_AGENT_ID", ""),
         said_by="--agent-id" if agent_id else "RETELL_AGENT_ID",
     )
-    problems = url(("https", "http"), "where Retell's API is").check("RETELL_API_URL", access.api_url)
+    problems = []
+    if fault := url_fault(access.api_url, "https", "http"):
+        problems.append(f"RETELL_API_URL: {shown(access.api_url)} {fault}: where Retell's API is")
     if not re.fullmatch(r"[\x21-\x7e]+", access.key):
         wrong = "has characters that no key has" if access.key else "is missing"
         problems.append(f"RETELL_API_KEY: {wrong}: from Retell's dashboard, in the environment or in .env")

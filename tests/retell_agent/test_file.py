@@ -20,8 +20,19 @@ from typing_extensions import is_typeddict
 
 from bridge.retell_agent.api import known_models
 from bridge.retell_agent.file import EXAMPLE, AgentFileError, check_agent_file, read_agent_file
-from bridge.retell_agent.keys import AGENT, ENGINE, LANGUAGES, LLM, TOOLS
+from bridge.retell_agent.models import (
+    LANGUAGES,
+    Agent,
+    Llm,
+    ResponseEngine,
+    is_removable,
+    keys,
+    tables_of,
+    tag,
+)
 
+AGENT, ENGINE, LLM = keys(Agent), keys(ResponseEngine), keys(Llm)
+TOOLS = {tag(tool): keys(tool) for tool in tables_of(LLM["general_tools"].annotation)}
 GOOD: dict[str, Any] = {
     "agent": {"agent_name": "Reception", "voice_id": "11labs-Adrian"},
     "llm": {"start_speaker": "agent"},
@@ -158,7 +169,7 @@ def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
         (
             "llm.general_tools",
             [{**TOOL, "parameters": {"type": "object", "properties": {}, "required": ["day"]}}],
-            "requires what is none of its properties",
+            "requires a property that it does not have",
         ),
         (
             "llm.general_tools",
@@ -220,6 +231,16 @@ def test_all_problems_are_told_at_once():
     ]
 
 
+def test_problems_within_tools_have_the_path_of_the_file():
+    tools = [1, TOOL, {**TOOL, "custom": 1, "headers": {"custom": 1}}]
+    assert [line.partition(": ")[0] for line in problems(with_value("llm.general_tools", tools))] == [
+        "llm.general_tools[0]",
+        "llm.general_tools[2].custom",
+        "llm.general_tools[2].headers.custom",
+        "llm.general_tools[2].name",
+    ]
+
+
 def test_section_that_is_no_table_is_told():
     assert problems({"agent": 1}) == ["agent: is no table: it is written [agent]"]
 
@@ -260,11 +281,17 @@ def test_model_that_is_said_twice_differently_is_told():
     assert told.startswith("llm.model: is not llm.model_config.primary.model")
 
 
-def test_values_of_headers_are_never_told():
-    tools = [{**TOOL, "headers": {"Authorization": ["canary-7f3a"]}}]
-    (told,) = problems(with_value("llm.general_tools", tools))
-    assert told.startswith("llm.general_tools[0].headers.Authorization: is no text")
-    assert "canary" not in told
+@pytest.mark.parametrize(
+    ("headers", "sentence"),
+    [
+        ({"Authorization": ["canary-7f3a"]}, "headers.Authorization: is no text: headers of the request"),
+        (["canary-7f3a"], "headers: is no table: headers of the request"),
+    ],
+)
+def test_values_of_headers_are_never_told(headers, sentence):
+    assert problems(with_value("llm.general_tools", [{**TOOL, "headers": headers}])) == [
+        f"llm.general_tools[0].{sentence}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -410,12 +437,12 @@ def literals(hint: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("keys", "kinds"),
+    ("fields", "kinds"),
     [(AGENT, (AgentCreateParams, AgentUpdateParams)), (LLM, (LlmCreateParams, LlmUpdateParams))],
 )
-def test_every_key_exists_in_the_sdk(keys, kinds):
+def test_every_key_exists_in_the_sdk(fields, kinds):
     for kind in kinds:
-        assert keys.keys() <= kind.__annotations__.keys()
+        assert fields.keys() <= kind.__annotations__.keys()
 
 
 def test_every_key_of_an_engine_exists_in_the_sdk():
@@ -427,33 +454,34 @@ def test_every_tool_and_its_keys_exist_in_the_sdk():
     kinds = {
         literals(get_type_hints(kind)["type"])[0]: kind for kind in get_args(llm_create_params.GeneralTool)
     }
-    for name, keys in TOOLS.items():
-        assert keys.keys() <= kinds[name].__annotations__.keys() - {"type"}
+    for name, tool in TOOLS.items():
+        assert tool.keys() <= kinds[name].__annotations__.keys()
         marked = get_marked_hints(kinds[name], include_extras=True)
-        required = {key for key, hint in marked.items() if "Required[" in str(hint)} - {"type"}
-        assert {key for key, rule in keys.items() if rule.required} == required
+        required = {key for key, hint in marked.items() if "Required[" in str(hint)}
+        assert {key for key, field in tool.items() if field.is_required()} == required
 
 
 def test_removable_is_what_the_sdk_lets_be_null():
-    for keys, kind in ((AGENT, AgentUpdateParams), (LLM, LlmUpdateParams)):
+    for fields, kind in ((AGENT, AgentUpdateParams), (LLM, LlmUpdateParams)):
         hints = get_type_hints(kind)
-        for name, rule in keys.items():
-            if rule.removable:
+        for name, field in fields.items():
+            if is_removable(field):
                 assert NoneType in get_args(hints[name]), name
 
 
 def test_values_are_those_of_the_sdk():
     not_offered = {"stt_mode": {"custom"}}
     compared = 0
-    for keys, kind in ((AGENT, AgentCreateParams), (LLM, LlmCreateParams)):
+    for section, fields, kind in (("agent", AGENT, AgentCreateParams), ("llm", LLM, LlmCreateParams)):
         hints = get_type_hints(kind)
-        for name, rule in keys.items():
+        for name in fields:
             if is_typeddict(hints[name]) or name in ("general_tools", "model", "model_config"):
                 continue
             values = set(literals(hints[name]))
             compared += bool(values)
             if values and name != "language":
-                told = re.search(r"it is ([^;]+);", rule.check(name, "nonsense")[0])
+                (problem,) = problems(with_value(f"{section}.{name}", "nonsense"))
+                told = re.search(r"it is ([^;]+);", problem)
                 assert told and set(re.split(", | or ", told[1])) == values - not_offered.get(name, set())
     assert compared >= 6
 
