@@ -158,7 +158,7 @@ class Api:
                 text = f"the connection broke; {lost}"
             raise ApiError(f"{doing}: {text}") from None
         except (retell.RetellError, httpx.HTTPError, ValueError) as error:
-            raise ApiError(f"{doing}: the answer is none of Retell's ({type(error).__name__})") from None
+            raise ApiError(f"{doing}: the answer is not from Retell ({type(error).__name__})") from None
         fields = reply.to_dict(mode="json") if isinstance(reply, retell.BaseModel) else {}
         absent = [name for name in needs if fields.get(name) is None]
         if absent:

@@ -46,14 +46,14 @@ _WRONG_KEYS = {
 }
 _FAULTS = {
     "bool_type": "is neither true nor false",
-    "dict_type": "is no table",
-    "finite_number": "is no number",
-    "float_type": "is no number",
-    "literal_error": "is none of its values",
-    "model_attributes_type": "is no table",
-    "model_type": "is no table",
-    "string_type": "is no text",
-    "union_tag_invalid": "is none of its values",
+    "dict_type": "is not a table",
+    "finite_number": "is not a number",
+    "float_type": "is not a number",
+    "literal_error": "is not one of its values",
+    "model_attributes_type": "is not a table",
+    "model_type": "is not a table",
+    "string_type": "is not text",
+    "union_tag_invalid": "is not one of its values",
 }
 EXAMPLE = Path(__file__).with_name("example.toml")
 
@@ -113,7 +113,7 @@ def read_agent_file(path: Path, models: Collection[str] = ()) -> AgentFile:
     except (OSError, UnicodeDecodeError) as error:
         raise AgentFileError([f"{path}: cannot be read as UTF-8 text: {error}"]) from None
     except tomllib.TOMLDecodeError as error:
-        raise AgentFileError([f"{path}: is no TOML: {error}"]) from None
+        raise AgentFileError([f"{path}: is not TOML: {error}"]) from None
     return check_agent_file(tables, models)
 
 
@@ -192,7 +192,7 @@ def _model_problems(llm: Mapping[str, Any], models: Collection[str]) -> list[str
     for path, model in given.items():
         if models and isinstance(model, str) and model not in models:
             near = difflib.get_close_matches(model, models, n=3) or sorted(models)
-            problems.append(f"{path}: {model!r} is no model that Retell offers: {', '.join(near)}")
+            problems.append(f"{path}: {model!r} is not a model that Retell offers: {', '.join(near)}")
     if all(given.values()) and len(set(map(str, given.values()))) > 1:
         problems.append("llm.model: is not llm.model_config.primary.model, which wins at Retell: say it once")
     return problems
@@ -245,14 +245,14 @@ def _problem(error: ErrorDetails, file: Mapping[str, Any]) -> tuple[list[int], s
     if kind == "extra_forbidden":
         return position, f"{path}: {_unknown(str(error['loc'][-1]), tables[0])}"
     if kind == "list_type":
-        return position, f"{path}: is no list of tables [[{path}]]"
+        return position, f"{path}: is not a list of tables [[{path}]]"
     if kind == "sentence":
         return position, f"{path}: {error['msg']}"
     values = error.get("ctx", {}).get("expected", "").replace("'", "")
     if kind.startswith("union_tag"):
         path, value, values = f"{path}.type", value.get("type"), ", ".join(map(tag, tables))
     fault = "is missing" if value is None else _fault(error, value)
-    is_shown = field.repr and fault not in ("is missing", "is no table")
+    is_shown = field.repr and fault not in ("is missing", "is not a table")
     about = f"it is {values}; {field.description}" if values else field.description
     return position, f"{path}: {f'{shown(value)} ' if is_shown else ''}{fault}: {about}"
 
@@ -266,7 +266,7 @@ def _fault(error: ErrorDetails, value: Any) -> str:
             return f"is above {context['le']:.9g}"
         case "int_type":
             is_number = isinstance(value, float) and math.isfinite(value)
-            return "is no whole number" if is_number else "is no number"
+            return "is not a whole number" if is_number else "is not a number"
         case "string_pattern_mismatch":
             return "is not of that form" if value.strip() else "is empty"
         case "value_error":
@@ -283,8 +283,8 @@ def _unknown(name: str, table: type[Table]) -> str:
             if name in keys(other):
                 return f"belongs under [{section}]"
     close = difflib.get_close_matches(name, keys(table), n=1)
-    hint = f"; is {close[0]} meant?" if close else ""
-    return f"is no key that this file knows{hint} (--example shows them; the rest is set at Retell)"
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown key{hint} (--example shows the known ones; the rest is set at Retell)"
 
 
 def shown(value: Any) -> str:

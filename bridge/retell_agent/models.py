@@ -61,7 +61,7 @@ def url_fault(value: Any, *schemes: str) -> str | None:
 
 def _schema_fault(value: Any) -> str | None:
     if not isinstance(value, dict) or value.get("type") != "object":
-        return 'is no table with type = "object"'
+        return 'is not a table with type = "object"'
     properties, required = value.get("properties"), value.get("required", [])
     if not isinstance(properties, dict):
         return "has no table properties"
@@ -73,13 +73,13 @@ def _schema_fault(value: Any) -> str | None:
 def _texts_fault(value: Any) -> str | None:
     is_texts = isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
     if not is_texts or not value:
-        return "is no list of texts"
-    return "has one of them twice" if len(set(value)) < len(value) else None
+        return "is not a list of texts"
+    return "has a value twice" if len(set(value)) < len(value) else None
 
 
 def _languages_fault(value: list[str]) -> str | None:
     unknown = sorted(set(value) - set(LANGUAGES))
-    return f"has {', '.join(unknown)} in it" if unknown else None
+    return f"has an unknown language, {', '.join(unknown)}" if unknown else None
 
 
 def _without(fault: Callable[[Any], str | None]) -> Callable[[Any], Any]:

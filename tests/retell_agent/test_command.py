@@ -423,12 +423,12 @@ async def test_api_that_is_not_there_is_told(rest):
     ("answer", "words"),
     [
         ({"text": "hello"}, "the answer has no items; check RETELL_API_URL"),
-        ({"text": "{", "content_type": "application/json"}, "the answer is none of Retell's"),
+        ({"text": "{", "content_type": "application/json"}, "the answer is not from Retell"),
         ({"text": "[]", "content_type": "application/json"}, "the answer has no items; check RETELL_API_URL"),
         ({"text": "{}", "content_type": "application/json"}, "the answer has no items; check RETELL_API_URL"),
     ],
 )
-async def test_answer_that_is_none_of_retells_is_told(rest, answer, words):
+async def test_answer_that_is_not_from_retell_is_told(rest, answer, words):
     rest.instead["POST /v2/list-agents"] = [lambda: web.Response(**answer)]
     done = await run(rest, FILE)
     assert done.exit_code == 1

@@ -97,38 +97,38 @@ def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
     ("path", "value", "words"),
     [
         ("agent.responsiveness", -0.1, "-0.1 is below 0"),
-        ("agent.responsiveness", True, "true is no number"),
-        ("agent.responsiveness", "1", "'1' is no number"),
-        ("agent.responsiveness", float("nan"), "nan is no number"),
-        ("agent.responsiveness", float("inf"), "inf is no number"),
+        ("agent.responsiveness", True, "true is not a number"),
+        ("agent.responsiveness", "1", "'1' is not a number"),
+        ("agent.responsiveness", float("nan"), "nan is not a number"),
+        ("agent.responsiveness", float("inf"), "inf is not a number"),
         ("agent.backchannel_frequency", 1.01, "is above 1: Retell takes 0 to 1, by default 0.8"),
         ("agent.enable_backchannel", "yes", "'yes' is neither true nor false"),
         ("agent.enable_backchannel", 1, "1 is neither true nor false"),
-        ("agent.backchannel_words", "yeah", "is no list of texts"),
-        ("agent.backchannel_words", [], "is no list of texts"),
-        ("agent.backchannel_words", ["yeah", 1], "is no list of texts"),
-        ("agent.backchannel_words", ["yeah", "yeah"], "has one of them twice"),
+        ("agent.backchannel_words", "yeah", "is not a list of texts"),
+        ("agent.backchannel_words", [], "is not a list of texts"),
+        ("agent.backchannel_words", ["yeah", 1], "is not a list of texts"),
+        ("agent.backchannel_words", ["yeah", "yeah"], "has a value twice"),
         ("agent.ambient_sound", "office", "coffee-shop, convention-hall, summer-outdoor"),
         ("agent.ambient_sound", "office", "an office is call-center"),
-        ("agent.ambient_sound", True, "is none of its values"),
+        ("agent.ambient_sound", True, "is not one of its values"),
         ("agent.ambient_sound_volume", 2.1, "is above 2"),
         ("agent.voice_speed", 0.4, "is below 0.5: Retell takes 0.5 to 2"),
         ("agent.begin_message_delay_ms", 5001, "is above 5000"),
-        ("agent.begin_message_delay_ms", 1.5, "is no whole number"),
-        ("agent.end_call_after_silence_ms", 10000.0, "is no whole number"),
+        ("agent.begin_message_delay_ms", 1.5, "is not a whole number"),
+        ("agent.end_call_after_silence_ms", 10000.0, "is not a whole number"),
         ("agent.max_call_duration_ms", 59_999, "is below 60000: Retell takes 60000 to 7200000"),
         ("agent.max_call_duration_ms", 7_200_001, "is above 7200000"),
         ("agent.reminder_trigger_ms", 0, "is below 1"),
         ("agent.reminder_max_count", -1, "is below 0"),
-        ("agent.language", "en", "has en in it"),
-        ("agent.language", [], "is no list of texts"),
-        ("agent.language", ["en-US", "xx-XX"], "has xx-XX in it"),
-        ("agent.language", ["en-US", "multi"], "has multi in it"),
-        ("agent.language", 1, "is no list of texts"),
+        ("agent.language", "en", "has an unknown language, en"),
+        ("agent.language", [], "is not a list of texts"),
+        ("agent.language", ["en-US", "xx-XX"], "has an unknown language, xx-XX"),
+        ("agent.language", ["en-US", "multi"], "has an unknown language, multi"),
+        ("agent.language", 1, "is not a list of texts"),
         ("agent.agent_name", " ", "is empty"),
-        ("agent.agent_name", 1, "is no text"),
+        ("agent.agent_name", 1, "is not text"),
         ("agent.voice_id", "a b", "is not of that form"),
-        ("agent.voice_id", False, "false is no text"),
+        ("agent.voice_id", False, "false is not text"),
         ("agent.webhook_url", "example.com", "does not begin with https:// or http:// and name a host"),
         ("agent.webhook_url", "https://", "name a host"),
         ("agent.webhook_url", "https://a b", "name a host"),
@@ -136,17 +136,17 @@ def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
         ("agent.webhook_url", True, "name a host"),
         ("agent.stt_mode", "custom", "it is fast or accurate"),
         ("llm.start_speaker", "caller", "it is agent or user"),
-        ("llm.begin_message", True, "is no text"),
+        ("llm.begin_message", True, "is not text"),
         ("llm.begin_after_user_silence_ms", -1, "is below 0"),
         ("llm.model_config.temperature", 1.1, "is above 1"),
         ("llm.model_config.primary", {"model": "x", "tier": "slow"}, "it is standard, fast or ultrafast"),
         ("llm.model_config.primary.tier", "fast", "llm.model_config.primary.model: is missing"),
-        ("llm.model_config", 1, "llm.model_config: is no table"),
-        ("llm.default_dynamic_variables", {"name": 1}, "default_dynamic_variables.name: is no text"),
-        ("llm.general_tools", {}, "is no list of tables"),
-        ("llm.general_tools", [1], "general_tools[0]: is no table"),
+        ("llm.model_config", 1, "llm.model_config: is not a table"),
+        ("llm.default_dynamic_variables", {"name": 1}, "default_dynamic_variables.name: is not text"),
+        ("llm.general_tools", {}, "is not a list of tables"),
+        ("llm.general_tools", [1], "general_tools[0]: is not a table"),
         ("llm.general_tools", [{}], "general_tools[0].type: is missing: it is end_call"),
-        ("llm.general_tools", [{"type": "mcp"}], "'mcp' is none of its values"),
+        ("llm.general_tools", [{"type": "mcp"}], "'mcp' is not one of its values"),
         ("llm.general_tools", [{"type": "end_call"}], "general_tools[0].name: is missing"),
         (
             "llm.general_tools",
@@ -161,10 +161,10 @@ def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
         (
             "llm.general_tools",
             [{**TOOL, "timeout": 1}],
-            "general_tools[0].timeout: is no key that this file knows",
+            "general_tools[0].timeout: unknown key",
         ),
-        ("llm.general_tools", [{**TOOL, "timeout": 1}], "is timeout_ms meant?"),
-        ("llm.general_tools", [{**TOOL, "parameters": {"type": "string"}}], "is no table with type"),
+        ("llm.general_tools", [{**TOOL, "timeout": 1}], "did you mean timeout_ms?"),
+        ("llm.general_tools", [{**TOOL, "parameters": {"type": "string"}}], "is not a table with type"),
         ("llm.general_tools", [{**TOOL, "parameters": {"type": "object"}}], "has no table properties"),
         (
             "llm.general_tools",
@@ -179,7 +179,7 @@ def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
         (
             "llm.general_tools",
             [{**TRANSFER, "transfer_option": {"type": "warm_transfer"}}],
-            "transfer_option.type: 'warm_transfer' is none of its values",
+            "transfer_option.type: 'warm_transfer' is not one of its values",
         ),
     ],
 )
@@ -207,10 +207,10 @@ def test_wrong_value_is_one_problem_that_names_it(path, value, words):
         ("llm.model_temperature", "is out of date at Retell: temperature under [llm.model_config]"),
         (
             "agent.interuption_sensitivity",
-            "is no key that this file knows; is interruption_sensitivity meant?",
+            "unknown key; did you mean interruption_sensitivity?",
         ),
-        ("agent.colour", "agent.colour: is no key that this file knows (--example shows them"),
-        ("agents", "agents: is no key that this file knows; is agent meant?"),
+        ("agent.colour", "agent.colour: unknown key (--example shows the known ones"),
+        ("agents", "agents: unknown key; did you mean agent?"),
     ],
 )
 def test_unknown_key_is_told_where_it_belongs(path, words):
@@ -242,7 +242,7 @@ def test_problems_within_tools_have_the_path_of_the_file():
 
 
 def test_section_that_is_no_table_is_told():
-    assert problems({"agent": 1}) == ["agent: is no table: it is written [agent]"]
+    assert problems({"agent": 1}) == ["agent: is not a table: it is written [agent]"]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_model_is_one_that_the_sdk_knows(path):
     assert len(models) > 10
     assert check_agent_file(with_value(path, sorted(models)[0]), models).llm is not None
     (told,) = problems(with_value(path, "gpt-5-minii"), models)
-    assert told.startswith(f"{path}: 'gpt-5-minii' is no model that Retell offers: gpt-5-mini")
+    assert told.startswith(f"{path}: 'gpt-5-minii' is not a model that Retell offers: gpt-5-mini")
 
 
 def test_model_that_is_said_twice_differently_is_told():
@@ -284,8 +284,8 @@ def test_model_that_is_said_twice_differently_is_told():
 @pytest.mark.parametrize(
     ("headers", "sentence"),
     [
-        ({"Authorization": ["canary-7f3a"]}, "headers.Authorization: is no text: headers of the request"),
-        (["canary-7f3a"], "headers: is no table: headers of the request"),
+        ({"Authorization": ["canary-7f3a"]}, "headers.Authorization: is not text: headers of the request"),
+        (["canary-7f3a"], "headers: is not a table: headers of the request"),
     ],
 )
 def test_values_of_headers_are_never_told(headers, sentence):
@@ -297,7 +297,7 @@ def test_values_of_headers_are_never_told(headers, sentence):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"[agent\n", "is no TOML"),
+        (b"[agent\n", "is not TOML"),
         (b"[agent]\nvolume = \n", "line 2"),
         (b"[agent]\nagent_name = '\xff'\n", "cannot be read as UTF-8 text"),
     ],
