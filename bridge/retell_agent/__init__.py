@@ -1,1 +1,1 @@
-"""The command `bridge retell-agent`: a Retell agent as a file. It needs the extra ``retell``."""
+"""The command `bridge retell-agent`: a Retell agent from a file. It needs the extra ``retell``."""

@@ -1,10 +1,9 @@
-"""Retell's REST API through retell-sdk, as far as one agent and its Retell LLM need it."""
+"""The part of Retell's REST API that an agent and its Retell LLM need, through retell-sdk."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Any, cast, get_args, get_type_hints
 
 import httpx
@@ -25,15 +24,15 @@ _TODO = {
 
 
 class ApiError(Exception):
-    """Retell did not do it; the text is one line that says what to do."""
+    """A request failed; the text is one line that says what to do."""
 
 
 class Api:
     """
-    A connection to the API, closed on leaving the context.
+    A connection to the API.
 
-    Reading and changing is tried twice. Making is not: what was made by a request whose answer is lost would be
-    made twice.
+    Reads and changes are tried twice. Creation is never retried: if only the response was lost, a retry would create
+    a duplicate.
     """
 
     def __init__(self, key: str, url: str) -> None:
@@ -42,16 +41,11 @@ class Api:
         self._key = key
         self._url = url
 
-    def __enter__(self) -> Api:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._client.close()
 
     def find(self, name: str) -> list[str]:
-        """Give the ids of the agents of exactly this name."""
+        """Give the ids of the agents with exactly this name."""
         found: list[str] = []
         pages: set[str] = set()
         following: str | None = None
@@ -78,12 +72,12 @@ class Api:
             needs=("items",),
         )
 
-    def agent(self, agent_id: str, said_by: str) -> dict[str, Any]:
-        """Read the agent's latest version; ``said_by`` is what gave the id, for the message if it is wrong."""
+    def agent(self, agent_id: str, source: str) -> dict[str, Any]:
+        """Read the agent's latest version; ``source`` names the setting that the id is from, for errors."""
         return self._ask(
-            f"reading the agent {agent_id!r} of {said_by}",
+            f"reading the agent {agent_id!r} of {source}",
             lambda: self._client.agent.retrieve(agent_id),
-            refused=f"correct {said_by}, or leave it out to go by agent_name",
+            refused=f"correct {source}, or leave it out to go by agent_name",
             needs=AGENT_HAS,
         )
 
@@ -108,7 +102,7 @@ class Api:
         )
 
     def make_draft(self, agent_id: str, base_version: int) -> dict[str, Any]:
-        """Open a version that can be changed, of the agent and of its LLM with it."""
+        """Open a draft of the agent and of its LLM."""
         return self._ask(
             "opening a draft version",
             lambda: self._once.agent.create_version(agent_id, base_version=base_version),
@@ -166,7 +160,7 @@ class Api:
         return fields
 
     def _message(self, body: object) -> str:
-        """What Retell says of an error: one line, bounded, without the key."""
+        """Give Retell's text of an error: one line, limited in length, without the key."""
         said = body.get("message") or body.get("error_message") if isinstance(body, dict) else body
         line = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(said or "no reason given")).strip()
         return line.replace(self._key, "***")[:MESSAGE_CHARACTERS]
@@ -178,6 +172,6 @@ def _of_engine(engine: Mapping[str, Any]) -> tuple[str, int | retell.Omit]:
 
 
 def known_models() -> frozenset[str]:
-    """The models that the installed retell-sdk knows."""
+    """Give the models that the installed retell-sdk knows."""
     optional = get_type_hints(LlmCreateParams)["model"]
     return frozenset(name for choice in get_args(optional) for name in get_args(choice))

@@ -1,4 +1,4 @@
-"""``bridge retell-agent``: makes a Retell agent what a file says that it is, or shows what that would change."""
+"""``bridge retell-agent``: creates or updates a Retell agent from a file, or shows the differences."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,17 +27,17 @@ NEW_LLM = {"type": "retell-llm", "llm_id": "(a new one)"}
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the API is, and which agent is meant by whom; without an id it is the one of the file's name."""
+    """The API and the agent. ``source`` names the setting that the id is from; without an id the name decides."""
 
     key: str
     api_url: str
     agent_id: str
-    said_by: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to change; ``agent`` and ``llm`` are how they are, None where there is none yet."""
+    """The changes to send. ``agent`` and ``llm`` are Retell's present ones, None where one is to be created."""
 
     agent: dict[str, Any] | None
     llm: dict[str, Any] | None
@@ -49,23 +50,23 @@ class Plan:
 
     @property
     def needs_draft(self) -> bool:
-        """Retell refuses to change a published version; an agent and its LLM get a new one together."""
+        """Retell refuses changes to a published version; an agent and its LLM get a draft together."""
         is_locked = bool(self.agent and self.agent.get("is_published") and self.changes)
         return is_locked or bool(self.llm and self.llm.get("is_published") and self.llm_changes)
 
 
 def run(file: Path, *, agent_id: str | None = None, dry_run: bool = False, publish: bool = False) -> int:
     """
-    Read the file, find the agent, and make it so.
+    Read the file, find the agent, and create or update it.
 
     Args:
         file: The TOML file.
-        agent_id: Which agent; else ``RETELL_AGENT_ID``, else the one of the file's name, else a new one.
-        dry_run: Only show what differs.
-        publish: Publish the version as well.
+        agent_id: The agent; else ``RETELL_AGENT_ID``, else the agent with the file's name, else a new one.
+        dry_run: Only show the differences.
+        publish: Publish the version too.
 
     Returns:
-        0 if it is so now, 1 if that failed, 2 if the file or the settings cannot be used.
+        0 on success, 1 if a request failed, 2 if the file or the settings are wrong.
     """
     try:
         from bridge.retell_agent.api import Api, ApiError, known_models
@@ -75,7 +76,7 @@ def run(file: Path, *, agent_id: str | None = None, dry_run: bool = False, publi
         return _fail(1, "retell-sdk is not installed: pip install 'voice-bridge[retell]'")
     try:
         access, asked = _read(file, agent_id or "", known_models())
-        with Api(access.key, access.api_url) as api:
+        with closing(Api(access.key, access.api_url)) as api:
             plan = _plan(api, access, asked)
             return _carry_out(api, access, plan, asked.notes, dry_run=dry_run, publish=publish)
     except AgentFileError as error:
@@ -100,7 +101,7 @@ def _read(file: Path, agent_id: str, models: frozenset[str]) -> tuple[Access, Ag
         key=variables.get("RETELL_API_KEY", ""),
         api_url=variables.get("RETELL_API_URL", API_URL),
         agent_id=agent_id or variables.get("RETELL_AGENT_ID", ""),
-        said_by="--agent-id" if agent_id else "RETELL_AGENT_ID",
+        source="--agent-id" if agent_id else "RETELL_AGENT_ID",
     )
     problems = []
     if fault := url_fault(access.api_url, "https", "http"):
@@ -139,7 +140,7 @@ def _plan(api: Api, access: Access, asked: AgentFile) -> Plan:
 
 def _find(api: Api, access: Access, asked: AgentFile) -> dict[str, Any] | None:
     if access.agent_id:
-        return api.agent(access.agent_id, access.said_by)
+        return api.agent(access.agent_id, access.source)
     name = asked.agent["agent_name"]
     found = api.find(name)
     if len(found) > 1:
@@ -187,13 +188,13 @@ def _title(access: Access, agent: dict[str, Any] | None) -> str:
     if agent is None:
         return "a new agent:"
     name = json.dumps(agent.get("agent_name") or "", ensure_ascii=False)
-    by = f"by {access.said_by}" if access.agent_id else "by its name"
+    by = f"by {access.source}" if access.agent_id else "by its name"
     state = "published" if agent.get("is_published") else "a draft"
     return f"the agent {agent['agent_id']} {name}, found {by}, version {agent['version']}, {state}:"
 
 
 def _send(api: Api, plan: Plan) -> dict[str, Any]:
-    """Send what is to change, the LLM first; gives the agent as it is then."""
+    """Send the changes, the LLM's first; gives the agent with the changes."""
     agent = plan.agent
     if agent is not None and plan.needs_draft:
         agent = api.make_draft(str(agent["agent_id"]), int(agent["version"]))

@@ -1,4 +1,4 @@
-"""What a file asks for against what is there, and how that is shown: short, and without secrets."""
+"""The differences between a file and Retell, and their description: short, and without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ABSENT = "(not set)"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key that is to change; None is what is not set."""
+    """A key with its present and its wanted value; None if it is not set."""
 
     section: str
     key: str
@@ -23,7 +23,7 @@ class Change:
 
 
 def differences(section: str, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[Change]:
-    """Give the keys of ``wanted`` that are not so yet; others are none of the file's business."""
+    """Give the keys of ``wanted`` that differ; the file does not decide about other keys."""
     return [
         Change(section, key, there.get(key), value)
         for key, value in wanted.items()
@@ -32,7 +32,7 @@ def differences(section: str, wanted: Mapping[str, Any], there: Mapping[str, Any
 
 
 def is_same(wanted: Any, there: Any) -> bool:
-    """Compare; keys that Retell adds to a table by itself are no difference."""
+    """Compare two values; keys that Retell adds to a table are no difference."""
     if isinstance(wanted, dict):
         return isinstance(there, dict) and all(
             is_same(value, there.get(key)) for key, value in wanted.items()
@@ -79,7 +79,7 @@ def _shown(value: Any) -> str:
 
 
 def _without_query(text: str) -> str:
-    """A URL without what may be a secret in it; anything else as it is."""
+    """Remove the user and the query, which may be secrets, from a URL; other texts stay the same."""
     if not text.startswith(("http://", "https://", "ws://", "wss://")):
         return text
     scheme, _, rest = text.partition("://")
@@ -89,7 +89,7 @@ def _without_query(text: str) -> str:
 
 
 def _cut(text: str, at: int) -> str:
-    """The text around a position, so that two long texts show where they begin to differ."""
+    """Give the text around the position at which two long texts begin to differ."""
     begin = max(0, at - SHOWN_CHARACTERS // 3)
     end = begin + SHOWN_CHARACTERS - 12
     part = json.dumps(text[begin:end], ensure_ascii=False)
@@ -103,7 +103,7 @@ def _shortened(text: str) -> str:
 
 
 def _described_tools(old: list[Any], new: list[Any]) -> str:
-    """Tools by name and key only: their headers and keys are secrets."""
+    """Describe tools by name and key only, because their headers and URLs contain secrets."""
     before, after = ({str(tool.get("name")): tool for tool in tools} for tools in (old, new))
     parts = [f"+{name}" for name in after if name not in before]
     parts += [f"-{name}" for name in before if name not in after]

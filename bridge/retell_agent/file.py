@@ -1,8 +1,7 @@
 """
-The file that describes a Retell agent: read, and checked in whole; nothing here sends anything.
+Reads and checks the file that describes a Retell agent.
 
-A key that is not in the file is left as it is at Retell; ``false`` takes away what may be taken away, since TOML has
-no null.
+A key that is not in the file keeps its value at Retell. ``false`` removes a value, since TOML has no null.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ EXAMPLE = Path(__file__).with_name("example.toml")
 
 
 class AgentFileError(Exception):
-    """A file that cannot be used; ``problems`` are sentences that say what to change."""
+    """The file is wrong; ``problems`` has a sentence for each error, which says what to change."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -69,10 +68,10 @@ class AgentFileError(Exception):
 @dataclass(frozen=True, slots=True)
 class AgentFile:
     """
-    What the file asks for, in the words of Retell's API; None is to be sent as null.
+    The file's settings under the names of Retell's API; None is sent as null.
 
-    ``engine`` is the response engine to attach, ``llm`` the Retell LLM to make or to change: never both, and with
-    neither the agent keeps what it has. ``notes`` tell of values that are allowed and may surprise.
+    ``engine`` is the response engine to attach, ``llm`` the Retell LLM to create or to change: never both, and with
+    neither the agent keeps its engine. ``notes`` warn about valid values with surprising effects.
     """
 
     agent: dict[str, Any]
@@ -81,7 +80,7 @@ class AgentFile:
     notes: tuple[str, ...] = ()
 
     def missing(self, *, new_agent: bool, new_llm: bool) -> list[str]:
-        """What Retell requires of what does not exist yet, and the file does not say."""
+        """Give the settings that Retell requires of a new agent or LLM and that the file leaves out."""
         missing = []
         if new_agent and "voice_id" not in self.agent:
             missing.append(
@@ -102,8 +101,8 @@ def read_agent_file(path: Path, models: Collection[str] = ()) -> AgentFile:
     Read and check the file.
 
     Args:
-        path: Of the file.
-        models: The models that Retell is known to offer; empty if that is not known here.
+        path: The TOML file.
+        models: The models that Retell offers; empty to accept every model.
 
     Raises:
         AgentFileError: With every problem found, not only the first.
@@ -119,7 +118,7 @@ def read_agent_file(path: Path, models: Collection[str] = ()) -> AgentFile:
 
 def check_agent_file(tables: Mapping[str, Any], models: Collection[str] = ()) -> AgentFile:
     """
-    Check what the TOML says.
+    Check the parsed file.
 
     Raises:
         AgentFileError: With every problem found, not only the first.
@@ -143,7 +142,7 @@ def check_agent_file(tables: Mapping[str, Any], models: Collection[str] = ()) ->
 
 
 def _with_nulls(section: str, table: Any) -> Any:
-    """The table with None for each value that false takes away."""
+    """Give the table with None for each value that ``false`` removes."""
     if section not in SECTIONS or not isinstance(table, dict):
         return table
     removable = {name for name, field in keys(SECTIONS[section]).items() if is_removable(field)}

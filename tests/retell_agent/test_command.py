@@ -54,7 +54,7 @@ SOCKET = {"type": "custom-llm", "llm_websocket_url": "wss://llm.example.com/rete
 
 @pytest.fixture(autouse=True)
 def nobody_s_environment(monkeypatch, tmp_path):
-    """Neither the variables nor the .env file of whoever runs the tests."""
+    """Hide the variables and the .env file of the person who runs the tests."""
     for name in list(os.environ):
         if name.startswith("RETELL_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -87,7 +87,7 @@ async def run(rest: RetellRest, text: str, *options: str, **environment: str) ->
 
 
 def with_agent(rest: RetellRest, **changed: Any) -> tuple[str, str]:
-    """An agent that is as the file has it, but for what is given."""
+    """Add an agent as in the file, with some values changed."""
     llm_id = rest.add_llm(**{**LLM, **changed.pop("llm", {})})
     engine = {"type": "retell-llm", "llm_id": llm_id, "version": 0}
     return rest.add_agent(**{**AGENT, "response_engine": engine, **changed}), llm_id
@@ -326,7 +326,7 @@ async def test_two_agents_of_the_name_are_a_question(rest):
     assert rest.writes == []
 
 
-async def test_agent_that_does_not_exist_is_told_with_what_named_it(rest):
+async def test_agent_that_does_not_exist_is_reported_with_what_named_it(rest):
     done = await run(rest, FILE, RETELL_AGENT_ID="agent_7")
     assert done.exit_code == 1
     assert done.stderr == (
@@ -338,7 +338,7 @@ async def test_agent_that_does_not_exist_is_told_with_what_named_it(rest):
 # What fails
 
 
-async def test_wrong_key_is_told_once_and_never_shown(rest):
+async def test_wrong_key_is_reported_once_and_never_shown(rest):
     done = await run(rest, FILE, RETELL_API_KEY="key_wrong_canary")
     assert done.exit_code == 1
     assert done.stderr == (
@@ -348,7 +348,7 @@ async def test_wrong_key_is_told_once_and_never_shown(rest):
     assert len(rest.requests) == 1
 
 
-async def test_refused_agent_is_told_with_the_llm_that_is_left(rest):
+async def test_refused_agent_is_reported_with_the_llm_that_is_left(rest):
     rest.fail("POST /create-agent", 422, f"voice\nnot found for {KEY}")
     done = await run(rest, WITH_LLM)
     assert done.exit_code == 1
@@ -407,7 +407,7 @@ async def test_reading_has_a_time_out(rest, monkeypatch):
     assert len(rest.requests) == 2
 
 
-async def test_api_that_is_not_there_is_told(rest):
+async def test_api_that_is_not_there_is_reported(rest):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -428,7 +428,7 @@ async def test_api_that_is_not_there_is_told(rest):
         ({"text": "{}", "content_type": "application/json"}, "the answer has no items; check RETELL_API_URL"),
     ],
 )
-async def test_answer_that_is_not_from_retell_is_told(rest, answer, words):
+async def test_answer_that_is_not_from_retell_is_reported(rest, answer, words):
     rest.instead["POST /v2/list-agents"] = [lambda: web.Response(**answer)]
     done = await run(rest, FILE)
     assert done.exit_code == 1
@@ -451,7 +451,7 @@ async def test_without_the_sdk_it_says_what_to_install(rest, monkeypatch, module
 # What is wrong before anything is sent
 
 
-async def test_file_and_settings_are_told_together_and_nothing_is_sent(rest):
+async def test_file_and_settings_are_reported_together_and_nothing_is_sent(rest):
     done = await run(rest, "[agent]\nvolume = 3\n", RETELL_API_KEY="", RETELL_API_URL="api.retellai.com")
     assert done.exit_code == 2
     lines = done.stderr.splitlines()
@@ -472,7 +472,7 @@ async def test_file_that_names_no_agent_needs_the_option(rest):
     assert (await run(rest, "[agent]\nvolume = 1\n", "--agent-id", agent_id)).exit_code == 0
 
 
-async def test_key_that_no_header_can_carry_is_told_without_it(rest):
+async def test_key_that_no_header_can_carry_is_reported_without_it(rest):
     done = await run(rest, FILE, RETELL_API_KEY="canary\x7f")
     assert done.exit_code == 2
     assert "RETELL_API_KEY: has characters that no key has" in done.stderr
@@ -556,7 +556,7 @@ def test_control_characters_of_a_text_do_not_reach_the_terminal():
     )
 
 
-def test_tools_are_told_by_name_and_key_only():
+def test_tools_are_reported_by_name_and_key_only():
     old = [
         {"name": "kept", "url": "https://a"},
         {"name": "changed", "headers": {"Authorization": "canary-1"}, "url": "https://a"},
@@ -580,7 +580,7 @@ def test_tools_are_told_by_name_and_key_only():
         ("wss://h.example/a", '"wss://h.example/a"'),
     ],
 )
-def test_urls_are_told_without_what_may_be_secret(url, shown):
+def test_urls_are_reported_without_what_may_be_secret(url, shown):
     assert described(Change("agent", "webhook_url", None, url)) == f"agent.webhook_url: (not set) -> {shown}"
     engine = {"type": "custom-llm", "llm_websocket_url": url}
     assert "canary" not in described(Change("agent", "response_engine", engine, {**engine, "x": 1}))

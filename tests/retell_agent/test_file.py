@@ -1,4 +1,4 @@
-"""The file of ``bridge retell-agent``: each value's sentence, all at once, and only keys that Retell has."""
+"""The file of ``bridge retell-agent``: its errors, all at once, and its keys against those of the SDK."""
 
 import copy
 import re
@@ -53,7 +53,7 @@ def problems(tables: dict[str, Any], models: frozenset[str] = frozenset()) -> li
 
 
 def with_value(path: str, value: Any) -> dict[str, Any]:
-    """The good file with one value more; a path may lead into a table."""
+    """Give the good file with one more value; a path may lead into a table."""
     tables = copy.deepcopy(GOOD)
     *parents, name = path.split(".")
     at = tables
@@ -63,7 +63,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
     return tables
 
 
-# What is wrong, and how it is told
+# What is wrong, and how it is sentence
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
+def test_value_is_reported_with_its_range_and_its_trade_off(path, value, sentence):
     assert problems(with_value(path, value)) == [sentence]
 
 
@@ -184,10 +184,10 @@ def test_value_is_told_with_its_range_and_its_trade_off(path, value, sentence):
     ],
 )
 def test_wrong_value_is_one_problem_that_names_it(path, value, words):
-    (told,) = problems(with_value(path, value))
-    assert told.startswith(path.partition(".")[0] + ".")
-    assert path.split(".")[1] in told
-    assert words in told
+    (sentence,) = problems(with_value(path, value))
+    assert sentence.startswith(path.partition(".")[0] + ".")
+    assert path.split(".")[1] in sentence
+    assert words in sentence
 
 
 @pytest.mark.parametrize(
@@ -213,16 +213,16 @@ def test_wrong_value_is_one_problem_that_names_it(path, value, words):
         ("agents", "agents: unknown key; did you mean agent?"),
     ],
 )
-def test_unknown_key_is_told_where_it_belongs(path, words):
-    (told,) = problems(with_value(path, 1))
-    assert words in told
+def test_unknown_key_is_reported_where_it_belongs(path, words):
+    (sentence,) = problems(with_value(path, 1))
+    assert words in sentence
 
 
-def test_all_problems_are_told_at_once():
-    told = problems(
+def test_all_problems_are_reported_at_once():
+    sentence = problems(
         {"agent": {"voice": "x", "responsiveness": 2, "volume": -1}, "llm": {"model": ""}, "x": 1}
     )
-    assert [line.partition(":")[0] for line in told] == [
+    assert [line.partition(":")[0] for line in sentence] == [
         "agent.voice",
         "agent.responsiveness",
         "agent.volume",
@@ -241,7 +241,7 @@ def test_problems_within_tools_have_the_path_of_the_file():
     ]
 
 
-def test_section_that_is_no_table_is_told():
+def test_section_that_is_no_table_is_reported():
     assert problems({"agent": 1}) == ["agent: is not a table: it is written [agent]"]
 
 
@@ -261,8 +261,8 @@ def test_section_that_is_no_table_is_told():
     ],
 )
 def test_agent_has_one_engine(engine, has_llm, words):
-    (told,) = problems({"response_engine": engine} | ({"llm": {}} if has_llm else {}))
-    assert words in told
+    (sentence,) = problems({"response_engine": engine} | ({"llm": {}} if has_llm else {}))
+    assert words in sentence
 
 
 @pytest.mark.parametrize("path", ["llm.model", "llm.model_config.primary.model"])
@@ -270,15 +270,15 @@ def test_model_is_one_that_the_sdk_knows(path):
     models = known_models()
     assert len(models) > 10
     assert check_agent_file(with_value(path, sorted(models)[0]), models).llm is not None
-    (told,) = problems(with_value(path, "gpt-5-minii"), models)
-    assert told.startswith(f"{path}: 'gpt-5-minii' is not a model that Retell offers: gpt-5-mini")
+    (sentence,) = problems(with_value(path, "gpt-5-minii"), models)
+    assert sentence.startswith(f"{path}: 'gpt-5-minii' is not a model that Retell offers: gpt-5-mini")
 
 
-def test_model_that_is_said_twice_differently_is_told():
+def test_model_that_is_said_twice_differently_is_reported():
     tables = with_value("llm.model", "gpt-5")
     tables["llm"]["model_config"] = {"primary": {"model": "gpt-5-mini"}}
-    (told,) = problems(tables)
-    assert told.startswith("llm.model: is not llm.model_config.primary.model")
+    (sentence,) = problems(tables)
+    assert sentence.startswith("llm.model: is not llm.model_config.primary.model")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_model_that_is_said_twice_differently_is_told():
         (["canary-7f3a"], "headers: is not a table: headers of the request"),
     ],
 )
-def test_values_of_headers_are_never_told(headers, sentence):
+def test_values_of_headers_are_never_reported(headers, sentence):
     assert problems(with_value("llm.general_tools", [{**TOOL, "headers": headers}])) == [
         f"llm.general_tools[0].{sentence}"
     ]
@@ -302,7 +302,7 @@ def test_values_of_headers_are_never_told(headers, sentence):
         (b"[agent]\nagent_name = '\xff'\n", "cannot be read as UTF-8 text"),
     ],
 )
-def test_file_that_cannot_be_read_is_told(tmp_path, content, words):
+def test_file_that_cannot_be_read_is_reported(tmp_path, content, words):
     (tmp_path / "agent.toml").write_bytes(content)
     with pytest.raises(AgentFileError, match=words):
         read_agent_file(tmp_path / "agent.toml")
@@ -365,15 +365,15 @@ def test_engine_gets_the_type_that_its_key_says(engine, kind):
     assert_typed(AgentCreateParams, {"voice_id": "x", "response_engine": file.engine})
 
 
-def test_what_only_a_new_agent_needs_is_told_only_then():
+def test_what_only_a_new_agent_needs_is_reported_only_then():
     file = check_agent_file({"agent": {"agent_name": "Reception"}})
     assert file.missing(new_agent=False, new_llm=False) == []
     assert [line.partition(":")[0] for line in file.missing(new_agent=True, new_llm=True)] == [
         "agent.voice_id",
         "response_engine",
     ]
-    (told,) = check_agent_file({"llm": {}}).missing(new_agent=False, new_llm=True)
-    assert told.startswith("llm.start_speaker: is missing")
+    (sentence,) = check_agent_file({"llm": {}}).missing(new_agent=False, new_llm=True)
+    assert sentence.startswith("llm.start_speaker: is missing")
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_what_the_example_comments_out_passes_too():
 
 
 def literals(hint: Any) -> list[str]:
-    """The texts that a type takes, in a list or not, or none."""
+    """Give the texts of a type's literals."""
     if get_origin(hint) is Literal:
         return [value for value in get_args(hint) if isinstance(value, str)]
     return [text for part in get_args(hint) if part is not NoneType for text in literals(part)]
@@ -481,8 +481,10 @@ def test_values_are_those_of_the_sdk():
             compared += bool(values)
             if values and name != "language":
                 (problem,) = problems(with_value(f"{section}.{name}", "nonsense"))
-                told = re.search(r"it is ([^;]+);", problem)
-                assert told and set(re.split(", | or ", told[1])) == values - not_offered.get(name, set())
+                sentence = re.search(r"it is ([^;]+);", problem)
+                assert sentence and set(re.split(", | or ", sentence[1])) == values - not_offered.get(
+                    name, set()
+                )
     assert compared >= 6
 
 

@@ -1,7 +1,7 @@
 """
-A stand-in of Retell's REST API for agents and Retell LLMs, as far as versions go: what is published does not change.
+A stand-in for the agents and LLMs of Retell's REST API, with their versions; a published version never changes.
 
-It keeps what it was sent and holds every body against the types of retell-sdk.
+It keeps the requests and checks every body against the types of retell-sdk.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class RetellRest:
         self.requests: list[str] = []
         self.bodies: list[tuple[str, dict[str, Any]]] = []
         self.page_agents = 1000
-        # What to answer instead, by "METHOD /first-part"; each is taken once.
+        # Answers to give once instead of the usual one, by "METHOD /first-part".
         self.instead: dict[str, list[Callable[[], Any]]] = {}
         self.released = asyncio.Event()
-        # What it would not have been sent, had the sender kept to the SDK's types.
+        # Bodies that do not have the SDK's types.
         self.faults: list[str] = []
 
     @property
@@ -59,7 +59,7 @@ class RetellRest:
         return [line for line in self.requests if not line.startswith(READS)]
 
     def body(self, line: str) -> dict[str, Any]:
-        """The body of the one request of that line."""
+        """Give the body of the only request with that line."""
         (body,) = [body for at, body in self.bodies if at == line]
         return body
 
