@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import resource
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
 from bridge.agents.setting_types import Host, HttpUrl, Seconds, Switch, problems_of
 from bridge.setting_names import check_names
+from bridge.setting_values import AccountSid, AgentNames, Fallback, NumberPrefixes, only
 
 # A call has two sockets. The spare ones are for the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2
 SPARE_DESCRIPTORS = 128
-
-# Characters that XML, and so TwiML, cannot contain.
-NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class SettingsError(Exception):
@@ -28,46 +25,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-def _fallback(text: str) -> str:
-    kind, _, value = text.partition(":")
-    if not (
-        text == "hangup"
-        or (kind == "say" and value.strip() and not NOT_XML.search(value))
-        or (kind == "dial" and re.fullmatch(r"\+[1-9][0-9]{6,14}", value))
-    ):
-        raise ValueError("must be say:TEXT, dial:+E164NUMBER or hangup")
-    return text
-
-
-def _account_sid(text: str) -> str:
-    if not re.fullmatch(r"(AC[0-9a-f]{32})?", text):
-        raise ValueError("must be AC and 32 hex digits, from Twilio's console")
-    return text
-
-
-def _only(supported: str) -> Any:
-    def check(text: str) -> str:
-        if text != supported:
-            raise ValueError(f"only {supported} is supported")
-        return text
-
-    return AfterValidator(check)
-
-
-def _names(text: str) -> str:
-    if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in text.split(",")):
-        raise ValueError(
-            "must be the name of an agent, or several with commas between, which are tried in turn"
-        )
-    return text
-
-
-def _numbers(text: str) -> str:
-    if not all(re.fullmatch(r"\+[0-9]{1,15}", number) for number in text.split(",") if text):
-        raise ValueError("must be beginnings of E.164 numbers with commas between, e.g. +4930,+14155550100")
-    return text
 
 
 class Settings(BaseModel):
@@ -83,7 +40,7 @@ class Settings(BaseModel):
     public_url: HttpUrl = Field(
         "", description="the address at which Twilio reaches this bridge, e.g. https://voice.example.com"
     )
-    twilio_account_sid: Annotated[str, AfterValidator(_account_sid)] = Field(
+    twilio_account_sid: AccountSid = Field(
         "", description="AC and 32 hex digits, from Twilio's console; streams of other accounts are refused"
     )
     twilio_auth_token: SecretStr = Field(
@@ -92,18 +49,18 @@ class Settings(BaseModel):
         "new and the old one with a comma between",
     )
 
-    bridge_agent: Annotated[str, AfterValidator(_names)] = Field(
+    bridge_agent: AgentNames = Field(
         description="who answers: openai, elevenlabs, deepgram, retell-sip, …, or echo to try"
     )
     bridge_routes_file: str = Field(
         "", description="a TOML file that says who answers which call; where no route fits, BRIDGE_AGENT does"
     )
     bridge_agents_file: str = Field("", description="a TOML file that describes agents without code")
-    bridge_fallback: Annotated[str, AfterValidator(_fallback)] = Field(
+    bridge_fallback: Fallback = Field(
         "say:We are sorry, nobody can take your call at the moment. Please try again later.",
         description="what callers get when no agent is available: say:TEXT, dial:+E164NUMBER or hangup",
     )
-    bridge_transfer_to: Annotated[str, AfterValidator(_numbers)] = Field(
+    bridge_transfer_to: NumberPrefixes = Field(
         "",
         description="beginnings of the numbers that an agent may transfer a call to, with commas between. None by "
         "default, because a caller may talk an agent into a call that costs money",
@@ -129,8 +86,8 @@ class Settings(BaseModel):
         description="the bearer token of /metrics; without one only requests from this machine that no proxy "
         "forwards are answered",
     )
-    bridge_workers: Annotated[str, _only("1")] = Field("1", description="processes that share the port")
-    bridge_store: Annotated[str, _only("memory")] = Field(
+    bridge_workers: Annotated[str, only("1")] = Field("1", description="processes that share the port")
+    bridge_store: Annotated[str, only("memory")] = Field(
         "memory", description="where processes keep what they must agree on"
     )
     bridge_max_calls: int = Field(

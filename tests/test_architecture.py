@@ -29,6 +29,7 @@ ROOMS = [
     ("bridge.metrics", "metrics"),
     ("bridge.settings", "settings"),
     ("bridge.setting_names", "settings"),
+    ("bridge.setting_values", "settings"),
     ("bridge.http", "http"),
     ("bridge.http.*", "http"),
     ("bridge.twilio", "twilio"),
@@ -101,7 +102,7 @@ ONLY_IN = {
     "twilio": ["bridge.twilio.*", "bridge.standins.twilio.*"],
     "cryptography": ["bridge.seal", "benchmarks.tls"],
     "prometheus_client": ["bridge.metrics"],
-    "pydantic": ["bridge.settings", "bridge.agents.*", "bridge.retell_agent.*"],
+    "pydantic": ["bridge.settings", "bridge.setting_values", "bridge.agents.*", "bridge.retell_agent.*"],
     "pydantic_settings": ["bridge.settings"],
     "aiohttp": [
         "bridge.agents.*",
