@@ -54,7 +54,7 @@ ROOMS = [
 
 # Each room, and the rooms that it may import beside itself.
 ARROWS: dict[str, set[str]] = {
-    "http": set(),
+    "http": {"_codec"},
     "metrics": set(),
     "logs": set(),
     "seal": set(),

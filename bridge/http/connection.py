@@ -14,6 +14,7 @@ from typing import Protocol
 import aiofastnet
 import picows
 
+from _codec.resume import resume_reading
 from bridge.http.handover import hand_over
 from bridge.http.messages import (
     CONTINUE,
@@ -394,4 +395,4 @@ class Connection(asyncio.BufferedProtocol):
             if is_paused:
                 self._transport.pause_reading()
             else:
-                self._transport.resume_reading()
+                resume_reading(self._transport)

@@ -16,6 +16,8 @@ from typing import Any
 
 import aiofastnet
 
+from _codec import resume
+from _codec.resume import TLS_BUFFER_BYTES
 from bridge.http.connection import TLS_HANDSHAKE_S, App, Connections
 from bridge.http.handover import hand_over, self_test
 from bridge.http.messages import FrontLimits, Request, Response
@@ -72,13 +74,14 @@ class Front:
         backlog: int = 1024,
     ) -> None:
         """
-        Listen, after the `self_test`.
+        Listen, after the self-tests.
 
         Raises:
-            RuntimeError: If picows does not fit.
+            RuntimeError: If picows or aiofastnet does not fit.
             OSError: If the address cannot be bound.
         """
         self_test()
+        await resume.self_test()
         self._server = await aiofastnet.create_server(
             asyncio.get_running_loop(),
             self._connections.accept_tls if ssl_context else self._connections.accept,
@@ -89,6 +92,8 @@ class Front:
             backlog=backlog,
             ssl_handshake_timeout=TLS_HANDSHAKE_S if ssl_context else None,
             ssl_shutdown_timeout=TLS_SHUTDOWN_S if ssl_context else None,
+            ssl_incoming_bio_size=TLS_BUFFER_BYTES if ssl_context else None,
+            ssl_outgoing_bio_size=TLS_BUFFER_BYTES if ssl_context else None,
             start_serving=False,
         )
         for listening in self._server.sockets:

@@ -1,0 +1,103 @@
+"""
+Reading on after a pause: the only place that knows the private name which TLS takes, and how large its buffers are.
+
+aiofastnet's TLS transport reads the socket when it is resumed, and returns if nothing is there, before it looks at
+what it has already read and not decrypted. Those bytes would wait for the peer's next ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from importlib.metadata import version
+
+import aiofastnet
+
+# A TLS record and half of the next. What waits in there is neither seen as congestion nor recalled by an interrupt.
+TLS_BUFFER_BYTES = 32768
+# Less than one TLS record's worth is decrypted at once: the rest is what a resumed transport must not forget.
+_RECORD_BYTES = 16384
+_RECORDS = 3
+_TEST_S = 5.0
+
+
+def resume_reading(transport: asyncio.Transport | aiofastnet.Transport) -> None:
+    """Resume reading, and take at once what a TLS transport has read but not delivered."""
+    transport.resume_reading()
+    retry = getattr(transport, "_retry_ssl_read", None)
+    if retry is not None:
+        asyncio.get_running_loop().call_soon(retry)
+
+
+async def self_test() -> None:
+    """
+    Pause a TLS connection of this process with itself in the middle of what has arrived, and resume it.
+
+    Raises:
+        RuntimeError: If the rest does not come: the installed aiofastnet does not do what `resume_reading` expects.
+    """
+    loop = asyncio.get_running_loop()
+    # Without certificates, which nobody looks at here. Where these ciphers are forbidden, nothing can be tried.
+    contexts = [ssl.SSLContext(protocol) for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)]
+    for context in contexts:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.set_ciphers("aNULL:@SECLEVEL=0")
+        except ssl.SSLError:
+            return
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    reader = _Reader(loop.create_future())
+    transports: list[asyncio.Transport] = []
+    try:
+        async with asyncio.timeout(_TEST_S):
+            opened = await asyncio.gather(
+                aiofastnet.connect_accepted_socket(loop, asyncio.Protocol, ends[0], ssl=contexts[0]),
+                aiofastnet.create_connection(
+                    loop, lambda: reader, sock=ends[1], ssl=contexts[1], server_hostname="self-test"
+                ),
+            )
+            transports = [transport for transport, _ in opened]
+            opened[0][0].write(bytes(_RECORDS * _RECORD_BYTES))
+            await reader.done
+    except (OSError, TimeoutError) as error:
+        raise RuntimeError(
+            f"aiofastnet {version('aiofastnet')} does not resume TLS the way this program does it: "
+            "install the version that the package pins"
+        ) from error
+    finally:
+        for transport in transports:
+            transport.abort()
+        for end in ends:
+            end.close()
+        await asyncio.sleep(0)
+
+
+class _Reader(asyncio.BufferedProtocol):
+    """Pauses at the first bytes, resumes in the next turn, and is done when all have come."""
+
+    _transport: aiofastnet.Transport
+
+    def __init__(self, done: asyncio.Future[None]) -> None:
+        self.done = done
+        self._room = bytearray(_RECORD_BYTES)
+        self._read_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, aiofastnet.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._read_bytes == 0:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(resume_reading, self._transport)
+        self._read_bytes += nbytes
+        if self._read_bytes == _RECORDS * _RECORD_BYTES and not self.done.done():
+            self.done.set_result(None)
