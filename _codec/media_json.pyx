@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from _codec.base64_text cimport is_base64_c
+from _codec.json_text cimport any_string_end
 
 cdef enum:
     MAX_DEPTH = 8
@@ -241,8 +242,9 @@ cdef class SpanFinder:
 
         Returns:
             None if the message is not of this shape or not plain JSON, and must be read by a full parser.
-            Not plain: a backslash, a character outside printable ASCII, a used key that occurs twice in its
-            object, more than 8 levels, a number with an exponent or more than 18 digits.
+            Not plain: a backslash or a character outside printable ASCII in a key or in a value that is looked at, half
+            of a surrogate pair, a used key that occurs twice in its object, more than 8 levels, a number with an
+            exponent or more than 18 digits.
         """
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t end = 0
@@ -281,7 +283,7 @@ cdef class SpanFinder:
                     i = quote - p + 1
                     index = -1
                 else:
-                    i = string_end(p, n, i + 1)
+                    i = string_end(p, n, i + 1) if index >= 0 else any_string_end(p, n, i + 1)
                     if i < 0:
                         return False
                     i += 1

@@ -21,6 +21,13 @@ BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 TOKEN = re.compile(
     rb"""[ \t\r\n]*(?:
         (?P<string>"[ !\x23-\x5b\x5d-\x7e]*")
+        # With escapes but for halves of surrogate pairs, and UTF-8 (RFC 3629, section 4): read over, never compared.
+        | (?P<text>"(?:[ !\x23-\x5b\x5d-\x7e]
+            | \\(?:["\\/bfnrt] | u(?:[0-9A-CEFa-cef][0-9A-Fa-f]{3} | [Dd][0-7][0-9A-Fa-f]{2}))
+            | [\xc2-\xdf][\x80-\xbf]
+            | (?:\xe0[\xa0-\xbf] | [\xe1-\xec\xee\xef][\x80-\xbf] | \xed[\x80-\x9f])[\x80-\xbf]
+            | (?:\xf0[\x90-\xbf] | [\xf1-\xf3][\x80-\xbf] | \xf4[\x80-\x8f])[\x80-\xbf]{2}
+        )*")
         | (?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)
         | (?P<literal>true|false|null)
         | (?P<mark>[][{}:,])
@@ -253,8 +260,9 @@ class SpanFinder:
 
         Returns:
             None if the message is not of this shape or not plain JSON, and must be read by a full parser.
-            Not plain: a backslash, a character outside printable ASCII, a used key that occurs twice in its
-            object, more than 8 levels, a number with an exponent or more than 18 digits.
+            Not plain: a backslash or a character outside printable ASCII in a key or in a value that is looked at, half
+            of a surrogate pair, a used key that occurs twice in its object, more than 8 levels, a number with an
+            exponent or more than 18 digits.
         """
         try:
             tokens = self._tokens(message)

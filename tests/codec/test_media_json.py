@@ -63,6 +63,10 @@ class TestFind:
             '{"e":"m","c":[true,false,null,0,-0,-1.50,123456789012345678,[],{},[[]]],"a":{"p":"AAAA"}}',
             '{"e":"m","c":[[[[[[[]]]]]]],"a":{"p":"AAAA"}}',
             '{"e":"m","c":"~ !#[]{},:","a":{"p":"AAAA"}}',
+            '{"e":"m","x":"\\n\\"\\\\\\/","a":{"p":"AAAA"}}',
+            '{"e":"m","x":"\\u00fc\\uD7ff\\uE000","a":{"p":"AAAA"}}',
+            '{"e":"m","x":"\x80é߿ࠀ\ud7ff\ue000\uffff𐀀\U0010ffff","a":{"p":"AAAA"}}',
+            '{"e":"m","x":["über",{"y":"\\t"}],"a":{"o":"ß","p":"AAAA"}}',
         ],
     )
     def test_shape_is_found_in_plain_json(self, codec, message):
@@ -94,8 +98,13 @@ class TestFind:
             '{"e":"m","a":{"p":"AAAA"},"a":{"p":"AAAA"}}', '{"e":"m","v":1,"v":1,"a":{"p":"AAAA"}}',
             '{"e":"m","a":{"p":"AAAA"},"a":{}}', '{"e":"m","a":{"p":"AAAA","o":{},"p":"AAAA"}}',
             # Not plain.
-            '{"e":"m","a":{"p":"AA\\/A"}}', '{"\\u0065":"m","a":{"p":"AAAA"}}', '{"e":"m","x":"\\n","a":{"p":"AAAA"}}',
-            '{"e":"m","x":"\n","a":{"p":"AAAA"}}', '{"e":"m","x":"é","a":{"p":"AAAA"}}',
+            '{"e":"m","a":{"p":"AA\\/A"}}', '{"\\u0065":"m","a":{"p":"AAAA"}}', '{"e":"m","é":1,"a":{"p":"AAAA"}}',
+            '{"e":"m","x":"\n","a":{"p":"AAAA"}}', '{"e":"\\u006d","a":{"p":"AAAA"}}', '{"e":"mé","a":{"p":"AAAA"}}',
+            '{"e":"m","x\\n":1,"a":{"p":"AAAA"}}',
+            *(
+                '{"e":"m","x":"?","a":{"p":"AAAA"}}'.replace("?", bad)
+                for bad in ("\\", "\\x", "\\u", "\\u00", "\\u00g0", "\\uD800", "\\udfff", "\\ud83d\\ude00", "\\'")
+            ),
             '{"e":"m","x":"\x7f","a":{"p":"AAAA"}}', '{"e":"m","x":"\0","a":{"p":"AAAA"}}',
             '\ufeff{"e":"m","a":{"p":"AAAA"}}', '{"e":"m","x":[[[[[[[[]]]]]]]],"a":{"p":"AAAA"}}',
             '{"e":"m","x":[[[[[[[{}]]]]]]],"a":{"p":"AAAA"}}',
@@ -120,8 +129,19 @@ class TestFind:
     def test_all_else_is_refused(self, codec, message):
         assert small(codec).find(message.encode()) is None
 
-    @pytest.mark.parametrize("bad", [b"\x80", b"\xc3\xa9", b"\xff", b"\xef\xbb\xbf"])
-    def test_bytes_beyond_ascii_are_refused_everywhere(self, codec, bad):
+    BAD_UTF8 = (
+        b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3(", b"\xe0\x9f\xbf", b"\xe2\x82", b"\xe2(\xa1",
+        b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf0\x8f\xbf\xbf", b"\xf0\x9f\x98", b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80", b"\xff",
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("bad", BAD_UTF8)
+    def test_what_is_not_utf8_is_refused_in_every_string(self, codec, bad):
+        assert small(codec).find(b'{"e":"m","x":"' + bad + b'","a":{"p":"AAAA"}}') is None
+        assert small(codec).find(b'{"e":"m","x":["' + bad + b'"],"a":{"p":"AAAA"}}') is None
+
+    @pytest.mark.parametrize("bad", [b"\xc3\xa9", b"\xef\xbb\xbf", *BAD_UTF8])
+    def test_bytes_beyond_ascii_are_refused_where_a_text_is_looked_at(self, codec, bad):
         message = b'{"e":"m","a":{"p":"AAAA"}}'
         for place in range(len(message) + 1):
             assert small(codec).find(message[:place] + bad + message[place:]) is None

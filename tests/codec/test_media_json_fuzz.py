@@ -26,7 +26,7 @@ def codec(request: pytest.FixtureRequest) -> ModuleType:
 SPACES = st.sampled_from(["", "", "", "", " ", "\n", "\t\r "])
 SCALARS = st.sampled_from(
     ['"m"', '"m"', '"r"', '"AAAA"', '"AA=="', '""', '"x y"', "1", "1", "0", "-2.5", "1e3", "true", "null", '"\\u006d"',
-     '"é"', "01", "1234567890123456789", '"AA=A"']
+     '"é"', '"\\n\\u00e9"', '"\\ud83d"', '"😀\\\\"', "01", "1234567890123456789", '"AA=A"']
 )  # fmt: skip
 KEYS = st.sampled_from(["e", "a", "p", "q", "v", "x", "\\u0065", "é"])
 
@@ -64,7 +64,25 @@ def near_messages(draw):
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         place = draw(st.integers(0, len(message) - 1))
         message[place : place + draw(st.integers(0, 2))] = draw(
-            st.sampled_from([b"", b'"', b",", b"{", b"}", b"]", b":", b"\\", b" ", b"0", b"\x00", b"\xff"])
+            st.sampled_from(
+                [
+                    b"",
+                    b'"',
+                    b",",
+                    b"{",
+                    b"}",
+                    b"]",
+                    b":",
+                    b"\\",
+                    b" ",
+                    b"0",
+                    b"\x00",
+                    b"\xff",
+                    b"\xc3",
+                    b"\xa9",
+                    b"\\u",
+                ]
+            )
         )
     return bytes(message)
 

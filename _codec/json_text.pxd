@@ -1,0 +1,78 @@
+# What stands in a JSON string beside plain characters: escapes (RFC 8259, section 7) and UTF-8 (RFC 3629, section 4).
+# Nothing here can fail; each function looks at the bound before each byte.
+
+
+cdef inline bint is_hex(unsigned char c) noexcept nogil:
+    return c"0" <= c <= c"9" or c"a" <= (c | 0x20) <= c"f"
+
+
+cdef inline Py_ssize_t after_escape(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
+    """
+    Return the index after the escape whose backslash is at i, -1 if it is none, or half of a surrogate pair.
+
+    A pair stands for one character, but parsers differ about a lone half: a full one decides.
+    """
+    cdef unsigned char c
+    if n - i < 2:
+        return -1
+    c = p[i + 1]
+    if c == c"\"" or c == c"\\" or c == c"/" or c == c"b" or c == c"f" or c == c"n" or c == c"r" or c == c"t":
+        return i + 2
+    if c != c"u" or n - i < 6:
+        return -1
+    if not (is_hex(p[i + 2]) and is_hex(p[i + 3]) and is_hex(p[i + 4]) and is_hex(p[i + 5])):
+        return -1
+    if (p[i + 2] | 0x20) == c"d" and p[i + 3] >= c"8":
+        return -1
+    return i + 6
+
+
+cdef inline Py_ssize_t after_character(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
+    """Return the index after the character beyond ASCII that starts at i, which is below n; -1 if it is not UTF-8."""
+    cdef unsigned char lead = p[i]
+    # The range of the second byte, which shuts out long forms, surrogates and what is beyond U+10FFFF.
+    cdef unsigned char low = 0x80
+    cdef unsigned char high = 0xBF
+    cdef Py_ssize_t length, k
+    if 0xC2 <= lead <= 0xDF:
+        length = 2
+    elif 0xE0 <= lead <= 0xEF:
+        length = 3
+        if lead == 0xE0:
+            low = 0xA0
+        elif lead == 0xED:
+            high = 0x9F
+    elif 0xF0 <= lead <= 0xF4:
+        length = 4
+        if lead == 0xF0:
+            low = 0x90
+        elif lead == 0xF4:
+            high = 0x8F
+    else:
+        return -1
+    if n - i < length or not low <= p[i + 1] <= high:
+        return -1
+    for k in range(2, length):
+        if p[i + k] & 0xC0 != 0x80:
+            return -1
+    return i + length
+
+
+cdef inline Py_ssize_t any_string_end(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
+    """
+    Return the index of the quote that ends the string whose text starts at i.
+
+    -1 if it does not end, is not what JSON allows, or has a control character beyond that, or half of a surrogate pair.
+    """
+    while i >= 0:
+        while i < n and 0x20 <= p[i] < 0x7F and p[i] != c"\"" and p[i] != c"\\":
+            i += 1
+        if i >= n:
+            return -1
+        if p[i] == c"\"":
+            return i
+        if p[i] == c"\\":
+            i = after_escape(p, n, i)
+        else:
+            i = after_character(p, n, i)
+    return -1
