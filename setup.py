@@ -23,9 +23,11 @@ extensions = [
     for name in (
         "g711",
         "resample",
+        "held_budget",
         "frame_ring",
         "media_json",
         "base64_text",
+        "frame_writer",
         "websocket",
         "wire",
         "handshake",

@@ -5,6 +5,7 @@ __all__ = [
     "Envelope",
     "FrameRing",
     "Handshake",
+    "HeldBudget",
     "Resampler",
     "SpanFinder",
     "Wire",
@@ -19,6 +20,7 @@ try:
     from _codec.frame_ring import FrameRing
     from _codec.g711 import mulaw_to_pcm16, pcm16_to_mulaw
     from _codec.handshake import Handshake
+    from _codec.held_budget import HeldBudget
     from _codec.media_json import Envelope, SpanFinder
     from _codec.resample import Resampler
     from _codec.wire import MARK_NAME, Wire

@@ -1,4 +1,7 @@
-"""A bounded queue of base64 payloads in one block of memory, which exists only while something waits."""
+"""
+A bounded queue of base64 payloads in one block of memory, which exists only while something waits, and of the items
+that stand between them.
+"""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -7,11 +10,16 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from _codec.base64_text cimport decoded_bytes_c, decoded_bytes_of
+from _codec.held_budget cimport HeldBudget
+
+from collections import deque
 
 cdef enum:
     SAMPLES_PER_MS = 8
     LENGTH_BYTES = sizeof(uint32_t)
     FIRST_ARENA_BYTES = 1024
+    # Marks and keys: nobody asks for as many in a conversation.
+    MAX_ITEMS = 1024
 
 # A day. Also keeps the size of the block far from the end of a 32-bit length.
 MAX_CAPACITY_MS = 24 * 3600 * 1000
@@ -25,19 +33,22 @@ cdef class FrameRing:
 
     A payload's time follows from its decoded length. When a payload does not fit, the oldest ones are
     dropped until it does; one that is longer than the capacity is itself dropped. There are at most
-    ``capacity_ms`` payloads, so that empty ones are bounded too.
+    ``capacity_ms`` payloads, so that empty ones are bounded too. ``budget``, if given, counts the block's bytes.
+
+    An item keeps its place among the payloads, and is not lost with those that are dropped or cleared before it.
 
     Raises:
         ValueError: If ``capacity_ms`` is below 1 or above a day.
     """
 
-    def __cinit__(self, capacity_ms):
+    def __cinit__(self, capacity_ms, HeldBudget budget=None):
         if not 1 <= capacity_ms <= MAX_CAPACITY_MS:
             raise ValueError(f"capacity_ms must be from 1 to {MAX_CAPACITY_MS}, got {capacity_ms}")
         self.capacity_ms = capacity_ms
+        self.budget = budget
 
     def __dealloc__(self):
-        PyMem_RawFree(self.arena)
+        self.release()
 
     def push(self, bytes payload not None):
         """
@@ -70,6 +81,31 @@ cdef class FrameRing:
     def __len__(self):
         return self.entries
 
+    def push_item(self, item):
+        """Queue an item behind all payloads; returns False if 1024 wait already."""
+        if self.item_count == MAX_ITEMS:
+            return False
+        if self.items is None:
+            self.items = deque()
+        self.items.append((self.pushed, item))
+        self.item_count += 1
+        return True
+
+    def pop_item(self):
+        """Remove and return the oldest item if no payload stands before it, otherwise None."""
+        if not self.is_item_next():
+            return None
+        self.item_count -= 1
+        return self.items.popleft()[1]
+
+    def clear_items(self):
+        """Remove all items."""
+        self.items = None
+        self.item_count = 0
+
+    cdef bint is_item_next(self) except -1:
+        return self.item_count > 0 and <unsigned long long>self.items[0][0] <= self.pushed - self.entries
+
     cdef int push_c(self, const char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t capacity = <Py_ssize_t>self.capacity_ms * SAMPLES_PER_MS
         cdef Py_ssize_t added = decoded_bytes_c(p, n)
@@ -84,6 +120,7 @@ cdef class FrameRing:
         self.append(<const char*>&length, LENGTH_BYTES)
         self.append(p, n)
         self.entries += 1
+        self.pushed += 1
         self.samples += added
         return dropped
 
@@ -94,7 +131,7 @@ cdef class FrameRing:
         self.read_at(0, <char*>&length, LENGTH_BYTES)
         return <Py_ssize_t>length
 
-    cdef void pop_c(self, char* out) noexcept nogil:
+    cdef void pop_c(self, char* out) noexcept:
         cdef Py_ssize_t n = self.peek_c()
         if n < 0:
             return
@@ -136,6 +173,8 @@ cdef class FrameRing:
             self.read_at(0, arena, self.used)
         PyMem_RawFree(self.arena)
         self.arena = arena
+        if self.budget is not None:
+            self.budget.used_bytes += size - self.arena_bytes
         self.arena_bytes = size
         self.head = 0
         return 0
@@ -167,10 +206,13 @@ cdef class FrameRing:
             memcpy(self.arena, p + first, <size_t>(n - first))
         self.used += n
 
-    cdef void release(self) noexcept nogil:
+    cdef void release(self) noexcept:
         """Forget all payloads and give the block back."""
         PyMem_RawFree(self.arena)
         self.arena = NULL
+        # The garbage collector may have taken the budget.
+        if self.budget is not None:
+            self.budget.used_bytes -= self.arena_bytes
         self.arena_bytes = 0
         self.head = 0
         self.used = 0

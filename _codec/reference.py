@@ -10,8 +10,6 @@ from _codec.kaiser import HALF_LENGTH, TAPS_PER_PHASE, phases, ratio
 
 Buffer = bytes | bytearray | memoryview
 
-SAMPLES_PER_MS = 8
-MAX_CAPACITY_MS = 24 * 3600 * 1000
 MAX_PATHS = 8
 MAX_DEPTH = 8
 MAX_DIGITS = 18
@@ -133,64 +131,6 @@ class Resampler:
             for tap, sample in zip(taps, samples, strict=True):
                 total += tap * sample
         return max(-32768, min(32767, round(total)))
-
-
-class FrameRing:
-    """A bounded queue of base64 payloads; described at `_codec.frame_ring.FrameRing`."""
-
-    def __init__(self, capacity_ms: int) -> None:
-        if not 1 <= capacity_ms <= MAX_CAPACITY_MS:
-            raise ValueError(f"capacity_ms must be from 1 to {MAX_CAPACITY_MS}, got {capacity_ms}")
-        self._capacity_ms = capacity_ms
-        self._payloads: deque[bytes] = deque()
-        self._samples = 0
-
-    @property
-    def capacity_ms(self) -> int:
-        return self._capacity_ms
-
-    @property
-    def samples(self) -> int:
-        """Duration of the payloads held, in samples of 8 kHz, which are bytes of mu-law."""
-        return self._samples
-
-    def __len__(self) -> int:
-        return len(self._payloads)
-
-    def push(self, payload: bytes) -> int:
-        """
-        Queue a payload.
-
-        Returns:
-            The number of payloads dropped for it.
-        """
-        capacity = self._capacity_ms * SAMPLES_PER_MS
-        added = decoded_bytes(payload)
-        dropped = 0
-        if added > capacity:
-            dropped = 1
-        else:
-            while self._samples + added > capacity or len(self._payloads) >= self._capacity_ms:
-                self.pop()
-                dropped += 1
-            self._payloads.append(payload)
-            self._samples += added
-        return dropped
-
-    def pop(self) -> bytes | None:
-        """Remove and return the oldest payload, None if there is none."""
-        if not self._payloads:
-            return None
-        payload = self._payloads.popleft()
-        self._samples -= decoded_bytes(payload)
-        return payload
-
-    def clear(self) -> int:
-        """Remove all payloads and return how many there were."""
-        removed = len(self._payloads)
-        self._payloads.clear()
-        self._samples = 0
-        return removed
 
 
 def decoded_bytes(payload: bytes) -> int:

@@ -1,29 +1,30 @@
-from aiofastnet.transport cimport Protocol, Transport
+from _codec.frame_writer cimport FrameWriter
+from _codec.held_budget cimport HeldBudget
 
 cdef enum:
-    SCRATCH_BYTES = 16384
+    # Why a peer is not read, as bits: a turn of the loop has done enough for it; the process holds too much audio.
+    PAUSED_FOR_A_TURN = 1
+    PAUSED_FOR_ROOM = 2
 
 
-cdef class WebSocket(Protocol):
+cdef class WebSocket(FrameWriter):
     cdef:
-        object __weakref__
-        # Receives the events; set once, cleared by `connection_lost`, so that no cycle is left.
-        object owner
-        # The connection; set by `open`, None before it and after `connection_lost`.
-        object transport
-        # The same, where it is aiofastnet's and takes bytes without an object; set and cleared with `transport`.
-        Transport native_transport
-        # The peer is a server: frames sent are masked, frames received are not; set once.
-        readonly bint is_client
-        # The transport's send buffer is full; set by `pause_writing`, cleared by `resume_writing`.
-        readonly bint is_congested
-        # A close frame has gone out, or the connection is lost: nothing more is sent; never cleared.
-        readonly bint is_closing
         # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
         # `connection_lost`, never cleared.
         bint is_failed
         # Bound on a message, in one frame or in many; set once.
         Py_ssize_t max_message_bytes
+        # The bytes that the sockets of the process hold together; set once.
+        HeldBudget budget
+        # This socket's share of them; changed by `charge`.
+        Py_ssize_t charged_bytes
+        # Why the peer is not read, PAUSED_FOR_... bits; changed by `pause` and `resume`.
+        int pauses
+        # Messages that are not plain audio which the peer may send; counted by `spend`, raised by `renew` and
+        # `count_as_audio`.
+        readonly Py_ssize_t messages_left
+        # How many of them are left of the present turn; set by `read`, counted by `spend`.
+        Py_ssize_t turn_left
 
         # The beginning of a frame whose rest is still to come; NULL while there is none. Kept and freed by
         # `keep_partial`.
@@ -54,14 +55,12 @@ cdef class WebSocket(Protocol):
 
     # For subclasses. A message, whole; ``data`` is borrowed: valid until return.
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1
-    # For subclasses. Called once, before the close frame goes out.
-    cdef int before_close(self) except -1
-
-    # Write one frame whose payload is a, b and c in a row; does nothing without a transport.
-    cdef int write_frame(
-        self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
-    ) except -1
-    cpdef send_close(self, int code)
+    cdef int pause(self, int reason) except -1
+    cdef int resume(self, int reason) except -1
+    cdef int read(self, char* data, Py_ssize_t n) except -1
+    cdef bint fits(self, Py_ssize_t n) noexcept
+    cdef void charge(self) noexcept
+    cdef int spend(self) except -1
     cdef int violate(self, int code, str detail) except -1
     cdef int take_text(self, const char* text, Py_ssize_t n) except -1
     cdef int parse(self, char* data, Py_ssize_t n, Py_ssize_t* used) except -1

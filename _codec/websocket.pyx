@@ -1,9 +1,11 @@
 """
 RFC 6455 on an aiofastnet transport, after the handshake: framing, masks, fragments, control frames, close codes, UTF-8.
 
-Reads are parsed in place, without an object per frame; a subclass takes whole messages as borrowed memory. A breach
-of the protocol sends a close frame, stops the reading and is reported to the owner; lack of memory raises MemoryError
-into the transport, which drops the connection. The tests compare all this with the websockets package's protocol.
+Reads are parsed in place, without an object per frame; a subclass takes whole messages as borrowed memory. What a
+read causes to be written, to this peer and to others, goes out at its end.
+
+A breach of the protocol sends a close frame, stops the reading and is reported to the owner; lack of memory raises
+MemoryError into the transport, which drops the connection. The tests compare all this with the websockets package.
 """
 
 cimport cython
@@ -15,44 +17,35 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
-from aiofastnet.transport cimport Protocol, Transport
 from aiofastnet.utils cimport NoResult
 
-from _codec.rfc6455 cimport BINARY, CLOSE, CONTINUATION, HEADER_MAX_BYTES, NO_STATUS, PING, PONG, TEXT, UNKNOWN_LENGTH
-from _codec.rfc6455 cimport WRONG_LENGTH, apply_mask, fault_in, may_close_with, payload_bytes, put_header
+from _codec.frame_writer cimport FrameWriter, begin_gathering, end_gathering, write_pending
+from _codec.held_budget cimport HeldBudget
+from _codec.rfc6455 cimport CLOSE, CONTINUATION, NO_STATUS, PING, PONG, TEXT, UNKNOWN_LENGTH, WRONG_LENGTH, apply_mask
+from _codec.rfc6455 cimport fault_in, may_close_with, payload_bytes
 
-import os
+import asyncio
+
+from _codec.resume import resume_reading
 
 cdef enum:
     SHARED_BYTES = 65536
+    # Work of one turn of the loop: this many messages that are not plain audio, each of which costs some 30 us.
+    MESSAGES_A_TURN = 64
+    # A shorter message that is incomplete is no matter for the budget: each socket may hold that much.
+    FREE_PARTIAL_BYTES = 65536
     FIRST_PARTIAL_BYTES = 2048
     # A message in more fragments is an attack: each may be empty and costs time.
     MAX_FRAGMENTS = 1024
-    MASKS_BYTES = 4096
 
-# Shared by all sockets of the process, which has one event loop: neither holds anything between two callbacks.
+# Shared by all sockets of the process, which has one event loop: it holds nothing between two callbacks.
 cdef char shared[SHARED_BYTES]
-cdef char scratch[SCRATCH_BYTES]
-
-# RFC 6455 5.3 wants masks from a strong source of entropy; the kernel's, taken a page at a time.
-cdef bytes masks = b""
-cdef Py_ssize_t masks_used = MASKS_BYTES
-
-
-cdef int next_mask(uint32_t* mask) except -1:
-    global masks, masks_used
-    if masks_used + 4 > MASKS_BYTES:
-        masks = os.urandom(MASKS_BYTES)
-        masks_used = 0
-    memcpy(mask, PyBytes_AS_STRING(masks) + masks_used, 4)
-    masks_used += 4
-    return 0
 
 
 @cython.auto_pickle(False)
-cdef class WebSocket(Protocol):
+cdef class WebSocket(FrameWriter):
     """
-    One side's WebSocket after its handshake.
+    One side's WebSocket after its handshake; after `open`, `feed` takes the bytes read beyond the handshake.
 
     Args:
         owner: Receives ``on_text(message)``, ``on_binary(message)``, ``on_peer_closed(code)`` (1005 for a close
@@ -60,94 +53,37 @@ cdef class WebSocket(Protocol):
             within this object's own callbacks.
         is_client: This side opened the connection: it masks, and the peer must not.
         max_message_bytes: A longer message, in one frame or in many, closes with 1009.
+        budget: Counts incomplete messages beyond 64 KiB; one that does not fit closes with 1009.
+        messages_left: Messages that are not plain audio which the peer may send until `renew`; one more closes with
+            1008.
     """
 
     # Cython passes a subclass's arguments too: ``**_`` takes those.
-    def __cinit__(self, owner, *, bint is_client, Py_ssize_t max_message_bytes, **_):
+    def __cinit__(
+        self, owner, *, Py_ssize_t max_message_bytes, HeldBudget budget not None, Py_ssize_t messages_left, **_
+    ):
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
-        self.owner = owner
-        self.is_client = is_client
         self.max_message_bytes = max_message_bytes
+        self.budget = budget
+        self.messages_left = messages_left
         self.message_opcode = -1
 
     def __dealloc__(self):
         PyMem_Free(self.partial)
         PyMem_Free(self.message)
+        # The garbage collector may have taken the budget.
+        if self.budget is not None:
+            self.budget.used_bytes -= self.charged_bytes
 
-    def open(self, transport):
-        """Take over a transport whose handshake is done; then `feed` the bytes read beyond the handshake."""
-        self.transport = transport
-        if isinstance(transport, Transport):
-            self.native_transport = transport
+    def renew(self, Py_ssize_t messages, Py_ssize_t most):
+        """Allow the peer some more messages that are not plain audio, ``most`` of them at once."""
+        self.messages_left = min(most, self.messages_left + messages)
 
-    # Sending
-
-    def send_text(self, bytes message not None):
-        """Send a text message at once; after the close frame, nothing."""
-        if not self.is_closing:
-            self.write_frame(TEXT, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), NULL, 0, NULL, 0)
-
-    def send_ping(self):
-        """Send an empty ping, unless the peer does not read anyway."""
-        if not self.is_closing and not self.is_congested:
-            self.write_frame(PING, NULL, 0, NULL, 0, NULL, 0)
-
-    cpdef send_close(self, int code):
-        """
-        Send a close frame and nothing after it; a second call changes nothing.
-
-        The connection stays open for the peer's close frame: the caller bounds the wait and closes the transport.
-        """
-        cdef char payload[2]
-        if self.is_closing:
-            return
-        self.before_close()
-        payload[0] = <char>((code >> 8) & 0xFF)
-        payload[1] = <char>(code & 0xFF)
-        self.write_frame(CLOSE, payload, 0 if code == NO_STATUS else 2, NULL, 0, NULL, 0)
-        self.is_closing = True
-
-    cdef int before_close(self) except -1:
-        return 0
-
-    cdef int write_frame(
-        self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
-    ) except -1:
-        cdef Py_ssize_t n = na + nb + nc
-        cdef char* out = scratch
-        cdef char* own = NULL
-        cdef Py_ssize_t i
-        cdef uint32_t mask = 0
-        if self.transport is None:
-            return 0
-        if n + HEADER_MAX_BYTES > SCRATCH_BYTES:
-            own = <char*>PyMem_Malloc(<size_t>(n + HEADER_MAX_BYTES))
-            if own == NULL:
-                raise MemoryError(f"no memory for a frame of {n} bytes")
-            out = own
-        try:
-            i = put_header(out, opcode, n)
-            if self.is_client:
-                out[1] |= <char>0x80
-                next_mask(&mask)
-                memcpy(out + i, &mask, 4)
-                i += 4
-            if na:
-                memcpy(out + i, a, <size_t>na)
-            if nb:
-                memcpy(out + i + na, b, <size_t>nb)
-            if nc:
-                memcpy(out + i + na + nb, c, <size_t>nc)
-            if self.is_client:
-                apply_mask(out + i, n, mask)
-            if self.native_transport is not None:
-                self.native_transport.write_c(out, i + n)
-            else:
-                self.transport.write(PyBytes_FromStringAndSize(out, i + n))
-        finally:
-            PyMem_Free(own)
-        return 0
+    @property
+    def is_paused(self):
+        """The peer's messages are not read at present."""
+        return self.pauses != 0
 
     # Reading: the transport's callbacks
 
@@ -180,30 +116,73 @@ cdef class WebSocket(Protocol):
         else:
             data = self.partial
             total = self.partial_used + n
-        self.parse(data, total, &used)
-        self.keep_partial(data + used, total - used)
+        self.read(data, total)
+
+    @cython.final
+    cdef int read(self, char* data, Py_ssize_t n) except -1:
+        """Take of n bytes what a turn of the loop may take, and keep the rest."""
+        cdef Py_ssize_t used = 0
+        self.turn_left = MESSAGES_A_TURN
+        begin_gathering()
+        try:
+            self.parse(data, n, &used)
+        finally:
+            end_gathering()
+        self.keep_partial(data + used, n - used)
+        if self.turn_left <= 0 and not self.is_failed:
+            self.pause(PAUSED_FOR_A_TURN)
+            asyncio.get_running_loop().call_soon(self.read_on)
+        else:
+            self.resume(PAUSED_FOR_A_TURN)
+        return 0
+
+    def read_on(self):
+        """Take what the last turn has left; the transport is read again when all of it is done."""
+        self.reads_shared = False
+        self.read(self.partial, self.partial_used)
+
+    cdef int pause(self, int reason) except -1:
+        """Stop reading until `resume` is called with each reason of a pause."""
+        if self.pauses == 0 and self.transport is not None:
+            self.transport.pause_reading()
+        self.pauses |= reason
+        return 0
+
+    cdef int resume(self, int reason) except -1:
+        if self.pauses & reason:
+            self.pauses &= ~reason
+            if self.pauses == 0 and self.transport is not None:
+                resume_reading(self.transport)
+        return 0
 
     def feed(self, bytes data not None):
         """Read bytes that came with the handshake, as if the transport had just delivered them."""
         cdef Py_ssize_t offset = 0
         cdef Py_ssize_t room, n
         cdef char* out
-        while offset < PyBytes_GET_SIZE(data):
-            self.get_buffer_c(-1, &out, &room)
-            n = min(room, PyBytes_GET_SIZE(data) - offset)
-            memcpy(out, PyBytes_AS_STRING(data) + offset, <size_t>n)
-            offset += n
-            self.buffer_updated(n)
+        begin_gathering()
+        try:
+            while offset < PyBytes_GET_SIZE(data):
+                self.get_buffer_c(-1, &out, &room)
+                n = min(room, PyBytes_GET_SIZE(data) - offset)
+                memcpy(out, PyBytes_AS_STRING(data) + offset, <size_t>n)
+                offset += n
+                self.buffer_updated(n)
+        finally:
+            end_gathering()
 
     @cython.final
     cdef int keep_partial(self, const char* data, Py_ssize_t n) except -1:
         """Keep the beginning of a frame until the rest is there, with room for at least one more byte."""
         cdef Py_ssize_t wanted
         cdef char* grown
+        if self.partial == NULL and n == 0:
+            return 0
         if n == 0 or self.is_failed:
             PyMem_Free(self.partial)
             self.partial = NULL
             self.partial_used = self.partial_room = 0
+            self.charge()
             return 0
         wanted = max(self.frame_bytes, <Py_ssize_t>FIRST_PARTIAL_BYTES)
         if wanted <= n:
@@ -216,6 +195,7 @@ cdef class WebSocket(Protocol):
             PyMem_Free(self.partial)
             self.partial = grown
             self.partial_room = wanted
+            self.charge()
         else:
             memmove(self.partial, data, <size_t>n)
         self.partial_used = n
@@ -232,7 +212,7 @@ cdef class WebSocket(Protocol):
         cdef const uint8_t* p
         cdef const char* fault
         self.frame_bytes = 0
-        while not self.is_failed and n - i >= 2:
+        while not self.is_failed and self.turn_left > 0 and n - i >= 2:
             p = <const uint8_t*>data + i
             opcode = p[0] & 0x0F
             fault = fault_in(p, not self.is_client)
@@ -247,6 +227,9 @@ cdef class WebSocket(Protocol):
                 break
             if opcode < CLOSE and length64 > self.max_message_bytes - self.message_used:
                 self.violate(1009, "message too big")
+                break
+            if opcode < CLOSE and not self.fits(self.message_used + <Py_ssize_t>length64):
+                self.violate(1009, "no room is left for a message of this length")
                 break
             length = <Py_ssize_t>length64
             if not self.is_client:
@@ -271,8 +254,9 @@ cdef class WebSocket(Protocol):
         if self.is_closing:
             return 0
         if opcode == PING or opcode == PONG:
+            self.spend()
             # No pongs pile up for a peer that does not read.
-            if opcode == PING and not self.is_congested:
+            if opcode == PING and not self.is_congested and not self.is_closing:
                 self.write_frame(PONG, payload, n, NULL, 0, NULL, 0)
             return 0
         if opcode != CONTINUATION and self.message_opcode < 0:
@@ -292,6 +276,7 @@ cdef class WebSocket(Protocol):
             opcode = self.message_opcode
             self.message = NULL
             self.message_used = self.message_room = 0
+            self.charge()
             self.fragments = 0
             self.message_opcode = -1
             try:
@@ -311,13 +296,38 @@ cdef class WebSocket(Protocol):
                 raise MemoryError(f"no memory for a message of {wanted} bytes")
             self.message = grown
             self.message_room = wanted
+            self.charge()
         if n:
             memcpy(self.message + self.message_used, payload, <size_t>n)
         self.message_used += n
         return 0
 
+    @cython.final
+    cdef bint fits(self, Py_ssize_t n) noexcept:
+        """Whether there is room for a message of n bytes, of which some may be here."""
+        return n <= FREE_PARTIAL_BYTES or self.budget.used_bytes - self.charged_bytes + n <= self.budget.limit_bytes
+
+    @cython.final
+    cdef void charge(self) noexcept:
+        """Count what incomplete messages take beyond the free bytes."""
+        cdef Py_ssize_t n = max(<Py_ssize_t>0, self.partial_room + self.message_room - FREE_PARTIAL_BYTES)
+        self.budget.used_bytes += n - self.charged_bytes
+        self.charged_bytes = n
+
+    @cython.final
+    cdef int spend(self) except -1:
+        """Count a message that is not plain audio."""
+        self.turn_left -= 1
+        self.messages_left -= 1
+        if self.messages_left < 0:
+            self.violate(1008, "too many messages that are not plain audio")
+        return 0
+
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1:
         self.messages_in += 1
+        self.spend()
+        if self.is_closing:
+            return 0
         if opcode == TEXT:
             return self.take_text(data, n)
         self.owner.on_binary(PyBytes_FromStringAndSize(data, n))
@@ -352,6 +362,8 @@ cdef class WebSocket(Protocol):
         self.send_close(code)
         # Bytes after a close frame are ignored.
         self.is_failed = True
+        # The transport writes nothing that comes after its close.
+        write_pending()
         self.transport.close()
         if not is_answer:
             self.owner.on_peer_closed(code)
@@ -386,13 +398,3 @@ cdef class WebSocket(Protocol):
         self.transport = None
         self.native_transport = None
         owner.on_gone()
-
-    def pause_writing(self):
-        """Set the flag and report; called from within our own write, so nothing is written here."""
-        self.is_congested = True
-        self.owner.on_congestion(True)
-
-    def resume_writing(self):
-        """Clear the flag and report."""
-        self.is_congested = False
-        self.owner.on_congestion(False)

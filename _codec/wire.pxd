@@ -29,37 +29,40 @@ cdef class Wire(WebSocket):
         # Audio from one mark to the next; 0: no marks. Set by `set_marks`.
         Py_ssize_t mark_every_bytes
         # Audio sent since the last mark; counted by `write_marked_audio`, which clears it with each mark, as do
-        # `set_marks` and `new_generation`.
+        # `set_marks` and `clear_audio`.
         Py_ssize_t bytes_since_mark
-        # How often the peer has cleared its audio; counted by `new_generation`, cleared by `set_marks`.
+        # How often the peer has cleared its audio; counted by `clear_audio`, cleared by `set_marks`.
         unsigned int generation
 
         # Audio may go out; set by `set_ready`, never cleared.
         readonly bint is_ready
-        # Audio that waits until the peer is ready and reads; emptied by `flush` and `discard_held`.
+        # Audio, and the items between, that wait until the peer is ready and reads; emptied by `flush`, `clear_audio`, `hand_held_to` and
+        # `lose_held`.
         FrameRing held
-        # The message that goes out before held audio; set by `send_text_before_audio`, cleared like ``held``.
-        bytes before_held
-        # The messages that go out behind held audio; added by `send_text_after_audio`, cleared like ``held``.
-        list after_held
-        # The wire that stopped reading because its audio waits here; set by `pause_source`, cleared by
-        # `resume_source`.
-        Wire paused_source
-        # Another wire holds too much of this one's audio, so that it does not read; set and cleared by that one.
-        readonly bint is_paused
+        # The wire whose audio comes here, which stops reading when the process holds too much; set and cleared by
+        # that one's `join`.
+        Wire source
+
+        # Audio that the peer has and has not played: added by `write_audio`, corrected by `set_ahead`, cleared by
+        # `clear_audio`.
+        Py_ssize_t ahead_bytes
+        # From which length on audio is held; 0: never. Set by `set_most_ahead`.
+        Py_ssize_t most_ahead_bytes
+        # The next turn of the loop flushes; set by `flush_in_next_turn`, cleared by `flush_on`.
+        bint is_flush_due
+        # Frames sent when the last `clear_audio` sent its message; NEVER before the first.
+        unsigned long long frames_at_clear
 
         # Media messages received, and their audio in bytes of mu-law; counted by `on_message`.
         readonly unsigned long long media_in
         readonly unsigned long long audio_in_bytes
-        # Of those, the ones that Python has decoded; counted by `on_other_audio`.
-        readonly unsigned long long decoded_frames
         # Media messages sent; counted by `write_audio`.
         readonly unsigned long long audio_out_frames
-        # Their audio in bytes of mu-law, with marks or numbers only.
+        # Their audio in bytes of mu-law.
         readonly unsigned long long audio_out_bytes
         # Media messages lost because too many were held or the socket ended.
         readonly unsigned long long dropped_frames
-        # Media messages discarded by `drop_held`.
+        # Media messages discarded by `clear_audio`.
         readonly unsigned long long cleared_frames
 
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1
@@ -72,6 +75,12 @@ cdef class Wire(WebSocket):
     cdef int on_other_audio(self, const char* audio, Py_ssize_t n) except -1
     cdef int pass_on(self, const char* payload, Py_ssize_t n) except -1
     cdef int flush(self) except -1
-    cdef int pause_source(self, Wire source) except -1
-    cdef int resume_source(self) except -1
-    cdef int discard_held(self) except -1
+    cdef int flush_in_next_turn(self) except -1
+    cdef int flush_frame(self, Py_ssize_t n) except -1
+    cdef int leave(self) except -1
+    cdef bint must_wait(self) noexcept
+    cdef bint is_far_ahead(self) noexcept
+    cdef int hold(self, const char* payload, Py_ssize_t n) except -1
+    cdef int pause_furthest(self) except -1
+    cdef int make_room(self) except -1
+    cdef bint takes_audio(self, Py_ssize_t audio_bytes) except -1

@@ -5,24 +5,38 @@ A media message goes from one socket's read buffer to the other's send buffer in
 found (`SpanFinder`), copied once between the other side's prefix and suffix, masked, sent. No Python object is
 made for it, nor for the binary frames of an agent whose audio is mu-law. All other messages go to the owner.
 
+Audio that cannot go out is held in order with what belongs between it: marks asked for by the agent, keys pressed by
+the caller. A peer whose audio is held is read on, because an interrupt comes the same way; only when the process
+holds more than its budget does it pause the one that is furthest ahead.
+
 Failures are those of `WebSocket`. The tests hold this half equal to a twin in plain Python.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdio cimport snprintf
+from libc.string cimport memcpy
 
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
 from _codec.frame_ring cimport FrameRing
+from _codec.frame_writer cimport SCRATCH_BYTES, begin_gathering, end_gathering
+from _codec.held_budget cimport HeldBudget
 from _codec.media_json cimport Envelope, SpanFinder
 from _codec.rfc6455 cimport BINARY, TEXT
-from _codec.websocket cimport SCRATCH_BYTES, WebSocket
+from _codec.websocket cimport PAUSED_FOR_ROOM, WebSocket
 
+import asyncio
 import re
 from binascii import a2b_base64, b2a_base64
 
 cdef enum:
-    MAX_AFTER_HELD = 1024
+    # Audio below 5 ms costs as much as any message, and nobody needs much of it: it is not counted as plain audio.
+    SHORT_AUDIO_BYTES = 40
+    # Held audio that goes out in one turn of the loop.
+    FLUSH_BYTES = 65536
+    # A prefix with numbers: its texts, and three numbers of at most 20 digits.
+    HEAD_BYTES = 512
+    NUMBERS_BYTES = 60
     # "g", a 32-bit number, "-", a 64-bit number, and the end.
     MARK_NAME_BYTES = 40
 
@@ -30,8 +44,31 @@ cdef enum:
 cdef const char* MARK_NAME_FORMAT = b"g%u-%llu"
 MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
 
-# Shared by all wires of the process, which has one event loop: it holds nothing between two callbacks.
+cdef unsigned long long NEVER = 0xFFFF_FFFF_FFFF_FFFF
+
+# Shared by all wires of the process, which has one event loop: they hold nothing between two callbacks.
 cdef char audio_scratch[SCRATCH_BYTES]
+cdef char held_scratch[SCRATCH_BYTES]
+
+
+cdef inline Py_ssize_t put(char* out, Py_ssize_t used, bytes text) noexcept:
+    """Add a text to ``out``, of which ``used`` bytes are used; return how many are then."""
+    memcpy(out + used, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
+    return used + PyBytes_GET_SIZE(text)
+
+
+cdef inline Py_ssize_t put_number(char* out, Py_ssize_t used, unsigned long long number) noexcept:
+    """Add a number in decimal digits, 20 at most."""
+    cdef char digits[20]
+    cdef int first = 20
+    while True:
+        first -= 1
+        digits[first] = <char>(c"0" + number % 10)
+        number //= 10
+        if number == 0:
+            break
+    memcpy(out + used, digits + first, <size_t>(20 - first))
+    return used + 20 - first
 
 
 @cython.auto_pickle(False)
@@ -41,19 +78,22 @@ cdef class Wire(WebSocket):
     A WebSocket that carries audio.
 
     Args:
-        owner: As `WebSocket` has it; receives ``on_audio(payload)`` too while no partner is joined.
+        owner: As `WebSocket` has it; receives ``on_audio(payload)`` too while no partner is joined, ``on_due(item)``
+            for each item of `send_in_order` when its turn has come, and ``on_ignored(reason)``.
         is_client: As `WebSocket` has it.
         max_message_bytes: As `WebSocket` has it.
+        budget: As `WebSocket` has it; counts held audio too.
+        messages_left: As `WebSocket` has it; audio of less than 5 ms is not plain audio.
         hold_ms: Bound on the audio held while the peer is not ready or does not read; beyond it the oldest is dropped.
 
     A *frame* in the counters ``audio_*``, ``dropped_frames`` and ``cleared_frames`` is one media message.
     """
 
-    def __cinit__(self, owner, *, bint is_client, Py_ssize_t max_message_bytes, int hold_ms):
-        self.held = FrameRing(hold_ms)
-        self.after_held = []
+    def __cinit__(self, owner, *, HeldBudget budget not None, int hold_ms, **_):
+        self.held = FrameRing(hold_ms, budget)
         self.prefix = b""
         self.suffix = b""
+        self.frames_at_clear = NEVER
 
     # Set-up
 
@@ -74,10 +114,16 @@ cdef class Wire(WebSocket):
             is_binary: Audio travels as bare binary messages in both directions.
             numbered: Three texts. After the envelope's prefix come the message's number, the first text, the
                 frame's number, the second, the ms of audio before it, the third; the wire counts all three.
+                The prefix and the texts have at most 452 bytes together.
             decode: Converts incoming audio to mu-law of 8 kHz; None if it is mu-law already.
             encode: Converts mu-law of 8 kHz to outgoing audio. Both take and return bytes of any length, and do
                 not raise.
+
+        Raises:
+            ValueError: If the prefix and the texts of ``numbered`` are too long.
         """
+        if numbered is not None and len(envelope.prefix) + sum(map(len, numbered)) > HEAD_BYTES - NUMBERS_BYTES:
+            raise ValueError(f"prefix and texts must have at most {HEAD_BYTES - NUMBERS_BYTES} bytes")
         self.finder = finder
         self.prefix = envelope.prefix
         self.suffix = envelope.suffix
@@ -90,7 +136,7 @@ cdef class Wire(WebSocket):
         """
         Send a mark, ``prefix``, name, ``suffix``, after every ``every_bytes`` of audio sent.
 
-        The name is ``g<generation>-<bytes>``, which `MARK_NAME` matches: the number of calls of `new_generation`, and
+        The name is ``g<generation>-<bytes>``, which `MARK_NAME` matches: the number of calls of `clear_audio`, and
         the bytes of audio sent. A payload longer than ``every_bytes`` is sent in pieces of about that length.
 
         Raises:
@@ -109,10 +155,15 @@ cdef class Wire(WebSocket):
         self.messages_numbered += 1
         return self.messages_numbered
 
-    def new_generation(self):
-        """Name later marks by the next generation, because the peer has cleared the audio sent so far."""
-        self.generation += 1
-        self.bytes_since_mark = 0
+    def set_most_ahead(self, Py_ssize_t most_bytes):
+        """Hold audio while the peer has this much that it has not played; `set_ahead` and `clear_audio` say less."""
+        self.most_ahead_bytes = most_bytes
+
+    def set_ahead(self, Py_ssize_t ahead_bytes):
+        """Correct how much audio the peer has that it has not played, and send what may now go."""
+        self.ahead_bytes = ahead_bytes
+        if self.held.entries > 0:
+            self.flush()
 
     @property
     def held_bytes(self):
@@ -126,7 +177,19 @@ cdef class Wire(WebSocket):
 
     def join(self, Wire partner):
         """Pass incoming audio to ``partner`` natively; None: to the owner."""
+        self.leave()
         self.partner = partner
+        if partner is not None:
+            partner.source = self
+
+    cdef int leave(self) except -1:
+        if self.partner is not None:
+            if self.partner.source is self:
+                self.partner.source = None
+            self.partner = None
+            # Nobody else resumes it.
+            self.resume(PAUSED_FOR_ROOM)
+        return 0
 
     # Sending
 
@@ -134,68 +197,117 @@ cdef class Wire(WebSocket):
         """Send one frame, base64 text, or hold it while the peer is not ready or does not read."""
         self.send_audio_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
-    def send_text_before_audio(self, bytes message not None):
-        """Send a text message at once; while the peer does not read, only the last one waits, before held audio."""
-        if self.is_congested and not self.is_closing:
-            self.before_held = message
-        else:
-            self.send_text(message)
+    def send_in_order(self, str item not None):
+        """
+        Give an item to the owner's ``on_due`` when all audio before it has gone out, at once if none is held.
 
-    def send_text_after_audio(self, bytes message not None):
-        """Send a text message after the audio held; at most 1024 messages wait, later ones are discarded."""
-        if not self.is_ready or self.is_congested or self.held.entries > 0:
-            if len(self.after_held) < MAX_AFTER_HELD:
-                self.after_held.append(message)
-        else:
+        Returns:
+            False if too many items wait, so that this one is lost.
+        """
+        if not self.must_wait():
+            if not self.is_closing:
+                self.owner.on_due(item)
+            return True
+        return self.held.push_item(item)
+
+    def clear_audio(self, bytes message):
+        """
+        Discard the audio held and send ``message`` at once (barge-in); the items that waited follow.
+
+        While the peer does not read and nothing has gone out since the last such message, it is not sent again.
+        """
+        self.cleared_frames += self.held.entries
+        self.held.clear()
+        self.generation += 1
+        self.bytes_since_mark = 0
+        self.ahead_bytes = 0
+        if message is not None and not (self.is_congested and self.frames_at_clear == self.audio_out_frames):
+            self.frames_at_clear = self.audio_out_frames
             self.send_text(message)
+        self.flush()
 
     cdef int before_close(self) except -1:
         # While the peer was never ready, the audio stays: `hand_held_to` may pass it to another wire.
         if self.is_ready:
             self.lose_held()
-        self.partner = None
-        return 0
-
-    def drop_held(self):
-        """Discard unsent audio and the messages queued behind it (barge-in)."""
-        self.cleared_frames += self.held.entries
-        self.discard_held()
+        return self.leave()
 
     def hand_held_to(self, Wire other not None):
-        """Move the audio held to another wire, behind what that one holds."""
-        payload = self.held.pop()
-        while payload is not None:
-            other.dropped_frames += other.held.push(payload)
-            payload = self.held.pop()
+        """Move the audio and the items held to another wire, behind what that one holds."""
+        cdef bytes payload
+        while self.held.item_count > 0 or self.held.entries > 0:
+            if self.held.is_item_next():
+                other.send_in_order(self.held.pop_item())
+            else:
+                payload = self.held.pop()
+                other.hold(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        self.make_room()
 
     def lose_held(self):
-        """Discard the audio held, as dropped, and the messages queued behind it, because the socket ends."""
+        """Discard the audio held, as dropped, and the items between it, because the socket ends."""
         self.dropped_frames += self.held.entries
-        self.discard_held()
-
-    cdef int discard_held(self) except -1:
         self.held.clear()
-        self.before_held = None
-        self.after_held.clear()
-        return self.resume_source()
+        self.held.clear_items()
+        self.make_room()
+
+    cdef bint must_wait(self) noexcept:
+        return not self.is_ready or self.is_congested or self.held.entries > 0 or self.held.item_count > 0
 
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1:
+        """Send or hold one frame: the one place where audio to a peer may be held or replaced before it goes out."""
         if self.is_closing:
             return 0
-        if not self.is_ready or self.is_congested or self.held.entries > 0:
-            self.dropped_frames += self.held.push_c(payload, n)
-            return 0
+        if self.must_wait() or self.is_far_ahead():
+            return self.hold(payload, n)
         return self.write_audio(payload, n)
 
+    cdef bint is_far_ahead(self) noexcept:
+        return self.most_ahead_bytes > 0 and self.ahead_bytes >= self.most_ahead_bytes
+
+    cdef int hold(self, const char* payload, Py_ssize_t n) except -1:
+        if self.held.entries == 0:
+            self.budget.behind.add(self)
+        self.dropped_frames += self.held.push_c(payload, n)
+        if self.budget.used_bytes > self.budget.limit_bytes:
+            self.pause_furthest()
+        return 0
+
+    cdef int pause_furthest(self) except -1:
+        """Stop reading the agent whose audio takes the most room; a caller speaks on and cannot be paused."""
+        cdef Wire wire
+        cdef Wire furthest = None
+        for wire in self.budget.behind:
+            if wire.source is None or not wire.source.is_client or wire.source.pauses & PAUSED_FOR_ROOM:
+                continue
+            if furthest is None or wire.held.used > furthest.held.used:
+                furthest = wire
+        if furthest is not None:
+            furthest.source.pause(PAUSED_FOR_ROOM)
+        return 0
+
+    cdef int make_room(self) except -1:
+        """Note that less is held, and read the source again if there is room."""
+        if self.held.entries == 0:
+            self.budget.behind.discard(self)
+        if self.source is not None and self.source.pauses & PAUSED_FOR_ROOM:
+            if self.held.entries == 0 or self.budget.used_bytes <= self.budget.limit_bytes // 4 * 3:
+                self.source.resume(PAUSED_FOR_ROOM)
+        return 0
+
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1:
+        cdef Py_ssize_t audio_bytes = decoded_bytes_c(payload, n)
         self.audio_out_frames += 1
-        if self.is_binary or self.encode is not None:
-            return self.write_other_audio(payload, n)
+        self.ahead_bytes += audio_bytes
         if self.mark_every_bytes > 0:
             return self.write_marked_audio(payload, n)
-        if self.numbered is not None:
-            return self.write_numbered_audio(payload, n)
-        return self.write_text_audio(payload, n)
+        if self.is_binary or self.encode is not None:
+            self.write_other_audio(payload, n)
+        elif self.numbered is not None:
+            self.write_numbered_audio(payload, n)
+        else:
+            self.write_text_audio(payload, n)
+        self.audio_out_bytes += <unsigned long long>audio_bytes
+        return 0
 
     cdef int write_text_audio(self, const char* payload, Py_ssize_t n) except -1:
         return self.write_frame(
@@ -206,21 +318,17 @@ cdef class Wire(WebSocket):
         )
 
     cdef int write_numbered_audio(self, const char* payload, Py_ssize_t n) except -1:
-        cdef bytes head = b"%b%d%b%d%b%d%b" % (
-            self.prefix,
-            self.next_number(),
-            self.numbered[0],
-            self.audio_out_frames,
-            self.numbered[1],
-            self.audio_out_bytes // 8,
-            self.numbered[2],
-        )
-        self.audio_out_bytes += <unsigned long long>decoded_bytes_c(payload, n)
+        # `set_format` has seen that the texts and the numbers fit.
+        cdef char head[HEAD_BYTES]
+        cdef Py_ssize_t used = put(head, 0, self.prefix)
+        used = put_number(head, used, self.next_number())
+        used = put(head, used, <bytes>self.numbered[0])
+        used = put_number(head, used, self.audio_out_frames)
+        used = put(head, used, <bytes>self.numbered[1])
+        used = put_number(head, used, self.audio_out_bytes // 8)
+        used = put(head, used, <bytes>self.numbered[2])
         return self.write_frame(
-            TEXT,
-            PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head),
-            payload, n,
-            PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix),
+            TEXT, head, used, payload, n, PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix)
         )
 
     cdef int write_marked_audio(self, const char* payload, Py_ssize_t n) except -1:
@@ -269,44 +377,46 @@ cdef class Wire(WebSocket):
         return self.write_text_audio(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
     cdef int flush(self) except -1:
+        """Send what is held and may go, in order; beyond a turn's work the rest follows in the next turn."""
         cdef Py_ssize_t n
+        cdef Py_ssize_t left = FLUSH_BYTES
+        begin_gathering()
+        try:
+            while self.is_ready and not self.is_congested and not self.is_closing:
+                if self.held.is_item_next():
+                    self.owner.on_due(self.held.pop_item())
+                    continue
+                n = self.held.peek_c()
+                if n < 0 or self.is_far_ahead():
+                    break
+                if left <= 0:
+                    self.flush_in_next_turn()
+                    break
+                left -= n
+                self.flush_frame(n)
+        finally:
+            end_gathering()
+        return self.make_room()
+
+    cdef int flush_frame(self, Py_ssize_t n) except -1:
+        """Send the oldest frame held, n bytes of base64 text."""
         cdef bytes payload
-        if self.before_held is not None and not self.is_congested:
-            message = self.before_held
-            self.before_held = None
-            self.send_text(message)
-        while self.is_ready and not self.is_congested and not self.is_closing:
-            n = self.held.peek_c()
-            if n < 0:
-                break
-            payload = PyBytes_FromStringAndSize(NULL, n)
-            self.held.pop_c(PyBytes_AS_STRING(payload))
-            self.write_audio(PyBytes_AS_STRING(payload), n)
-        if self.after_held and self.is_ready and not self.is_congested and self.held.entries == 0:
-            messages = self.after_held
-            self.after_held = []
-            for message in messages:
-                self.send_text(message)
-        self.resume_source()
+        if n <= SCRATCH_BYTES:
+            self.held.pop_c(held_scratch)
+            return self.write_audio(held_scratch, n)
+        payload = self.held.pop()
+        return self.write_audio(PyBytes_AS_STRING(payload), n)
+
+    cdef int flush_in_next_turn(self) except -1:
+        if not self.is_flush_due:
+            self.is_flush_due = True
+            asyncio.get_running_loop().call_soon(self.flush_on)
         return 0
 
-    cdef int pause_source(self, Wire source) except -1:
-        """Stop reading a source whose audio fills half the ring; only an agent can wait, a caller cannot."""
-        if source.is_client and source.transport is not None and not source.is_paused:
-            source.is_paused = True
-            self.paused_source = source
-            source.transport.pause_reading()
-        return 0
-
-    cdef int resume_source(self) except -1:
-        cdef Wire source = self.paused_source
-        if source is None or self.held.samples // 8 * 4 > self.held.capacity_ms:
-            return 0
-        self.paused_source = None
-        source.is_paused = False
-        if source.transport is not None:
-            source.transport.resume_reading()
-        return 0
+    def flush_on(self):
+        """Send what the last turn has left."""
+        self.is_flush_due = False
+        self.flush()
 
     cdef int on_message(self, int opcode, char* text, Py_ssize_t n) except -1:
         """``text`` is borrowed: valid until return."""
@@ -316,23 +426,41 @@ cdef class Wire(WebSocket):
             if not self.is_binary:
                 return WebSocket.on_message(self, opcode, text, n)
             self.messages_in += 1
-            self.media_in += 1
             return self.on_other_audio(text, n)
-        self.messages_in += 1
         if self.finder is not None and self.finder.find_c(text, n, &start, &end):
-            self.media_in += 1
+            self.messages_in += 1
             if self.decode is not None:
                 audio = a2b_base64(PyBytes_FromStringAndSize(text + start, end - start))
                 return self.on_other_audio(PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio))
+            if not self.takes_audio(decoded_bytes_c(text + start, end - start)):
+                return 0
             self.audio_in_bytes += <unsigned long long>decoded_bytes_c(text + start, end - start)
             return self.pass_on(text + start, end - start)
-        return self.take_text(text, n)
+        return WebSocket.on_message(self, opcode, text, n)
+
+    def count_as_audio(self, bytes payload not None):
+        """Take the message that is being read for plain audio, unless it is shorter than 5 ms."""
+        if decoded_bytes_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload)) >= SHORT_AUDIO_BYTES:
+            self.messages_left += 1
+
+    cdef bint takes_audio(self, Py_ssize_t audio_bytes) except -1:
+        """Count a media message by the length of its audio; False if it must not go on."""
+        if audio_bytes < SHORT_AUDIO_BYTES:
+            self.spend()
+            if self.is_closing:
+                return False
+            if audio_bytes == 0:
+                self.owner.on_ignored("empty_audio")
+                return False
+        self.media_in += 1
+        return True
 
     cdef int on_other_audio(self, const char* audio, Py_ssize_t n) except -1:
         """Take audio of an agent whose format is not the base64 text of mu-law."""
         cdef bytes mulaw, text
+        if not self.takes_audio(n):
+            return 0
         if self.decode is not None:
-            self.decoded_frames += 1
             mulaw = self.decode(PyBytes_FromStringAndSize(audio, n))
             audio = PyBytes_AS_STRING(mulaw)
             n = PyBytes_GET_SIZE(mulaw)
@@ -351,16 +479,14 @@ cdef class Wire(WebSocket):
         if self.partner is None:
             self.owner.on_audio(PyBytes_FromStringAndSize(payload, n))
             return 0
-        self.partner.send_audio_c(payload, n)
-        if self.partner.held.samples // 8 * 2 > self.partner.held.capacity_ms:
-            self.partner.pause_source(self)
-        return 0
+        return self.partner.send_audio_c(payload, n)
 
     def connection_lost(self, exc):
         """Clear all that leads to the connection and the partner, and report its end; held audio counts as dropped."""
-        self.partner = None
+        self.leave()
         WebSocket.connection_lost(self, exc)
         self.lose_held()
+        self.source = None
 
     def resume_writing(self):
         """Clear the flag, report, and write what is held."""

@@ -37,7 +37,7 @@ from typing import Any
 
 import click
 
-from _codec import base64_text, frame_ring, g711, media_json, reference, resample
+from _codec import base64_text, frame_ring, g711, media_json, reference, reference_ring, resample
 from benchmarks.progress import Progress
 from benchmarks.timing import Candidate, Contest, Score, measure, table
 
@@ -205,7 +205,7 @@ def resample_contest(from_hz: int, to_hz: int) -> Contest:
 def ring_contest(payload: bytes) -> Contest:
     fill = f"for _ in range({WAITING_FRAMES}): put(payload)"
     candidates = []
-    for name, codec in (("FrameRing", frame_ring), ("reference", reference)):
+    for name, codec in (("FrameRing", frame_ring), ("reference", reference_ring)):
         ring = codec.FrameRing(2 * WAITING_FRAMES * PTIME_MS)
         # What it returns is how many were dropped, none.
         given = {"put": ring.push, "get": ring.pop, "payload": payload}

@@ -120,6 +120,9 @@ class Metrics:
             "bridge_calls_admitted", "Answered calls whose media socket has not opened yet", registry=r
         )
         self.draining = Gauge("bridge_draining", "1 after SIGTERM", registry=r)
+        self.held_bytes = Gauge(
+            "bridge_held_bytes", "Audio and partial messages held for all calls", registry=r
+        )
         self.calls = Counter("bridge_calls", "Calls that became live", registry=r)
         self.calls_ended = Counter("bridge_calls_ended", "Calls that ended", ["why"], registry=r)
         self.calls_refused = Counter("bridge_calls_refused", "Refused calls", ["reason"], registry=r)

@@ -155,12 +155,18 @@ class Settings(BaseModel):
         "least BRIDGE_AGENT_CONNECT_S, so that the first words are not lost",
     )
     bridge_hold_to_caller_ms: int = Field(
-        30_000,
+        600_000,
         ge=20,
-        le=600_000,
-        description="the agent's audio that is kept while Twilio does not read; beyond it the oldest is discarded. "
-        "Agents speak faster than real time: half a minute of speech may come in a second. While half of it is "
-        "in use, the agent is not read",
+        le=3_600_000,
+        description="the agent's audio that is kept while Twilio cannot take it; beyond it the oldest is discarded. "
+        "Agents speak faster than real time, and are read on, because an interrupt comes behind their audio",
+    )
+    bridge_held_bytes: int = Field(
+        268_435_456,
+        ge=1 << 20,
+        le=1 << 40,
+        description="audio and partial messages that all calls of the process hold together; ten minutes of audio are "
+        "6.4 MB. When it is used up, the agents that are furthest ahead are not read",
     )
     bridge_caller_message_max_bytes: int = Field(
         65536,
@@ -169,7 +175,7 @@ class Settings(BaseModel):
         description="the longest message from Twilio; a longer one closes with 1009",
     )
     bridge_agent_message_max_bytes: int = Field(
-        262144,
+        16 << 20,
         ge=1024,
         le=16 << 20,
         description="the longest message from an agent; a longer one closes with 1009",
@@ -178,8 +184,8 @@ class Settings(BaseModel):
         5000,
         ge=100,
         le=1_000_000,
-        description="messages of a peer in a second that are not plain mu-law audio; more close with 1008. Each is "
-        "read in Python, and too many would delay all other calls. PCM audio counts",
+        description="messages of a peer in a second that are not audio, or audio of less than 5 ms; more close with "
+        "1008. Each is read in Python, and too many would delay all other calls",
     )
 
     bridge_validate_signatures: Switch = Field(

@@ -63,6 +63,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Sizes": (
         "bridge_hold_from_caller_ms",
         "bridge_hold_to_caller_ms",
+        "bridge_held_bytes",
         "bridge_caller_message_max_bytes",
         "bridge_agent_message_max_bytes",
         "bridge_control_per_s",

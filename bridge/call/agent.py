@@ -14,6 +14,7 @@ import structlog
 from aiohappyeyeballs import start_connection
 
 from _codec import Handshake, decoded_bytes, is_base64
+from _codec.resume import TLS_BUFFER_BYTES
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
@@ -116,6 +117,7 @@ class AgentLeg(Leg):
         try:
             async with asyncio.timeout(self._connect_s):
                 endpoint = self._endpoint_of(await self._session())
+                is_tls = endpoint.url.startswith("wss:")
                 await picows.ws_connect(
                     lambda: Handshake(self.wire, self.open),
                     endpoint.url,
@@ -129,7 +131,9 @@ class AgentLeg(Leg):
                     read_buffer_init_size=READ_BUFFER_BYTES,
                     # The wire answers pings. The first frame must come up unread, because the wire takes over there.
                     enable_auto_pong=False,
-                    ssl_shutdown_timeout=self.limits.close_s if endpoint.url.startswith("wss:") else None,
+                    ssl_incoming_bio_size=TLS_BUFFER_BYTES if is_tls else None,
+                    ssl_outgoing_bio_size=TLS_BUFFER_BYTES if is_tls else None,
+                    ssl_shutdown_timeout=self.limits.close_s if is_tls else None,
                 )
         except asyncio.CancelledError:
             self._cut_handshake()
@@ -247,7 +251,12 @@ class AgentLeg(Leg):
                 self.wire.send_text(message)
 
     def send_dtmf(self, digit: str) -> None:
-        self._send(self._dialogue.on_dtmf(digit))
+        if not self.wire.send_in_order(digit):
+            self.on_ignored("too_many_keys")
+
+    def send_item(self, item: str) -> None:
+        for message in self._dialogue.on_dtmf(item):
+            self.wire.send_text(message)
 
     def on_played(self, name: str) -> None:
         self._send(self._dialogue.on_played(name))
@@ -321,10 +330,14 @@ class AgentLeg(Leg):
             )
 
     def _on_audio(self, audio: Audio) -> None:
-        if not is_base64(audio.payload):
+        payload = audio.payload
+        self.wire.count_as_audio(payload)
+        if not is_base64(payload):
             self.on_ignored("not_base64")
             return
-        payload = audio.payload
+        if not payload:
+            self.on_ignored("empty_audio")
+            return
         if audio.format != MULAW_8K:
             self._warn_of_audio(audio)
             if not can_transcode(audio.format):
@@ -351,7 +364,8 @@ class AgentLeg(Leg):
     # The end of the peer
 
     def end_by_peer(self, code: int | None, detail: str) -> None:
-        if code == 1000 and self._is_ready:
+        # Node's and the browsers' close without arguments sends no code.
+        if code in (1000, 1005) and self._is_ready:
             self.call.on_agent_ended(self._clock())
         else:
             self.call.on_agent_lost(self._clock(), detail=detail)

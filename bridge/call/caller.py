@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol
 
 import picows
+import structlog
 
 from _codec import Envelope, Handshake, SpanFinder, is_base64
 from bridge.call.ends import Why
@@ -12,6 +13,13 @@ from bridge.call.heard import MARK_EVERY_BYTES
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.sides import Chain
 from bridge.call.state import Call
+
+log = structlog.get_logger()
+
+
+BYTES_PER_S = 8000
+# Twilio discards audio beyond ten minutes (warning 31931); the estimate of what it has may be late by a tick.
+MOST_AHEAD_S = 540
 
 
 class Carrier(Protocol):
@@ -49,6 +57,7 @@ class CallerLeg(Leg):
         self._carrier = carrier
         # Set by `on_start`: from then on audio flows and messages can be sent.
         self._is_started = False
+        self._has_warned = False
         call.attach(self)
 
     def handshake(self) -> picows.WSListener:
@@ -67,6 +76,7 @@ class CallerLeg(Leg):
         """The stream is verified; ``chain`` makes the agents' sides."""
         self._is_started = True
         self.wire.set_format(self._carrier.finder, self._carrier.envelope)
+        self.wire.set_most_ahead(MOST_AHEAD_S * BYTES_PER_S)
         self.wire.set_ready()
         self.call.on_start(chain, self._clock())
 
@@ -77,10 +87,13 @@ class CallerLeg(Leg):
 
     def on_media(self, payload: bytes) -> None:
         """One frame that the finder left: base64 text of mu-law, 8 kHz, if the carrier is right."""
-        if is_base64(payload):
-            self.call.on_caller_audio(payload)
-        else:
+        self.wire.count_as_audio(payload)
+        if not is_base64(payload):
             self.on_ignored("not_base64")
+        elif not payload:
+            self.on_ignored("empty_audio")
+        else:
+            self.call.on_caller_audio(payload)
 
     def on_mark(self, name: str) -> None:
         """The audio before this mark has played, or a clear has discarded it."""
@@ -119,12 +132,23 @@ class CallerLeg(Leg):
         if self._is_started:
             self.wire.set_marks(*self._carrier.mark_around_name, MARK_EVERY_BYTES)
 
+    def set_unplayed(self, unplayed_s: float) -> None:
+        ahead_bytes = max(0, round(unplayed_s * BYTES_PER_S) - self.wire.held_bytes)
+        self.wire.set_ahead(ahead_bytes)
+        if ahead_bytes >= MOST_AHEAD_S * BYTES_PER_S and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "agent is minutes ahead of the caller: audio is held, because Twilio discards what it cannot keep",
+                ahead_s=round(unplayed_s),
+                call_sid=self.call.call_sid,
+            )
+
     def send_clear(self) -> None:
-        self.wire.drop_held()
-        self.wire.new_generation()
-        if self._is_started:
-            self.wire.send_text_before_audio(self._carrier.clear())
+        self.wire.clear_audio(self._carrier.clear() if self._is_started else None)
 
     def send_mark(self, name: str) -> None:
-        if self._is_started:
-            self.wire.send_text_after_audio(self._carrier.mark(name))
+        if self._is_started and not self.wire.send_in_order(name):
+            self.on_ignored("too_many_marks")
+
+    def send_item(self, item: str) -> None:
+        self.wire.send_text(self._carrier.mark(item))

@@ -10,18 +10,26 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import structlog
 
-from _codec import Wire
+from _codec import HeldBudget, Wire
 from bridge.call.sides import Relayed, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Metrics
 
 log = structlog.get_logger()
+
+# Python has the name on Linux; on macOS from 3.13 on.
+TCP_NOTSENT_LOWAT: int = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else 0x201)
+# A peer that is quiet for longer is looked at: a reset that comes together with the last bytes wakes nobody.
+QUIET_S = 1.0
+# Ticks come twice a second. After a longer pause the whole process stood still: it was not the peers that were silent.
+STOOD_STILL_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +40,7 @@ class LegLimits:
     ``hold_ms``: audio kept while the side cannot take it; beyond, the oldest is dropped.
     ``silence_s``: a caller without a message, or an agent without any frame, for this long is dead.
     ``ping_s``: time between pings.
-    ``control_per_s``: frames other than plain audio; beyond, the peer is closed with 1008.
+    ``control_per_s``: messages other than plain audio; beyond, the peer is closed with 1008.
     ``stall_s``: a peer that has not read for this long is aborted.
     ``close_s``: from the close frame sent to the end of the socket; beyond, the socket is aborted.
     ``send_buffer_bytes``: kernel send buffer; ``write_high_bytes``: unsent bytes in the process from which on
@@ -56,12 +64,14 @@ class Process:
     What a process lends each of its legs.
 
     ``clock``: seconds, monotonic. ``tls``: the client's settings, made once, because making them takes 20 ms.
-    ``on_gone``: called once per leg, when its socket is closed for good.
+    ``held``: the bytes that all legs hold together. ``on_gone``: called once per leg, when its socket is closed for
+    good.
     """
 
     clock: Callable[[], float]
     metrics: Metrics
     tls: ssl.SSLContext
+    held: HeldBudget
     on_gone: Callable[[Leg], None]
 
 
@@ -86,6 +96,8 @@ class Leg:
             self,
             is_client=self.is_client,
             max_message_bytes=limits.max_message_bytes,
+            budget=process.held,
+            messages_left=limits.control_per_s,
             hold_ms=limits.hold_ms,
         )
         self._clock = process.clock
@@ -103,7 +115,6 @@ class Leg:
         self._congested_since: float | None = None
         # Liveness without a clock read per frame: each tick compares the counters with those of the last one.
         self._signs_at_tick = 0
-        self._others_at_tick = 0
         self._ticked_at = self._clock()
         self._heard_at = self._ticked_at
         self._pinged_at = self._ticked_at
@@ -116,6 +127,10 @@ class Leg:
 
     def read_text(self, message: bytes) -> None:
         """Any other whole text message, valid UTF-8."""
+        raise NotImplementedError
+
+    def send_item(self, item: str) -> None:
+        """The turn of an item has come that `Wire.send_in_order` took."""
         raise NotImplementedError
 
     def end_by_peer(self, code: int | None, detail: str) -> None:
@@ -173,6 +188,7 @@ class Leg:
         self._heard_at = self._pinged_at = self._clock()
         tcp = transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
+        tcp.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, self.limits.write_high_bytes)
         transport.set_write_buffer_limits(
             high=self.limits.write_high_bytes, low=self.limits.write_high_bytes // 4
         )
@@ -213,20 +229,22 @@ class Leg:
             return
         if self._transport is None:
             return
+        elapsed_s = now - self._ticked_at
+        self._ticked_at = now
+        if elapsed_s > STOOD_STILL_S:
+            self._move_deadlines(elapsed_s)
+        most = self.limits.control_per_s
+        self.wire.renew(round(min(elapsed_s, 1.0) * most), most)
         signs = self.wire.ws_frames_in if self.is_client else self.wire.messages_in
-        if signs != self._signs_at_tick or self.wire.is_paused:
-            # A peer whose reading is paused, because the other side is behind, is not silent.
+        if signs != self._signs_at_tick:
             self._signs_at_tick = signs
             self._heard_at = now
-        others = self.wire.ws_frames_in - self.wire.media_in + self.wire.decoded_frames
-        if others - self._others_at_tick > self.limits.control_per_s * max(1.0, now - self._ticked_at):
-            # Held audio stays until the call knows: another agent may take it over.
-            self._closing_since = now
-            self.wire.send_close(1008)
-            self.end_by_violation(1008, "too many messages that are not plain audio")
+        elif now - self._heard_at >= QUIET_S and self._is_reset():
+            self._lose("reset")
             return
-        self._others_at_tick = others
-        self._ticked_at = now
+        elif self.wire.is_paused:
+            # A peer that is not read, because the process holds too much, is not silent.
+            self._heard_at = now - QUIET_S
         ping_due = self.limits.ping_s + (
             max(self._pinged_at, self._heard_at) if self.is_client else self._pinged_at
         )
@@ -237,6 +255,21 @@ class Leg:
         elif now >= ping_due:
             self._pinged_at = now
             self.wire.send_ping()
+
+    def _move_deadlines(self, late_s: float) -> None:
+        # What the peers sent meanwhile is in their sockets, and was not read.
+        self._heard_at += late_s
+        self._pinged_at += late_s
+        if self._congested_since is not None:
+            self._congested_since += late_s
+
+    def _is_reset(self) -> bool:
+        assert self._transport is not None
+        try:
+            self._transport.get_extra_info("socket").getpeername()
+        except OSError:
+            return True
+        return False
 
     def _lose(self, detail: str) -> None:
         # Without a close frame. Held audio stays until the call knows: another agent may take it over.
@@ -255,6 +288,12 @@ class Leg:
     def on_audio(self, payload: bytes) -> None:
         try:
             self.read_audio(payload)
+        except Exception:
+            self._on_fault()
+
+    def on_due(self, item: str) -> None:
+        try:
+            self.send_item(item)
         except Exception:
             self._on_fault()
 

@@ -33,8 +33,9 @@ class Limits:
     send_buffer_bytes: int = 32768
     """Bytes in the kernel's send buffer of a socket: small, so that a peer which does not read is noticed."""
 
-    write_high_bytes: int = 8192
-    """Unsent bytes in the process from which on audio to a peer is held in the ring."""
+    write_high_bytes: int = 4096
+    """Unsent bytes in the process, and in the kernel, from which on audio to a peer is held in the ring: what has left
+    it is beyond recall of an interrupt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ class CallerSide(Protocol):
 
     After ``relay_to``, plain audio goes straight to the other side, and ``relayed`` gives how much since the last
     question. After ``mark_audio``, marks go with the audio, ``sent_bytes`` is how much of it went out and
-    ``held_bytes`` how much waits.
+    ``held_bytes`` how much waits. ``set_unplayed`` corrects how much audio the carrier and this side have together.
     """
 
     @property
@@ -37,6 +37,7 @@ class CallerSide(Protocol):
     def send_audio(self, payload: bytes) -> None: ...
     def relay_to(self, other: AgentSide) -> None: ...
     def relayed(self) -> Relayed: ...
+    def set_unplayed(self, unplayed_s: float) -> None: ...
     def send_clear(self) -> None: ...
     def send_mark(self, name: str) -> None: ...
     def close(self, code: int) -> None: ...
@@ -46,8 +47,8 @@ class AgentSide(Protocol):
     """
     The agent's side; ``connect`` answers through `Call.on_agent_open` or `Call.on_agent_lost`.
 
-    ``tracks_heard``: `Call.on_interrupt` returns how much the caller heard. ``take_over`` moves the audio that waits
-    at an unavailable agent to this one.
+    ``tracks_heard``: `Call.on_interrupt` returns how much the caller heard. ``take_over`` moves the audio and the keys
+    that wait at an unavailable agent to this one.
     """
 
     @property

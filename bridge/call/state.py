@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bridge.call.ends import ENDS, Why
+from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
 from bridge.call.sides import AgentSide, CallerSide, Chain
@@ -140,7 +140,7 @@ class Call:
     def on_dtmf(self, digit: str) -> None:
         """The caller pressed a key."""
         self.stats.dtmf += 1
-        if self._agent is not None and self.state is State.BRIDGED:
+        if self._agent is not None and self.state in (State.CONNECTING, State.BRIDGED):
             self._agent.send_dtmf(digit)
 
     def on_mark(self, name: str, now: float) -> None:
@@ -150,7 +150,7 @@ class Call:
             if self.state is State.PLAYING_OUT and not self._has_asked_twilio:
                 self._on_played_out(now)
         elif name.startswith(AGENT_MARK):
-            if self._agent is not None and self.state is State.BRIDGED:
+            if self._agent is not None and self.state in (State.CONNECTING, State.BRIDGED):
                 self._agent.on_played(name.removeprefix(AGENT_MARK))
         elif self._heard is not None:
             self._heard.on_mark(name, now)
@@ -200,7 +200,7 @@ class Call:
 
     def on_agent_mark(self, name: str) -> None:
         """The agent asks for a mark behind its audio; its side's ``on_played`` answers once that has played."""
-        if self._caller is not None and self.state is State.BRIDGED:
+        if self._caller is not None and self.state in (State.CONNECTING, State.BRIDGED):
             self._caller.send_mark(AGENT_MARK + name)
 
     def on_interrupt(self, now: float) -> int | None:
@@ -258,6 +258,8 @@ class Call:
             return
         self.count_relayed()
         self._advance_playout(now)
+        if self._caller is not None:
+            self._caller.set_unplayed(self._playout_s)
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
             self._last_audio_at = now
@@ -286,8 +288,10 @@ class Call:
         self.why = why
         self.detail = detail
         self.count_relayed()
-        if ENDS[why].lets_audio_play and self._caller is not None:
-            self._advance_playout(now)
+        self._advance_playout(now)
+        # The estimate may be a little early: only an end that nobody waits for takes it for nothing.
+        is_worth_it = self._playout_s > 0 or ENDS[why].outcome is not Outcome.AGENT_LOST
+        if ENDS[why].lets_audio_play and is_worth_it and self._caller is not None:
             due_s = min(self._playout_s + self._limits.playout_margin_s, self._limits.playout_max_s)
             self._enter(State.PLAYING_OUT, now + due_s)
             self._caller.send_mark(PLAYED_MARK)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from _codec import HeldBudget
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
@@ -50,6 +51,7 @@ class Snapshot:
     live: int
     admitted: int
     rounds: int
+    held_bytes: int
     traffic: Traffic
 
 
@@ -60,6 +62,7 @@ class Live:
     It is the `CallObserver` of each of them.
 
     Args:
+        held: What the legs of the process hold.
         ask_twilio: Ends or transfers a call by Twilio's REST API; does not raise.
         clock: Seconds, monotonic.
     """
@@ -68,17 +71,21 @@ class Live:
         self,
         registry: Registry,
         metrics: Metrics,
+        held: HeldBudget,
         ask_twilio: Callable[[Call], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._metrics = metrics
+        self._held = held
         self._ask_twilio = ask_twilio
         self._clock = clock
         # Entered by `open`, left by `on_call_closed`.
         self._calls: dict[Call, _Sides] = {}
         # Entered with their call's sides, left by `on_leg_gone`, which may come after the call's end.
         self._legs: set[Leg] = set()
+        # How many of them are callers'; asked at every accept.
+        self._caller_legs = 0
         # The counts of calls that are over.
         self._past = Traffic()
         self._asking: set[asyncio.Task[None]] = set()
@@ -100,6 +107,7 @@ class Live:
         """Enter a call whose media socket is being upgraded."""
         self._calls[call] = _Sides(media_id, caller)
         self._legs.add(caller)
+        self._caller_legs += 1
 
     def set_agent(self, call: Call, side: AgentSide) -> None:
         """Enter the side of the agent that is tried now."""
@@ -112,14 +120,16 @@ class Live:
 
     def on_leg_gone(self, leg: Leg) -> None:
         """Forget a leg whose socket is closed for good."""
-        self._legs.discard(leg)
+        if leg in self._legs:
+            self._legs.remove(leg)
+            self._caller_legs -= isinstance(leg, CallerLeg)
         if not self._legs:
             self._no_legs.set()
 
     @property
     def upgraded(self) -> int:
         """Media sockets that the HTTP front does not count any more."""
-        return sum(isinstance(leg, CallerLeg) for leg in self._legs)
+        return self._caller_legs
 
     def snapshot(self) -> Snapshot:
         """The calls, legs and counts of this moment."""
@@ -130,6 +140,7 @@ class Live:
             live=self._registry.live,
             admitted=self._registry.admitted,
             rounds=self._rounds,
+            held_bytes=self._held.used_bytes,
             traffic=self.traffic(),
         )
 

@@ -14,6 +14,7 @@ import aiohttp
 import picows
 import structlog
 
+from _codec import HeldBudget
 from bridge.agents.agent import Resources
 from bridge.agents.directory import DirectoryError
 from bridge.agents.sessions import Sessions
@@ -49,7 +50,15 @@ class Server:
         self._limits = limits or Limits()
         self._clock = time.monotonic
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s)
-        self._live = Live(self._registry, self.metrics, self._ask_twilio, self._clock)
+        self._held = HeldBudget(settings.bridge_held_bytes)
+        self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
+        self._live = Live(
+            self._registry,
+            self.metrics,
+            self._held,
+            self._ask_twilio,
+            self._clock,
+        )
         self._front = Front(
             self,
             FrontLimits(
@@ -98,6 +107,7 @@ class Server:
                 clock=self._clock,
                 metrics=self.metrics,
                 tls=ssl.create_default_context(),
+                held=self._held,
                 on_gone=self._live.on_leg_gone,
             ),
             self._live,

@@ -14,7 +14,7 @@ import pytest
 from live import ACCOUNT_SID, FACTOR, random_call_sid, until
 from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, connected
 
-from _codec import Envelope, Handshake
+from _codec import Envelope, Handshake, HeldBudget
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
@@ -50,7 +50,13 @@ UPGRADE = (
 
 
 def process(on_gone: Callable[[Leg], None] = lambda leg: None) -> Process:
-    return Process(clock=time.monotonic, metrics=Metrics(), tls=ssl.create_default_context(), on_gone=on_gone)
+    return Process(
+        clock=time.monotonic,
+        metrics=Metrics(),
+        tls=ssl.create_default_context(),
+        held=HeldBudget(64 << 20),
+        on_gone=on_gone,
+    )
 
 
 class PlainLeg(Leg):
@@ -73,6 +79,9 @@ class PlainLeg(Leg):
         if message == b"fault":
             raise RuntimeError("canary-of-a-fault")
         self.told.append(message)
+
+    def send_item(self, item: str) -> None:
+        self.wire.send_text(item.encode())
 
     def on_ignored(self, reason: str) -> None:
         self.told.append(("ignored", reason))
@@ -272,7 +281,7 @@ async def test_peer_that_does_not_read_is_lost_after_the_stall_though_it_speaks(
         socket.writer.transport.abort()
 
 
-async def test_stall_that_ends_in_time_keeps_order_and_control_messages_their_place(make_leg):
+async def test_stall_that_ends_in_time_keeps_audio_and_marks_in_order(make_leg):
     leg = make_leg(hold_ms=600_000)
     async with serving_leg(leg) as socket:
         socket.writer.transport.pause_reading()
@@ -283,15 +292,13 @@ async def test_stall_that_ends_in_time_keeps_order_and_control_messages_their_pl
             sent += 1
             if sent % 100 == 0:
                 await asyncio.sleep(0)
-        leg.wire.send_text_after_audio(b"mark")
+        leg.wire.send_in_order("mark")
         leg.send_audio(b"%08d" % sent)
         socket.writer.transport.resume_reading()
         texts = []
         while len(texts) < sent + 2:
             texts.append((await socket.read_frame())[1])
-        assert texts[:sent] == [b"<%08d>" % n for n in range(sent)]
-        # One mark, at the end of the call, is all that waits today: it may come after audio that is later.
-        assert sorted(texts[sent:]) == [b"<%08d>" % sent, b"mark"]
+        assert texts == [*(b"<%08d>" % n for n in range(sent)), b"mark", b"<%08d>" % sent]
 
 
 async def test_large_messages_to_a_slow_reader_arrive_whole(make_leg):

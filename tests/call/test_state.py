@@ -177,11 +177,35 @@ def test_agent_that_was_open_is_not_replaced():
 # Keys, marks and what was heard
 
 
-def test_keys_go_to_an_open_agent_and_are_counted():
+def test_keys_go_to_the_agent_from_the_start_and_are_counted():
     script = Script()
-    script.run([(0, "start"), (1, "dtmf", "1"), (2, "agent_open"), (3, "dtmf", "#")])
-    assert script.sent_to("agent") == [("connect",), ("dtmf", "#")]
-    assert script.call.stats.dtmf == 2
+    script.run([(0, "start"), (1, "dtmf", "1"), (2, "agent_open"), (3, "dtmf", "#"), (4, "agent_ended")])
+    script.dtmf(5, "2")
+    assert script.sent_to("agent") == [("connect",), ("dtmf", "1"), ("dtmf", "#"), ("close", 1000)]
+    assert script.call.stats.dtmf == 3
+
+
+@pytest.mark.parametrize("why", [Why.AGENT_LOST, Why.AGENT_VIOLATION])
+def test_audio_of_a_lost_agent_plays_before_the_caller_is_closed(why):
+    script = bridged()
+    script.run([(1, "agent_audio", AUDIO_20MS, AUDIO_1S_BYTES), (1, "agent_lost", why)])
+    assert script.log[-2:] == [("caller", "mark", PLAYED_MARK), ("agent", "close", ENDS[why].agent_code)]
+    script.mark(2, PLAYED_MARK)
+    assert script.log[-2:] == [("caller", "close", 1011), ("observer", "closed")]
+
+
+def test_lost_agent_whose_audio_has_played_closes_at_once():
+    script = bridged()
+    script.run([(1, "agent_audio", AUDIO_20MS, AUDIO_1S_BYTES), (1.5, "tick"), (3, "agent_lost")])
+    assert script.call.state is State.CLOSED
+
+
+def test_caller_side_learns_how_much_is_unplayed():
+    script = bridged()
+    script.run([(1, "agent_audio", AUDIO_20MS, 10 * AUDIO_1S_BYTES), (1.25, "tick")])
+    assert script.caller.unplayed_s == pytest.approx(10)
+    script.tick(5.25)
+    assert script.caller.unplayed_s == pytest.approx(6)
 
 
 def test_marks_of_the_agent_come_back_to_it():

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _codec import frame_ring, reference
+from _codec import frame_ring, reference_ring
 
 SAMPLES_PER_MS = 8
 FRAME = base64.b64encode(bytes(160))
 SEED = 20240517
 
 
-@pytest.fixture(params=[reference, frame_ring], ids=["python", "cython"], scope="module")
+@pytest.fixture(params=[reference_ring, frame_ring], ids=["python", "cython"], scope="module")
 def codec(request: pytest.FixtureRequest) -> ModuleType:
     return request.param
 

@@ -50,7 +50,14 @@ async def told_by(pieces: list[bytes]) -> list[tuple[Any, ...]]:
         await writer.wait_closed()
 
     owner = Owner()
-    wire = _codec.Wire(owner, is_client=True, max_message_bytes=100_000, hold_ms=1000)
+    wire = _codec.Wire(
+        owner,
+        is_client=True,
+        max_message_bytes=100_000,
+        budget=_codec.HeldBudget(1 << 20),
+        messages_left=1000,
+        hold_ms=1000,
+    )
     opened: list[Any] = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]

@@ -27,6 +27,7 @@ FROM_CALLER = ("media.payload", {"event": "media", "streamSid": STREAM}, {"media
 FROM_AGENT = ("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000})
 MARK_AROUND = (b'{"event":"mark","streamSid":"' + STREAM.encode() + b'","mark":{"name":"', b'"}}')
 HIGH_BYTES = 6000
+MESSAGES = 60
 
 
 def every_other(audio: bytes) -> bytes:
@@ -47,11 +48,6 @@ FORMATS: dict[str, dict[str, Any]] = {
     "text of samples": {"decode": every_other, "encode": doubled},
     "binary samples": {"is_binary": True, "decode": every_other, "encode": doubled},
 }
-
-
-# Frames that no wire writes, so that what a wire asks of its transport shows in its place among what it writes.
-PAUSED = b"\x8f\x05pause"
-RESUMED = b"\x8f\x06resume"
 
 
 class Pipe:
@@ -80,18 +76,17 @@ class Pipe:
     def close(self) -> None:
         self.is_closed = True
 
-    def pause_reading(self) -> None:
-        self.written += PAUSED
-
-    def resume_reading(self) -> None:
-        self.written += RESUMED
-
 
 class Owner:
-    """Writes down what a wire tells."""
+    """Writes down the wire's calls, and sends an item when its turn has come."""
+
+    wire: Any
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+
+    def on_due(self, item: str) -> None:
+        self.wire.send_text(item.encode())
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("on_"):
@@ -108,9 +103,14 @@ class Rig:
         self.wires: dict[str, Any] = {}
         for side in self.pipes:
             self.wires[side] = wire(
-                self.owners[side], is_client=side == "agent", max_message_bytes=4000, hold_ms=400
+                self.owners[side],
+                is_client=side == "agent",
+                max_message_bytes=4000,
+                budget=_codec.HeldBudget(1 << 20),
+                messages_left=MESSAGES,
+                hold_ms=400,
             )
-            self.pipes[side].wire = self.wires[side]
+            self.pipes[side].wire = self.owners[side].wire = self.wires[side]
         finders = {"caller": FROM_CALLER, "agent": FROM_AGENT}
         envelopes = {"caller": TO_CALLER, "agent": TO_AGENT}
         self.formats = {
@@ -148,11 +148,15 @@ class Rig:
             case "marks":
                 self.wires["caller"].set_marks(*MARK_AROUND, rest[0])
             case "clear":
-                wire.drop_held()
-                wire.new_generation()
-                wire.send_text_before_audio(b'{"event":"clear"}')
+                wire.clear_audio(b'{"event":"clear"}')
             case "mark":
-                wire.send_text_after_audio(b'{"event":"mark"}')
+                wire.send_in_order("mark")
+            case "most":
+                wire.set_most_ahead(rest[0])
+            case "ahead":
+                wire.set_ahead(rest[0])
+            case "renew":
+                wire.renew(MESSAGES // 2, MESSAGES)
             case "audio":
                 wire.send_audio(rest[0])
             case "ping":
@@ -183,13 +187,12 @@ COUNTERS = (
     "audio_out_frames",
     "audio_out_bytes",
     "held_bytes",
-    "decoded_frames",
     "dropped_frames",
     "cleared_frames",
     "is_ready",
     "is_congested",
     "is_closing",
-    "is_paused",
+    "messages_left",
 )
 
 
@@ -306,8 +309,11 @@ def script(seed: int) -> list[tuple[Any, ...]]:
                 "trust",
                 "marks",
                 "number",
+                "most",
+                "ahead",
+                "renew",
             ),
-            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2, 1, 2, 1, 1),
+            (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2, 1, 2, 1, 1, 1, 2, 3),
         )[0]
         if (action == "open") == is_open[side] and action in ("open", "bytes", "lost", "close"):
             continue
@@ -322,6 +328,10 @@ def script(seed: int) -> list[tuple[Any, ...]]:
             steps.append((action, side, base64.b64encode(dice.randbytes(dice.randint(0, 400)))))
         elif action == "marks":
             steps.append((action, side, dice.choice((3, 160, 400, 1600))))
+        elif action == "most":
+            steps.append((action, side, dice.choice((0, 400, 2000))))
+        elif action == "ahead":
+            steps.append((action, side, dice.choice((0, 160, 800))))
         elif action == "close":
             steps.append((action, side, dice.choice((1000, 1008, 1011))))
         else:

@@ -55,7 +55,7 @@ async def test_no_frame_is_lost_though_the_agent_opens_late(live_server, delay_s
     assert metrics['bridge_frames_dropped_total{direction="to_caller"}'] == 0
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 159, 161, 3200, 48_000])
+@pytest.mark.parametrize("size", [1, 2, 159, 161, 3200, 48_000])
 async def test_payload_of_any_size_passes_both_ways(live_server, size):
     live = await live_server()
     audio = bytes(n * 7 % 256 for n in range(size))
@@ -109,9 +109,10 @@ async def test_bad_message_of_the_caller_is_dropped_and_counted_and_the_call_goe
     async with live.bridged() as (caller, session):
         for count, message in enumerate(DROPPED[reason], 1):
             await caller.send_raw(message.replace(b"SID", caller.stream_sid.encode()).decode())
-            await caller.send_media(message[:100])
+            audio = message[:100] or b"-"
+            await caller.send_media(audio)
             await until(lambda: len(session.received) == count)  # noqa: B023
-            assert session.received[-1].audio == message[:100]
+            assert session.received[-1].audio == audio
             assert await live.ignored("caller", reason) == count
 
 
@@ -140,9 +141,10 @@ async def test_bad_message_of_the_agent_is_dropped_and_counted_and_the_call_goes
     async with live.bridged() as (caller, session):
         for count, message in enumerate(BAD_OF_AGENT[reason], 1):
             await session.send_raw(message)
-            await session.send_audio(message.encode()[:100])
+            audio = message.encode()[:100] or b"-"
+            await session.send_audio(audio)
             await until(lambda: len(caller.received) == count)  # noqa: B023
-            assert caller.received_audio[-1] == message.encode()[:100]
+            assert caller.received_audio[-1] == audio
             assert await live.ignored("agent", reason) == count
         assert caller.warnings == []
 
@@ -157,6 +159,23 @@ async def test_binary_messages_are_ignored_and_counted(live_server):
         await until(lambda: session.received and caller.received)
         assert await live.ignored("caller", "binary") == 1
         assert await live.ignored("agent", "binary") == 1
+
+
+@pytest.mark.parametrize("gap", ["", " "], ids=["found", "parsed"])
+async def test_empty_audio_goes_nowhere_and_is_counted(live_server, gap):
+    live = await live_server()
+    sent_ms = "\\u006d" if gap else "m"
+    async with live.bridged() as (caller, session):
+        sid = caller.stream_sid
+        await caller.send_raw(f'{{"event":"{sent_ms}edia","streamSid":"{sid}","media":{{"payload":""}}}}')
+        await caller.send_media(b"caller")
+        await session.send_raw('{"type":"audio","data":""' + (',"x":"\\u006d"' if gap else "") + "}")
+        await session.send_audio(b"agent")
+        await until(lambda: session.received and caller.received)
+        assert [item.audio for item in session.received] == [b"caller"]
+        assert caller.received_audio == [b"agent"]
+        assert await live.ignored("caller", "empty_audio") == 1
+        assert await live.ignored("agent", "empty_audio") == 1
 
 
 async def test_odd_but_sound_messages_are_relayed(live_server):

@@ -11,7 +11,7 @@ from bridge.standins.numbered import make_numbered, read_numbered
 FALLBACK = ["Say", "Hangup"]
 HOLD_FRAMES = 50
 HOLD_MS = 20 * HOLD_FRAMES
-WRITE_HIGH_BYTES = 8192
+WRITE_HIGH_BYTES = 4096
 STALL_S = 0.5
 
 
@@ -28,20 +28,37 @@ def check_order(numbers: list[int], count: int) -> int:
     return count - len(numbers)
 
 
-async def test_agent_ahead_of_a_caller_who_does_not_read_waits_and_nothing_is_lost(live_server):
-    live = await live_server(BRIDGE_HOLD_TO_CALLER_MS=30_000, BRIDGE_STALL_S=60)
+async def test_agent_ahead_of_a_caller_who_does_not_read_is_read_on_and_nothing_is_lost(live_server):
+    live = await live_server(BRIDGE_STALL_S=60)
     count = 12_000
     async with live.bridged() as (caller, session):
         [leg], [source] = live.caller_legs, live.agent_legs
+        caller.pause_reading()
+        await session.send_frames((make_numbered(n) for n in range(count)), paced=False)
+        await until(lambda: live.traffic.from_agent == count, 4 * DEADLINE_S)
+        assert not source.wire.is_paused
+        assert live.traffic.to_caller < 1000
+        assert leg._transport.get_write_buffer_size() < 2 * WRITE_HIGH_BYTES
+        caller.resume_reading()
+        await until(lambda: caller.received and caller.received_audio[-1] == make_numbered(count - 1))
+        assert check_order([read_numbered(audio)[1] for audio in caller.received_audio], count) == 0
+        assert (await live.metrics())['bridge_frames_dropped_total{direction="to_caller"}'] == 0
+        assert caller.warnings == []
+        assert live.held_bytes == 0
+
+
+async def test_agent_is_paused_only_when_the_process_holds_its_budget(live_server):
+    live = await live_server(BRIDGE_HELD_BYTES=1 << 20, BRIDGE_STALL_S=60)
+    count = 12_000
+    async with live.bridged() as (caller, session):
+        [source] = live.agent_legs
         caller.pause_reading()
         speaking = asyncio.ensure_future(
             session.send_frames((make_numbered(n) for n in range(count)), paced=False)
         )
         await until(lambda: source.wire.is_paused, 4 * DEADLINE_S)
-        traffic = live.traffic
-        # Half of the ring, and what one read brings beyond.
-        assert 750 < traffic.from_agent - traffic.to_caller < 1500
-        assert leg._transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
+        # The block of the ring doubles, and a read brings 64 KiB at most.
+        assert live.held_bytes == 2 << 20
         caller.resume_reading()
         await speaking
         await until(lambda: caller.received and caller.received_audio[-1] == make_numbered(count - 1))
@@ -61,7 +78,7 @@ async def test_agent_that_reads_late_gets_the_newest_in_order(live_server):
         await until(lambda: live.traffic.from_caller == count, 4 * DEADLINE_S)
         traffic = live.traffic
         assert 0 <= count - traffic.dropped_to_agent - traffic.to_agent <= HOLD_FRAMES
-        assert leg._transport.get_write_buffer_size() < WRITE_HIGH_BYTES + 1024
+        assert leg._transport.get_write_buffer_size() < 2 * WRITE_HIGH_BYTES
         session.resume_reading()
         await until(lambda: session.received and session.received[-1].audio == make_numbered(count - 1))
         lost = check_order([read_numbered(item.audio)[1] for item in session.received], count)

@@ -1,6 +1,7 @@
 """How calls end over real sockets: close codes of both legs, what /voice/resume answers, and nothing left."""
 
 import asyncio
+import base64
 import time
 
 import aiohttp
@@ -289,15 +290,13 @@ async def test_agent_that_answers_nothing_is_lost(live_server):
     await until_within(before)
 
 
-# A close frame without a code is 1005 for its receiver; its answer has no code either.
-@pytest.mark.parametrize("code", [1001, 1005, 1008, 1011, 1012, 1013, 3000, 4000, 4999])
+@pytest.mark.parametrize("code", [1001, 1008, 1011, 1012, 1013, 3000, 4000, 4999])
 async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
     answers = []
 
     async def serve(socket):
         await socket.send(accept_head(socket))
-        reason = b"" if code == 1005 else code.to_bytes(2) + b"r" * 123
-        await socket.send_frame(reason, CLOSE)
+        await socket.send_frame(code.to_bytes(2) + b"r" * 123, CLOSE)
         answers.append(await socket.close_code())
         await socket.gone()
 
@@ -310,6 +309,29 @@ async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
             assert (await caller.follow_redirect()).verbs == FALLBACK
             await until(lambda: live.is_idle)
     assert answers == [code]
+
+
+async def test_agents_close_without_a_code_is_an_end_and_its_last_words_play(live_server):
+    answers = []
+
+    async def serve(socket):
+        await socket.send(accept_head(socket))
+        await socket.send_frame(b'{"type":"audio","data":"%b"}' % base64.b64encode(bytes(8000)))
+        await socket.send_frame(b"", CLOSE)
+        answers.append(await socket.close_code())
+        await socket.gone()
+
+    async with RawAgent(serve) as agent:
+        live = await live_server(RETELL_WS_URL=agent.ws_url)
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await asyncio.wait_for(caller.closed.wait(), 1 + SLACK_S)
+            assert caller.close_code == 1000
+            assert caller.playout.cleared_bytes == 0
+            assert caller.received_audio == [bytes(8000)]
+            assert (await caller.follow_redirect()).verbs == ["Hangup"]
+            await until(lambda: live.is_idle)
+    assert answers == [1005]
 
 
 @pytest.mark.parametrize("how", ["reset", "fin"])

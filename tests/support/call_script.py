@@ -135,12 +135,16 @@ class RecordingCaller(_Side):
 
     sent_bytes = 0
     held_bytes = 0
+    unplayed_s = 0.0
 
     def mark_audio(self) -> None:
         self._log.append(("caller", "mark audio"))
 
     def send_audio(self, payload: bytes) -> None:
         self._log.append(("caller", "audio", payload))
+
+    def set_unplayed(self, unplayed_s: float) -> None:
+        self.unplayed_s = unplayed_s
 
     def send_clear(self) -> None:
         self._log.append(("caller", "clear"))

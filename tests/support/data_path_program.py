@@ -88,7 +88,7 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
     import aiofastnet
     import orjson
 
-    from _codec import Envelope, SpanFinder
+    from _codec import Envelope, HeldBudget, SpanFinder
     from _codec.wire import Wire
     from bridge.twilio.media import media_envelope, media_finder
 
@@ -100,7 +100,14 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
 
     owners = [Owner(relay if is_spoilt else None) for relay in (to_agent, to_caller)]
     caller, agent = (
-        Wire(owner, is_client=is_client, max_message_bytes=65536, hold_ms=1000)
+        Wire(
+            owner,
+            is_client=is_client,
+            max_message_bytes=65536,
+            budget=HeldBudget(1 << 20),
+            messages_left=100_000,
+            hold_ms=1000,
+        )
         for owner, is_client in zip(owners, (False, True), strict=True)
     )
     caller.set_format(None if is_spoilt else media_finder(STREAM), media_envelope(STREAM))

@@ -171,6 +171,10 @@ class Live:
         return self.server.snapshot().admitted
 
     @property
+    def held_bytes(self) -> int:
+        return self.server.snapshot().held_bytes
+
+    @property
     def traffic(self) -> Traffic:
         return self.server.snapshot().traffic
 

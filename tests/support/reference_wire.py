@@ -17,16 +17,56 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from _codec.owner import Owner
-from _codec.reference import SAMPLES_PER_MS, Envelope, FrameRing, SpanFinder, decoded_bytes
+from _codec.reference import Envelope, SpanFinder, decoded_bytes
+from _codec.reference_ring import FrameRing
 
 CONTINUATION, TEXT, BINARY = Opcode.CONT, Opcode.TEXT, Opcode.BINARY
 CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG
 # The wire's own rules, beside those of RFC 6455.
 MAX_FRAGMENTS = 1024
 NO_STATUS = 1005
-MAX_AFTER_HELD = 1024
+SHORT_AUDIO_BYTES = 40
+
+WRITE_BYTES = 4096
+SCRATCH_BYTES = 16384
+HEADER_MAX_BYTES = 14
 
 Codec = Callable[[bytes], bytes]
+
+
+class Gathering:
+    """What waits to be written at the end of a read or a flush: the frames of one wire."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._wire: Wire | None = None
+        self._frames = b""
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.write()
+
+    def add(self, wire: Wire, frame: bytes, payload_bytes: int) -> None:
+        room = payload_bytes + HEADER_MAX_BYTES
+        if self._wire is not wire or len(self._frames) + room > SCRATCH_BYTES:
+            self.write()
+        self._wire = wire
+        self._frames += frame
+        if self._depth == 0 or len(self._frames) >= WRITE_BYTES or room > SCRATCH_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        wire, self._wire = self._wire, None
+        frames, self._frames = self._frames, b""
+        if wire is not None:
+            wire.write_to_transport(frames)
+
+
+gathering = Gathering()
 
 
 class Oracle(Protocol):
@@ -93,19 +133,28 @@ class Oracle(Protocol):
 class Wire:
     """One side's socket after its handshake; see the native one for the arguments and methods."""
 
-    def __init__(self, owner: Owner, *, is_client: bool, max_message_bytes: int, hold_ms: int) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        is_client: bool,
+        max_message_bytes: int,
+        messages_left: int,
+        hold_ms: int,
+        budget: object,
+    ) -> None:
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
         self.is_client = is_client
-        self.is_ready = self.is_congested = self.is_closing = self.is_paused = False
+        self.messages_left = messages_left
+        self.is_ready = self.is_congested = self.is_closing = False
         self.ws_frames_in = self.messages_in = 0
         self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
-        self.dropped_frames = self.cleared_frames = self.decoded_frames = 0
+        self.dropped_frames = self.cleared_frames = 0
         self._owner: Owner | None = owner
         self._held = FrameRing(hold_ms)
-        self._before_held: bytes | None = None
-        self._after_held: list[bytes] = []
-        self._paused_source: Wire | None = None
+        self._most_ahead_bytes = self._ahead_bytes = 0
+        self._frames_at_clear = -1
         self._envelope = Envelope(b"", b"")
         self._is_binary = False
         self._numbered: tuple[bytes, bytes, bytes] | None = None
@@ -155,9 +204,16 @@ class Wire:
         self._messages_numbered += 1
         return self._messages_numbered
 
-    def new_generation(self) -> None:
-        self._generation += 1
-        self._bytes_since_mark = 0
+    def set_most_ahead(self, most_bytes: int) -> None:
+        self._most_ahead_bytes = most_bytes
+
+    def set_ahead(self, ahead_bytes: int) -> None:
+        self._ahead_bytes = ahead_bytes
+        if len(self._held):
+            self._flush()
+
+    def renew(self, messages: int, most: int) -> None:
+        self.messages_left = min(most, self.messages_left + messages)
 
     @property
     def held_bytes(self) -> int:
@@ -175,27 +231,38 @@ class Wire:
     def send_audio(self, payload: bytes) -> None:
         if self.is_closing:
             return
-        if not self.is_ready or self.is_congested or len(self._held):
+        if self._must_wait() or self._is_far_ahead():
             self.dropped_frames += self._held.push(payload)
         else:
             self._write_audio(payload)
+
+    def _must_wait(self) -> bool:
+        return not self.is_ready or self.is_congested or len(self._held) > 0 or self._held.item_count > 0
+
+    def _is_far_ahead(self) -> bool:
+        return 0 < self._most_ahead_bytes <= self._ahead_bytes
 
     def send_text(self, message: bytes) -> None:
         if not self.is_closing:
             self._write(TEXT, message)
 
-    def send_text_before_audio(self, message: bytes) -> None:
-        if self.is_congested and not self.is_closing:
-            self._before_held = message
-        else:
-            self.send_text(message)
+    def send_in_order(self, item: str) -> bool:
+        if self._must_wait():
+            return self._held.push_item(item)
+        if not self.is_closing:
+            assert self._owner is not None
+            self._owner.on_due(item)
+        return True
 
-    def send_text_after_audio(self, message: bytes) -> None:
-        if not self.is_ready or self.is_congested or len(self._held):
-            if len(self._after_held) < MAX_AFTER_HELD:
-                self._after_held.append(message)
-        else:
+    def clear_audio(self, message: bytes | None) -> None:
+        self.cleared_frames += len(self._held)
+        self._held.clear()
+        self._generation += 1
+        self._bytes_since_mark = self._ahead_bytes = 0
+        if message is not None and not (self.is_congested and self._frames_at_clear == self.audio_out_frames):
+            self._frames_at_clear = self.audio_out_frames
             self.send_text(message)
+        self._flush()
 
     def send_ping(self) -> None:
         if not self.is_closing and not self.is_congested:
@@ -210,47 +277,43 @@ class Wire:
         self.is_closing = True
         self._partner = None
 
-    def drop_held(self) -> None:
-        self.cleared_frames += len(self._held)
-        self._forget_held()
-
     def hand_held_to(self, other: Wire) -> None:
-        while (payload := self._held.pop()) is not None:
-            other.dropped_frames += other._held.push(payload)
+        while self._held.item_count or len(self._held):
+            item = self._held.pop_item()
+            if isinstance(item, str):
+                other.send_in_order(item)
+            else:
+                payload = self._held.pop()
+                assert payload is not None
+                other.dropped_frames += other._held.push(payload)
 
     def lose_held(self) -> None:
-        self.dropped_frames += len(self._held)
-        self._forget_held()
-
-    def _forget_held(self) -> None:
-        self._held.clear()
-        self._before_held = None
-        self._after_held.clear()
-        self._resume_source()
+        self.dropped_frames += self._held.clear()
+        self._held.clear_items()
 
     def _write_audio(self, payload: bytes) -> None:
         self.audio_out_frames += 1
+        self._ahead_bytes += decoded_bytes(payload)
+        if self._mark_every_bytes:
+            self._write_marked(payload)
+            return
         if self._is_binary or self._encode is not None:
             audio = base64.b64decode(payload)
             if audio and self._encode is not None:
                 audio = self._encode(audio)
-            if not audio:
-                return
-            if self._is_binary:
+            if audio and self._is_binary:
                 self._write(BINARY, audio)
-            else:
+            elif audio:
                 self._write(TEXT, self._envelope.wrap_payload(base64.b64encode(audio)))
-        elif self._mark_every_bytes:
-            self._write_marked(payload)
         elif self._numbered is not None:
             self._write_numbered(payload, self._numbered)
         else:
             self._write(TEXT, self._envelope.wrap_payload(payload))
+        self.audio_out_bytes += decoded_bytes(payload)
 
     def _write_numbered(self, payload: bytes, between: tuple[bytes, bytes, bytes]) -> None:
         counts = self.next_number(), self.audio_out_frames, self.audio_out_bytes // 8
         head = b"".join(b"%d%b" % pair for pair in zip(counts, between, strict=True))
-        self.audio_out_bytes += decoded_bytes(payload)
         before, after = self._envelope.wrap_payload(b"|").split(b"|")
         self._write(TEXT, before + head + payload + after)
 
@@ -275,45 +338,42 @@ class Wire:
 
     def _write(self, opcode: Opcode, payload: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(Frame(opcode, payload).serialize(mask=self.is_client, extensions=[]))
+            frame = Frame(opcode, payload).serialize(mask=self.is_client, extensions=[])
+            gathering.add(self, frame, len(payload))
+
+    def write_to_transport(self, frames: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(frames)
 
     def _flush(self) -> None:
-        if self._before_held is not None and not self.is_congested:
-            message, self._before_held = self._before_held, None
-            self.send_text(message)
+        with gathering:
+            self._flush_held()
+
+    def _flush_held(self) -> None:
         while self.is_ready and not self.is_congested and not self.is_closing:
-            payload = self._held.pop()
-            if payload is None:
+            item = self._held.pop_item()
+            if isinstance(item, str):
+                assert self._owner is not None
+                self._owner.on_due(item)
+            elif not len(self._held) or self._is_far_ahead():
                 break
-            self._write_audio(payload)
-        if self._after_held and self.is_ready and not self.is_congested and not len(self._held):
-            messages, self._after_held = self._after_held, []
-            for message in messages:
-                self.send_text(message)
-        self._resume_source()
-
-    def _pause_source(self, source: Wire) -> None:
-        if source.is_client and source._transport is not None and not source.is_paused:
-            source.is_paused = True
-            self._paused_source = source
-            source._transport.pause_reading()
-
-    def _resume_source(self) -> None:
-        source = self._paused_source
-        if source is None or self._held.samples // SAMPLES_PER_MS * 4 > self._held.capacity_ms:
-            return
-        self._paused_source = None
-        source.is_paused = False
-        if source._transport is not None:
-            source._transport.resume_reading()
+            else:
+                payload = self._held.pop()
+                assert payload is not None
+                self._write_audio(payload)
 
     # Reading
 
     def feed(self, data: bytes) -> None:
-        self._oracle.read(data)
+        with gathering:
+            self._oracle.read(data)
 
     def on_frame(self, frame: Frame) -> None:
         """Take a frame that the oracle accepts."""
+        if frame.opcode in (PING, PONG):
+            self._spend()
+            if self.is_closing:
+                return
         if frame.opcode is PING:
             if not self.is_congested:
                 self._write(PONG, frame.data)
@@ -338,22 +398,23 @@ class Wire:
     def _on_message(self, opcode: int, message: bytes) -> None:
         assert self._owner is not None
         self.messages_in += 1
-        if opcode == BINARY:
-            if self._is_binary:
-                self.media_in += 1
-                self._on_other_audio(message)
-            else:
-                self._owner.on_binary(message)
+        if opcode == BINARY and self._is_binary:
+            self._on_other_audio(message)
             return
-        span = self._finder.find(message) if self._finder is not None else None
+        span = self._finder.find(message) if self._finder is not None and opcode == TEXT else None
         if span is not None:
             payload = message[span[0] : span[1]]
-            self.media_in += 1
             if self._decode is not None:
                 self._on_other_audio(base64.b64decode(payload))
-                return
-            self.audio_in_bytes += decoded_bytes(payload)
-            self._pass_on(payload)
+            elif self._takes_audio(decoded_bytes(payload)):
+                self.audio_in_bytes += decoded_bytes(payload)
+                self._pass_on(payload)
+            return
+        self._spend()
+        if self.is_closing:
+            return
+        if opcode == BINARY:
+            self._owner.on_binary(message)
             return
         try:
             message.decode()
@@ -362,9 +423,27 @@ class Wire:
         else:
             self._owner.on_text(message)
 
+    def _spend(self) -> None:
+        self.messages_left -= 1
+        if self.messages_left < 0:
+            self.violate(1008, "too many messages that are not plain audio")
+
+    def _takes_audio(self, audio_bytes: int) -> bool:
+        if audio_bytes < SHORT_AUDIO_BYTES:
+            self._spend()
+            if self.is_closing:
+                return False
+            if not audio_bytes:
+                assert self._owner is not None
+                self._owner.on_ignored("empty_audio")
+                return False
+        self.media_in += 1
+        return True
+
     def _on_other_audio(self, audio: bytes) -> None:
+        if not self._takes_audio(len(audio)):
+            return
         if self._decode is not None:
-            self.decoded_frames += 1
             audio = self._decode(audio)
         if audio:
             self.audio_in_bytes += len(audio)
@@ -376,14 +455,13 @@ class Wire:
             self._owner.on_audio(payload)
             return
         self._partner.send_audio(payload)
-        if self._partner._held.samples // SAMPLES_PER_MS * 2 > self._partner._held.capacity_ms:
-            self._partner._pause_source(self)
 
     def on_close(self, code: int) -> None:
         """Take a close frame that the oracle accepts."""
         is_answer = self.is_closing
         self.send_close(code)
         self.is_failed = True
+        gathering.write()
         self._transport.close()
         if not is_answer and self._owner is not None:
             self._owner.on_peer_closed(code)

@@ -1,0 +1,44 @@
+from aiofastnet.transport cimport Protocol, Transport
+
+cdef enum:
+    SCRATCH_BYTES = 16384
+
+# Between the two, frames to one socket wait and go out in one write; a callback that writes much calls both.
+cdef void begin_gathering() noexcept
+cdef int end_gathering() except -1
+# Write what waits, before a socket closes or does anything else to its transport.
+cdef int write_pending() except -1
+
+
+cdef class FrameWriter(Protocol):
+    cdef:
+        object __weakref__
+        # Receives the events; set once, cleared by `connection_lost`, so that no cycle is left.
+        object owner
+        # The connection; set by `open`, None before it and after `connection_lost`.
+        object transport
+        # The same, where it is aiofastnet's and takes bytes without an object; set and cleared with `transport`.
+        Transport native_transport
+        # The peer is a server: frames sent are masked, frames received are not; set once.
+        readonly bint is_client
+        # The transport's send buffer is full; set by `pause_writing`, cleared by `resume_writing`.
+        readonly bint is_congested
+        # A close frame has gone out, or the connection is lost: nothing more is sent; never cleared.
+        readonly bint is_closing
+
+    # For subclasses. Called once, before the close frame goes out.
+    cdef int before_close(self) except -1
+
+    # Write one frame whose payload is a, b and c in a row; does nothing without a transport.
+    cdef int write_frame(
+        self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
+    ) except -1
+    cdef Py_ssize_t put_frame(
+        self,
+        char* out,
+        int opcode,
+        const char* a, Py_ssize_t na,
+        const char* b, Py_ssize_t nb,
+        const char* c, Py_ssize_t nc,
+    ) except -1
+    cpdef send_close(self, int code)

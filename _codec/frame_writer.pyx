@@ -1,0 +1,200 @@
+"""
+The sending half of a WebSocket (RFC 6455) on an aiofastnet transport: frames, masks, and few writes for many frames.
+
+Frames that are written between `begin_gathering` and `end_gathering` go to the transport together, as soon as they
+are long enough or another socket's turn comes, so that each socket's frames keep their order. Lack of memory raises
+MemoryError; what a lost connection is given is discarded.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
+
+from aiofastnet.transport cimport Protocol, Transport
+
+from _codec.rfc6455 cimport CLOSE, HEADER_MAX_BYTES, NO_STATUS, PING, TEXT, apply_mask, put_header
+
+import os
+
+cdef enum:
+    # Frames that wait are written once they are this long together. More would save little, and an interrupt stands
+    # behind what a slow peer's transport has taken.
+    WRITE_BYTES = 4096
+    MASKS_BYTES = 4096
+
+# Shared by all sockets of the process, which has one event loop.
+cdef char pending[SCRATCH_BYTES]
+# The socket that the pending frames are for, and their length; None and 0 while there are none.
+cdef FrameWriter pending_for = None
+cdef Py_ssize_t pending_bytes = 0
+# How many callbacks are on the stack that write at their end.
+cdef int gathering = 0
+
+# RFC 6455 5.3 wants masks from a strong source of entropy; the kernel's, taken a page at a time.
+cdef bytes masks = b""
+cdef Py_ssize_t masks_used = MASKS_BYTES
+
+
+cdef int next_mask(uint32_t* mask) except -1:
+    global masks, masks_used
+    if masks_used + 4 > MASKS_BYTES:
+        masks = os.urandom(MASKS_BYTES)
+        masks_used = 0
+    memcpy(mask, PyBytes_AS_STRING(masks) + masks_used, 4)
+    masks_used += 4
+    return 0
+
+
+cdef int write_pending() except -1:
+    """Give the pending frames to their socket's transport, which copies what it cannot send."""
+    global pending_for, pending_bytes
+    cdef FrameWriter socket = pending_for
+    cdef Py_ssize_t n = pending_bytes
+    if socket is None:
+        return 0
+    # First, because a transport that becomes full calls its owner from within the write.
+    pending_for = None
+    pending_bytes = 0
+    if socket.native_transport is not None:
+        socket.native_transport.write_c(pending, n)
+    elif socket.transport is not None:
+        socket.transport.write(PyBytes_FromStringAndSize(pending, n))
+    return 0
+
+
+cdef void begin_gathering() noexcept:
+    """Let frames wait for `end_gathering`, which must follow."""
+    global gathering
+    gathering += 1
+
+
+cdef int end_gathering() except -1:
+    """Write what has waited, if this is the outermost callback."""
+    global gathering
+    gathering -= 1
+    if gathering == 0:
+        write_pending()
+    return 0
+
+
+@cython.auto_pickle(False)
+cdef class FrameWriter(Protocol):
+    """
+    Sends one side's frames; `WebSocket` reads.
+
+    Args:
+        owner: Receives ``on_congestion(is_congested)``, when the transport's buffer fills and when it has emptied.
+        is_client: This side opened the connection: it masks.
+    """
+
+    # Cython passes a subclass's arguments too: ``**_`` takes those.
+    def __cinit__(self, owner, *, bint is_client, **_):
+        self.owner = owner
+        self.is_client = is_client
+
+    def open(self, transport):
+        """Take over a transport whose handshake is done."""
+        self.transport = transport
+        if isinstance(transport, Transport):
+            self.native_transport = transport
+
+    def send_text(self, bytes message not None):
+        """Send a text message at once; after the close frame, nothing."""
+        if not self.is_closing:
+            self.write_frame(TEXT, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), NULL, 0, NULL, 0)
+
+    def send_ping(self):
+        """Send an empty ping, unless the peer does not read anyway."""
+        if not self.is_closing and not self.is_congested:
+            self.write_frame(PING, NULL, 0, NULL, 0, NULL, 0)
+
+    cpdef send_close(self, int code):
+        """
+        Send a close frame and nothing after it; a second call changes nothing.
+
+        The connection stays open for the peer's close frame: the caller bounds the wait and closes the transport.
+        """
+        cdef char payload[2]
+        if self.is_closing:
+            return
+        self.before_close()
+        payload[0] = <char>((code >> 8) & 0xFF)
+        payload[1] = <char>(code & 0xFF)
+        self.write_frame(CLOSE, payload, 0 if code == NO_STATUS else 2, NULL, 0, NULL, 0)
+        self.is_closing = True
+
+    cdef int before_close(self) except -1:
+        return 0
+
+    cdef int write_frame(
+        self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
+    ) except -1:
+        global pending_for, pending_bytes
+        cdef Py_ssize_t n = na + nb + nc
+        cdef Py_ssize_t i
+        cdef char* out
+        cdef char* own = NULL
+        if self.transport is None:
+            return 0
+        if n + HEADER_MAX_BYTES > SCRATCH_BYTES:
+            write_pending()
+            own = <char*>PyMem_Malloc(<size_t>(n + HEADER_MAX_BYTES))
+            if own == NULL:
+                raise MemoryError(f"no memory for a frame of {n} bytes")
+            try:
+                i = self.put_frame(own, opcode, a, na, b, nb, c, nc)
+                if self.native_transport is not None:
+                    self.native_transport.write_c(own, i)
+                else:
+                    self.transport.write(PyBytes_FromStringAndSize(own, i))
+            finally:
+                PyMem_Free(own)
+            return 0
+        if pending_for is not self or pending_bytes + n + HEADER_MAX_BYTES > SCRATCH_BYTES:
+            write_pending()
+            pending_for = self
+        out = pending + pending_bytes
+        pending_bytes += self.put_frame(out, opcode, a, na, b, nb, c, nc)
+        if gathering == 0 or pending_bytes >= WRITE_BYTES:
+            write_pending()
+        return 0
+
+    @cython.final
+    cdef Py_ssize_t put_frame(
+        self,
+        char* out,
+        int opcode,
+        const char* a, Py_ssize_t na,
+        const char* b, Py_ssize_t nb,
+        const char* c, Py_ssize_t nc,
+    ) except -1:
+        """Put a frame together in ``out``, which has room for HEADER_MAX_BYTES and the payload; return its length."""
+        cdef Py_ssize_t n = na + nb + nc
+        cdef Py_ssize_t i = put_header(out, opcode, n)
+        cdef uint32_t mask = 0
+        if self.is_client:
+            out[1] |= <char>0x80
+            next_mask(&mask)
+            memcpy(out + i, &mask, 4)
+            i += 4
+        if na:
+            memcpy(out + i, a, <size_t>na)
+        if nb:
+            memcpy(out + i + na, b, <size_t>nb)
+        if nc:
+            memcpy(out + i + na + nb, c, <size_t>nc)
+        if self.is_client:
+            apply_mask(out + i, n, mask)
+        return i + n
+
+    def pause_writing(self):
+        """Set the flag and report; called from within our own write, so nothing is written here."""
+        self.is_congested = True
+        self.owner.on_congestion(True)
+
+    def resume_writing(self):
+        """Clear the flag and report."""
+        self.is_congested = False
+        self.owner.on_congestion(False)

@@ -1,0 +1,321 @@
+"""What a wire holds, pauses and refuses: one budget, the work of a turn, and messages that are not plain audio."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from typing import Any
+
+import pytest
+
+from _codec import Envelope, HeldBudget, SpanFinder, Wire
+
+KIB = 1024
+AUDIO_1S = base64.b64encode(bytes(8000))
+AUDIO_20MS = base64.b64encode(bytes(160))
+
+
+class Pipe:
+    """A transport in memory that never fills."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.is_read = True
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Owner:
+    """Notes the wire's calls; answers an item with its own text."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.wire: Wire | None = None
+
+    def on_due(self, item: str) -> None:
+        assert self.wire is not None
+        self.wire.send_text(item.encode())
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+def make_wire(
+    is_client: bool = False, budget: HeldBudget | None = None, messages_left: int = 1000
+) -> tuple[Wire, Pipe, Owner]:
+    owner, pipe = Owner(), Pipe()
+    wire = Wire(
+        owner,
+        is_client=is_client,
+        max_message_bytes=1 << 20,
+        budget=budget or HeldBudget(64 << 20),
+        messages_left=messages_left,
+        hold_ms=600_000,
+    )
+    owner.wire = wire
+    wire.set_format(SpanFinder("data", {"type": "audio"}), Envelope(b"<", b">"))
+    wire.open(pipe)
+    return wire, pipe, owner
+
+
+def from_server(payload: bytes, first: int = 0x81) -> bytes:
+    n = len(payload)
+    if n < 126:
+        return bytes((first, n)) + payload
+    if n < 65536:
+        return bytes((first, 126)) + n.to_bytes(2) + payload
+    return bytes((first, 127)) + n.to_bytes(8) + payload
+
+
+def texts(pipe: Pipe) -> list[bytes]:
+    """The unmasked text frames that went out."""
+    stream, found = b"".join(pipe.writes), []
+    while stream:
+        n, head = stream[1] & 0x7F, 2
+        if n == 126:
+            n, head = int.from_bytes(stream[2:4]), 4
+        found.append(stream[head : head + n])
+        stream = stream[head + n :]
+    return found
+
+
+# The budget
+
+
+async def test_reader_that_is_furthest_ahead_pauses_and_reads_on_when_its_audio_is_out():
+    budget = HeldBudget(256 * KIB)
+    callers, agents = [], []
+    for _ in range(3):
+        caller, _, _ = make_wire(budget=budget)
+        agent, pipe, _ = make_wire(is_client=True, budget=budget)
+        agent.join(caller)
+        callers.append(caller)
+        agents.append((agent, pipe))
+    callers[0].send_audio(AUDIO_1S)
+    for _ in range(3):
+        callers[1].send_audio(AUDIO_1S)
+    assert [agent.is_paused for agent, _ in agents] == [False, False, False]
+    while not any(agent.is_paused for agent, _ in agents):
+        callers[2].send_audio(AUDIO_1S)
+    # The block of the third has grown beyond that of the second.
+    assert [agent.is_paused for agent, _ in agents] == [False, False, True]
+    assert [pipe.is_read for _, pipe in agents] == [True, True, False]
+    callers[2].set_ready()
+    # Several turns of the loop: a turn sends 64 KiB.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert agents[2][1].is_read
+    assert not agents[2][0].is_paused
+    for caller in callers:
+        caller.lose_held()
+    assert budget.used_bytes == 0
+
+
+def test_callers_reader_is_never_paused():
+    budget = HeldBudget(64 * KIB)
+    agent, _, _ = make_wire(is_client=True, budget=budget)
+    caller, pipe, _ = make_wire(budget=budget)
+    caller.join(agent)
+    for _ in range(20):
+        agent.send_audio(AUDIO_1S)
+    assert budget.used_bytes > budget.limit_bytes
+    assert pipe.is_read
+
+
+def test_paused_reader_whose_partner_ends_reads_on():
+    budget = HeldBudget(16 * KIB)
+    caller, _, _ = make_wire(budget=budget)
+    agent, pipe, _ = make_wire(is_client=True, budget=budget)
+    agent.join(caller)
+    for _ in range(4):
+        caller.send_audio(AUDIO_1S)
+    assert not pipe.is_read
+    caller.connection_lost(None)
+    assert pipe.is_read
+    assert budget.used_bytes == 0
+
+
+def test_message_that_does_not_fit_the_budget_is_1009_and_small_ones_are_free():
+    budget = HeldBudget(128 * KIB)
+    agent, _, owner = make_wire(is_client=True, budget=budget)
+    agent.feed(from_server(bytes(60 * KIB), 0x82)[: 50 * KIB])
+    assert budget.used_bytes == 0
+    agent, _, owner = make_wire(is_client=True, budget=budget)
+    agent.feed(from_server(bytes(100 * KIB), 0x82)[: 90 * KIB])
+    assert 32 * KIB < budget.used_bytes < 64 * KIB
+    other, _, other_owner = make_wire(is_client=True, budget=budget)
+    other.feed(from_server(bytes(100 * KIB), 0x82)[:100])
+    assert other_owner.calls == [("on_violation", 1009, "no room is left for a message of this length")]
+    agent.feed(from_server(bytes(100 * KIB), 0x82)[90 * KIB :])
+    assert owner.calls == [("on_binary", bytes(100 * KIB))]
+    assert budget.used_bytes == 0
+
+
+def test_budget_is_given_back_with_the_wire():
+    budget = HeldBudget(1 << 20)
+    agent, _, owner = make_wire(is_client=True, budget=budget)
+    agent.feed(from_server(bytes(200 * KIB), 0x82)[:-1])
+    agent.send_audio(AUDIO_1S)
+    assert budget.used_bytes > 0
+    agent.connection_lost(None)
+    owner.wire = None
+    del agent
+    assert budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("limit_bytes", [0, -1])
+def test_budget_of_nothing_is_refused(limit_bytes):
+    with pytest.raises(ValueError, match=f"limit_bytes must be at least 1, got {limit_bytes}"):
+        HeldBudget(limit_bytes)
+
+
+# The work of a turn
+
+
+async def test_messages_beyond_a_turn_wait_for_the_next_in_order():
+    agent, pipe, owner = make_wire(is_client=True)
+    agent.feed(b"".join(from_server(b"%d" % n) for n in range(150)))
+    assert len(owner.calls) == 64
+    assert not pipe.is_read
+    await asyncio.sleep(0)
+    assert len(owner.calls) == 128
+    assert not pipe.is_read
+    await asyncio.sleep(0)
+    assert owner.calls == [("on_text", b"%d" % n) for n in range(150)]
+    assert pipe.is_read
+
+
+async def test_plain_audio_is_no_work_that_counts():
+    agent, pipe, _ = make_wire(is_client=True)
+    caller, caller_pipe, _ = make_wire()
+    caller.set_ready()
+    agent.join(caller)
+    agent.feed(b"".join(from_server(b'{"type":"audio","data":"%b"}' % AUDIO_20MS) for _ in range(500)))
+    assert texts(caller_pipe) == [b"<%b>" % AUDIO_20MS] * 500
+    # One write for some 4 KiB of frames.
+    assert len(caller_pipe.writes) < 40
+    assert pipe.is_read
+
+
+async def test_short_and_empty_audio_counts_as_a_message():
+    agent, _, owner = make_wire(is_client=True, messages_left=10)
+    caller, caller_pipe, _ = make_wire()
+    caller.set_ready()
+    agent.join(caller)
+    short = base64.b64encode(bytes(39))
+    for _ in range(5):
+        agent.feed(from_server(b'{"type":"audio","data":"%b"}' % short))
+        agent.feed(from_server(b'{"type":"audio","data":""}'))
+    assert texts(caller_pipe) == [b"<%b>" % short] * 5
+    assert owner.calls == [("on_ignored", "empty_audio")] * 5
+    assert agent.media_in == 5
+    agent.feed(from_server(b'{"type":"audio","data":"%b"}' % short))
+    assert owner.calls[5:] == [("on_violation", 1008, "too many messages that are not plain audio")]
+    assert len(texts(caller_pipe)) == 5
+
+
+async def test_allowance_is_renewed_up_to_its_bound():
+    agent, _, owner = make_wire(is_client=True, messages_left=2)
+    agent.feed(from_server(b"a") + from_server(b"", 0x89))
+    agent.renew(100, 3)
+    assert agent.messages_left == 3
+    agent.feed(from_server(b"b") * 4)
+    assert [call[0] for call in owner.calls] == ["on_text"] * 4 + ["on_violation"]
+
+
+def test_audio_that_python_reads_gives_its_message_back_unless_it_is_short():
+    agent, _, _ = make_wire(is_client=True, messages_left=5)
+    agent.count_as_audio(base64.b64encode(bytes(40)))
+    agent.count_as_audio(base64.b64encode(bytes(39)))
+    assert agent.messages_left == 6
+
+
+async def test_long_queue_goes_out_in_several_turns():
+    caller, pipe, _ = make_wire()
+    for _ in range(1000):
+        caller.send_audio(AUDIO_20MS)
+    caller.set_ready()
+    first = len(texts(pipe))
+    assert 200 < first < 400
+    await asyncio.sleep(0)
+    assert first < len(texts(pipe)) < 1000
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(texts(pipe)) == 1000
+
+
+# What waits, in its order
+
+
+async def test_items_keep_their_place_among_audio_and_survive_a_clear():
+    caller, pipe, _ = make_wire()
+    caller.send_audio(AUDIO_20MS)
+    assert caller.send_in_order("first")
+    caller.send_audio(AUDIO_20MS)
+    assert caller.send_in_order("second")
+    caller.set_ready()
+    assert texts(pipe) == [b"<%b>" % AUDIO_20MS, b"first", b"<%b>" % AUDIO_20MS, b"second"]
+    caller.pause_writing()
+    caller.send_audio(AUDIO_20MS)
+    caller.send_in_order("third")
+    caller.clear_audio(b"clear")
+    caller.clear_audio(b"clear")
+    # At once, though the peer does not read, and once.
+    assert texts(pipe)[4:] == [b"clear"]
+    caller.resume_writing()
+    assert texts(pipe)[4:] == [b"clear", b"third"]
+    assert (caller.cleared_frames, caller.dropped_frames) == (1, 0)
+
+
+async def test_items_without_audio_before_them_go_at_once_and_too_many_are_refused():
+    caller, pipe, _ = make_wire()
+    for n in range(1024):
+        assert caller.send_in_order(f"{n}")
+    assert not caller.send_in_order("one more")
+    caller.set_ready()
+    assert texts(pipe) == [b"%d" % n for n in range(1024)]
+    caller.send_in_order("now")
+    assert texts(pipe)[-1] == b"now"
+
+
+async def test_items_are_kept_when_the_oldest_audio_is_dropped_and_go_to_another_wire():
+    first, _, _ = make_wire(is_client=True)
+    second, pipe, owner = make_wire()
+    frames = [base64.b64encode(os.urandom(160)) for _ in range(4)]
+    for n, frame in enumerate(frames):
+        first.send_audio(frame)
+        first.send_in_order(f"key {n}")
+    first.hand_held_to(second)
+    second.set_ready()
+    assert texts(pipe) == [text for n in range(4) for text in (b"<%b>" % frames[n], b"key %d" % n)]
+    assert first.held_bytes == 0
+    assert owner.calls == []
+
+
+async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():
+    caller, pipe, _ = make_wire()
+    caller.set_ready()
+    caller.set_most_ahead(480)
+    for _ in range(5):
+        caller.send_audio(AUDIO_20MS)
+    assert len(texts(pipe)) == 3
+    caller.set_ahead(320)
+    assert len(texts(pipe)) == 4
+    caller.clear_audio(b"clear")
+    assert caller.cleared_frames == 1
+    caller.send_audio(AUDIO_20MS)
+    assert texts(pipe)[4:] == [b"clear", b"<%b>" % AUDIO_20MS]
