@@ -168,6 +168,13 @@ class Settings(BaseModel):
         description="audio and partial messages that all calls of the process hold together; ten minutes of audio are "
         "6.4 MB. When it is used up, the agents that are furthest ahead are not read",
     )
+    bridge_gather_ms: float = Field(
+        0.5,
+        ge=0,
+        le=10,
+        description="how long the process sleeps between two looks at its sockets while 20 calls or more are up: less "
+        "work for a frame, and a wait of that length at most. 0: it wakes for each",
+    )
     bridge_caller_message_max_bytes: int = Field(
         65536,
         ge=1024,

@@ -64,6 +64,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_hold_from_caller_ms",
         "bridge_hold_to_caller_ms",
         "bridge_held_bytes",
+        "bridge_gather_ms",
         "bridge_caller_message_max_bytes",
         "bridge_agent_message_max_bytes",
         "bridge_control_per_s",

@@ -16,6 +16,7 @@ from bridge.call.leg import Leg
 from bridge.call.sides import AgentSide, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Metrics, Traffic
+from bridge.server.gather import Gather
 from bridge.server.registry import Registry
 
 log = structlog.get_logger()
@@ -63,6 +64,7 @@ class Live:
 
     Args:
         held: What the legs of the process hold.
+        gather: Learns how many calls are open.
         ask_twilio: Ends or transfers a call by Twilio's REST API; does not raise.
         clock: Seconds, monotonic.
     """
@@ -72,12 +74,14 @@ class Live:
         registry: Registry,
         metrics: Metrics,
         held: HeldBudget,
+        gather: Gather,
         ask_twilio: Callable[[Call], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._held = held
+        self._gather = gather
         self._ask_twilio = ask_twilio
         self._clock = clock
         # Entered by `open`, left by `on_call_closed`.
@@ -197,6 +201,7 @@ class Live:
         await asyncio.gather(*self._asking, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
+        self._gather.set_calls(0)
 
     def _check_idle(self) -> None:
         if self._registry.is_draining and not self._calls and not self._registry.admitted:
@@ -270,6 +275,7 @@ class Live:
         # Armed first: after a fault below, the other deadlines of the process stay.
         self._tick_due = max(self._tick_due + ROUND_S / SLICES, now)
         self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
+        self._gather.set_calls(len(self._calls))
         if not self._round:
             self._rounds += 1
             self._round = [*self._calls, *self._legs]

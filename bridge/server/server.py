@@ -23,6 +23,7 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.metrics import Metrics
+from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
 from bridge.server.paths import Paths
@@ -56,6 +57,7 @@ class Server:
             self._registry,
             self.metrics,
             self._held,
+            Gather(settings.bridge_gather_ms / 1000),
             self._ask_twilio,
             self._clock,
         )
