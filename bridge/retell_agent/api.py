@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import httpx
 import retell
-from retell.types import AgentCreateParams, AgentUpdateParams, LlmCreateParams
+from retell.types import LlmCreateParams
 
 TIMEOUT_S = 20.0
 PAGE_AGENTS = 1000
@@ -46,99 +46,74 @@ class Api:
 
     def find(self, name: str) -> list[str]:
         """Give the ids of the agents with exactly this name."""
+        criteria = {"channel": {"type": "string", "op": "eq", "value": "voice"}, "query": name}
+        query: dict[str, Any] = {"limit": PAGE_AGENTS, "filter_criteria": criteria}
         found: list[str] = []
         pages: set[str] = set()
-        following: str | None = None
-        while following not in pages:
-            pages.update([following] if following else [])
-            page = self._page(name, following)
+        while True:
+            page = self._ask("looking for the agent", self._client.agent.list, query, needs=("items",))
             found += [str(item.get("agent_id")) for item in page["items"] if item.get("agent_name") == name]
             following = page.get("pagination_key")
-            if not page.get("has_more") or not following:
-                break
-        return list(dict.fromkeys(found))
-
-    def _page(self, name: str, pagination_key: str | None) -> dict[str, Any]:
-        return self._ask(
-            "looking for the agent",
-            lambda: self._client.agent.list(
-                limit=PAGE_AGENTS,
-                pagination_key=pagination_key or retell.omit,
-                filter_criteria={
-                    "channel": {"type": "string", "op": "eq", "value": "voice"},
-                    "query": name,
-                },
-            ),
-            needs=("items",),
-        )
+            if not page.get("has_more") or not following or following in pages:
+                return list(dict.fromkeys(found))
+            pages.add(following)
+            query["pagination_key"] = following
 
     def agent(self, agent_id: str, source: str) -> dict[str, Any]:
         """Read the agent's latest version; ``source`` names the setting that the id is from, for errors."""
         return self._ask(
             f"reading the agent {agent_id!r} of {source}",
-            lambda: self._client.agent.retrieve(agent_id),
+            self._client.agent.retrieve,
+            {"agent_id": agent_id},
             refused=f"correct {source}, or leave it out to go by agent_name",
             needs=AGENT_HAS,
         )
 
     def llm(self, engine: Mapping[str, Any]) -> dict[str, Any]:
-        llm_id, version = _of_engine(engine)
-        return self._ask("reading the Retell LLM", lambda: self._client.llm.retrieve(llm_id, version=version))
+        return self._ask("reading the Retell LLM", self._client.llm.retrieve, _of_engine(engine))
 
     def make_agent(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return self._ask(
-            "making the agent",
-            lambda: self._once.agent.create(**cast(AgentCreateParams, fields)),
-            lost="it may have been made all the same: run this again with --dry-run, which finds it by its name",
-            needs=AGENT_HAS,
-        )
+        lost = "it may have been made all the same: run this again with --dry-run, which finds it by its name"
+        return self._ask("making the agent", self._once.agent.create, fields, lost=lost, needs=AGENT_HAS)
 
     def make_llm(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return self._ask(
-            "making the Retell LLM",
-            lambda: self._once.llm.create(**cast(LlmCreateParams, fields)),
-            lost="it may have been made all the same, without an agent: see Retell's dashboard, then try again",
-            needs=("llm_id",),
-        )
+        lost = "it may have been made all the same, without an agent: see Retell's dashboard, then try again"
+        return self._ask("making the Retell LLM", self._once.llm.create, fields, lost=lost, needs=("llm_id",))
 
     def make_draft(self, agent_id: str, base_version: int) -> dict[str, Any]:
         """Open a draft of the agent and of its LLM."""
-        return self._ask(
-            "opening a draft version",
-            lambda: self._once.agent.create_version(agent_id, base_version=base_version),
-            needs=AGENT_HAS,
-        )
+        base = {"agent_id": agent_id, "base_version": base_version}
+        return self._ask("opening a draft version", self._once.agent.create_version, base, needs=AGENT_HAS)
 
     def change_agent(self, agent_id: str, version: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return self._ask(
-            "changing the agent",
-            lambda: self._client.agent.update(
-                agent_id, **cast(AgentUpdateParams, {**fields, "version": version})
-            ),
-            needs=AGENT_HAS,
-        )
+        fields = {**fields, "agent_id": agent_id, "version": version}
+        return self._ask("changing the agent", self._client.agent.update, fields, needs=AGENT_HAS)
 
     def change_llm(self, engine: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-        llm_id, version = _of_engine(engine)
-        return self._ask(
-            "changing the Retell LLM",
-            lambda: self._client.llm.update(llm_id, version=version, **cast(LlmCreateParams, fields)),
-        )
+        fields = {**fields, **_of_engine(engine)}
+        return self._ask("changing the Retell LLM", self._client.llm.update, fields)
 
     def publish(self, agent_id: str, version: int) -> None:
-        self._ask("publishing", lambda: self._once.agent.publish(agent_id, version=version))
+        self._ask("publishing", self._once.agent.publish, {"agent_id": agent_id, "version": version})
 
     def _ask(
         self,
         doing: str,
-        call: Callable[[], object],
+        function: Callable[..., object],
+        arguments: Mapping[str, Any],
         *,
         lost: str = "try again",
         refused: str = "change the file accordingly",
         needs: Iterable[str] = (),
     ) -> dict[str, Any]:
+        """
+        Call a function of the SDK and give the fields of its response, of which ``needs`` must be there.
+
+        For errors, ``doing`` names the request; ``lost`` and ``refused`` say what to do if there is no response, or
+        a refusal.
+        """
         try:
-            reply = call()
+            reply = function(**arguments)
         except retell.APIStatusError as error:
             code = error.status_code
             todo = _TODO.get(code, "try again later" if code >= 500 else refused)
@@ -166,9 +141,10 @@ class Api:
         return line.replace(self._key, "***")[:MESSAGE_CHARACTERS]
 
 
-def _of_engine(engine: Mapping[str, Any]) -> tuple[str, int | retell.Omit]:
+def _of_engine(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the LLM of a response engine as arguments; the SDK reads its version as a float."""
     version = engine.get("version")
-    return str(engine["llm_id"]), retell.omit if version is None else int(version)
+    return {"llm_id": str(engine["llm_id"])} | ({} if version is None else {"version": int(version)})
 
 
 def known_models() -> frozenset[str]:
