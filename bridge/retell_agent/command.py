@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 
 from bridge.retell_agent.difference import Change, described, differences
 from bridge.retell_agent.file import AgentFile, AgentFileError, read_agent_file, shown
-from bridge.retell_agent.models import url_fault
+from bridge.retell_agent.models import check_url
 
 if TYPE_CHECKING:
     from bridge.retell_agent.api import Api
@@ -104,8 +104,10 @@ def _read(file: Path, agent_id: str, models: frozenset[str]) -> tuple[Access, Ag
         source="--agent-id" if agent_id else "RETELL_AGENT_ID",
     )
     problems = []
-    if fault := url_fault(access.api_url, "https", "http"):
-        problems.append(f"RETELL_API_URL: {shown(access.api_url)} {fault}: where Retell's API is")
+    try:
+        check_url(access.api_url, "https", "http")
+    except ValueError as error:
+        problems.append(f"RETELL_API_URL: {shown(access.api_url)} {error}: where Retell's API is")
     if not re.fullmatch(r"[\x21-\x7e]+", access.key):
         wrong = "has characters that no key has" if access.key else "is missing"
         problems.append(f"RETELL_API_KEY: {wrong}: from Retell's dashboard, in the environment or in .env")

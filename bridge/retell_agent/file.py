@@ -43,16 +43,25 @@ _WRONG_KEYS = {
     "prompt": "is general_prompt under [llm]",
     "tools": "is general_tools under [llm]",
 }
+# What is wrong, by the type of Pydantic's error, with values of its context.
 _FAULTS = {
     "bool_type": "is neither true nor false",
     "dict_type": "is not a table",
+    "empty": "is empty",
     "finite_number": "is not a number",
     "float_type": "is not a number",
+    "greater_than_equal": "is below {ge:.9g}",
+    "int_type": "is not a whole number",
+    "less_than_equal": "is above {le:.9g}",
     "literal_error": "is not one of its values",
+    "missing": "is missing",
     "model_attributes_type": "is not a table",
     "model_type": "is not a table",
+    "string_pattern_mismatch": "is not of that form",
     "string_type": "is not text",
     "union_tag_invalid": "is not one of its values",
+    "union_tag_not_found": "is missing",
+    "value_error": "{error}",
 }
 EXAMPLE = Path(__file__).with_name("example.toml")
 
@@ -247,31 +256,18 @@ def _problem(error: ErrorDetails, file: Mapping[str, Any]) -> tuple[list[int], s
         return position, f"{path}: is not a list of tables [[{path}]]"
     if kind == "sentence":
         return position, f"{path}: {error['msg']}"
-    values = error.get("ctx", {}).get("expected", "").replace("'", "")
+    context = error.get("ctx", {})
+    values = context.get("expected", "").replace("'", "")
     if kind.startswith("union_tag"):
         path, value, values = f"{path}.type", value.get("type"), ", ".join(map(tag, tables))
-    fault = "is missing" if value is None else _fault(error, value)
+    elif kind == "int_type" and not (isinstance(value, float) and math.isfinite(value)):
+        kind = "float_type"
+    elif kind == "string_pattern_mismatch" and not value.strip():
+        kind = "empty"
+    fault = _FAULTS[kind].format(**context)
     is_shown = field.repr and fault not in ("is missing", "is not a table")
     about = f"it is {values}; {field.description}" if values else field.description
     return position, f"{path}: {f'{shown(value)} ' if is_shown else ''}{fault}: {about}"
-
-
-def _fault(error: ErrorDetails, value: Any) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "greater_than_equal":
-            return f"is below {context['ge']:.9g}"
-        case "less_than_equal":
-            return f"is above {context['le']:.9g}"
-        case "int_type":
-            is_number = isinstance(value, float) and math.isfinite(value)
-            return "is not a whole number" if is_number else "is not a number"
-        case "string_pattern_mismatch":
-            return "is not of that form" if value.strip() else "is empty"
-        case "value_error":
-            return str(context["error"])
-        case kind:
-            return _FAULTS[kind]
 
 
 def _unknown(name: str, table: type[Table]) -> str:

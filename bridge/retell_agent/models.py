@@ -8,12 +8,11 @@ out keeps its value at Retell. A setting that may be None is removed by ``false`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -48,56 +47,49 @@ def _text_map(description: str) -> Any:
     return _key(description, repr=False)
 
 
-def url_fault(value: Any, *schemes: str) -> str | None:
+def check_url(value: Any, *schemes: str) -> Any:
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
         is_good = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:
         is_good = False
-    if is_good and not re.search(r"[\s\x00-\x20]", value):
-        return None
-    return f"does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and name a host"
+    if not is_good or re.search(r"[\s\x00-\x20]", value):
+        raise ValueError(
+            f"does not begin with {' or '.join(f'{name}://' for name in schemes)} and name a host"
+        )
+    return value
 
 
-def _schema_fault(value: Any) -> str | None:
+def _check_schema(value: Any) -> Any:
     if not isinstance(value, dict) or value.get("type") != "object":
-        return 'is not a table with type = "object"'
+        raise ValueError('is not a table with type = "object"')
     properties, required = value.get("properties"), value.get("required", [])
     if not isinstance(properties, dict):
-        return "has no table properties"
+        raise ValueError("has no table properties")
     if not isinstance(required, list) or not all(isinstance(n, str) and n in properties for n in required):
-        return "requires a property that it does not have"
-    return None
+        raise ValueError("requires a property that it does not have")
+    return value
 
 
-def _texts_fault(value: Any) -> str | None:
+def _check_texts(value: Any) -> Any:
     is_texts = isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
     if not is_texts or not value:
-        return "is not a list of texts"
-    return "has a value twice" if len(set(value)) < len(value) else None
+        raise ValueError("is not a list of texts")
+    if len(set(value)) < len(value):
+        raise ValueError("has a value twice")
+    return value
 
 
-def _languages_fault(value: list[str]) -> str | None:
-    unknown = sorted(set(value) - set(LANGUAGES))
-    return f"has an unknown language, {', '.join(unknown)}" if unknown else None
-
-
-def _without(fault: Callable[[Any], str | None]) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if wrong := fault(value):
-            raise ValueError(wrong)
-        return value
-
-    return check
-
-
-def _listed(value: Any) -> Any:
+def _check_languages(value: Any) -> Any:
     if value == "multi":
         raise PydanticCustomError(
             "sentence",
             '"multi" is gone since 2026-07-31: name the languages, as ["en-US", "es-ES"]; each one more costs accuracy',
         )
-    return value if isinstance(value, list) else [value]
+    languages = _check_texts(value if isinstance(value, list) else [value])
+    if unknown := sorted(set(languages) - set(LANGUAGES)):
+        raise ValueError(f"has an unknown language, {', '.join(unknown)}")
+    return languages
 
 
 Ambience = Literal[
@@ -108,11 +100,11 @@ Storage = Literal["everything", "everything_except_pii", "basic_attributes_only"
 Text = Annotated[str, Field(pattern=r"\S")]
 Word = Annotated[str, Field(pattern=r"^\S+$")]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Texts = Annotated[list[str], BeforeValidator(_without(_texts_fault))]
-Languages = Annotated[Texts, AfterValidator(_without(_languages_fault)), BeforeValidator(_listed)]
-HttpUrl = Annotated[str, BeforeValidator(_without(lambda value: url_fault(value, "https", "http")))]
-SocketUrl = Annotated[str, BeforeValidator(_without(lambda value: url_fault(value, "wss", "ws")))]
-Schema = Annotated[dict[str, Any], BeforeValidator(_without(_schema_fault))]
+Texts = Annotated[list[str], BeforeValidator(_check_texts)]
+Languages = Annotated[list[str], BeforeValidator(_check_languages)]
+HttpUrl = Annotated[str, BeforeValidator(lambda value: check_url(value, "https", "http"))]
+SocketUrl = Annotated[str, BeforeValidator(lambda value: check_url(value, "wss", "ws"))]
+Schema = Annotated[dict[str, Any], BeforeValidator(_check_schema)]
 
 
 class Agent(Table):
