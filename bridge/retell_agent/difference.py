@@ -33,16 +33,15 @@ def differences(section: str, wanted: Mapping[str, Any], there: Mapping[str, Any
 
 def is_same(wanted: Any, there: Any) -> bool:
     """Compare two values; keys that Retell adds to a table are no difference."""
-    if isinstance(wanted, dict):
-        return isinstance(there, dict) and all(
-            is_same(value, there.get(key)) for key, value in wanted.items()
-        )
-    if isinstance(wanted, list):
-        return isinstance(there, list) and len(wanted) == len(there) and all(map(is_same, wanted, there))
-    if isinstance(wanted, bool) or isinstance(there, bool):
-        return wanted is there
-    if isinstance(wanted, int | float) and isinstance(there, int | float):
-        return math.isclose(wanted, there, rel_tol=1e-9)
+    match wanted, there:
+        case dict(), dict():
+            return all(is_same(value, there.get(key)) for key, value in wanted.items())
+        case list(), list():
+            return len(wanted) == len(there) and all(map(is_same, wanted, there))
+        case (bool(), _) | (_, bool()):
+            return wanted is there
+        case int() | float(), int() | float():
+            return math.isclose(wanted, there, rel_tol=1e-9)
     return bool(wanted == there)
 
 
@@ -52,13 +51,10 @@ def described(change: Change) -> str:
     if change.key == "general_tools":
         return f"{path}: {_described_tools(change.old or [], change.new or [])}"
     old, new = _shown(change.old), _shown(change.new)
-    if (
-        isinstance(change.old, str)
-        and isinstance(change.new, str)
-        and max(len(old), len(new)) > SHOWN_CHARACTERS
-    ):
-        at = next((i for i, (a, b) in enumerate(zip(change.old, change.new, strict=False)) if a != b), None)
-        at = min(len(change.old), len(change.new)) if at is None else at
+    are_texts = isinstance(change.old, str) and isinstance(change.new, str)
+    if are_texts and max(len(old), len(new)) > SHOWN_CHARACTERS:
+        pairs = enumerate(zip(change.old, change.new, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(change.old), len(change.new)))
         old, new = _cut(change.old, at), _cut(change.new, at)
     return f"{path}: {_shortened(old)} -> {_shortened(new)}"
 
@@ -97,9 +93,9 @@ def _cut(text: str, at: int) -> str:
 
 
 def _shortened(text: str) -> str:
-    return (
-        text if len(text) <= 2 * SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
-    )
+    if len(text) <= 2 * SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
 
 
 def _described_tools(old: list[Any], new: list[Any]) -> str:

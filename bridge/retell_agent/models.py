@@ -33,18 +33,13 @@ class Table(BaseModel):
 
 
 def _key(description: str, **limits: Any) -> Any:
-    """Declare a setting that the file may leave out."""
+    """Declare a setting that the file may leave out; ``repr=False`` hides values that may be secret from messages."""
     return Field(None, description=description, **limits)
 
 
 def _number(low: float, high: float | None, description: str) -> Any:
     span = f"{low:.9g} or more" if high is None else f"{low:.9g} to {high:.9g}"
     return _key(f"Retell takes {span}, {description}", ge=low, le=high)
-
-
-def _text_map(description: str) -> Any:
-    """Headers and the like contain secrets; with ``repr`` off no message shows their values."""
-    return _key(description, repr=False)
 
 
 def check_url(value: Any, *schemes: str) -> Any:
@@ -100,6 +95,7 @@ Storage = Literal["everything", "everything_except_pii", "basic_attributes_only"
 Text = Annotated[str, Field(pattern=r"\S")]
 Word = Annotated[str, Field(pattern=r"^\S+$")]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+PhoneNumber = Annotated[str, Field(pattern=r"^(\+[1-9][0-9]{6,14}|\{\{.+\}\})$")]
 Texts = Annotated[list[str], BeforeValidator(_check_texts)]
 Languages = Annotated[list[str], BeforeValidator(_check_languages)]
 HttpUrl = Annotated[str, BeforeValidator(lambda value: check_url(value, "https", "http"))]
@@ -192,10 +188,7 @@ class PressDigit(_Tool):
 
 class Predefined(Table):
     type: Literal["predefined"]
-    number: str = Field(
-        pattern=r"^(\+[1-9][0-9]{6,14}|\{\{.+\}\})$",
-        description="+ and the country's code, or a {{variable}}",
-    )
+    number: PhoneNumber = Field(description="+ and the country's code, or a {{variable}}")
     extension: str = _key("digits, * and #", pattern=r"^([0-9*#]+|\{\{.+\}\})$")
 
 
@@ -222,11 +215,11 @@ class CustomTool(_SpeakingTool):
     type: Literal["custom"]
     url: HttpUrl = Field(description="what Retell asks when the model uses the tool")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = _key("by default POST")
-    headers: dict[str, str] = _text_map("headers of the request")
-    query_params: dict[str, str] = _text_map("appended to the URL")
+    headers: dict[str, str] = _key("headers of the request", repr=False)
+    query_params: dict[str, str] = _key("appended to the URL", repr=False)
     parameters: Schema = _key('a JSON Schema: type = "object", properties, required')
     args_at_root: bool = _key("whether the arguments are the body itself, not its args")
-    response_variables: dict[str, str] = _text_map("names of variables and JSON paths in the answer")
+    response_variables: dict[str, str] = _key("names of variables and JSON paths in the answer", repr=False)
     speak_after_execution: bool = _key("whether it speaks when the answer is there")
     timeout_ms: int = _number(1000, 600_000, "by default 120000 (2 min); long leaves the caller in silence")
     max_retry: int = _number(0, 5, "by default 0; only where asking twice does no harm")
@@ -261,7 +254,7 @@ class Llm(Table):
     # Pydantic uses the name ``model_config`` itself.
     config: ModelConfig = _key("settings of the model", alias="model_config")
     knowledge_base_ids: Texts | None = _key("ids of knowledge bases")
-    default_dynamic_variables: dict[str, str] | None = _text_map("what {{variables}} stand for")
+    default_dynamic_variables: dict[str, str] | None = _key("what {{variables}} stand for", repr=False)
     tool_call_strict_mode: bool = _key("exact arguments of tools, with the models that can")
 
 
