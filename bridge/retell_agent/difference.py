@@ -53,9 +53,10 @@ def described(change: Change) -> str:
     old, new = _shown(change.old), _shown(change.new)
     are_texts = isinstance(change.old, str) and isinstance(change.new, str)
     if are_texts and max(len(old), len(new)) > SHOWN_CHARACTERS:
-        pairs = enumerate(zip(change.old, change.new, strict=False))
-        at = next((i for i, (a, b) in pairs if a != b), min(len(change.old), len(change.new)))
-        old, new = _cut(change.old, at), _cut(change.new, at)
+        before, after = _without_query(change.old), _without_query(change.new)
+        pairs = enumerate(zip(before, after, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(before), len(after)))
+        old, new = _cut(before, at), _cut(after, at)
     return f"{path}: {_shortened(old)} -> {_shortened(new)}"
 
 

@@ -584,3 +584,10 @@ def test_urls_are_reported_without_what_may_be_secret(url, shown):
     assert described(Change("agent", "webhook_url", None, url)) == f"agent.webhook_url: (not set) -> {shown}"
     engine = {"type": "custom-llm", "llm_websocket_url": url}
     assert "canary" not in described(Change("agent", "response_engine", engine, {**engine, "x": 1}))
+
+
+def test_long_urls_are_compared_without_what_may_be_secret():
+    old, new = (f"https://user:canary@h.example/{'a' * 80}/{end}?token=canary" for end in ("old", "new"))
+    line = described(Change("agent", "webhook_url", old, new))
+    assert "canary" not in line
+    assert "old?…" in line and "new?…" in line
