@@ -160,9 +160,8 @@ def _carry_out(
         _say(f"  {described(change)}")
     for note in notes:
         _say(f"note: {note}")
-    is_to_publish = publish and (
-        plan.agent is None or bool(plan.changes) or not plan.agent.get("is_published")
-    )
+    is_published = plan.agent is not None and plan.agent.get("is_published") and not plan.changes
+    is_to_publish = publish and not is_published
     if not plan.changes:
         _say("nothing differs")
     if dry_run or not (plan.changes or is_to_publish):
@@ -222,8 +221,7 @@ def _send(api: Api, plan: Plan) -> dict[str, Any]:
             _say(f"changed the agent {agent['agent_id']}")
     except Exception:
         if llm_id:
-            _say(
-                f"the Retell LLM {llm_id} is left without an agent: delete it, or use it as response_engine.llm_id"
-            )
+            kept = f"the Retell LLM {llm_id} is left without an agent"
+            _say(f"{kept}: delete it, or use it as response_engine.llm_id")
         raise
     return agent

@@ -191,11 +191,8 @@ def _engine_problems(engine: Mapping[str, Any] | None, llm: Mapping[str, Any] | 
 
 
 def _model_problems(llm: Mapping[str, Any], models: Collection[str]) -> list[str]:
-    config = _table(llm, "model_config") or {}
-    given = {
-        "llm.model": llm.get("model"),
-        "llm.model_config.primary.model": (_table(config, "primary") or {}).get("model"),
-    }
+    primary = _table(_table(llm, "model_config") or {}, "primary") or {}
+    given = {"llm.model": llm.get("model"), "llm.model_config.primary.model": primary.get("model")}
     problems = []
     for path, model in given.items():
         if models and isinstance(model, str) and model not in models:
@@ -215,9 +212,8 @@ def _notes(agent: Mapping[str, Any], llm: Mapping[str, Any]) -> list[str]:
         notes.append("agent.end_call_after_silence_ms: under 20 s hangs up on people who look something up")
     if agent.get("reminder_max_count") != 0 and silence_ms <= agent.get("reminder_trigger_ms", 0):
         notes.append("agent.reminder_trigger_ms: the call ends before it, by agent.end_call_after_silence_ms")
-    if agent.get("enable_backchannel") is False and {"backchannel_frequency", "backchannel_words"} & set(
-        agent
-    ):
+    backchannel = {"backchannel_frequency", "backchannel_words"} & agent.keys()
+    if backchannel and agent.get("enable_backchannel") is False:
         notes.append("agent.backchannel_...: have no effect while enable_backchannel is false")
     if agent.get("ambient_sound", "") is None and "ambient_sound_volume" in agent:
         notes.append("agent.ambient_sound_volume: has no effect without ambient_sound")
