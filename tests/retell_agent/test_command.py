@@ -261,7 +261,7 @@ async def test_agent_changes_from_a_socket_to_an_llm_and_back(rest):
     assert rest.agents[agent_id][0]["response_engine"] == SOCKET
 
 
-# Only shown
+# Dry runs
 
 
 @pytest.mark.parametrize("text", [WITH_LLM, WITH_SOCKET])
@@ -279,7 +279,7 @@ async def test_dry_run_only_reads(rest, text):
     assert rest.writes == []
 
 
-# Which agent
+# The choice of the agent
 
 
 async def test_agent_of_the_option_beats_that_of_the_environment_and_the_name(rest):
@@ -335,7 +335,7 @@ async def test_agent_that_does_not_exist_is_reported_with_what_named_it(rest):
     )
 
 
-# What fails
+# Failed requests
 
 
 async def test_wrong_key_is_reported_once_and_never_shown(rest):
@@ -448,7 +448,7 @@ async def test_without_the_sdk_it_says_what_to_install(rest, monkeypatch, module
     assert rest.requests == []
 
 
-# What is wrong before anything is sent
+# Faults found before the first request
 
 
 async def test_file_and_settings_are_reported_together_and_nothing_is_sent(rest):

@@ -63,7 +63,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
     return tables
 
 
-# What is wrong, and how it is sentence
+# Wrong files and their messages
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,10 @@ def test_unknown_key_is_reported_where_it_belongs(path, words):
 
 
 def test_all_problems_are_reported_at_once():
-    sentence = problems(
+    lines = problems(
         {"agent": {"voice": "x", "responsiveness": 2, "volume": -1}, "llm": {"model": ""}, "x": 1}
     )
-    assert [line.partition(":")[0] for line in sentence] == [
+    assert [line.partition(":")[0] for line in lines] == [
         "agent.voice",
         "agent.responsiveness",
         "agent.volume",
@@ -313,7 +313,7 @@ def test_file_of_an_editor_that_marks_utf8_is_read(tmp_path):
     assert read_agent_file(tmp_path / "agent.toml").agent == {"agent_name": "Empfänger"}
 
 
-# What is right
+# Valid files
 
 
 @pytest.mark.parametrize(
