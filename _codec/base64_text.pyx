@@ -1,5 +1,9 @@
 """
-Base64 text: whether a text is one, how much audio it holds, and its conversion for agents whose audio is binary.
+Checks, measures and converts base64 text.
+
+For invalid text ``is_base64`` returns False, ``decode`` raises ValueError, and ``decoded_bytes`` returns some length of
+at least 0. Arguments other than bytes raise TypeError, lack of memory MemoryError. The C functions cannot fail: they
+read only the given length, and the caller provides an output of the size that base64_text.pxd states.
 
 Source: RFC 4648, section 4.
 """
@@ -9,7 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 cdef const char* ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
-# The six bits of each character; 0 for all others, of which valid text has only the padding.
+# The six bits of each character of the alphabet; 0 for all others. Padding is the only other one in valid text.
 cdef uint8_t VALUES[256]
 
 
@@ -32,7 +36,7 @@ cdef bint is_base64_c(const unsigned char* p, Py_ssize_t n) noexcept nogil:
         return False
     if n > 0 and p[n - 1] == c"=":
         n -= 2 if p[n - 2] == c"=" else 1
-    # No early exit and no table: the compiler turns this into vector instructions.
+    # With neither an early exit nor a table, the compiler turns this loop into vector instructions.
     for i in range(n):
         c = p[i]
         bad |= not (
@@ -83,7 +87,7 @@ cdef Py_ssize_t decode_c(const char* text, Py_ssize_t n, char* out) noexcept nog
     cdef Py_ssize_t i = 0
     cdef Py_ssize_t o = 0
     cdef uint32_t three
-    # A last group that is cut short is not read.
+    # An incomplete last group is not read.
     while i + 4 <= n:
         three = (
             (<uint32_t>VALUES[p[i]] << 18)
@@ -100,7 +104,7 @@ cdef Py_ssize_t decode_c(const char* text, Py_ssize_t n, char* out) noexcept nog
 
 
 def decoded_bytes(bytes payload not None):
-    """Return the length of valid base64 text once decoded."""
+    """Return the decoded length of valid base64 text."""
     return decoded_bytes_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
 

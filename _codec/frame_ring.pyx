@@ -1,6 +1,11 @@
 """
-A bounded queue of base64 payloads in one block of memory, which exists only while something waits, and of the items
-that stand between them.
+A bounded queue of base64 payloads and of the items between them, in one block of memory that exists only while payloads
+wait.
+
+A capacity out of range raises ValueError, lack of memory MemoryError. A full queue does not fail: it discards payloads
+and returns their number. ``push`` takes any bytes and does not check that they are base64. The bounds on time and
+number keep the block small. The copies in and out wrap at the block's end; only ``reserve`` checks for room, and it
+runs before the copies in.
 """
 
 cimport cython
@@ -21,7 +26,7 @@ cdef enum:
     # Marks and keys: nobody asks for as many in a conversation.
     MAX_ITEMS = 1024
 
-# A day. Also keeps the size of the block far from the end of a 32-bit length.
+# A day. The bound also keeps the size of the block far below the limit of a 32-bit length.
 MAX_CAPACITY_MS = 24 * 3600 * 1000
 
 
@@ -29,13 +34,13 @@ MAX_CAPACITY_MS = 24 * 3600 * 1000
 @cython.auto_pickle(False)
 cdef class FrameRing:
     """
-    First in, first out, for base64 payloads of 8 kHz mu-law, bounded by the time they play.
+    A first-in, first-out queue of base64 payloads of 8 kHz mu-law, bounded by their duration.
 
-    A payload's time follows from its decoded length. When a payload does not fit, the oldest ones are
-    dropped until it does; one that is longer than the capacity is itself dropped. There are at most
-    ``capacity_ms`` payloads, so that empty ones are bounded too. ``budget``, if given, counts the block's bytes.
+    A payload's duration follows from its decoded length. A payload that does not fit displaces the oldest ones; a
+    payload longer than the capacity is dropped itself. The queue holds at most ``capacity_ms`` payloads, which also
+    bounds the number of empty ones. ``budget``, if given, counts the block's bytes.
 
-    An item keeps its place among the payloads, and is not lost with those that are dropped or cleared before it.
+    An item keeps its place among the payloads, and stays when those before it are dropped or cleared.
 
     Raises:
         ValueError: If ``capacity_ms`` is below 1 or above a day.
@@ -58,7 +63,7 @@ cdef class FrameRing:
             The number of payloads dropped for it.
 
         Raises:
-            MemoryError: If the block cannot grow; what was held stays, save what was dropped to make room.
+            MemoryError: If the block cannot grow. The queue keeps its payloads, except those dropped to make room.
         """
         return self.push_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
@@ -159,7 +164,7 @@ cdef class FrameRing:
         return decoded_bytes_of(n, tail[1], tail[0])
 
     cdef int reserve(self, Py_ssize_t wanted) except -1:
-        """Make the block at least ``wanted`` bytes; the bound on time and entries bounds it."""
+        """Make the block at least ``wanted`` bytes; the bounds on duration and entries limit ``wanted``."""
         cdef Py_ssize_t size = self.arena_bytes if self.arena_bytes > 0 else FIRST_ARENA_BYTES
         cdef char* arena
         if wanted <= self.arena_bytes:
@@ -180,7 +185,7 @@ cdef class FrameRing:
         return 0
 
     cdef void read_at(self, Py_ssize_t offset, char* out, Py_ssize_t n) noexcept nogil:
-        """Copy n bytes that start ``offset`` after the head; they are in use, so n > 0 means a block exists."""
+        """Copy n bytes that start ``offset`` after the head; the caller asks for bytes in use only."""
         cdef Py_ssize_t start = self.head + offset
         cdef Py_ssize_t first
         if n <= 0:
@@ -193,7 +198,7 @@ cdef class FrameRing:
             memcpy(out + first, self.arena, <size_t>(n - first))
 
     cdef void append(self, const char* p, Py_ssize_t n) noexcept nogil:
-        """Add n bytes at the end; ``reserve`` has made room."""
+        """Add n bytes at the end; the caller makes room by ``reserve`` first."""
         cdef Py_ssize_t start = self.head + self.used
         cdef Py_ssize_t first
         if n <= 0:
@@ -207,7 +212,7 @@ cdef class FrameRing:
         self.used += n
 
     cdef void release(self) noexcept:
-        """Forget all payloads and give the block back."""
+        """Remove all payloads and free the block."""
         PyMem_RawFree(self.arena)
         self.arena = NULL
         # The garbage collector may have taken the budget.

@@ -1,10 +1,16 @@
-"""G.711 mu-law to and from 16-bit samples, by table."""
+"""
+Converts between G.711 mu-law and 16-bit samples by table.
+
+An odd number of bytes to encode raises ValueError, an argument that is not bytes-like TypeError, one that is not
+contiguous BufferError, lack of memory MemoryError. The loops end with the argument's buffer, and every byte and every
+sample has an entry in its table.
+"""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
-# G.711 codes the upper 14 of 16 bits, so that many samples differ.
+# G.711 codes the upper 14 of 16 bits, so the table has 2**14 entries.
 cdef unsigned char ULAW_OF_14_BITS[16384]
 cdef unsigned char PCM16_OF_ULAW[256][2]
 
@@ -43,7 +49,7 @@ fill_tables()
 
 
 def mulaw_to_pcm16(ulaw):
-    """Decode mu-law bytes, any bytes-like, to 16-bit little-endian samples."""
+    """Decode mu-law, in any bytes-like object, to 16-bit little-endian samples."""
     cdef Py_buffer view
     cdef Py_ssize_t i, count
     cdef const unsigned char* source
@@ -64,7 +70,7 @@ def mulaw_to_pcm16(ulaw):
 
 def pcm16_to_mulaw(pcm):
     """
-    Encode 16-bit little-endian samples, any bytes-like, to mu-law.
+    Encode 16-bit little-endian samples, in any bytes-like object, to mu-law.
 
     Raises:
         ValueError: If the length is odd.

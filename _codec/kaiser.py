@@ -1,4 +1,4 @@
-"""Designs the low-pass filters of the resamplers, once for both implementations of the codec."""
+"""Designs the low-pass filters of the resamplers, for the compiled codec and for its twin in Python."""
 
 import math
 from functools import cache
@@ -6,8 +6,8 @@ from functools import cache
 BASE_HZ = 8000
 FACTORS = {16000: 2, 24000: 3}
 
-# Half the filter's length in samples at 8 kHz: a delay of 2 ms, and a transition of 3.4 to 4.6 kHz
-# with at least 70 dB beyond it for both factors.
+# Half the filter's length in samples at 8 kHz. It gives a delay of 2 ms, a transition band from 3.4 to 4.6 kHz and a
+# stop-band attenuation of at least 70 dB for both factors.
 HALF_LENGTH = 16
 TAPS_PER_PHASE = 2 * HALF_LENGTH
 PASS_HZ = 3400
@@ -31,7 +31,7 @@ def ratio(from_hz: int, to_hz: int) -> tuple[int, bool]:
 
 
 def bessel_i0(x: float) -> float:
-    """Return the modified Bessel function of order zero, summed until a term no longer counts."""
+    """Return the modified Bessel function of order zero, summed until a term no longer changes the sum."""
     total = term = 1.0
     k = 0
     while term > total * 1e-17:
@@ -46,11 +46,11 @@ def phases(factor: int, up: bool) -> tuple[tuple[float, ...], ...]:
     """
     Return the taps of a linear-phase low-pass filter, split into ``factor`` phases.
 
-    Tap ``q`` of phase ``p`` is ``h[q * factor + p]`` of a filter that runs at the higher rate. Its pass-band
-    gain is ``factor`` when going up, which makes good the zeros between samples, else 1.
+    Tap ``q`` of phase ``p`` is ``h[q * factor + p]`` of a filter that runs at the higher rate. Its pass-band gain is
+    1 on the way down and ``factor`` on the way up, which compensates for the zeros inserted between samples.
 
-    The cut-off of exactly 4 kHz makes every ``factor``-th tap zero save the centre, so phase 0 only delays:
-    samples that both rates share pass unchanged on the way up.
+    The cut-off of exactly 4 kHz makes every ``factor``-th tap zero except the centre, so phase 0 is a pure delay: on
+    the way up, samples that both rates share pass unchanged.
 
     Source: J. F. Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", 1974:
     beta = 0.1102 (A - 8.7) and length - 1 = (A - 8) / (2.285 * transition in radians).

@@ -4,7 +4,7 @@ cdef enum:
 
 
 cdef struct Field:
-    # Small, because a message reads all fields and a call's own finder is rarely in the processor's caches.
+    # Small, because every search reads all fields and a call's finder is rarely in the processor's caches.
     const char* key
     const char* value
     int value_bytes
@@ -17,11 +17,11 @@ cdef class SpanFinder:
     # The keys of the shape, each with the value required there; added by `append`, changed only in a copy by
     # `with_value`.
     cdef Field fields[MAX_FIELDS]
-    # How many of them are used; counted by `append`.
+    # The number of fields in use; counted by `append`.
     cdef int field_count
-    # Bit i is set where field i must be present; set by `append`.
+    # Bit i is set if field i must be present; set by `append`.
     cdef unsigned int required
-    # Keeps the keys and values alive that the fields point to; added with them.
+    # Keeps alive the keys and values to which the fields point; grows with the fields.
     cdef list texts
 
     # Return whether the message has the shape, with the payload at p[start[0]:end[0]].

@@ -1,8 +1,10 @@
 """
 Finds the audio of a media message without building objects, and wraps it in another message.
 
-The finder returns a span only for messages that every JSON parser reads the same way; a full parser takes all
-others. It makes one pass over the message, cannot fail, and never reads outside the message.
+The finder returns a span only for messages that every JSON parser reads the same way, and None for all others, which
+a full parser reads. It makes one pass over the message, cannot fail, and compares each index with the message's
+length before it reads. Paths and values that it cannot search for raise ValueError or TypeError when the finder is
+made. `Envelope` does not check its prefix and suffix; lack of memory raises MemoryError.
 """
 
 cimport cython
@@ -59,7 +61,7 @@ cdef inline Py_ssize_t after_space(const unsigned char* p, Py_ssize_t n, Py_ssiz
 
 
 cdef inline Py_ssize_t string_end(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
-    """Return the index of the quote that ends the string whose text starts at i, -1 if it is not plain."""
+    """Return the index of the closing quote of a string whose text starts at i, -1 if the string is not plain."""
     while i < n and CLASSES[p[i]] & IN_STRING:
         i += 1
     if i < n and p[i] == c"\"":
@@ -68,7 +70,7 @@ cdef inline Py_ssize_t string_end(const unsigned char* p, Py_ssize_t n, Py_ssize
 
 
 cdef inline Py_ssize_t after_number(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
-    """Return the index after a number without exponent that starts at i, -1 if there is none."""
+    """Return the index after a number without exponent at i, -1 if there is none."""
     cdef Py_ssize_t whole, fraction
     if i < n and p[i] == c"-":
         i += 1
@@ -91,7 +93,7 @@ cdef inline Py_ssize_t after_number(const unsigned char* p, Py_ssize_t n, Py_ssi
 
 
 cdef inline Py_ssize_t after_literal(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
-    """Return the index after ``true``, ``false`` or ``null`` at i, -1 if none is there."""
+    """Return the index after ``true``, ``false`` or ``null`` at i, -1 if there is none."""
     if n - i >= 4 and (memcmp(p + i, b"true", 4) == 0 or memcmp(p + i, b"null", 4) == 0):
         return i + 4
     if n - i >= 5 and memcmp(p + i, b"false", 5) == 0:
@@ -124,7 +126,7 @@ cdef bytes token(path, value):
 @cython.auto_pickle(False)
 cdef class SpanFinder:
     """
-    Finds the base64 text of a JSON message that has a known shape.
+    Finds the base64 text of a JSON message of a known shape.
 
     Args:
         payload: Path of the base64 text: one key, or two joined by a dot.
@@ -132,7 +134,7 @@ cdef class SpanFinder:
         absent_or_equal: Paths that must be absent or have exactly this value.
 
     Raises:
-        ValueError: If a path or value cannot be searched for, or there are more than 8 paths.
+        ValueError: If the finder cannot search for a path or value, or there are more than 8 paths.
         TypeError: If a path is not str, or a value neither str nor int.
     """
 
@@ -175,7 +177,7 @@ cdef class SpanFinder:
         Return a finder that differs only in the value required at a path; both share their texts.
 
         Raises:
-            ValueError: If no value is required there so far, or this one cannot be searched for.
+            ValueError: If this finder requires no value there, or cannot search for this one.
             TypeError: If the value is neither str nor int.
         """
         cdef SpanFinder other = SpanFinder.__new__(SpanFinder, "_", {})
@@ -191,7 +193,7 @@ cdef class SpanFinder:
         return other
 
     cdef Field* field_at(self, path) except NULL:
-        """Return the field of a path at which a value is required."""
+        """Return the field of a path that requires a value."""
         cdef int index = TOP
         for key in path.split("."):
             index = self.field_of(plain(key, "key"), index)
@@ -241,10 +243,10 @@ cdef class SpanFinder:
         Return where the base64 text of a message starts and ends.
 
         Returns:
-            None if the message is not of this shape or not plain JSON, and must be read by a full parser.
-            Not plain: a backslash or a character outside printable ASCII in a key or in a value that is looked at, half
-            of a surrogate pair, a used key that occurs twice in its object, more than 8 levels, a number with an
-            exponent or more than 18 digits.
+            None if the message has another shape or is not plain JSON; a full parser must read it then. A message with a
+            backslash or a character outside printable ASCII in a key or a compared value, half of a surrogate pair, a
+            repeated key of the shape, more than 8 levels, or a number with an exponent or more than 18 digits is not
+            plain.
         """
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t end = 0
@@ -256,7 +258,7 @@ cdef class SpanFinder:
         cdef const unsigned char* p = <const unsigned char*>text
         cdef const unsigned char* quote
         cdef const Field* field
-        # Bit d is set where level d is an object; level 0 is outside everything.
+        # Bit d is set if level d is an object; level 0 is outside the message's object.
         cdef unsigned int objects = 0
         cdef int depth = 0
         cdef int scope = OTHER
@@ -269,7 +271,7 @@ cdef class SpanFinder:
         if i >= n or p[i] != c"{":
             return False
         while True:
-            # Here i is at the first character of a value; field ``index`` describes it, if any.
+            # Here i is at the first character of a value; field ``index``, if any, describes it.
             begin = i
             if i >= n:
                 return False
@@ -315,7 +317,7 @@ cdef class SpanFinder:
                         if i < 0:
                             return False
                         continue
-                # An empty container is closed below, where its bracket stands.
+                # Here i is at the bracket of an empty container, which is closed below.
             elif p[i] == c"-" or CLASSES[p[i]] & DIGIT:
                 i = after_number(p, n, i)
                 if i < 0:
@@ -353,7 +355,7 @@ cdef class SpanFinder:
     cdef Py_ssize_t after_key(
         self, const unsigned char* p, Py_ssize_t n, Py_ssize_t i, int scope, int* index, unsigned int* seen
     ) noexcept nogil:
-        """Return the index of the value whose key starts at i, -1 if refused; set its ``index`` and ``seen``."""
+        """Return the index of the value after the key at i, -1 if refused; set its ``index`` and ``seen``."""
         cdef Py_ssize_t end
         if i >= n or p[i] != c"\"":
             return -1
@@ -376,7 +378,7 @@ cdef class SpanFinder:
 @cython.final
 @cython.auto_pickle(False)
 cdef class Envelope:
-    """The text before and after the payload in a message that is otherwise always the same."""
+    """The constant text before and after the payload of a message."""
 
     def __cinit__(self, bytes prefix not None, bytes suffix not None):
         self.prefix = prefix

@@ -1,10 +1,10 @@
-"""What a wire calls when something happens on it."""
+"""The callbacks of a wire."""
 
 from typing import Protocol
 
 
 class Owner(Protocol):
-    """Receives the events of one `Wire`, within the wire's own callbacks; see there for the arguments."""
+    """Receives the events of one `Wire`, during the transport's callbacks; `Wire` describes the arguments."""
 
     def on_text(self, message: bytes) -> None: ...
     def on_audio(self, payload: bytes) -> None: ...

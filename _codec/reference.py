@@ -1,4 +1,4 @@
-"""The codec in plain Python: the specification of the compiled modules, and the oracle of their tests."""
+"""The codec in plain Python: the specification of the compiled modules and the oracle of their tests."""
 
 import copy
 import re
@@ -81,7 +81,7 @@ class Resampler:
     """
     Converts a stream of 16-bit little-endian samples between 8000 Hz and 16000 or 24000 Hz.
 
-    State is kept between calls: however the stream is cut, the output is the same.
+    State is kept between calls, so the output does not depend on the division of the stream into calls.
 
     Raises:
         ValueError: If the pair of rates is not supported.
@@ -92,7 +92,7 @@ class Resampler:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._factor, self._up = ratio(from_hz, to_hz)
         self._phases = phases(self._factor, self._up)
-        # The newest sample is the last one.
+        # The last sample is the newest.
         held = TAPS_PER_PHASE * (1 if self._up else self._factor)
         self._history: deque[int] = deque([0] * held, maxlen=held)
         self._samples_to_skip = 0
@@ -104,7 +104,7 @@ class Resampler:
 
     def process(self, pcm: Buffer) -> bytes:
         """
-        Return the samples that ``pcm`` adds to the output.
+        Return the next samples of the output.
 
         Raises:
             ValueError: If the length is odd.
@@ -125,7 +125,7 @@ class Resampler:
 
     @staticmethod
     def _weighed(parts: list[tuple[tuple[float, ...], list[int]]]) -> int:
-        """Add up taps times samples, strictly in order, round half to even and saturate."""
+        """Add the products of taps and samples strictly in order, round half to even and saturate."""
         total = 0.0
         for taps, samples in parts:
             for tap, sample in zip(taps, samples, strict=True):
@@ -134,7 +134,7 @@ class Resampler:
 
 
 def decoded_bytes(payload: bytes) -> int:
-    """Return the length of valid base64 text once decoded; at least 0 for any other text."""
+    """Return the decoded length of valid base64 text; at least 0 for any other text."""
     padding = 2 if payload.endswith(b"==") else 1 if payload.endswith(b"=") else 0
     return max(0, len(payload) * 3 // 4 - padding)
 
@@ -155,7 +155,7 @@ class Token(NamedTuple):
 
 
 class Refused(Exception):
-    """The message is not of the shape that is looked for."""
+    """The message does not have the finder's shape."""
 
 
 class SpanFinder:
@@ -171,7 +171,7 @@ class SpanFinder:
         if 1 + len(wanted) > MAX_PATHS:
             raise ValueError(f"at most {MAX_PATHS} paths can be used, got {1 + len(wanted)}")
         self._payload = self._path(payload)
-        # The JSON text that each path must have.
+        # The required JSON text of each path.
         self._values: dict[tuple[bytes, ...], bytes] = {}
         for text, value in wanted:
             path = self._path(text)
@@ -185,7 +185,7 @@ class SpanFinder:
         self._required = {self._payload, *(self._path(text) for text in equal)}
 
     def with_value(self, path: str, value: str | int) -> "SpanFinder":
-        """Return a finder that differs only in the value wanted at a path."""
+        """Return a finder that differs only in the value required at a path."""
         other = copy.copy(self)
         wanted = self._token(path, value)
         where = tuple(self._plain(key, "key") for key in path.split("."))
@@ -237,7 +237,7 @@ class SpanFinder:
 
     @staticmethod
     def _token(path: str, value: str | int) -> bytes:
-        """Return the JSON text of a wanted value."""
+        """Return the JSON text of a required value."""
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             raise TypeError(f"value of {path} must be str or int, got {type(value).__name__}")
         if isinstance(value, str):
@@ -269,7 +269,7 @@ class SpanFinder:
         path: tuple[bytes, ...] | None,
         depth: int,
     ) -> None:
-        """Take one value off the end of ``tokens``; ``path`` is None where no path can lead to it."""
+        """Take one value off the end of ``tokens``; ``path`` is None if no path of the shape leads to it."""
         token = tokens.pop()
         if path:
             self._check(path, token, found)
@@ -332,7 +332,7 @@ class SpanFinder:
 
 
 class Envelope:
-    """The text before and after the payload in a message that is otherwise always the same."""
+    """The constant text before and after the payload of a message."""
 
     def __init__(self, prefix: bytes, suffix: bytes) -> None:
         self._prefix = prefix

@@ -1,4 +1,11 @@
-"""Resampling between 8 kHz and 16 or 24 kHz with a polyphase FIR filter."""
+"""
+Resamples audio between 8 kHz and 16 or 24 kHz with a polyphase FIR filter.
+
+Unsupported rates and an odd number of bytes raise ValueError, an argument that is not bytes-like TypeError, one that is
+not contiguous BufferError, lack of memory MemoryError; all of them leave the state unchanged. Sums beyond 16 bits
+saturate. ``process`` allocates the exact output first, and the loops write at most BLOCK samples into their buffers
+before they empty them. The import fails with ImportError if the taps of `kaiser` do not fit the arrays.
+"""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -21,7 +28,7 @@ if kaiser.TAPS_PER_PHASE != TAPS:
 
 cdef inline int rounded(double value) noexcept nogil:
     """Round half to even and saturate to 16 bits."""
-    # Beyond 2**52 a double has no fraction, so the sum is where the processor rounds.
+    # Beyond 2**52 a double has no fraction, so the processor rounds when it adds.
     cdef double shifted = (value + 6755399441055744.0) - 6755399441055744.0
     if shifted > 32767.0:
         return 32767
@@ -45,8 +52,8 @@ cdef void add_phase(
     """
     Add ``taps[0] * newest[j] + taps[1] * newest[j - 1] + ...`` to ``sums[j]``, for ``count`` values of j.
 
-    ``newest`` has HISTORY values before it. Eight sums at a time stay in registers; each one adds up in
-    the order of the taps, so tiling does not change a bit of the result.
+    ``newest`` has HISTORY values before it. Eight sums at a time stay in registers. Each sum adds its products in the
+    order of the taps, so the tiles do not change a bit of the result.
     """
     cdef double tile[TILE]
     cdef Py_ssize_t base = 0
@@ -75,7 +82,7 @@ cdef void add_phase(
 cdef void add_delayed(
     double* sums, const double* newest, const double* taps, Py_ssize_t count
 ) noexcept nogil:
-    """Do what ``add_phase`` does for phase 0, whose taps are zero save the middle one."""
+    """Do the work of ``add_phase`` for phase 0, whose taps are zero except the middle one."""
     cdef Py_ssize_t j
     for j in range(count):
         sums[j] += taps[HALF] * newest[j - HALF]
@@ -87,7 +94,7 @@ cdef class Resampler:
     """
     Converts a stream of 16-bit little-endian samples between 8000 Hz and 16000 or 24000 Hz.
 
-    State is kept between calls: however the stream is cut, the output is the same.
+    State is kept between calls, so the output does not depend on the division of the stream into calls.
 
     Raises:
         ValueError: If the pair of rates is not supported.
@@ -96,13 +103,13 @@ cdef class Resampler:
     """
 
     # Going up, one stream of samples at 8 kHz; going down, stream p holds the samples at p before a
-    # multiple of the factor. Value HISTORY of a stream is the first that has not been used.
+    # multiple of the factor. Value HISTORY of a stream is its first unused one.
     cdef double streams[MAX_FACTOR][HISTORY + BLOCK]
     # The filter's taps by phase; set once.
     cdef double taps[MAX_FACTOR][TAPS]
     # How many times higher one rate is than the other; set once.
     cdef Py_ssize_t factor
-    # Going down, the stream that takes the next sample; moved on by `decimate`.
+    # Going down, the stream that takes the next sample; advanced by `decimate`.
     cdef Py_ssize_t next_stream
     # The output has the higher rate; set once.
     cdef bint up
@@ -124,7 +131,7 @@ cdef class Resampler:
 
     def process(self, pcm):
         """
-        Return the samples that ``pcm``, any bytes-like, adds to the output.
+        Return the next samples of the output; ``pcm`` is any bytes-like object.
 
         Raises:
             ValueError: If the length is odd.
@@ -153,7 +160,7 @@ cdef class Resampler:
         return result
 
     cdef void interpolate(self, const unsigned char* pcm, Py_ssize_t count, unsigned char* out) noexcept nogil:
-        """``out`` has room for ``count * factor`` samples."""
+        """Write ``count * factor`` samples to ``out``."""
         cdef double sums[BLOCK]
         cdef double* fresh = &self.streams[0][HISTORY]
         cdef Py_ssize_t i, p, size
@@ -175,7 +182,7 @@ cdef class Resampler:
             count -= size
 
     cdef void decimate(self, const unsigned char* pcm, Py_ssize_t count, unsigned char* out) noexcept nogil:
-        """``out`` has room for the samples that ``process`` counted."""
+        """Write as many samples to ``out`` as ``process`` counts."""
         cdef double sums[BLOCK]
         cdef Py_ssize_t i, p, ready
         cdef Py_ssize_t done = 0
@@ -198,7 +205,7 @@ cdef class Resampler:
             self.keep_history(ready)
 
     cdef void keep_history(self, Py_ssize_t used) noexcept nogil:
-        """Move the last values to the front, with a value that waits for the rest of its group, if any."""
+        """Move the last values to the front, and with them the value of an incomplete group, if any."""
         cdef Py_ssize_t p
         cdef Py_ssize_t kept = min(<Py_ssize_t>(HISTORY + 1), <Py_ssize_t>(HISTORY + BLOCK) - used)
         for p in range(self.factor):
