@@ -1,4 +1,10 @@
-"""Hands a WebSocket from picows' handshake to its wire."""
+"""
+Hands a WebSocket from picows' handshake to its wire.
+
+An exception of ``on_open`` goes to picows, which logs or keeps it and closes the connection. A breach of the protocol
+that picows finds before the wire reads is reported to the wire, with the code that picows sent. Bytes are copied from
+picows' buffer by the sizes that it gives; this module parses nothing.
+"""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -14,7 +20,7 @@ cdef class Handshake(WSListener):
     A picows listener that hands its connection to a `Wire` when the handshake is done.
 
     A server's connection is handed over at once. A client's wire writes at once and reads from the first frame on,
-    because only then does picows show the bytes it has read beyond the handshake.
+    because picows shows the bytes behind the handshake only with that frame.
 
     Args:
         wire: Takes the connection over.
@@ -33,7 +39,7 @@ cdef class Handshake(WSListener):
         self.on_open = on_open
 
     cpdef on_ws_connected(self, WSTransport transport):
-        # picows keeps an error in this future, and asyncio complains about an exception that nobody retrieves.
+        # picows keeps an error in this future, and asyncio logs an exception that is never retrieved.
         transport.disconnected_future.add_done_callback(_retrieve)
         self.wire.open(transport.underlying_transport)
         if not transport.is_client_side:
@@ -76,7 +82,7 @@ def _retrieve(future):
 
 
 cdef bytes head_of(WSFrame frame):
-    """Return the frame's header as its server sent it (RFC 6455 5.2)."""
+    """Return the frame's header as the server sent it (RFC 6455 5.2)."""
     cdef int first = (
         frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4 | <int>frame.msg_type
     )
