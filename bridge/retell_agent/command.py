@@ -41,18 +41,18 @@ class Plan:
 
     agent: dict[str, Any] | None
     llm: dict[str, Any] | None
-    agent_changes: list[Change]
-    llm_changes: list[Change]
+    changes: list[Change]
+    notes: tuple[str, ...]
 
-    @property
-    def changes(self) -> list[Change]:
-        return [*self.agent_changes, *self.llm_changes]
+    def fields(self, section: str) -> dict[str, Any]:
+        """Give the values to send for a section of the file."""
+        return {change.key: change.new for change in self.changes if change.section == section}
 
     @property
     def needs_draft(self) -> bool:
         """Retell refuses changes to a published version; an agent and its LLM get a draft together."""
         is_locked = bool(self.agent and self.agent.get("is_published") and self.changes)
-        return is_locked or bool(self.llm and self.llm.get("is_published") and self.llm_changes)
+        return is_locked or bool(self.llm and self.llm.get("is_published") and self.fields("llm"))
 
 
 def run(file: Path, *, agent_id: str | None = None, dry_run: bool = False, publish: bool = False) -> int:
@@ -78,7 +78,7 @@ def run(file: Path, *, agent_id: str | None = None, dry_run: bool = False, publi
         access, asked = _read(file, agent_id or "", known_models())
         with closing(Api(access.key, access.api_url)) as api:
             plan = _plan(api, access, asked)
-            return _carry_out(api, access, plan, asked.notes, dry_run=dry_run, publish=publish)
+            return _carry_out(api, access, plan, dry_run=dry_run, publish=publish)
     except AgentFileError as error:
         return _fail(2, "nothing was sent; this is missing or wrong:", error.problems)
     except ApiError as error:
@@ -132,12 +132,8 @@ def _plan(api: Api, access: Access, asked: AgentFile) -> Plan:
         raise AgentFileError(missing)
     wanted_engine = asked.engine or (NEW_LLM if asked.llm is not None and llm is None else None)
     wanted = asked.agent | ({"response_engine": wanted_engine} if wanted_engine else {})
-    return Plan(
-        agent=agent,
-        llm=llm,
-        agent_changes=differences("agent", wanted, agent or {}),
-        llm_changes=differences("llm", asked.llm or {}, llm or {}),
-    )
+    changes = differences("agent", wanted, agent or {}) + differences("llm", asked.llm or {}, llm or {})
+    return Plan(agent, llm, changes, asked.notes)
 
 
 def _find(api: Api, access: Access, asked: AgentFile) -> dict[str, Any] | None:
@@ -146,19 +142,16 @@ def _find(api: Api, access: Access, asked: AgentFile) -> dict[str, Any] | None:
     name = asked.agent["agent_name"]
     found = api.find(name)
     if len(found) > 1:
-        raise AgentFileError(
-            [f"agent.agent_name: {len(found)} agents have it: say which with --agent-id ({', '.join(found)})"]
-        )
+        problem = f"{len(found)} agents have it: say which with --agent-id ({', '.join(found)})"
+        raise AgentFileError([f"agent.agent_name: {problem}"])
     return api.agent(found[0], "agent_name") if found else None
 
 
-def _carry_out(
-    api: Api, access: Access, plan: Plan, notes: Iterable[str], *, dry_run: bool, publish: bool
-) -> int:
+def _carry_out(api: Api, access: Access, plan: Plan, *, dry_run: bool, publish: bool) -> int:
     _say(_title(access, plan.agent))
     for change in plan.changes:
         _say(f"  {described(change)}")
-    for note in notes:
+    for note in plan.notes:
         _say(f"note: {note}")
     is_published = plan.agent is not None and plan.agent.get("is_published") and not plan.changes
     is_to_publish = publish and not is_published
@@ -195,13 +188,12 @@ def _title(access: Access, agent: dict[str, Any] | None) -> str:
 
 
 def _send(api: Api, plan: Plan) -> dict[str, Any]:
-    """Send the changes, the LLM's first; gives the agent with the changes."""
+    """Send the changes, those of the LLM first, and give the changed agent."""
     agent = plan.agent
     if agent is not None and plan.needs_draft:
         agent = api.make_draft(str(agent["agent_id"]), int(agent["version"]))
         _say(f"opened version {agent['version']}: what is published cannot be changed")
-    fields = {change.key: change.new for change in plan.agent_changes}
-    llm_fields = {change.key: change.new for change in plan.llm_changes}
+    fields, llm_fields = plan.fields("agent"), plan.fields("llm")
     llm_id = ""
     if fields.get("response_engine") is NEW_LLM:
         llm_id = str(api.make_llm(llm_fields)["llm_id"])
