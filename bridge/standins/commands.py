@@ -79,8 +79,8 @@ async def _serve_agent(service: AgentService) -> None:
         await stopping.wait()
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
-    for fault in service.faults:
-        click.echo(f"fault: {fault}", err=True)
+    for violation in service.violations:
+        click.echo(f"fault: {violation}", err=True)
 
 
 def _made_up_account() -> dict[str, str]:
@@ -104,8 +104,8 @@ async def _tell_calls(service: AgentService) -> None:
             f"{name}: closed with {session.close_code}; {len(session.received)} frames from the caller, "
             f"{len(session.sent)} to the caller, {len(session.interrupts_at)} interrupts"
         )
-        for fault in session.faults:
-            click.echo(f"{name}: fault: {fault}", err=True)
+        for violation in session.violations:
+            click.echo(f"{name}: fault: {violation}", err=True)
 
     async with asyncio.TaskGroup() as group:
         while True:

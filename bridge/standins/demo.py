@@ -124,8 +124,10 @@ class _Demo:
         try:
             session = await agent.next_session(STEP_TIMEOUT_S)
         except TimeoutError as error:
-            faults = "; ".join(agent.faults) or "no reason known here"
-            raise DemoError(f"the agent's socket was not opened ({faults})\n{server.log_tail()}") from error
+            violations = "; ".join(agent.violations) or "no reason known here"
+            raise DemoError(
+                f"the agent's socket was not opened ({violations})\n{server.log_tail()}"
+            ) from error
         await self.post_callback(caller, "stream-started")
         await self.talk(caller, session)
         self.tell("bridge", f"has closed the caller's socket with {caller.close_code}")
@@ -197,7 +199,7 @@ class _Demo:
         first = next((item.at for item in caller.received if item.message.event == "media"), None)
         interrupts = accounting.interrupt_to_clear_ms(session, caller)
         caller.playout.advance(caller.closed_at)
-        warnings = [*caller.warnings, *session.faults, *agent.faults]
+        warnings = [*caller.warnings, *session.violations, *agent.violations]
         for name, direction in (("caller to agent", to_agent), ("agent to caller", to_caller)):
             if not direction.is_sound:
                 self.problems.append(f"{name}: {direction.summary()}")

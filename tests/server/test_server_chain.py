@@ -104,7 +104,7 @@ from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
             assert metrics['bridge_frames_dropped_total{direction="to_agent"}'] == 0
             await session.send_audio(make_numbered(0))
             await until(lambda: caller.received_audio == [make_numbered(0)])
-        assert session.faults == []
+        assert session.violations == []
 
 
 async def test_after_a_fallback_the_counts_are_those_of_both_agents(live_server):

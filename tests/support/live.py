@@ -235,8 +235,8 @@ async def serving(
         finally:
             await server.stop()
         assert live.is_idle
-        assert service.faults == []
-        assert [session.faults for session in service.sessions.values() if session.faults] == []
+        assert service.violations == []
+        assert [session.violations for session in service.sessions.values() if session.violations] == []
         await until_within(before)
 
 

@@ -299,13 +299,13 @@ CLIENTS: dict[str, type[Client]] = {
 
 @contextlib.asynccontextmanager
 async def connected(
-    protocol: str, *, greets: bool = True, is_faulty: bool = False, **options: Any
+    protocol: str, *, greets: bool = True, violates: bool = False, **options: Any
 ) -> AsyncIterator[tuple[Any, Any]]:
-    """A service of its own, a call to it and the call at its side; the call must be without fault."""
+    """A service of its own, a call to it and the call at its side; the call must be without violations."""
     async with AgentService(protocol=protocol, **options) as service, calling(service, greets=greets) as pair:
         yield pair
-        assert service.faults == []
-        assert is_faulty or pair[1].faults == []
+        assert service.violations == []
+        assert violates or pair[1].violations == []
 
 
 @contextlib.asynccontextmanager
@@ -328,18 +328,18 @@ async def calling(
             await asyncio.wait_for(session.closed.wait(), DEADLINE_S)
 
 
-async def one_fault(session, text: str) -> None:
-    await soon(lambda: session.faults)
-    assert len(session.faults) == 1 and text in session.faults[0], session.faults
+async def one_violation(session, text: str) -> None:
+    await soon(lambda: session.violations)
+    assert len(session.violations) == 1 and text in session.violations[0], session.violations
 
 
 async def refused(service, url: str, status: int, **headers: str) -> None:
-    """The socket is refused, and that is a fault of the bridge."""
-    before = len(service.faults)
+    """The socket is refused, which counts as a violation."""
+    before = len(service.violations)
     async with aiohttp.ClientSession() as http:
         with pytest.raises(aiohttp.WSServerHandshakeError, match=f"^{status}"):
             await http.ws_connect(url, headers=headers)
-    assert len(service.faults) == before + 1
+    assert len(service.violations) == before + 1
     assert not any(session.opened.is_set() for session in service.sessions.values())
 
 

@@ -70,7 +70,7 @@ class AgentService:
         upgrade_answers: Likewise for upgrades of the socket.
         requests: The bodies of all registrations, good and bad; of one without a body, its query.
         sessions: Calls by call id, in the order of their registration, else of their socket.
-        faults: What the bridge did against the protocol outside of a call.
+        violations: What the bridge did against the protocol outside of a call.
 
     ``behaviour``, the delays, ``fail_ready`` and the answers may be changed while it runs.
     """
@@ -109,7 +109,7 @@ class AgentService:
         self.upgrade_answers = deque(upgrade_answers)
         self.requests: list[Any] = []
         self.sessions: dict[str, AgentSession] = {}
-        self.faults: list[str] = []
+        self.violations: list[str] = []
         # Called with every call as its socket opens, before the agent says a word.
         self.on_session: Callable[[AgentSession], None] | None = None
         self._protocol = PROTOCOLS[protocol](
@@ -255,7 +255,7 @@ class AgentService:
         return self._refuse(f"{request.method} {request.path}", Refused(404, "there is no such thing here"))
 
     def _refuse(self, label: str, refused: Refused) -> web.Response:
-        self.faults.append(f"{label}: {refused}")
+        self.violations.append(f"{label}: {refused}")
         return web.json_response({"status": "error", "message": str(refused)}, status=refused.status)
 
 

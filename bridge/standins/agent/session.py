@@ -171,7 +171,7 @@ class AgentSession(SessionSocket):
         await self.close()
 
     async def _on_message(self, message: dict[str, Any]) -> None:
-        """Take a message; an exception of a kind that bad input raises is a fault of the bridge."""
+        """Take a message; an exception that bad input raises counts as a violation."""
         raise NotImplementedError
 
     async def _on_text(self, text: str) -> None:
@@ -239,5 +239,5 @@ class AgentSession(SessionSocket):
             # The bridge closed the socket while the agent spoke; the reader notes how.
             return
         except Exception as error:
-            self.faults.append(f"the stand-in itself failed: {error!r}")
+            self.violations.append(f"the stand-in itself failed: {error!r}")
             raise

@@ -18,12 +18,12 @@ class SessionSocket:
     A WebSocket that the bridge opened.
 
     Attributes:
-        faults: What the bridge did against the protocol, in words.
+        violations: What the bridge did against the protocol, in words.
         opened, closed: Set when the socket is; ``close_code`` is the one received, 1006 if it went away.
     """
 
     def __init__(self) -> None:
-        self.faults: list[str] = []
+        self.violations: list[str] = []
         self.opened = asyncio.Event()
         self.closed = asyncio.Event()
         self.close_code: int | None = None
@@ -68,7 +68,7 @@ class SessionSocket:
         self._open_transport().resume_reading()
 
     async def _on_text(self, text: str) -> None:
-        """Take a text frame; an exception of a kind that bad input raises is a fault of the bridge."""
+        """Take a text frame; an exception that bad input raises counts as a violation."""
         raise NotImplementedError
 
     async def _on_binary(self, data: bytes) -> None:
@@ -90,7 +90,7 @@ class SessionSocket:
                 return
             else:
                 if message.type is WSMsgType.ERROR:
-                    self.faults.append(f"WebSocket protocol violation: {message.data}")
+                    self.violations.append(f"WebSocket protocol violation: {message.data}")
                 self._note_closed(1006)
                 return
 
@@ -101,7 +101,7 @@ class SessionSocket:
             else:
                 await self._on_binary(data)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            self.faults.append(f"{error!r} in {data[:80]!r}")
+            self.violations.append(f"{error!r} in {data[:80]!r}")
         except ConnectionError:
             # The bridge closed before it was answered; how is among what is still to be read.
             return

@@ -144,30 +144,30 @@ async def test_answers_to_the_upgrade_come_first_and_it_may_take_its_time(protoc
             assert session.opened_at - began > 0.04
             assert seen == [session]
             assert session.call_id in service.sessions
-        assert service.faults == []
+        assert service.violations == []
 
 
 @each_protocol
-async def test_binary_frame_or_text_that_is_not_of_the_protocol_is_a_fault(protocol):
-    async with connected(protocol, behaviour=silent, is_faulty=True) as (client, session):
+async def test_binary_frame_or_text_that_is_not_of_the_protocol_is_a_violation(protocol):
+    async with connected(protocol, behaviour=silent, violates=True) as (client, session):
         await client.socket.send_str("{")
-        await soon(lambda: len(session.faults) == 1)
+        await soon(lambda: len(session.violations) == 1)
         await client.socket.send_str("[]")
-        await soon(lambda: len(session.faults) == 2)
+        await soon(lambda: len(session.violations) == 2)
         await client.socket.send_str('{"type":"x","event":"x","kind":"x"}')
-        await soon(lambda: len(session.faults) == 3)
+        await soon(lambda: len(session.violations) == 3)
         if protocol not in ("retell-web", "deepgram", "binary"):
             await client.socket.send_bytes(b"a")
-            await soon(lambda: len(session.faults) == 4)
+            await soon(lambda: len(session.violations) == 4)
         assert session.received == []
 
 
 @each_protocol
-async def test_wrong_path_is_refused_and_a_fault(protocol):
+async def test_wrong_path_is_refused_and_a_violation(protocol):
     async with AgentService(protocol=protocol) as service, aiohttp.ClientSession() as http:
         with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
             await http.ws_connect(service.url + "/nothing")
-        assert service.faults == ["GET /nothing: there is no such thing here"]
+        assert service.violations == ["GET /nothing: there is no such thing here"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -307,10 +307,10 @@ def test_resampled_message_by_message_is_as_resampled_at_once():
 
 
 async def test_json_agent_takes_exactly_its_own_shape():
-    async with connected("json", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("json", behaviour=silent, violates=True) as (client, session):
         body = {"b64": base64.b64encode(b"a").decode()}
         await client.socket.send_json({"kind": "audio", "body": body, "more": 1})
-        await soon(lambda: len(session.faults) == 1)
+        await soon(lambda: len(session.violations) == 1)
         await client.socket.send_json({"kind": "audio", "body": body | {"more": 1}})
-        await soon(lambda: len(session.faults) == 2)
+        await soon(lambda: len(session.violations) == 2)
         assert session.received == []

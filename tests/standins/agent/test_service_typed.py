@@ -53,7 +53,7 @@ def unknown_fields(value: object, path: str = "") -> set[str]:
 
 
 async def test_everything_sent_as_openai_is_of_its_types():
-    async with connected("openai", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("openai", behaviour=silent, violates=True) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         await session.send_audio(b"a" * 160)
         await session.end_turn()
@@ -129,11 +129,11 @@ async def test_client_of_openai_has_a_conversation():
             )
             await soon(lambda: session.function_outputs)
         await asyncio.wait_for(session.closed.wait(), DEADLINE_S)
-        assert session.faults == service.faults == []
+        assert session.violations == service.violations == []
 
 
 async def test_everything_sent_as_deepgram_is_of_its_types():
-    async with connected("deepgram", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("deepgram", behaviour=silent, violates=True) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         await session.send_audio(b"a")
         await session.send_interrupt()
@@ -185,7 +185,7 @@ async def test_client_of_deepgram_has_a_conversation():
             )
             await soon(lambda: session.function_outputs)
         await asyncio.wait_for(session.closed.wait(), DEADLINE_S)
-        assert session.faults == service.faults == []
+        assert session.violations == service.violations == []
 
 
 class Ears(AsyncAudioInterface):
@@ -264,7 +264,7 @@ async def test_client_of_elevenlabs_has_a_conversation(is_signed, http):
         await session.send_call_ended()
         assert await asyncio.wait_for(conversation.wait_for_session_end(), DEADLINE_S) == session.call_id
         assert disconnections == ["agent"]
-        assert session.faults == service.faults == []
+        assert session.violations == service.violations == []
 
 
 def test_audio_formats_are_among_those_of_elevenlabs():
@@ -294,4 +294,4 @@ async def test_registered_phone_call_is_of_retells_type():
             assert response.status == 201
             text = await response.text()
         assert unknown_fields(PhoneCallResponse.model_validate(json.loads(text))) == set()
-        assert service.faults == []
+        assert service.violations == []

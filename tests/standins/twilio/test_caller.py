@@ -217,7 +217,7 @@ async def test_echo_comes_back_byte_for_byte():
         assert caller.close_code == 1000
         await session.closed.wait()
         assert session.close_code == 1000
-        assert caller.warnings == session.faults == relay.agent.faults == []
+        assert caller.warnings == session.violations == relay.agent.violations == []
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ async def test_registration_answers_in_their_order_then_the_usual_one():
             assert response.status == 401
         async with http.post(url, json=body | {"audio_encoding": "s16le"}, headers=headers) as response:
             assert response.status == 422
-        assert len(agent.faults) == 2
+        assert len(agent.violations) == 2
 
 
 async def test_conversation_is_interrupted_goes_on_and_ends():
@@ -434,7 +434,7 @@ async def test_conversation_is_interrupted_goes_on_and_ends():
         goodbye = speech("agent_goodbye")
         assert goodbye in caller.heard()
         assert caller.heard()[: len(goodbye)] != SILENCE * len(goodbye)
-        assert caller.warnings == session.faults == []
+        assert caller.warnings == session.violations == []
 
 
 def test_retell_signature_vector():

@@ -44,7 +44,7 @@ class FunctionOutput(NamedTuple):
 
 
 class _ClientError(ValueError):
-    """A message that the service answers with ``error``; it counts as a fault of the bridge."""
+    """A message that the service answers with ``error``; it counts as a violation."""
 
     def __init__(self, message: str, code: str = "invalid_value") -> None:
         super().__init__(message)

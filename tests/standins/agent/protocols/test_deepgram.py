@@ -1,10 +1,10 @@
-"""The stand-in agent service as Deepgram's Voice Agent: what it says, what it takes for a fault."""
+"""The stand-in agent service as Deepgram's Voice Agent: what it says, what counts as a violation."""
 
 import asyncio
 import json
 
 import pytest
-from standins_client import DEADLINE_S, connected, one_fault, refused, soon
+from standins_client import DEADLINE_S, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import AgentService
@@ -20,7 +20,7 @@ def changed_settings(side: str, **changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("message", "fault"),
+    ("message", "violation"),
     [
         ({"type": "KeepAlive"}, "KeepAlive before Settings"),
         (changed_settings("input", encoding="linear16"), "audio.input"),
@@ -31,28 +31,28 @@ def changed_settings(side: str, **changes) -> dict:
         ({"type": "Settings", "agent": {}}, "KeyError('audio')"),
     ],
 )
-async def test_deepgram_wants_settings_of_mulaw_first(message, fault):
-    async with connected("deepgram", behaviour=silent, greets=False, is_faulty=True) as (client, session):
+async def test_deepgram_wants_settings_of_mulaw_first(message, violation):
+    async with connected("deepgram", behaviour=silent, greets=False, violates=True) as (client, session):
         await client.socket.send_json(message)
-        await one_fault(session, fault)
+        await one_violation(session, violation)
         await soon(lambda: client.of_type("Error"))
-        assert fault in client.of_type("Error")[0]["description"]
+        assert violation in client.of_type("Error")[0]["description"]
         assert not session.ready.is_set() and session.keepalives == []
         await client.socket.send_json(client.settings)
         await soon(lambda: client.of_type("SettingsApplied"))
         await client.socket.send_json({"type": "KeepAlive"})
         await soon(lambda: session.keepalives)
         await client.socket.send_json(client.settings)
-        await soon(lambda: len(session.faults) == 2)
-        assert "Settings came twice" in session.faults[1]
+        await soon(lambda: len(session.violations) == 2)
+        assert "Settings came twice" in session.violations[1]
 
 
-async def test_deepgram_audio_before_its_settings_are_applied_is_a_fault():
-    options = {"behaviour": silent, "greets": False, "is_faulty": True, "ready_delay_s": 0.2}
+async def test_deepgram_audio_before_its_settings_are_applied_is_a_violation():
+    options = {"behaviour": silent, "greets": False, "violates": True, "ready_delay_s": 0.2}
     async with connected("deepgram", **options) as (client, session):
         await client.socket.send_json(client.settings)
         await client.say(b"a")
-        await one_fault(session, "audio before SettingsApplied")
+        await one_violation(session, "audio before SettingsApplied")
         await soon(lambda: client.of_type("SettingsApplied"))
         await client.say(b"b")
         await soon(lambda: session.received_raw == [b"b"])
@@ -82,7 +82,7 @@ async def test_deepgram_tells_where_an_utterance_ends_and_when_it_is_cut():
 
 
 async def test_deepgram_function_call_takes_its_response_once():
-    async with connected("deepgram", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("deepgram", behaviour=silent, violates=True) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         call_id = await session.send_function_call("transfer", {"to": "+1"})
         await session.send_function_call("elsewhere", {}, client_side=False)
@@ -93,6 +93,6 @@ async def test_deepgram_function_call_takes_its_response_once():
         response = {"type": "FunctionCallResponse", "id": call_id, "name": "transfer", "content": "ok"}
         await client.socket.send_json(response)
         await soon(lambda: session.function_outputs == [(call_id, "transfer", "ok")])
-        assert session.faults == []
+        assert session.violations == []
         await client.socket.send_json(response | {"id": theirs["id"], "name": "elsewhere"})
-        await one_fault(session, "no function call of 'elsewhere'")
+        await one_violation(session, "no function call of 'elsewhere'")

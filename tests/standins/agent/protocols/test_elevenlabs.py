@@ -1,10 +1,10 @@
-"""The stand-in agent service as ElevenLabs: what it says, what it takes for a fault."""
+"""The stand-in agent service as ElevenLabs: what it says, what counts as a violation."""
 
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from standins_client import calling, connected, one_fault, refused, soon
+from standins_client import calling, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import AgentService, HttpAnswer
@@ -45,7 +45,7 @@ async def test_elevenlabs_service_without_a_key_has_a_public_agent():
         query = urlencode({"agent_id": service.agent_id})
         async with aiohttp.ClientSession() as http, http.ws_connect(f"{service.ws_url}?{query}"):
             await service.next_session()
-        assert service.faults == []
+        assert service.violations == []
 
 
 async def test_elevenlabs_tells_the_formats_once_the_bridge_has_spoken_or_after_a_moment():
@@ -66,7 +66,7 @@ async def test_elevenlabs_tells_the_formats_once_the_bridge_has_spoken_or_after_
             await client.say(b"a")
             await soon(lambda: session.received)
             await client.socket.send_json({"type": "conversation_initiation_client_data"})
-            await one_fault(session, "not the first message")
+            await one_violation(session, "not the first message")
 
 
 async def test_elevenlabs_takes_audio_from_the_start():
@@ -101,11 +101,11 @@ async def test_elevenlabs_pings_are_answered_once():
             pings = [message["ping_event"]["event_id"] for message in client.of_type("ping")]
             assert session.pongs == pings[: len(session.pongs)]
             await client.socket.send_json({"type": "pong", "event_id": pings[0]})
-            await one_fault(session, "KeyError")
+            await one_violation(session, "KeyError")
 
 
 async def test_elevenlabs_tool_call_takes_its_result_once():
-    async with connected("elevenlabs", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("elevenlabs", behaviour=silent, violates=True) as (client, session):
         call_id = await session.send_tool_call("transfer", {"to": "+1"})
         await soon(lambda: client.of_type("client_tool_call"))
         call = client.of_type("client_tool_call")[0]["client_tool_call"]
@@ -118,4 +118,4 @@ async def test_elevenlabs_tool_call_takes_its_result_once():
         await client.socket.send_json(result)
         await soon(lambda: session.tool_results == [(call_id, "ok", False)])
         await client.socket.send_json(result)
-        await one_fault(session, "KeyError")
+        await one_violation(session, "KeyError")

@@ -1,10 +1,10 @@
-"""The stand-in agent service as the OpenAI Realtime API: what it says, what it takes for a fault."""
+"""The stand-in agent service as the OpenAI Realtime API: what it says, what counts as a violation."""
 
 import asyncio
 import json
 
 import pytest
-from standins_client import DEADLINE_S, OpenAI, connected, one_fault, refused, soon
+from standins_client import DEADLINE_S, OpenAI, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import AgentService
@@ -21,7 +21,7 @@ def format_update(side: str, audio_format: dict) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("message", "fault"),
+    ("message", "violation"),
     [
         ({"type": "input_audio_buffer.append", "audio": "YQ=="}, "audio before session.updated"),
         ({"type": "response.create"}, "response.create before session.update"),
@@ -33,12 +33,12 @@ def format_update(side: str, audio_format: dict) -> dict:
         ({"type": "session.update"}, "KeyError"),
     ],
 )
-async def test_openai_wants_a_session_of_mulaw_first(message, fault):
-    async with connected("openai", behaviour=silent, greets=False, is_faulty=True) as (client, session):
+async def test_openai_wants_a_session_of_mulaw_first(message, violation):
+    async with connected("openai", behaviour=silent, greets=False, violates=True) as (client, session):
         await client.socket.send_json(message | {"event_id": "mine"})
-        await one_fault(session, fault)
+        await one_violation(session, violation)
         await soon(lambda: client.of_type("error"))
-        assert fault in client.of_type("error")[0]["error"]["message"]
+        assert violation in client.of_type("error")[0]["error"]["message"]
         assert client.of_type("error")[0]["error"]["event_id"] == "mine"
         assert not client.of_type("session.updated") and session.received == []
         await client.greet()
@@ -51,15 +51,15 @@ async def test_openai_wants_a_session_of_mulaw_first(message, fault):
         )
         await client.say(b"a")
         await soon(lambda: session.received)
-        assert len(session.faults) == 1
+        assert len(session.violations) == 1
 
 
-async def test_openai_audio_while_the_session_is_being_made_is_a_fault():
-    options = {"behaviour": silent, "greets": False, "is_faulty": True, "ready_delay_s": 0.2}
+async def test_openai_audio_while_the_session_is_being_made_is_a_violation():
+    options = {"behaviour": silent, "greets": False, "violates": True, "ready_delay_s": 0.2}
     async with connected("openai", **options) as (client, session):
         await client.socket.send_json(client.update)
         await client.say(b"a")
-        await one_fault(session, "audio before session.updated")
+        await one_violation(session, "audio before session.updated")
         await soon(lambda: client.of_type("session.updated"))
         await client.say(b"b")
         await soon(lambda: session.received)
@@ -129,7 +129,7 @@ async def test_openai_utterance_ends_after_a_pause_and_the_next_is_another_item(
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "violation"),
     [
         ({}, None),
         ({"audio_end_ms": 0}, None),
@@ -140,8 +140,8 @@ async def test_openai_utterance_ends_after_a_pause_and_the_next_is_another_item(
         ({"item_id": "item_x"}, "no item"),
     ],
 )
-async def test_openai_truncates_no_more_than_was_sent(changes, fault):
-    async with connected("openai", behaviour=silent, is_faulty=fault is not None) as (client, session):
+async def test_openai_truncates_no_more_than_was_sent(changes, violation):
+    async with connected("openai", behaviour=silent, violates=violation is not None) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         session.stale_frames = 0
         await session.send_audio(b"a" * 320)
@@ -151,16 +151,16 @@ async def test_openai_truncates_no_more_than_was_sent(changes, fault):
         await client.socket.send_json({"type": "conversation.item.truncate", **message})
         await soon(lambda: client.of_type("conversation.item.truncated", "error"))
         assert session.truncates == [tuple(message.values())]
-        if fault is None:
+        if violation is None:
             (truncated,) = client.of_type("conversation.item.truncated")
             assert message.items() <= truncated.items()
         else:
-            await one_fault(session, fault)
-            assert fault in client.of_type("error")[0]["error"]["message"]
+            await one_violation(session, violation)
+            assert violation in client.of_type("error")[0]["error"]["message"]
 
 
 async def test_openai_function_call_takes_its_output_once():
-    async with connected("openai", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("openai", behaviour=silent, violates=True) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         call_id = await session.send_function_call("transfer", {"to": "+1"})
         await soon(lambda: client.of_type("response.done"))
@@ -173,6 +173,6 @@ async def test_openai_function_call_takes_its_output_once():
         await client.socket.send_json({"type": "conversation.item.create", "item": output})
         await soon(lambda: session.function_outputs == [(call_id, "{}")])
         await soon(lambda: client.of_type("conversation.item.done"))
-        assert session.faults == []
+        assert session.violations == []
         await client.socket.send_json({"type": "conversation.item.create", "item": output})
-        await one_fault(session, "is waiting for its output")
+        await one_violation(session, "is waiting for its output")

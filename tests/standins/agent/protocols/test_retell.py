@@ -1,10 +1,10 @@
-"""The stand-in agent service as Retell, in its documented ways: what it says, what it takes for a fault."""
+"""The stand-in agent service as Retell, in its documented ways: what it says, what counts as a violation."""
 
 import asyncio
 
 import aiohttp
 import pytest
-from standins_client import DEADLINE_S, STREAM_SID, calling, connected, one_fault, post, refused, soon
+from standins_client import DEADLINE_S, STREAM_SID, calling, connected, one_violation, post, refused, soon
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import AgentService, HttpAnswer
@@ -53,7 +53,7 @@ async def test_retell_registrations_are_checked(protocol, path, good):
             assert (await post(service, path, good | changes))[0] == expected, changes
         assert (await post(service, path, good, key="wrong"))[0] == 401
         assert (await post(service, path, []))[0] == 400
-        assert len(service.faults) == len(bad) + 2
+        assert len(service.violations) == len(bad) + 2
         assert len(service.requests) == len(bad) + 3
         assert len(service.sessions) == 1
         service.rest_answers.append(HttpAnswer(status=429, headers={"Retry-After": "1"}))
@@ -82,7 +82,7 @@ async def test_retell_socket_wants_a_registered_call_once(protocol):
             headers = {"Authorization": f"Bearer {getattr(session, 'access_token', '')}"}
             with pytest.raises(aiohttp.WSServerHandshakeError, match="409"):
                 await http.ws_connect(f"{service.ws_url}/{session.call_id}", headers=headers)
-        assert len(service.faults) == 2
+        assert len(service.violations) == 2
 
 
 async def test_web_socket_answers_every_ping():
@@ -95,14 +95,14 @@ async def test_web_socket_answers_every_ping():
 
 async def test_web_socket_takes_no_half_sample():
     options = {"from_caller_format": "pcm_16000", "to_caller_format": "pcm_16000"}
-    async with connected("retell-web", behaviour=silent, is_faulty=True, **options) as (client, session):
+    async with connected("retell-web", behaviour=silent, violates=True, **options) as (client, session):
         await client.say(b"abc")
-        await one_fault(session, "whole number of 16-bit samples")
+        await one_violation(session, "whole number of 16-bit samples")
         assert session.received == [] and session.received_raw == []
 
 
 async def test_twilio_socket_records_start_keys_marks_and_stop():
-    async with connected("retell-twilio", behaviour=silent, is_faulty=True) as (client, session):
+    async with connected("retell-twilio", behaviour=silent, violates=True) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         assert session.stream_sid == STREAM_SID and session.start["callSid"] == "CA1"
         await client.send("dtmf", {"track": "inbound_track", "digit": "#"})
@@ -116,14 +116,14 @@ async def test_twilio_socket_records_start_keys_marks_and_stop():
         await soon(lambda: session.stopped)
         names = [message["event"] for message in session.messages]
         assert names == ["connected", "start", "dtmf", "mark", "mark", "stop"]
-        assert session.faults == []
+        assert session.violations == []
         await client.say(b"late")
-        await one_fault(session, "media after stop")
+        await one_violation(session, "media after stop")
         assert session.received == []
 
 
 @pytest.mark.parametrize(
-    ("event", "body", "changes", "fault"),
+    ("event", "body", "changes", "violation"),
     [
         ("media", {"track": "outbound", "chunk": "1", "timestamp": "1", "payload": ""}, {}, "track inbound"),
         ("media", {"track": "inbound", "chunk": 1, "timestamp": "1", "payload": ""}, {}, "isdecimal"),
@@ -139,15 +139,15 @@ async def test_twilio_socket_records_start_keys_marks_and_stop():
         ("speech", {}, {}, "no event 'speech'"),
     ],
 )
-async def test_twilio_socket_takes_what_twilio_would_not_send_for_a_fault(event, body, changes, fault):
-    async with connected("retell-twilio", behaviour=silent, is_faulty=True) as (client, session):
+async def test_twilio_socket_refuses_what_twilio_never_sends(event, body, changes, violation):
+    async with connected("retell-twilio", behaviour=silent, violates=True) as (client, session):
         await client.send(event, body, **changes)
-        await one_fault(session, fault)
+        await one_violation(session, violation)
         assert session.received == [] and session.dtmf == [] and session.marks == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "violation"),
     [
         ({"callSid": ""}, "callSid"),
         ({"streamSid": "MZb"}, "two stream ids"),
@@ -157,16 +157,16 @@ async def test_twilio_socket_takes_what_twilio_would_not_send_for_a_fault(event,
         ({"customParameters": {"token2": "x"}}, "token2"),
     ],
 )
-async def test_twilio_socket_checks_start(changes, fault):
-    async with connected("retell-twilio", behaviour=silent, greets=False, is_faulty=True) as (
+async def test_twilio_socket_checks_start(changes, violation):
+    async with connected("retell-twilio", behaviour=silent, greets=False, violates=True) as (
         client,
         session,
     ):
         start = {"streamSid": STREAM_SID, "accountSid": "AC1", "callSid": "CA1", "tracks": ["inbound"]}
         start["mediaFormat"] = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
         await client.send("start", start | changes)
-        await one_fault(session, fault)
+        await one_violation(session, violation)
         assert not session.ready.is_set()
         await client.say(b"a")
-        await soon(lambda: len(session.faults) == 2)
-        assert "media before start" in session.faults[1]
+        await soon(lambda: len(session.violations) == 2)
+        assert "media before start" in session.violations[1]
