@@ -14,6 +14,7 @@ import aiohttp
 import click
 
 from bridge.standins.agent.behaviours import BEHAVIOURS
+from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.protocols.retell_calls import SipCall
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
@@ -52,8 +53,7 @@ def run_agent(
         key=key,
         agent_id=None,
         behaviour=BEHAVIOURS[behaviour],
-        inject=inject,
-        open_delay_s=open_delay_s,
+        faults=Faults(inject=inject, open_delay_s=open_delay_s),
     )
     try:
         asyncio.run(_serve_agent(service))

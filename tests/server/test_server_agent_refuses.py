@@ -8,7 +8,7 @@ import pytest
 from live import FACTOR, until
 from live_raw import RawAgent, accept_head
 
-from bridge.standins.agent.service import HttpAnswer
+from bridge.standins.agent.faults import Faults, HttpAnswer
 
 FALLBACK = ["Say", "Hangup"]
 CONNECT_S = 0.5
@@ -34,7 +34,7 @@ async def check_refused(live, within_s=SLACK_S):
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 429, 500, 503])
 async def test_refused_upgrade_is_the_fallback_and_is_not_tried_again(live_server, logs, status):
     live = await live_server(
-        agent={"upgrade_answers": [HttpAnswer(status=status, body=b"canary-of-the-answer")]}
+        agent={"faults": Faults(upgrade_answers=[HttpAnswer(status=status, body=b"canary-of-the-answer")])}
     )
     await check_refused(live)
     assert not live.agent.upgrade_answers
@@ -51,7 +51,8 @@ async def test_redirect_is_not_followed(live_server, status):
 
     async with RawAgent(take_credential) as elsewhere:
         headers = {"Location": elsewhere.ws_url}
-        live = await live_server(agent={"upgrade_answers": [HttpAnswer(status=status, headers=headers)]})
+        refusal = Faults(upgrade_answers=[HttpAnswer(status=status, headers=headers)])
+        live = await live_server(agent={"faults": refusal})
         await check_refused(live)
         assert elsewhere.sockets == []
 
@@ -125,7 +126,7 @@ async def test_wrong_answer_to_the_upgrade_is_the_fallback(live_server, name):
 
 
 async def test_no_session_is_the_fallback_at_once_and_no_stream(live_server):
-    live = await live_server(agent={"rest_answers": [HttpAnswer(status=402)]})
+    live = await live_server(agent={"faults": Faults(rest_answers=[HttpAnswer(status=402)])})
     async with live.caller() as caller:
         answer = await caller.post_voice()
         assert (answer.status, answer.verbs) == (200, FALLBACK)

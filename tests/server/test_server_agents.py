@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from live import Live, until
 
+from bridge.standins.agent.faults import Faults
 from bridge.standins.audio import frames, speech
 from bridge.standins.numbered import make_numbered, read_numbered
 
@@ -103,8 +104,8 @@ async def test_speech_arrives_byte_for_byte_each_way(start, protocol):
 
 @pytest.mark.parametrize("protocol", [*BUILT_IN, *DESCRIBED])
 async def test_first_word_is_kept_while_the_agent_opens(start, protocol):
-    late = {"ready_delay_s": 0.3} if protocol in WAIT_FOR_READY else {"open_delay_s": 0.3}
-    live = await start(protocol, late)
+    late = Faults(ready_delay_s=0.3) if protocol in WAIT_FOR_READY else Faults(open_delay_s=0.3)
+    live = await start(protocol, {"faults": late})
     async with live.answered() as caller:
         await caller.open_stream()
         await caller.send_frames(make_numbered(n) for n in range(25))
@@ -155,7 +156,7 @@ async def test_caller_who_hangs_up_closes_the_agents_socket(start, protocol):
 
 @pytest.mark.parametrize("protocol", WAIT_FOR_READY)
 async def test_agent_that_refuses_its_settings_is_lost(start, protocol):
-    live = await start(protocol, {"fail_ready": True})
+    live = await start(protocol, {"faults": Faults(fail_ready=True)})
     async with live.answered() as caller:
         await caller.open_stream()
         await caller.closed.wait()
@@ -165,7 +166,7 @@ async def test_agent_that_refuses_its_settings_is_lost(start, protocol):
 
 @pytest.mark.parametrize("protocol", WAIT_FOR_READY)
 async def test_agent_that_does_not_get_ready_in_time_is_lost(start, protocol):
-    live = await start(protocol, {"ready_delay_s": 30.0}, BRIDGE_AGENT_CONNECT_S=0.5)
+    live = await start(protocol, {"faults": Faults(ready_delay_s=30.0)}, BRIDGE_AGENT_CONNECT_S=0.5)
     async with live.answered() as caller:
         await caller.open_stream()
         await caller.closed.wait()
@@ -173,7 +174,8 @@ async def test_agent_that_does_not_get_ready_in_time_is_lost(start, protocol):
 
 
 async def test_next_agent_answers_where_the_first_cannot_and_no_word_is_lost(start):
-    live = await start("openai", {"fail_ready": True, "ready_delay_s": 0.2}, BRIDGE_AGENT="openai,echo")
+    refusal = Faults(fail_ready=True, ready_delay_s=0.2)
+    live = await start("openai", {"faults": refusal}, BRIDGE_AGENT="openai,echo")
     async with live.answered() as caller:
         await caller.open_stream()
         await until(lambda: not live.open_calls or live.server.metrics.agents_replaced._value.get())

@@ -10,6 +10,7 @@ import pytest
 from live import DEADLINE_S, FACTOR, until
 
 from bridge.standins.agent.behaviours import numbered, silent
+from bridge.standins.agent.faults import Faults
 from bridge.standins.numbered import make_numbered, read_numbered
 
 SIZES = (160, 320, 133)
@@ -24,7 +25,7 @@ async def numbered_by_caller(session):
 
 @pytest.mark.parametrize("delay_s", [0.3, 1.5, 4.5])
 async def test_no_frame_is_lost_though_the_agent_opens_late(live_server, delay_s):
-    live = await live_server(agent={"behaviour": numbered_by_caller, "open_delay_s": delay_s})
+    live = await live_server(agent={"behaviour": numbered_by_caller, "faults": Faults(open_delay_s=delay_s)})
 
     async def call(size):
         async with live.answered(caller=f"+1415555{size:04d}") as caller:

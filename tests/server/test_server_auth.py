@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, PUBLIC_URL, random_call_sid, until
 from live_raw import connected, upgrade_request
 
-from bridge.standins.agent.service import HttpAnswer
+from bridge.standins.agent.faults import HttpAnswer
 from bridge.standins.twilio.webhook import sign
 
 OTHER_ACCOUNT = "AC" + 32 * "b"

@@ -10,7 +10,8 @@ from live_raw import RawAgent, accept_head, ws_frame
 
 from bridge.call.state import State
 from bridge.standins.agent.behaviours import silent
-from bridge.standins.agent.service import AgentService, HttpAnswer
+from bridge.standins.agent.faults import Faults, HttpAnswer
+from bridge.standins.agent.service import AgentService
 from bridge.standins.numbered import make_numbered
 from bridge.twilio.rest import TwilioApi
 
@@ -181,7 +182,8 @@ async def test_next_agent_answers_where_another_process_took_the_media_socket(li
 
 
 async def test_what_the_service_of_an_agent_that_was_replaced_says_does_not_end_the_call(live_server):
-    live = await live_server(agent={"upgrade_answers": [HttpAnswer(status=503)]}, BRIDGE_AGENT="retell,echo")
+    refusal = Faults(upgrade_answers=[HttpAnswer(status=503)])
+    live = await live_server(agent={"faults": refusal}, BRIDGE_AGENT="retell,echo")
     async with live.answered() as caller:
         await caller.open_stream()
         await until(lambda: any(call.state is State.BRIDGED for call in live.open_calls))

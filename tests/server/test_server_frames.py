@@ -18,6 +18,8 @@ from live_raw import (
     ws_frame,
 )
 
+from bridge.standins.agent.faults import Faults
+
 CALLER_LIMIT = 64 * 1024
 AGENT_LIMIT = 256 * 1024
 
@@ -77,7 +79,7 @@ async def test_burst_in_one_segment_is_relayed_in_order(live_server):
 
 
 async def test_start_and_media_in_the_segment_of_the_upgrade(live_server):
-    live = await live_server(agent={"open_delay_s": 0.2})
+    live = await live_server(agent={"faults": Faults(open_delay_s=0.2)})
     async with live.answered() as caller, raw_stream(live, caller, start=False) as socket:
         texts = [caller.writer.connected(), caller.writer.start(caller.answer.parameters)]
         first = b"".join(ws_frame(text.encode()) for text in texts)

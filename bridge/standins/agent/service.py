@@ -10,8 +10,7 @@ import json
 import ssl as tls
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -19,6 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from bridge.standins.agent.behaviours import Behaviour, conversation
+from bridge.standins.agent.faults import NO_FAULTS, Faults, HttpAnswer
 from bridge.standins.agent.formats import MULAW
 from bridge.standins.agent.protocols import PROTOCOLS
 from bridge.standins.agent.protocols.protocol import DEFAULT_AGENT_ID, Account, Refused
@@ -27,16 +27,6 @@ from bridge.standins.audio import SPOKEN, speech
 from bridge.standins.inject import Injector
 
 SESSION_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpAnswer:
-    """An answer in place of the usual one; without a body, a 2xx of the REST API has the usual body."""
-
-    status: int = 201
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay_s: float = 0.0
 
 
 def sign_retell_webhook(body: bytes | str, api_key: str, now_ms: int) -> str:
@@ -57,22 +47,18 @@ class AgentService:
         agent_id: The only agent there is; None takes any.
         behaviour: What the agent does in a call.
         token_characters: Length of Retell's access tokens.
-        open_delay_s: Before the upgrade of a socket completes.
-        ready_delay_s: Before the service says that audio may flow, where it says so.
-        fail_ready: It says instead that it cannot be done.
-        inject: Kind of fault in the audio that is sent.
+        faults: Deliberate misbehaviour, for all calls.
         ssl: Serve https and wss.
         from_caller_format, to_caller_format: Audio of ElevenLabs; and of ``retell-web``, both the same, as
             `environment` names it: a registration may ask for another. One of ``formats.FORMATS``.
 
     Attributes:
-        rest_answers: Given first, one each, in place of the usual answer to a registration.
-        upgrade_answers: Likewise for upgrades of the socket.
+        rest_answers, upgrade_answers: Queues of the remaining answers; they begin with those of ``faults``.
         requests: The bodies of all registrations, good and bad; of one without a body, its query.
         sessions: Calls by call id, in the order of their registration, else of their socket.
         violations: What the bridge did against the protocol outside of a call.
 
-    ``behaviour``, the delays, ``fail_ready`` and the answers may be changed while it runs.
+    While the service runs, ``behaviour`` and ``faults`` may be replaced, and answers added to the two queues.
     """
 
     def __init__(
@@ -85,12 +71,7 @@ class AgentService:
         agent_id: str | None = DEFAULT_AGENT_ID,
         behaviour: Behaviour = conversation,
         token_characters: int = 320,
-        open_delay_s: float = 0.0,
-        ready_delay_s: float = 0.0,
-        fail_ready: bool = False,
-        rest_answers: Iterable[HttpAnswer] = (),
-        upgrade_answers: Iterable[HttpAnswer] = (),
-        inject: str | None = None,
+        faults: Faults = NO_FAULTS,
         ssl: tls.SSLContext | None = None,
         from_caller_format: str = MULAW,
         to_caller_format: str = MULAW,
@@ -102,11 +83,9 @@ class AgentService:
         self.key = key
         self.agent_id = agent_id
         self.behaviour = behaviour
-        self.open_delay_s = open_delay_s
-        self.ready_delay_s = ready_delay_s
-        self.fail_ready = fail_ready
-        self.rest_answers = deque(rest_answers)
-        self.upgrade_answers = deque(upgrade_answers)
+        self.faults = faults
+        self.rest_answers = deque(faults.rest_answers)
+        self.upgrade_answers = deque(faults.upgrade_answers)
         self.requests: list[Any] = []
         self.sessions: dict[str, AgentSession] = {}
         self.violations: list[str] = []
@@ -121,7 +100,6 @@ class AgentService:
                 to_caller_format=to_caller_format,
             )
         )
-        self._inject = inject
         self._ssl = ssl
         self._runner: web.AppRunner | None = None
         self._new: asyncio.Queue[AgentSession] = asyncio.Queue()
@@ -233,14 +211,14 @@ class AgentService:
             await asyncio.sleep(answer.delay_s)
             if answer.status != 101:
                 return web.Response(status=answer.status, body=answer.body or b"", headers=answer.headers)
-        if self.open_delay_s:
-            await asyncio.sleep(self.open_delay_s)
+        if self.faults.open_delay_s:
+            await asyncio.sleep(self.faults.open_delay_s)
         transport = cast(asyncio.Transport, request.transport)
         socket: web.WebSocketResponse[bool] = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         self.sessions.setdefault(session.call_id, session)
-        session.ready_delay_s, session.fail_ready = self.ready_delay_s, self.fail_ready
-        session.inject = Injector(self._inject) if self._inject else None
+        session.faults = self.faults
+        session.injector = Injector(self.faults.inject) if self.faults.inject else None
         self._announce(session)
         with contextlib.suppress(ConnectionError):
             await session.run(socket, transport, self.behaviour)

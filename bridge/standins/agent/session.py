@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from aiohttp import web
 
+from bridge.standins.agent.faults import NO_FAULTS
 from bridge.standins.agent.formats import MULAW, Decoder, Encoder
 from bridge.standins.agent.session_socket import SessionSocket
 from bridge.standins.audio import FRAME_BYTES, SAMPLE_RATE_HZ
@@ -46,7 +47,7 @@ class AgentSession(SessionSocket):
         messages: What the bridge said in JSON, but for audio.
         interrupts_at: When an interrupt was sent; ``ended_at``: when the end was, None before.
         ready: Set when the bridge has said what it must before audio may flow.
-        ready_delay_s: How long that is held back; ``fail_ready``: refuse with the protocol's error instead.
+        faults: The service's, as the socket opens.
         stale_frames: How many stale frames follow an interrupt, where the protocol can tell them apart.
 
     Times are those of the event loop.
@@ -78,10 +79,9 @@ class AgentSession(SessionSocket):
         self.ready = asyncio.Event()
         self.opened_at = 0.0
         self.ended_at: float | None = None
-        self.ready_delay_s = 0.0
-        self.fail_ready = False
+        self.faults = NO_FAULTS
         self.stale_frames = 3
-        self.inject: Injector | None = None
+        self.injector: Injector | None = None
         # Called with an event ("interrupt", "call_ended") or the name of a recording as it begins.
         self.on_event: Callable[[str], None] | None = None
         self._encoder = Encoder(to_caller_format)
@@ -96,7 +96,7 @@ class AgentSession(SessionSocket):
     async def send_audio(self, audio: bytes, **fields: Any) -> None:
         """Send mu-law of any length; ``fields`` are added to the message, where audio is in JSON."""
         self.sent.append(AudioSent(self._now(), audio))
-        for delivery in self.inject.plan(audio) if self.inject else (Delivery(audio),):
+        for delivery in self.injector.plan(audio) if self.injector else (Delivery(audio),):
             if delivery.wait_s:
                 await asyncio.sleep(delivery.wait_s)
             await self._write_audio(self._encode(delivery.audio), fields)
@@ -186,9 +186,9 @@ class AgentSession(SessionSocket):
     # What they do it with
 
     async def _make_ready(self, answer: dict[str, Any], refusal: dict[str, Any]) -> bool:
-        """Tell the bridge that audio may flow, after ``ready_delay_s``, or the opposite; returns which."""
-        await asyncio.sleep(self.ready_delay_s)
-        if self.fail_ready:
+        """Tell the bridge that audio may flow, after the delay of ``faults``, or the opposite; returns which."""
+        await asyncio.sleep(self.faults.ready_delay_s)
+        if self.faults.fail_ready:
             await self.send_json(refusal)
             return False
         self.ready.set()

@@ -13,9 +13,10 @@ from standins_client import CLIENTS, DEADLINE_S, calling, connected, soon
 from bridge.cli import AGENT_PROTOCOLS, AUDIO_FORMATS
 from bridge.standins.agent import behaviours
 from bridge.standins.agent.behaviours import BEHAVIOURS, conversation, echo, numbered, silent
+from bridge.standins.agent.faults import Faults, HttpAnswer
 from bridge.standins.agent.formats import FORMATS, Decoder, Encoder
 from bridge.standins.agent.protocols import PROTOCOLS
-from bridge.standins.agent.service import AgentService, HttpAnswer
+from bridge.standins.agent.service import AgentService
 from bridge.standins.audio import SILENT_FRAME, decode_mulaw, frames, speech
 from bridge.standins.numbered import make_numbered
 
@@ -65,7 +66,7 @@ async def test_echo_is_what_was_said(protocol):
 @each_protocol
 async def test_numbered_frames_arrive_but_for_those_that_were_dropped_on_purpose(protocol):
     behaviour = numbered(count=120, paced=False)
-    async with connected(protocol, behaviour=behaviour, inject="drop") as (client, _):
+    async with connected(protocol, behaviour=behaviour, faults=Faults(inject="drop")) as (client, _):
         await soon(lambda: len(client.audio) == 118)
         checker = NumberedChecker()
         for audio in client.audio:
@@ -131,8 +132,8 @@ async def test_conversation_is_interrupted_and_ends_with_a_goodbye(protocol, mon
 
 @each_protocol
 async def test_answers_to_the_upgrade_come_first_and_it_may_take_its_time(protocol):
-    options = {"upgrade_answers": [HttpAnswer(status=503)], "open_delay_s": 0.05, "behaviour": silent}
-    async with AgentService(protocol=protocol, **options) as service:
+    faults = Faults(upgrade_answers=[HttpAnswer(status=503)], open_delay_s=0.05)
+    async with AgentService(protocol=protocol, behaviour=silent, faults=faults) as service:
         seen = []
         service.on_session = seen.append
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
@@ -240,7 +241,10 @@ READY_PROTOCOLS = {
 @pytest.mark.parametrize("protocol", READY_PROTOCOLS)
 async def test_agent_waits_until_audio_may_flow(protocol):
     behaviour = numbered(count=3, paced=False)
-    async with connected(protocol, behaviour=behaviour, ready_delay_s=0.1) as (client, session):
+    async with connected(protocol, behaviour=behaviour, faults=Faults(ready_delay_s=0.1)) as (
+        client,
+        session,
+    ):
         await soon(lambda: len(client.audio) == 3)
         assert asyncio.get_running_loop().time() - session.opened_at > 0.09
         ready = READY_PROTOCOLS[protocol][0]
@@ -256,7 +260,7 @@ def make_payload(n: int) -> str:
 
 @pytest.mark.parametrize("protocol", READY_PROTOCOLS)
 async def test_agent_that_cannot_be_made_ready_says_so_and_is_silent(protocol):
-    options = {"behaviour": numbered(paced=False, count=3), "fail_ready": True}
+    options = {"behaviour": numbered(paced=False, count=3), "faults": Faults(fail_ready=True)}
     async with connected(protocol, **options) as (client, session):
         ready, error = READY_PROTOCOLS[protocol]
         await soon(lambda: client.of_type(error))

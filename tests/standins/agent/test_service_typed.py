@@ -12,6 +12,7 @@ import pytest
 from standins_client import DEADLINE_S, connected, soon
 
 from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.formats import FORMATS
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import STALE_FRAME
@@ -95,7 +96,7 @@ async def test_everything_sent_as_openai_is_of_its_types():
 
 
 async def test_openai_refusal_of_a_session_is_of_its_types():
-    async with connected("openai", behaviour=silent, fail_ready=True) as (client, _):
+    async with connected("openai", behaviour=silent, faults=Faults(fail_ready=True)) as (client, _):
         (error,) = client.of_type("error")
         assert unknown_fields(SERVER_EVENT.validate_python(error)) == set()
 

@@ -12,7 +12,8 @@ from numbered_checker import NumberedChecker
 from twilio.request_validator import RequestValidator
 
 from bridge.standins.agent.behaviours import conversation, echo, numbered, silent
-from bridge.standins.agent.service import AgentService, HttpAnswer, sign_retell_webhook
+from bridge.standins.agent.faults import Faults, HttpAnswer
+from bridge.standins.agent.service import AgentService, sign_retell_webhook
 from bridge.standins.audio import SILENCE, speech
 from bridge.standins.inject import Injector
 from bridge.standins.numbered import make_numbered
@@ -252,7 +253,7 @@ async def test_fault_in_the_callers_audio_is_seen_at_the_agent(kind, seen):
 
 async def test_fault_in_the_agents_audio_is_seen_at_the_caller():
     async with (
-        bridged(behaviour=numbered(count=120, paced=False), inject="drop") as (_, url),
+        bridged(behaviour=numbered(count=120, paced=False), faults=Faults(inject="drop")) as (_, url),
         make_caller(url) as caller,
     ):
         await caller.post_voice()
@@ -384,7 +385,7 @@ async def test_paused_agent_answers_no_ping_until_it_reads_again():
 async def test_registration_answers_in_their_order_then_the_usual_one():
     answers = [HttpAnswer(status=429, headers={"Retry-After": "1"}), HttpAnswer(body=b"not json")]
     async with (
-        AgentService(rest_answers=answers, token_characters=1500) as agent,
+        AgentService(faults=Faults(rest_answers=answers), token_characters=1500) as agent,
         aiohttp.ClientSession() as http,
     ):
         body = {

@@ -7,6 +7,7 @@ import pytest
 from standins_client import DEADLINE_S, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.service import AgentService
 
 
@@ -48,7 +49,7 @@ async def test_deepgram_wants_settings_of_mulaw_first(message, violation):
 
 
 async def test_deepgram_audio_before_its_settings_are_applied_is_a_violation():
-    options = {"behaviour": silent, "greets": False, "violates": True, "ready_delay_s": 0.2}
+    options = {"behaviour": silent, "greets": False, "violates": True, "faults": Faults(ready_delay_s=0.2)}
     async with connected("deepgram", **options) as (client, session):
         await client.socket.send_json(client.settings)
         await client.say(b"a")

@@ -7,7 +7,8 @@ import pytest
 from standins_client import calling, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
-from bridge.standins.agent.service import AgentService, HttpAnswer
+from bridge.standins.agent.faults import Faults, HttpAnswer
+from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import STALE_FRAME
 
 
@@ -70,7 +71,7 @@ async def test_elevenlabs_tells_the_formats_once_the_bridge_has_spoken_or_after_
 
 
 async def test_elevenlabs_takes_audio_from_the_start():
-    async with connected("elevenlabs", behaviour=silent, greets=False, ready_delay_s=0.2) as (
+    async with connected("elevenlabs", behaviour=silent, greets=False, faults=Faults(ready_delay_s=0.2)) as (
         client,
         session,
     ):

@@ -7,6 +7,7 @@ import pytest
 from standins_client import DEADLINE_S, OpenAI, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import STALE_FRAME
 
@@ -55,7 +56,7 @@ async def test_openai_wants_a_session_of_mulaw_first(message, violation):
 
 
 async def test_openai_audio_while_the_session_is_being_made_is_a_violation():
-    options = {"behaviour": silent, "greets": False, "violates": True, "ready_delay_s": 0.2}
+    options = {"behaviour": silent, "greets": False, "violates": True, "faults": Faults(ready_delay_s=0.2)}
     async with connected("openai", **options) as (client, session):
         await client.socket.send_json(client.update)
         await client.say(b"a")

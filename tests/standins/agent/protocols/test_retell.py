@@ -7,7 +7,8 @@ import pytest
 from standins_client import DEADLINE_S, STREAM_SID, calling, connected, one_violation, post, refused, soon
 
 from bridge.standins.agent.behaviours import silent
-from bridge.standins.agent.service import AgentService, HttpAnswer
+from bridge.standins.agent.faults import HttpAnswer
+from bridge.standins.agent.service import AgentService
 
 REGISTRATION = {
     "agent_id": "agent_standin",
