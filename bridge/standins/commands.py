@@ -15,6 +15,7 @@ import click
 
 from bridge.standins.agent.behaviours import BEHAVIOURS
 from bridge.standins.agent.faults import Faults
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.protocols.retell_calls import SipCall
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
@@ -46,12 +47,11 @@ def run_agent(
     """Serve until SIGINT or SIGTERM; returns the exit code."""
     service = AgentService(
         protocol=protocol,
-        from_caller_format=audio_format,
-        to_caller_format=audio_format,
         host=host,
         port=port,
-        key=key,
-        agent_id=None,
+        account=Account(
+            key=key, agent_id=None, from_caller_format=audio_format, to_caller_format=audio_format
+        ),
         behaviour=BEHAVIOURS[behaviour],
         faults=Faults(inject=inject, open_delay_s=open_delay_s),
     )

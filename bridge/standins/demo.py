@@ -22,6 +22,7 @@ import click
 
 from bridge.standins import accounting
 from bridge.standins.agent.faults import Faults
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE, SPOKEN, speech, write_wav
@@ -77,7 +78,9 @@ class _Demo:
     async def run(self) -> int:
         self.began = _now()
         account_sid, auth_token = "AC" + secrets.token_hex(16), secrets.token_hex(16)
-        agent = AgentService(key="key_" + secrets.token_hex(12), faults=Faults(inject=self.inject))
+        agent = AgentService(
+            account=Account(key="key_" + secrets.token_hex(12)), faults=Faults(inject=self.inject)
+        )
         async with agent:
             port = free_port()
             url = f"http://127.0.0.1:{port}"

@@ -14,6 +14,7 @@ from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, PUBLIC_URL, random_call_sid, 
 from live_raw import connected, upgrade_request
 
 from bridge.standins.agent.faults import HttpAnswer
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.twilio.webhook import sign
 
 OTHER_ACCOUNT = "AC" + 32 * "b"
@@ -318,7 +319,7 @@ async def test_stream_sid_cannot_break_a_message(live_server):
 
 
 async def test_long_access_token_is_carried_to_the_agent(live_server):
-    live = await live_server(agent={"token_characters": 1500})
+    live = await live_server(agent={"account": Account(key=API_KEY, token_characters=1500)})
     async with live.answered() as caller:
         assert len(caller.answer.parameters) >= 4
         assert all(len(name) + len(text) < 500 for name, text in caller.answer.parameters.items())

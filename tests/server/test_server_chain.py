@@ -11,6 +11,7 @@ from live_raw import RawAgent, accept_head, ws_frame
 from bridge.call.state import State
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.faults import Faults, HttpAnswer
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.numbered import make_numbered
 from bridge.twilio.rest import TwilioApi
@@ -70,7 +71,7 @@ async def floods(socket):
 async def test_next_agent_gets_every_word_of_the_caller(live_server, tmp_path, serve):
     async with (
         RawAgent(serve) as raw,
-        AgentService(protocol="json", behaviour=silent, key="key") as second,
+        AgentService(protocol="json", behaviour=silent, account=Account(key="key")) as second,
     ):
         (tmp_path / "agents.toml").write_text(
             f"""

@@ -8,8 +8,9 @@ import audioop
 import numpy as np
 import pytest
 import soxr
-from live import until
+from live import API_KEY, until
 
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.audio import frames, speech
 
 LEAST_DB = 35.0
@@ -51,7 +52,8 @@ def resampled(pcm: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 async def test_speech_to_and_from_an_agent_of_samples_is_as_soxr_would_have_it(live_server, name):
     protocol, rate_hz = PCM_AGENTS[name]
     pcm = f"pcm_{rate_hz}"
-    live = await live_server(agent={"protocol": protocol, "from_caller_format": pcm, "to_caller_format": pcm})
+    account = Account(key=API_KEY, from_caller_format=pcm, to_caller_format=pcm)
+    live = await live_server(agent={"protocol": protocol, "account": account})
     question, answer = list(frames(speech("caller_question"))), list(frames(speech("agent_answer")))
     async with live.bridged() as (caller, session):
         await asyncio.gather(
@@ -72,9 +74,8 @@ async def test_speech_to_and_from_an_agent_of_samples_is_as_soxr_would_have_it(l
 
 
 async def test_interrupt_and_end_of_an_agent_of_samples(live_server):
-    live = await live_server(
-        agent={"protocol": "elevenlabs", "from_caller_format": "pcm_16000", "to_caller_format": "pcm_16000"}
-    )
+    account = Account(key=API_KEY, from_caller_format="pcm_16000", to_caller_format="pcm_16000")
+    live = await live_server(agent={"protocol": "elevenlabs", "account": account})
     async with live.bridged() as (caller, session):
         first, second = list(frames(speech("agent_answer")))[:60], list(frames(speech("agent_goodbye")))[:20]
         await session.send_frames(first, paced=False)

@@ -24,6 +24,7 @@ from bridge.metrics import Traffic
 from bridge.server.server import Server
 from bridge.settings import Settings, load_settings
 from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.twilio.caller import Caller
@@ -220,7 +221,7 @@ async def serving(
         limits: Fields of `Limits`.
         overrides: Settings by variable name.
     """
-    options = {"behaviour": silent, "key": API_KEY, **(agent or {})}
+    options = {"behaviour": silent, "account": Account(key=API_KEY), **(agent or {})}
     async with AgentService(**options) as service:
         before = Resources.now(counts_timers=False)._replace(timers=sys.maxsize)
         texts = {name: str(value) for name, value in overrides.items()}

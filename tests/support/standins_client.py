@@ -113,7 +113,7 @@ class Retell(Client):
     ends_by_closing = False
 
     async def connect(self):
-        body = {"agent_id": self.service.agent_id, "audio_websocket_protocol": "twilio"}
+        body = {"agent_id": self.service.account.agent_id, "audio_websocket_protocol": "twilio"}
         body |= {"audio_encoding": "mulaw", "sample_rate": 8000, "metadata": {"callSid": "CA1", "from": "+1"}}
         made = await self.register("/v2/create-web-call", body)
         await self.open_socket("/" + made["call_id"], Authorization=f"Bearer {made['access_token']}")
@@ -132,7 +132,7 @@ class Retell(Client):
 class RetellWeb(Client):
     async def connect(self):
         settings = self.service.environment()
-        body = {"agent_id": self.service.agent_id, "audio_websocket_protocol": "web"}
+        body = {"agent_id": self.service.account.agent_id, "audio_websocket_protocol": "web"}
         body["audio_encoding"] = settings.get("RETELL_WEB_ENCODING", "mulaw")
         body["sample_rate"] = int(settings.get("RETELL_WEB_SAMPLE_RATE", "8000"))
         made = await self.register("/register-call", body)
@@ -149,7 +149,7 @@ class RetellTwilio(Client):
         self.numbers = itertools.count(1)
 
     async def connect(self):
-        body = {"agent_id": self.service.agent_id, "audio_websocket_protocol": "twilio"}
+        body = {"agent_id": self.service.account.agent_id, "audio_websocket_protocol": "twilio"}
         made = await self.register("/register-call", {**body, "audio_encoding": "mulaw", "sample_rate": 8000})
         await self.open_socket("/" + made["call_id"])
 

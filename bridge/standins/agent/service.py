@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import ssl as tls
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,9 +18,8 @@ from aiohttp import web
 
 from bridge.standins.agent.behaviours import Behaviour, conversation
 from bridge.standins.agent.faults import NO_FAULTS, Faults, HttpAnswer
-from bridge.standins.agent.formats import MULAW
 from bridge.standins.agent.protocols import PROTOCOLS
-from bridge.standins.agent.protocols.protocol import DEFAULT_AGENT_ID, Account, Refused
+from bridge.standins.agent.protocols.protocol import DEFAULT_ACCOUNT, Account, Refused
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SPOKEN, speech
 from bridge.standins.inject import Injector
@@ -43,14 +41,9 @@ class AgentService:
     Args:
         protocol: One of ``protocols.PROTOCOLS``.
         port: 0 takes any free one.
-        key: What the service's own kind of credential must be.
-        agent_id: The only agent there is; None takes any.
-        behaviour: What the agent does in a call.
-        token_characters: Length of Retell's access tokens.
+        account: Access rules and audio formats.
+        behaviour: The agent's part in a call.
         faults: Deliberate misbehaviour, for all calls.
-        ssl: Serve https and wss.
-        from_caller_format, to_caller_format: Audio of ElevenLabs; and of ``retell-web``, both the same, as
-            `environment` names it: a registration may ask for another. One of ``formats.FORMATS``.
 
     Attributes:
         rest_answers, upgrade_answers: Queues of the remaining answers; they begin with those of ``faults``.
@@ -58,7 +51,7 @@ class AgentService:
         sessions: Calls by call id, in the order of their registration, else of their socket.
         violations: What the bridge did against the protocol outside of a call.
 
-    While the service runs, ``behaviour`` and ``faults`` may be replaced, and answers added to the two queues.
+    Answers may be added to the two queues while the service runs.
     """
 
     def __init__(
@@ -67,21 +60,15 @@ class AgentService:
         protocol: str = "retell",
         host: str = "127.0.0.1",
         port: int = 0,
-        key: str = "key_standin",
-        agent_id: str | None = DEFAULT_AGENT_ID,
+        account: Account = DEFAULT_ACCOUNT,
         behaviour: Behaviour = conversation,
-        token_characters: int = 320,
         faults: Faults = NO_FAULTS,
-        ssl: tls.SSLContext | None = None,
-        from_caller_format: str = MULAW,
-        to_caller_format: str = MULAW,
     ) -> None:
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         self.host = host
         self.port = port
-        self.key = key
-        self.agent_id = agent_id
+        self.account = account
         self.behaviour = behaviour
         self.faults = faults
         self.rest_answers = deque(faults.rest_answers)
@@ -91,16 +78,7 @@ class AgentService:
         self.violations: list[str] = []
         # Called with every call as its socket opens, before the agent says a word.
         self.on_session: Callable[[AgentSession], None] | None = None
-        self._protocol = PROTOCOLS[protocol](
-            Account(
-                key=key,
-                agent_id=agent_id,
-                token_characters=token_characters,
-                from_caller_format=from_caller_format,
-                to_caller_format=to_caller_format,
-            )
-        )
-        self._ssl = ssl
+        self._protocol = PROTOCOLS[protocol](account)
         self._runner: web.AppRunner | None = None
         self._new: asyncio.Queue[AgentSession] = asyncio.Queue()
 
@@ -126,7 +104,7 @@ class AgentService:
         app.router.add_route("*", "/{path:.*}", self._not_found)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self._ssl).start()
+        await web.TCPSite(self._runner, self.host, self.port).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -145,12 +123,12 @@ class AgentService:
     @property
     def url(self) -> str:
         """The base of the REST API."""
-        return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def ws_url(self) -> str:
         """The socket, up to what differs from call to call."""
-        return f"{'wss' if self._ssl else 'ws'}://{self.host}:{self.port}{self._protocol.socket_prefix}"
+        return f"ws://{self.host}:{self.port}{self._protocol.socket_prefix}"
 
     def environment(self) -> dict[str, str]:
         """Return the settings that point a bridge here; none for an agent that a file must describe."""
@@ -170,7 +148,7 @@ class AgentService:
         body = json.dumps({"event": event, "call": {"call_id": call_id, **call}}).encode()
         headers = {
             "Content-Type": "application/json",
-            "x-retell-signature": sign_retell_webhook(body, self.key, time.time_ns() // 1_000_000),
+            "x-retell-signature": sign_retell_webhook(body, self.account.key, time.time_ns() // 1_000_000),
         }
         timeout = aiohttp.ClientTimeout(total=10)
         async with (

@@ -16,6 +16,7 @@ from bridge.standins.agent.behaviours import BEHAVIOURS, conversation, echo, num
 from bridge.standins.agent.faults import Faults, HttpAnswer
 from bridge.standins.agent.formats import FORMATS, Decoder, Encoder
 from bridge.standins.agent.protocols import PROTOCOLS
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.audio import SILENT_FRAME, decode_mulaw, frames, speech
 from bridge.standins.numbered import make_numbered
@@ -176,7 +177,7 @@ async def test_settings_point_to_the_service(protocol):
     async with AgentService(protocol=protocol) as service:
         settings = service.environment()
         assert settings.pop("BRIDGE_AGENT", protocol) == protocol
-        key, agent_id = service.key, service.agent_id
+        key, agent_id = service.account.key, service.account.agent_id
         address = f"127.0.0.1:{service.port}"
         retell = {"RETELL_API_KEY": key, "RETELL_AGENT_ID": agent_id, "RETELL_API_URL": f"http://{address}"}
         retell_socket = {"RETELL_WS_URL": f"ws://{address}/audio-websocket"}
@@ -209,8 +210,8 @@ async def test_settings_point_to_the_service(protocol):
 
 
 def test_web_encoding_is_among_the_settings_unless_it_is_mulaw():
-    options = {"from_caller_format": "pcm_16000", "to_caller_format": "pcm_16000"}
-    settings = AgentService(protocol="retell-web", **options).environment()
+    account = Account(from_caller_format="pcm_16000", to_caller_format="pcm_16000")
+    settings = AgentService(protocol="retell-web", account=account).environment()
     assert (settings["RETELL_WEB_ENCODING"], settings["RETELL_WEB_SAMPLE_RATE"]) == ("s16le", "16000")
 
 
@@ -218,12 +219,12 @@ def test_web_encoding_is_among_the_settings_unless_it_is_mulaw():
     ("options", "problem"),
     [
         ({"protocol": "sip"}, "protocol must be one of"),
-        ({"to_caller_format": "opus"}, "must be one of ulaw_8000, pcm_8000"),
+        ({"account": Account(to_caller_format="opus")}, "must be one of ulaw_8000, pcm_8000"),
         (
-            {"protocol": "openai", "from_caller_format": "pcm_16000"},
+            {"protocol": "openai", "account": Account(from_caller_format="pcm_16000")},
             "of openai must be one of ulaw_8000, got",
         ),
-        ({"protocol": "retell-web", "from_caller_format": "pcm_8000"}, "both ways"),
+        ({"protocol": "retell-web", "account": Account(from_caller_format="pcm_8000")}, "both ways"),
     ],
 )
 def test_service_that_cannot_be_is_refused_at_once(options, problem):
@@ -275,8 +276,8 @@ async def test_agent_that_cannot_be_made_ready_says_so_and_is_silent(protocol):
 @pytest.mark.parametrize("protocol", ["retell-web", "elevenlabs"])
 async def test_pcm_both_ways_keeps_the_tone(protocol, audio_format):
     rate_hz = FORMATS[audio_format]
-    options = {"from_caller_format": audio_format, "to_caller_format": audio_format, "behaviour": silent}
-    async with connected(protocol, **options) as (client, session):
+    account = Account(from_caller_format=audio_format, to_caller_format=audio_format)
+    async with connected(protocol, behaviour=silent, account=account) as (client, session):
         raw = tone(rate_hz).tobytes()
         for start in range(0, len(raw), rate_hz // 50 * 2):
             await client.say(raw[start : start + rate_hz // 50 * 2])

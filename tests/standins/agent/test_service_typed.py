@@ -14,6 +14,7 @@ from standins_client import DEADLINE_S, connected, soon
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.formats import FORMATS
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import STALE_FRAME
 
@@ -105,7 +106,7 @@ async def test_client_of_openai_has_a_conversation():
     async with AgentService(protocol="openai", behaviour=silent) as service:
         base_url = service.ws_url.removesuffix("/realtime")
         async with (
-            AsyncOpenAI(api_key=service.key, websocket_base_url=base_url) as openai,
+            AsyncOpenAI(api_key=service.account.key, websocket_base_url=base_url) as openai,
             openai.realtime.connect(model="gpt-realtime") as connection,
         ):
             session = await service.next_session()
@@ -164,7 +165,7 @@ async def test_client_of_deepgram_has_a_conversation():
         environment = DeepgramClientEnvironment(
             base=service.url, production=address, agent=address, agent_rest=service.url
         )
-        deepgram = AsyncDeepgramClient(api_key=service.key, environment=environment)
+        deepgram = AsyncDeepgramClient(api_key=service.account.key, environment=environment)
         async with deepgram.agent.v1.connect() as connection:
             session = await service.next_session()
             assert (await connection.recv()).type == "Welcome"
@@ -231,12 +232,12 @@ async def test_client_of_elevenlabs_has_a_conversation(is_signed, http):
 
     # It sends the key for signed URLs alone.
     key = "key_standin" if is_signed else ""
-    async with AgentService(protocol="elevenlabs", behaviour=silent, key=key) as service:
+    async with AgentService(protocol="elevenlabs", behaviour=silent, account=Account(key=key)) as service:
         tools = ClientTools(loop=asyncio.get_running_loop())
         tools.register("transfer", transfer, is_async=True)
         conversation = AsyncConversation(
             ElevenLabs(api_key="key_standin", base_url=service.url, httpx_client=http),
-            service.agent_id,
+            service.account.agent_id,
             requires_auth=is_signed,
             audio_interface=ears,
             client_tools=tools,
@@ -275,9 +276,9 @@ def test_audio_formats_are_among_those_of_elevenlabs():
 
 async def test_registered_phone_call_is_of_retells_type():
     async with AgentService(protocol="retell-sip") as service:
-        async with AsyncRetell(api_key=service.key, base_url=service.url, max_retries=0) as retell:
+        async with AsyncRetell(api_key=service.account.key, base_url=service.url, max_retries=0) as retell:
             call = await retell.call.register_phone_call(
-                agent_id=service.agent_id,
+                agent_id=service.account.agent_id,
                 direction="inbound",
                 from_number="+1",
                 to_number="+2",
@@ -285,7 +286,7 @@ async def test_registered_phone_call_is_of_retells_type():
                 retell_llm_dynamic_variables={"name": "Ada"},
             )
         assert call.call_id in service.sessions and call.call_status == "registered"
-        headers = {"Authorization": f"Bearer {service.key}"}
+        headers = {"Authorization": f"Bearer {service.account.key}"}
         async with (
             aiohttp.ClientSession() as http,
             http.post(

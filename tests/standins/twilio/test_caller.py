@@ -13,6 +13,7 @@ from twilio.request_validator import RequestValidator
 
 from bridge.standins.agent.behaviours import conversation, echo, numbered, silent
 from bridge.standins.agent.faults import Faults, HttpAnswer
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService, sign_retell_webhook
 from bridge.standins.audio import SILENCE, speech
 from bridge.standins.inject import Injector
@@ -340,7 +341,10 @@ async def test_abort_of_the_caller_is_a_reset_without_stop():
 
 
 async def test_close_code_of_the_agent_and_its_abort_are_seen():
-    async with AgentService(behaviour=silent, agent_id=None) as agent, aiohttp.ClientSession() as http:
+    async with (
+        AgentService(behaviour=silent, account=Account(agent_id=None)) as agent,
+        aiohttp.ClientSession() as http,
+    ):
         # aiohttp's client answers every close with 1000.
         for end, code in (("close", 1000), ("abort", 1006)):
             body = {
@@ -350,7 +354,7 @@ async def test_close_code_of_the_agent_and_its_abort_are_seen():
                 "sample_rate": 8000,
                 "metadata": {"callSid": "", "from": ""},
             }
-            headers = {"Authorization": f"Bearer {agent.key}"}
+            headers = {"Authorization": f"Bearer {agent.account.key}"}
             async with http.post(agent.url + "/v2/create-web-call", json=body, headers=headers) as response:
                 assert response.status == 201
                 made = await response.json()
@@ -385,17 +389,17 @@ async def test_paused_agent_answers_no_ping_until_it_reads_again():
 async def test_registration_answers_in_their_order_then_the_usual_one():
     answers = [HttpAnswer(status=429, headers={"Retry-After": "1"}), HttpAnswer(body=b"not json")]
     async with (
-        AgentService(faults=Faults(rest_answers=answers), token_characters=1500) as agent,
+        AgentService(faults=Faults(rest_answers=answers), account=Account(token_characters=1500)) as agent,
         aiohttp.ClientSession() as http,
     ):
         body = {
-            "agent_id": agent.agent_id,
+            "agent_id": agent.account.agent_id,
             "audio_websocket_protocol": "twilio",
             "audio_encoding": "mulaw",
             "sample_rate": 8000,
             "metadata": {"callSid": "CA", "from": "+1"},
         }
-        headers = {"Authorization": f"Bearer {agent.key}"}
+        headers = {"Authorization": f"Bearer {agent.account.key}"}
         url = agent.url + "/v2/create-web-call"
         async with http.post(url, json=body, headers=headers) as response:
             assert (response.status, response.headers["Retry-After"]) == (429, "1")

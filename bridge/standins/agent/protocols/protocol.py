@@ -33,13 +33,25 @@ class Rest(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Access rules of the service and its audio format; without an ``agent_id`` any agent is accepted."""
+    """
+    Access rules of the service and its audio formats.
 
-    key: str
-    agent_id: str | None
-    token_characters: int
-    from_caller_format: str
-    to_caller_format: str
+    Attributes:
+        key: The API key, or the vendor's other kind of credential.
+        agent_id: The only agent; None accepts any.
+        token_characters: Length of Retell's access tokens, in characters.
+        from_caller_format, to_caller_format: Audio of ElevenLabs and of ``retell-web``, one of
+            ``formats.FORMATS``. The two of ``retell-web`` are the same, and a registration may ask for another.
+    """
+
+    key: str = "key_standin"
+    agent_id: str | None = DEFAULT_AGENT_ID
+    token_characters: int = 320
+    from_caller_format: str = MULAW
+    to_caller_format: str = MULAW
+
+
+DEFAULT_ACCOUNT = Account()
 
 
 class Protocol:

@@ -8,6 +8,7 @@ from standins_client import calling, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.faults import Faults, HttpAnswer
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import STALE_FRAME
 
@@ -41,16 +42,16 @@ async def test_elevenlabs_lets_in_by_key_or_by_signed_url():
 
 
 async def test_elevenlabs_service_without_a_key_has_a_public_agent():
-    async with AgentService(protocol="elevenlabs", behaviour=silent, key="") as service:
+    async with AgentService(protocol="elevenlabs", behaviour=silent, account=Account(key="")) as service:
         assert "ELEVENLABS_API_KEY" not in service.environment()
-        query = urlencode({"agent_id": service.agent_id})
+        query = urlencode({"agent_id": service.account.agent_id})
         async with aiohttp.ClientSession() as http, http.ws_connect(f"{service.ws_url}?{query}"):
             await service.next_session()
         assert service.violations == []
 
 
 async def test_elevenlabs_tells_the_formats_once_the_bridge_has_spoken_or_after_a_moment():
-    options = {"behaviour": silent, "greets": False, "to_caller_format": "pcm_16000"}
+    options = {"behaviour": silent, "greets": False, "account": Account(to_caller_format="pcm_16000")}
     async with connected("elevenlabs", **options) as (client, session):
         await soon(lambda: client.of_type("conversation_initiation_metadata"))
         (metadata,) = client.of_type("conversation_initiation_metadata")

@@ -8,6 +8,7 @@ from standins_client import DEADLINE_S, STREAM_SID, calling, connected, one_viol
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.faults import HttpAnswer
+from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 
 REGISTRATION = {
@@ -95,8 +96,8 @@ async def test_web_socket_answers_every_ping():
 
 
 async def test_web_socket_takes_no_half_sample():
-    options = {"from_caller_format": "pcm_16000", "to_caller_format": "pcm_16000"}
-    async with connected("retell-web", behaviour=silent, violates=True, **options) as (client, session):
+    account = Account(from_caller_format="pcm_16000", to_caller_format="pcm_16000")
+    async with connected("retell-web", behaviour=silent, violates=True, account=account) as (client, session):
         await client.say(b"abc")
         await one_violation(session, "whole number of 16-bit samples")
         assert session.received == [] and session.received_raw == []
