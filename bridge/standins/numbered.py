@@ -37,11 +37,3 @@ def make_numbered(n: int, size: int = 160, seed: int = 1) -> bytes:
     start = n * _STEP % len(source)
     rest = (source[start:] + source * (size // len(source) + 1))[: size - MIN_BYTES]
     return _HEAD.pack(seed, n, _checksum(seed, n, rest)) + rest
-
-
-def read_numbered(audio: bytes) -> tuple[int, int] | None:
-    """Return the stream and the number of a frame, or None if it is damaged."""
-    if len(audio) < MIN_BYTES:
-        return None
-    seed, n, checksum = _HEAD.unpack_from(audio)
-    return (seed, n) if checksum == _checksum(seed, n, audio[MIN_BYTES:]) else None

@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 from live import Live, until
+from numbered_checker import read_numbered
 
 from bridge.standins.agent.faults import Faults
 from bridge.standins.audio import frames, speech
-from bridge.standins.numbered import make_numbered, read_numbered
+from bridge.standins.numbered import make_numbered
 
 AGENTS_FILE = """
 [json]

@@ -8,10 +8,11 @@ import struct
 
 import pytest
 from live import DEADLINE_S, FACTOR, until
+from numbered_checker import read_numbered
 
 from bridge.standins.agent.behaviours import numbered, silent
 from bridge.standins.agent.faults import Faults
-from bridge.standins.numbered import make_numbered, read_numbered
+from bridge.standins.numbered import make_numbered
 
 SIZES = (160, 320, 133)
 

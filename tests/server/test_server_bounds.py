@@ -5,8 +5,9 @@ import time
 
 from live import DEADLINE_S, Live, until
 from live_raw import RawAgent
+from numbered_checker import read_numbered
 
-from bridge.standins.numbered import make_numbered, read_numbered
+from bridge.standins.numbered import make_numbered
 
 FALLBACK = ["Say", "Hangup"]
 HOLD_FRAMES = 50

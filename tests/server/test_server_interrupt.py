@@ -4,8 +4,9 @@ import asyncio
 
 from live import until
 from live_raw import RawAgent, accept_head, raw_stream, ws_frame
+from numbered_checker import read_numbered
 
-from bridge.standins.numbered import make_numbered, read_numbered
+from bridge.standins.numbered import make_numbered
 
 
 def events(caller) -> list[object]:

@@ -1,10 +1,10 @@
 from random import Random
 
 import pytest
-from numbered_checker import NumberedChecker
+from numbered_checker import NumberedChecker, read_numbered
 
 from bridge.standins.inject import KINDS, Injector
-from bridge.standins.numbered import make_numbered, read_numbered
+from bridge.standins.numbered import make_numbered
 
 
 @pytest.mark.parametrize("size", [12, 13, 160, 161, 5000])
