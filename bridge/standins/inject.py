@@ -30,7 +30,6 @@ class Injector:
         if every < 2:
             raise ValueError(f"every must be at least 2 frames, got {every}")
         self.kind = kind
-        self.injected = 0
         self._every = every
         self._late_s = late_s
         self._count = 0
@@ -44,7 +43,6 @@ class Injector:
             return [Delivery(audio), Delivery(held)]
         if self._count % self._every or not audio:
             return [Delivery(audio)]
-        self.injected += 1
         if self.kind == "drop":
             return []
         if self.kind == "dup":

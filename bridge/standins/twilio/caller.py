@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl as tls
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -47,7 +46,6 @@ class Caller(PhoneCall):
         account_sid, call_sid: Default: made up.
         auth_token: Signs webhook and upgrade; None sends no signatures.
         inject: Faults in the audio that is sent.
-        ssl: For https URLs: a context for a certificate of one's own.
 
     Attributes:
         sent: Audio frames sent, in order.
@@ -71,7 +69,6 @@ class Caller(PhoneCall):
         caller: str = "+14155550123",
         called: str = "+14155550100",
         inject: Injector | None = None,
-        ssl: tls.SSLContext | bool = True,
     ) -> None:
         super().__init__(
             url,
@@ -96,7 +93,6 @@ class Caller(PhoneCall):
         # Called with every valid message as it comes, after it was recorded.
         self.on_message: Callable[[Received], None] | None = None
         self._inject = inject
-        self._ssl = ssl
         self._socket: ClientSocket | None = None
         self._playout: Playout | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -108,7 +104,7 @@ class Caller(PhoneCall):
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             ws_response_class=ClientSocket,  # type: ignore[arg-type]
-            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=0),
+            connector=aiohttp.TCPConnector(limit=0),
         )
         return self
 

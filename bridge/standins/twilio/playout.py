@@ -52,11 +52,6 @@ class Playout:
         """Audio that waits to be played, as of the last call that brought the time."""
         return self._added - self._gone
 
-    @property
-    def marks_pending(self) -> int:
-        """Marks not yet echoed."""
-        return len(self._marks)
-
     def add(self, audio: bytes, now: float) -> None:
         """Append audio behind what is buffered; it plays at once if nothing is."""
         self.advance(now)

@@ -23,7 +23,6 @@ class TwimlAnswer:
     parameters: dict[str, str] = field(default_factory=dict)
     status_callback: str | None = None
     redirect_url: str | None = None
-    redirect_method: str = "POST"
     reject_reason: str | None = None
     say: str | None = None
     dial: str | None = None
@@ -94,7 +93,6 @@ def _read_verb(verb: ElementTree.Element, answer: TwimlAnswer) -> None:
             _read_stream(stream, answer)
     elif verb.tag == "Redirect":
         answer.redirect_url = text
-        answer.redirect_method = verb.get("method", "POST")
     elif verb.tag == "Reject":
         answer.reject_reason = verb.get("reason", "rejected")
     elif verb.tag == "Say":

@@ -248,7 +248,7 @@ async def test_client_of_elevenlabs_has_a_conversation(is_signed, http):
         session = await service.next_session()
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         assert session.received_raw == [b"a"]
-        assert session.client_data["source_info"]["source"] == "python_sdk"
+        assert session.messages[0]["source_info"]["source"] == "python_sdk"
         await session.send_audio(b"b" * 160)
         await session.send_interrupt()
         await session.send_audio(b"c" * 160)

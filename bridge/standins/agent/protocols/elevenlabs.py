@@ -35,8 +35,7 @@ class ElevenLabsSession(AgentSession):
     A conversation. Audio of the bridge is taken from the start: their own client does not wait either.
 
     Attributes:
-        client_data: The bridge's ``conversation_initiation_client_data``, empty if there was none.
-        client_data_wait_s: How long that is waited for.
+        client_data_wait_s: Seconds to wait for ``conversation_initiation_client_data``.
         ping_every_s: Between pings; ``pongs`` has the event ids that came back, in order.
         tool_results: Results of client tools.
     """
@@ -50,7 +49,6 @@ class ElevenLabsSession(AgentSession):
             from_caller_format=account.from_caller_format,
             to_caller_format=account.to_caller_format,
         )
-        self.client_data: dict[str, Any] = {}
         self.client_data_wait_s = 0.25
         self.ping_every_s = 2.0
         self.pongs: list[int] = []
@@ -137,7 +135,6 @@ class ElevenLabsSession(AgentSession):
         if event == "conversation_initiation_client_data":
             if not is_first:
                 raise ValueError(f"{event} is not the first message")
-            self.client_data = message
         elif event == "pong":
             self._ping_ids.remove(message["event_id"])
             self.pongs.append(message["event_id"])

@@ -60,11 +60,11 @@ async def test_elevenlabs_tells_the_formats_once_the_bridge_has_spoken_or_after_
             "agent_output_audio_format": "pcm_16000",
             "user_input_audio_format": "ulaw_8000",
         }
-        assert session.client_data == {}
+        assert session.messages == []
     async with AgentService(protocol="elevenlabs", behaviour=silent) as service:
         service.on_session = lambda session: setattr(session, "client_data_wait_s", 3600.0)
         async with calling(service) as (client, session):
-            assert session.client_data == {"type": "conversation_initiation_client_data"}
+            assert session.messages == [{"type": "conversation_initiation_client_data"}]
             await client.say(b"a")
             await soon(lambda: session.received)
             await client.socket.send_json({"type": "conversation_initiation_client_data"})
