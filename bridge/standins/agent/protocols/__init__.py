@@ -1,11 +1,11 @@
 """
-The protocols that the stand-in agent service speaks, by name.
+The protocols of the stand-in agent service, by name.
 
-- ``protocol``: what a service asks of each
+- ``protocol``: their base class
 - ``retell``, ``retell_calls``, ``retell_twilio``: Retell's registrations and sockets
-- ``turns``: calls whose protocol tells utterances apart
+- ``turns``: base of the calls that consist of utterances
 - ``openai``, ``openai_events``, ``elevenlabs``, ``deepgram``: realtime APIs that take mu-law
-- ``plain``: agents of no vendor
+- ``plain``: two minimal agents of no vendor
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from bridge.standins.audio import SAMPLE_RATE_HZ
 
 _INPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
 _OUTPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ, "container": "none"}
-# Taken and not acted upon: the stand-in's behaviour decides what it says.
+# Accepted without effect: the behaviour of the stand-in decides its words.
 _NOTED = {
     "ForceEndTurn",
     "InjectAgentMessage",
@@ -42,8 +42,8 @@ class DeepgramSession(TurnSession):
     A conversation with Deepgram's agent.
 
     Attributes:
-        settings: The bridge's ``Settings``, empty before.
-        keepalives: When each ``KeepAlive`` came.
+        settings: The bridge's ``Settings``, empty before they arrive.
+        keepalives: Times of the ``KeepAlive`` messages.
         function_outputs: Results of function calls.
     """
 
@@ -60,7 +60,7 @@ class DeepgramSession(TurnSession):
     async def send_function_call(
         self, name: str, arguments: dict[str, Any], *, client_side: bool = True
     ) -> str:
-        """Ask for a function call, or tell of one that is made without the bridge; returns its id."""
+        """Request a function call, or announce one that the bridge has no part in; returns its id."""
         call_id = "func_" + secrets.token_hex(6)
         if client_side:
             self._pending_calls[call_id] = name
@@ -144,12 +144,12 @@ class Deepgram(Protocol):
     socket_path = "/v1/agent/converse"
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in who has the key."""
+        """Admit a request with the key."""
         self.check_header(request, "Authorization", f"Token {self.account.key}")
         return DeepgramSession("req_" + secrets.token_hex(10), dict(request.query))
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """Name the key and the socket."""
+        """Return the key and the socket."""
         return {
             "BRIDGE_AGENT": self.name,
             "DEEPGRAM_API_KEY": self.account.key,

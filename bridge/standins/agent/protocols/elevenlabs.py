@@ -1,4 +1,4 @@
-"""ElevenLabs Agents over their WebSocket: JSON with base64 audio, each piece of it numbered."""
+"""ElevenLabs Agents over their WebSocket: JSON with numbered base64 audio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.standins.agent.formats import FORMATS
 from bridge.standins.agent.protocols.protocol import Account, Protocol, Refused, Rest
 from bridge.standins.agent.session import AgentSession
 
-# Taken and not acted upon.
+# Accepted without effect.
 _NOTED = {"contextual_update", "feedback", "mcp_tool_approval_result", "multimodal_message", "user_activity"}
 _NOTED |= {"user_message"}
 
@@ -32,11 +32,11 @@ class ToolResult(NamedTuple):
 
 class ElevenLabsSession(AgentSession):
     """
-    A conversation. Audio of the bridge is taken from the start: their own client does not wait either.
+    A conversation. It accepts audio from the start, because ElevenLabs' own client does not wait either.
 
     Attributes:
         client_data_wait_s: Seconds to wait for ``conversation_initiation_client_data``.
-        ping_every_s: Between pings; ``pongs`` has the event ids that came back, in order.
+        ping_every_s: Seconds between pings; ``pongs`` has the returned event ids, in order.
         tool_results: Results of client tools.
     """
 
@@ -67,7 +67,7 @@ class ElevenLabsSession(AgentSession):
         return event_id
 
     async def send_tool_call(self, tool_name: str, parameters: dict[str, Any]) -> str:
-        """Ask for a client tool; returns the id of the call."""
+        """Request a call of a client tool; returns its id."""
         tool_call_id = "tool_" + secrets.token_hex(6)
         self._pending_calls.add(tool_call_id)
         await self._send(
@@ -150,9 +150,9 @@ class ElevenLabsSession(AgentSession):
 
 class ElevenLabs(Protocol):
     """
-    ``GET /v1/convai/conversation?agent_id=...``, with the key or as a signed URL.
+    ``GET /v1/convai/conversation?agent_id=...``, with the key or with a signed URL.
 
-    A service without a key has a public agent, which needs neither.
+    Without a key the agent is public and needs neither.
     """
 
     name = "elevenlabs"
@@ -165,7 +165,7 @@ class ElevenLabs(Protocol):
         self._signed: dict[str, AgentSession] = {}
 
     def register(self, request: web.Request, body: Any, ws_url: str) -> tuple[AgentSession, dict[str, Any]]:
-        """Sign a URL, which opens one conversation."""
+        """Return a signed URL, which opens one conversation."""
         self.check_header(request, "xi-api-key", self.account.key)
         session = self._new(request)
         signature = "cvtkn_" + secrets.token_hex(16)
@@ -174,7 +174,7 @@ class ElevenLabs(Protocol):
         return session, {"signed_url": f"{ws_url}?{query}"}
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in who has a signed URL of this agent, or the key."""
+        """Admit a request with a signed URL of this agent or with the key."""
         if signature := request.query.get("conversation_signature"):
             session = self._signed.get(signature)
             if session is None or session.request["agent_id"] != request.query.get("agent_id"):
@@ -184,7 +184,7 @@ class ElevenLabs(Protocol):
         return self._new(request)
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """Name the key if there is one, the agent, the socket and the REST API."""
+        """Return the key if there is one, the agent, the socket and the REST API."""
         settings = {
             "BRIDGE_AGENT": self.name,
             "ELEVENLABS_API_KEY": self.account.key,

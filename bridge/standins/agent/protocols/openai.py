@@ -17,7 +17,7 @@ from bridge.standins.agent.session import AgentSession
 
 MODEL = "gpt-realtime"
 _APPEND_KEYS = {"type", "audio", "event_id"}
-# Taken and not acted upon: the stand-in's behaviour decides when it speaks.
+# Accepted without effect: the behaviour of the stand-in decides when it speaks.
 _NOTED = {
     "input_audio_buffer.commit",
     "input_audio_buffer.clear",
@@ -29,7 +29,7 @@ _NOTED = {
 
 
 class Truncate(NamedTuple):
-    """How much of an item the bridge says that the caller has heard."""
+    """The part of an item that the caller has heard, as the bridge reports it."""
 
     item_id: str
     content_index: int
@@ -44,7 +44,7 @@ class FunctionOutput(NamedTuple):
 
 
 class _ClientError(ValueError):
-    """A message that the service answers with ``error``; it counts as a violation."""
+    """The service answers the message with ``error``; it counts as a violation."""
 
     def __init__(self, message: str, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -53,12 +53,12 @@ class _ClientError(ValueError):
 
 class OpenAISession(TurnSession):
     """
-    A realtime session. Each utterance is a response with one item; an interrupt ends its item.
+    A realtime session. Each utterance is a response with one item, which an interrupt ends.
 
     Attributes:
-        session: The session object, with every update in it.
-        items: Every item of audio by its id, in order; ``sent_ms`` of each is what was sent.
-        truncates: Every ``conversation.item.truncate``, good or bad.
+        session: The session object, updates included.
+        items: Items of audio by id, in order.
+        truncates: Every ``conversation.item.truncate``, refused ones included.
         function_outputs: Results of function calls.
     """
 
@@ -75,7 +75,7 @@ class OpenAISession(TurnSession):
         self._configured = asyncio.Event()
 
     async def send_function_call(self, name: str, arguments: dict[str, Any]) -> str:
-        """Ask for a function call; returns its ``call_id``."""
+        """Request a function call; returns its ``call_id``."""
         await self.end_turn()
         call_id = self._new_id("call")
         self._pending_calls.add(call_id)
@@ -106,7 +106,7 @@ class OpenAISession(TurnSession):
 
     async def _write_interrupt(self) -> None:
         heard_ms = sum(len(item.audio) for item in self.received) // 8
-        # The item is the one that the caller's words will become, not the agent's.
+        # The item of the caller's coming words, not the agent's.
         event = {"type": "input_audio_buffer.speech_started", "item_id": self._new_id("item")}
         await self._send_event({**event, "audio_start_ms": heard_ms})
         if self._speaking.is_set():
@@ -198,14 +198,14 @@ class OpenAI(Protocol):
     socket_path = "/v1/realtime"
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in who has the key and names a model."""
+        """Admit a request with the key and a model."""
         self.check_header(request, "Authorization", f"Bearer {self.account.key}")
         if not request.query.get("model"):
             raise Refused(400, "the URL names no model")
         return OpenAISession("sess_" + secrets.token_hex(10), dict(request.query))
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """Name the key, the socket and a model."""
+        """Return the key, the socket and a model."""
         return {
             "BRIDGE_AGENT": self.name,
             "OPENAI_API_KEY": self.account.key,

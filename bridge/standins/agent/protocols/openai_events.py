@@ -11,7 +11,7 @@ PCMU = {"type": "audio/pcmu"}
 
 
 def default_session(session_id: str, model: str) -> dict[str, Any]:
-    """Return a session before any ``session.update``: its audio is PCM at 24 kHz."""
+    """Return a new session; its audio is PCM at 24 kHz."""
     audio_format = {"type": "audio/pcm", "rate": 24000}
     return {
         "type": "realtime",
@@ -27,11 +27,11 @@ def default_session(session_id: str, model: str) -> dict[str, Any]:
 
 
 def merge(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the session with an update in it; objects are merged, all else is replaced."""
+    """Return the updated session; objects are merged, other values replaced."""
     merged = dict(copy.deepcopy(session))
     for name, value in update.items():
         old = merged.get(name)
-        # A format is one value: the rate of the old one means nothing in the new one.
+        # A format is replaced as a whole: the new one must not keep the old rate.
         if isinstance(old, dict) and isinstance(value, dict) and name != "format":
             value = merge(old, value)
         merged[name] = value
@@ -39,7 +39,7 @@ def merge(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, An
 
 
 def error(message: str, code: str, event_id: str | None) -> dict[str, Any]:
-    """Return an error; ``event_id`` is that of the client's event, if there is one."""
+    """Return an error; ``event_id`` is the id of the client's event, if it has one."""
     inside = {"type": "invalid_request_error", "code": code, "message": message, "param": None}
     return {"type": "error", "error": {**inside, "event_id": event_id}}
 
@@ -63,7 +63,7 @@ class Item:
         return self.sent_bytes / 8
 
     def begin(self) -> list[dict[str, Any]]:
-        """Return what comes before the audio."""
+        """Return the messages before the audio."""
         return [
             self._response("response.created", "in_progress"),
             self._output_item("response.output_item.added", self._message("in_progress")),
@@ -71,12 +71,12 @@ class Item:
         ]
 
     def delta(self, wire: bytes) -> dict[str, Any]:
-        """Return one message of audio and count it."""
+        """Return one message of audio and count its bytes."""
         self.sent_bytes += len(wire)
         return self._content("response.output_audio.delta", delta=base64.b64encode(wire).decode())
 
     def end(self, is_cut: bool) -> list[dict[str, Any]]:
-        """Return what comes behind the audio; ``is_cut`` by the caller."""
+        """Return the messages after the audio; ``is_cut``: the caller interrupted it."""
         message = self._message("incomplete" if is_cut else "completed")
         done = self._response("response.done", "cancelled" if is_cut else "completed", message)
         if is_cut:
@@ -90,7 +90,7 @@ class Item:
         ]
 
     def function_call(self, name: str, call_id: str, arguments: str) -> list[dict[str, Any]]:
-        """Return a whole response that is one function call."""
+        """Return the messages of a response with one function call."""
 
         def item(status: str, text: str) -> dict[str, Any]:
             call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": text}

@@ -1,4 +1,4 @@
-"""Two agents of no vendor, as small as can be, to try an agent that is described in a settings file."""
+"""Two minimal agents of no vendor, counterparts of agents described in a settings file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.standins.agent.session import AgentSession
 
 
 class BinarySession(AgentSession):
-    """Mu-law as binary frames both ways; the agent's texts are an interrupt and the end."""
+    """Mu-law as binary frames both ways; texts from the agent are an interrupt and the end."""
 
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
         assert not fields, "binary audio has no fields"
@@ -35,7 +35,7 @@ class BinarySession(AgentSession):
 
 
 class JsonSession(AgentSession):
-    """Mu-law as base64 in an object in an object, both ways."""
+    """Mu-law as base64 in a nested object, both ways."""
 
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
         body = {"b64": base64.b64encode(wire).decode()}
@@ -64,7 +64,7 @@ class _Plain(Protocol):
     socket_path = "/agent"
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """No settings: the address goes into the file that describes the agent."""
+        """Return no settings: the settings file of the agent has the address."""
         return {}
 
 
@@ -74,7 +74,7 @@ class Binary(_Plain):
     name = "binary"
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in anybody."""
+        """Admit every request."""
         return BinarySession(new_call_id(), dict(request.query))
 
 
@@ -84,5 +84,5 @@ class Json(_Plain):
     name = "json"
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in anybody."""
+        """Admit every request."""
         return JsonSession(new_call_id(), dict(request.query))

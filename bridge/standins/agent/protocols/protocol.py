@@ -1,4 +1,4 @@
-"""Base of the protocols: the paths of the service, its access rules, the settings of a bridge."""
+"""Base of the protocols: paths of the service, access rules, settings of a bridge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_AGENT_ID = "agent_standin"
 
 
 class Refused(Exception):
-    """The bridge is not let in; ``status`` is that of the answer."""
+    """The bridge is refused; ``status`` is the HTTP status of the answer."""
 
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(problem)
@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 class Rest(NamedTuple):
-    """The request that comes before the socket, or in place of one."""
+    """The request before the socket, or in place of one; ``status`` is its usual HTTP status."""
 
     method: str
     path: str
@@ -60,9 +60,9 @@ class Protocol:
 
     Attributes:
         name: As in ``BRIDGE_AGENT``.
-        rest: None where a bridge opens the socket at once.
-        socket_path: The route of the socket; None where a bridge carries no audio.
-        formats: The encodings of audio that the service can speak.
+        rest: None if a bridge opens the socket at once.
+        socket_path: The route of the socket; None if the audio bypasses the bridge.
+        formats: Supported encodings of audio.
     """
 
     name: ClassVar[str]
@@ -84,7 +84,7 @@ class Protocol:
         raise NotImplementedError
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Return the call whose socket this is, of those registered or a new one; raises `Refused`."""
+        """Return the registered or new call of this socket; raises `Refused`."""
         raise NotImplementedError
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
@@ -98,15 +98,15 @@ class Protocol:
 
     @property
     def socket_prefix(self) -> str:
-        """The path of the socket, without what differs from call to call."""
+        """The path of the socket, without the part that names the call."""
         return (self.socket_path or "").partition("/{")[0]
 
     def check_header(self, request: web.Request, name: str, value: str) -> None:
-        """Raise `Refused` unless the header is exactly this."""
+        """Raise `Refused` unless the header has exactly this value."""
         if not hmac.compare_digest(request.headers.get(name, "").encode(), value.encode()):
             raise Refused(401, "the API key is missing or wrong")
 
     def check_agent(self, agent_id: object, status: int) -> None:
-        """Raise `Refused` unless there is such an agent."""
+        """Raise `Refused` unless the agent exists."""
         if not isinstance(agent_id, str) or self.account.agent_id not in (None, agent_id):
             raise Refused(status, f"no agent {agent_id!r}")

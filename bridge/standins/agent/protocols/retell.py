@@ -1,4 +1,4 @@
-"""Retell as this project's first bridge speaks it: ``create-web-call``, then JSON with base64 audio."""
+"""Retell by ``create-web-call``, then JSON with base64 audio, as in this project's first bridge."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ
 
 _EXPECTED = {"audio_websocket_protocol": "twilio", "audio_encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
-# The whole of what a bridge says on this socket.
+# The only message of a bridge on this socket, without its audio.
 _TO_AGENT = {"type": "audio", "audio_encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
 
 
 def new_call_id() -> str:
-    """Make up a call id."""
+    """Return a random call id."""
     return "call_" + secrets.token_hex(16)
 
 
 def find_call(request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-    """Return the registered call that the path of the socket names; raises `Refused`."""
+    """Return the registered call named in the path of the socket; raises `Refused`."""
     session = sessions.get(request.match_info["call_id"])
     if session is None:
         raise Refused(404, "unknown call id")
@@ -33,7 +33,7 @@ def find_call(request: web.Request, sessions: Mapping[str, AgentSession]) -> Age
 
 
 class RetellSession(AgentSession):
-    """A call; ``access_token`` is what its socket is opened with. After ``call_ended`` the bridge closes."""
+    """A call; ``access_token`` opens its socket. After ``call_ended`` the bridge closes."""
 
     def __init__(self, call_id: str, access_token: str, request: dict[str, Any]) -> None:
         super().__init__(call_id, request)
@@ -63,7 +63,7 @@ class Retell(Protocol):
     socket_path = "/audio-websocket/{call_id}"
 
     def register(self, request: web.Request, body: Any, ws_url: str) -> tuple[AgentSession, dict[str, Any]]:
-        """Take a registration with the metadata that the bridge adds."""
+        """Accept a registration with the bridge's metadata."""
         self.check_header(request, "Authorization", f"Bearer {self.account.key}")
         if not isinstance(body, dict):
             raise Refused(400, "the body is not a JSON object")
@@ -87,7 +87,7 @@ class Retell(Protocol):
         }
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in who has the call's access token."""
+        """Admit a request with the call's access token."""
         session = find_call(request, sessions)
         assert isinstance(session, RetellSession)
         if request.headers.get("Authorization") != f"Bearer {session.access_token}":
@@ -95,7 +95,7 @@ class Retell(Protocol):
         return session
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """Name the REST API and the socket."""
+        """Return the REST API and the socket."""
         return {
             "BRIDGE_AGENT": self.name,
             "RETELL_API_KEY": self.account.key,

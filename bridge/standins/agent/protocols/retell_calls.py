@@ -1,4 +1,4 @@
-"""Retell as its documents have it: ``register-call`` with the web and Twilio sockets, and SIP."""
+"""Retell as documented: ``register-call`` with the web and Twilio sockets, and SIP."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TEXTS = ("from_number", "to_number")
 
 class RetellWebSession(AgentSession):
     """
-    A call on the web socket: samples as they are, and the texts ``clear``, ``ping`` and ``pong``.
+    A call on the web socket: binary samples, and the texts ``clear``, ``ping`` and ``pong``.
 
     Attributes:
-        pings: How often the bridge sent ``ping``.
+        pings: Number of ``ping`` texts from the bridge.
     """
 
     def __init__(self, call_id: str, request: dict[str, Any], audio_format: str) -> None:
@@ -48,7 +48,7 @@ class RetellWebSession(AgentSession):
 
 
 class SipCall(AgentSession):
-    """A call that is registered and then dialled over SIP: there is no socket, and nothing more happens here."""
+    """A call that is registered here and then dialled over SIP; it has no socket."""
 
 
 class _Registering(Protocol):
@@ -70,7 +70,7 @@ class _Registering(Protocol):
         return body
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """Name the REST API, and the socket if there is one."""
+        """Return the REST API, and the socket if there is one."""
         settings = {
             "BRIDGE_AGENT": self.name,
             "RETELL_API_KEY": self.account.key,
@@ -88,7 +88,7 @@ class _RegisterCall(_Registering):
     audio_websocket_protocol: ClassVar[str]
 
     def register(self, request: web.Request, body: Any, ws_url: str) -> tuple[AgentSession, dict[str, Any]]:
-        """Take a registration of audio that this protocol can carry."""
+        """Accept a registration of supported audio."""
         body = self._checked(request, body)
         spoken = body.get("audio_websocket_protocol")
         if spoken != self.audio_websocket_protocol:
@@ -104,7 +104,7 @@ class _RegisterCall(_Registering):
         return session, {**body, "call_id": session.call_id, "call_status": "registered"}
 
     def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
-        """Let in who knows the call id."""
+        """Admit a request with a registered call id."""
         return find_call(request, sessions)
 
     def _session(self, call_id: str, body: dict[str, Any], audio_format: str) -> AgentSession:
@@ -112,7 +112,7 @@ class _RegisterCall(_Registering):
 
 
 class RetellWeb(_RegisterCall):
-    """The socket of the browser: binary samples."""
+    """The socket for browsers, with binary samples."""
 
     name = "retell-web"
     audio_websocket_protocol = "web"
@@ -127,7 +127,7 @@ class RetellWeb(_RegisterCall):
         return RetellWebSession(call_id, body, audio_format)
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:
-        """Name the encoding too, unless it is mu-law."""
+        """Return the encoding too, unless it is mu-law."""
         settings = super().environment(url, ws_url)
         if (audio_format := self.account.from_caller_format) != MULAW:
             settings["RETELL_WEB_ENCODING"] = "s16le"
@@ -136,7 +136,7 @@ class RetellWeb(_RegisterCall):
 
 
 class RetellTwilio(_RegisterCall):
-    """The socket that Twilio itself can be pointed to: Twilio's own messages."""
+    """The socket for Twilio itself, with Twilio's own messages."""
 
     name = "retell-twilio"
     audio_websocket_protocol = "twilio"
@@ -146,13 +146,13 @@ class RetellTwilio(_RegisterCall):
 
 
 class RetellSip(_Registering):
-    """``POST /v2/register-phone-call``; the audio goes over SIP and past the bridge."""
+    """``POST /v2/register-phone-call``; the audio goes over SIP and bypasses the bridge."""
 
     name = "retell-sip"
     rest = Rest("POST", "/v2/register-phone-call", 201)
 
     def register(self, request: web.Request, body: Any, ws_url: str) -> tuple[AgentSession, dict[str, Any]]:
-        """Take a registration; fields that are not known are let pass."""
+        """Accept a registration; unknown fields are ignored."""
         body = self._checked(request, body)
         if body.get("direction", "inbound") not in ("inbound", "outbound"):
             raise Refused(400, f"direction is {body['direction']!r}, not inbound or outbound")

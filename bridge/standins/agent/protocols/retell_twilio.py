@@ -1,4 +1,4 @@
-"""Retell's Twilio socket: the agent stands where Twilio expects a server, and takes Twilio's own messages."""
+"""Retell's Twilio socket: the agent is the server of a Twilio media stream."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _START_TEXTS = ("accountSid", "callSid", "streamSid")
 
 class RetellTwilioSession(AgentSession):
     """
-    A call in Twilio's Media Streams messages, from the server's side of them.
+    A call in Twilio's Media Streams messages, from the server's side.
 
     Attributes:
-        messages: Everything that came, ``media`` too.
-        start: What is inside ``start``; ``stream_sid`` is from there.
+        messages: All messages received, ``media`` included.
+        start: The content of ``start``; ``stream_sid`` is from there.
         dtmf: Keys, in order.
-        marks: Names of marks that came back, in order.
-        stopped: Whether ``stop`` came.
+        marks: Names of the echoed marks, in order.
+        stopped: Whether ``stop`` was received.
     """
 
     is_ready_at_once = False
@@ -38,7 +38,7 @@ class RetellTwilioSession(AgentSession):
         self._sequence_number = 0
 
     async def send_mark(self, name: str) -> None:
-        """Ask for a mark behind the audio sent so far."""
+        """Send a mark behind the audio sent so far."""
         self._marks_sent.append(name)
         await self._send("mark", {"name": name})
 
@@ -89,7 +89,7 @@ class RetellTwilioSession(AgentSession):
                 raise ValueError(f"{body['digit']!r} is no key")
             self.dtmf.append(body["digit"])
         elif event == "mark":
-            # Removed once it is back: no mark comes twice.
+            # Removed at its echo: no mark is echoed twice.
             self._marks_sent.remove(body["name"])
             self.marks.append(body["name"])
         else:
@@ -105,7 +105,7 @@ class RetellTwilioSession(AgentSession):
             raise ValueError("start has two stream ids")
         if start["tracks"] != ["inbound"] or start["mediaFormat"] != _MEDIA_FORMAT:
             raise ValueError(f"tracks are {start['tracks']}, mediaFormat is {start['mediaFormat']}")
-        # The bridge's own secret rides in such parameters and is none of the agent's business.
+        # The bridge's own secret is in such parameters and must not reach the agent.
         if secret := [name for name in start.get("customParameters", {}) if name.startswith("token")]:
             raise ValueError(f"start has the parameters {secret}")
         self.start, self.stream_sid = start, start["streamSid"]

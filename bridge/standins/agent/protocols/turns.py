@@ -1,4 +1,4 @@
-"""Calls whose protocol tells where one utterance of the agent ends and the next begins."""
+"""Base of the calls that consist of utterances of the agent."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bridge.standins.agent.session import AgentSession
 
 class TurnSession(AgentSession):
     """
-    A call in utterances: one begins with its first audio, and ends when none has come for a moment.
+    A call in utterances. Audio begins one, a pause ends it.
 
     Attributes:
-        turn_pause_s: The moment.
+        turn_pause_s: Length of the pause, in seconds.
     """
 
     def __init__(self, call_id: str, request: Any) -> None:
@@ -23,23 +23,23 @@ class TurnSession(AgentSession):
         self._last_audio_at = 0.0
 
     async def begin_turn(self) -> None:
-        """Begin an utterance; one that is under way ends."""
+        """Begin an utterance; the current one ends."""
         await self.end_turn()
         self._last_audio_at = self._now()
         self._speaking.set()
         await self._write_turn()
 
     async def end_turn(self, *, is_cut: bool = False) -> None:
-        """End the utterance, if one is under way; ``is_cut`` by an interrupt."""
+        """End the current utterance, if there is one; ``is_cut``: an interrupt ends it."""
         if self._speaking.is_set():
             self._speaking.clear()
             await self._write_turn_end(is_cut)
 
     async def _write_turn(self) -> None:
-        """Write what comes before the audio of an utterance."""
+        """Send the messages before the audio of an utterance."""
 
     async def _write_turn_end(self, is_cut: bool) -> None:
-        """Write what comes behind it."""
+        """Send the messages after the audio of an utterance."""
 
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
         if not self._speaking.is_set():
