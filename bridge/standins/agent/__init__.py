@@ -1,1 +1,1 @@
-"""A voice agent service: its REST interface, its sockets, and the protocols that it speaks."""
+"""A voice agent service: its REST interface, its sockets and its protocols."""

@@ -1,4 +1,4 @@
-"""Behaviours of the stand-in agent in a call: one function each, which gets the call."""
+"""Behaviours of the stand-in agent in a call, as functions of the session."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bridge.standins.numbered import make_numbered
 
 Behaviour = Callable[[AgentSession], Awaitable[None]]
 
-# How long the caller must be quiet before the agent takes its turn.
+# Quiet of the caller before the agent takes its turn.
 TURN_QUIET_MS = 500
-# How long nobody may speak before the agent says goodbye.
+# Quiet of both sides before the agent says goodbye.
 PATIENCE_S = 10.0
 # Agents send faster than real time: 200 ms of audio every 100 ms.
 BURST_FRAMES = 10
@@ -30,13 +30,13 @@ async def silent(session: AgentSession) -> None:
 
 
 async def echo(session: AgentSession) -> None:
-    """Say every frame back."""
+    """Send every frame back."""
     async for audio in session.audio():
         await session.send_audio(audio)
 
 
 def numbered(*, seed: int = 1, size: int = 160, count: int | None = None, paced: bool = True) -> Behaviour:
-    """Return a behaviour that sends numbered frames, ``count`` of them or until the call is over."""
+    """Return a behaviour that sends numbered frames, ``count`` of them or until the call ends."""
 
     async def behave(session: AgentSession) -> None:
         numbers = itertools.count() if count is None else range(count)
@@ -48,9 +48,9 @@ def numbered(*, seed: int = 1, size: int = 160, count: int | None = None, paced:
 
 async def conversation(session: AgentSession) -> None:
     """
-    Greet, answer, go on and say goodbye, each when the caller has spoken and is quiet again.
+    Greet, answer, continue and say goodbye, one after each turn of the caller.
 
-    The caller's speech interrupts whatever would still be playing. The agent ends the call after its goodbye.
+    The caller's speech interrupts the agent. The agent ends the call after its goodbye.
     """
     await _Conversation(session).run()
 
@@ -88,7 +88,7 @@ class _Conversation:
     async def _speak(self, recordings: Sequence[str]) -> None:
         loop = asyncio.get_running_loop()
         for name in recordings:
-            self._session.tell(name)
+            self._session.notify(name)
             burst_due = loop.time()
             for index, frame in enumerate(frames(speech(name))):
                 if index and index % BURST_FRAMES == 0:
@@ -114,5 +114,5 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "numbered": numbered(),
 }
 
-# A burst is faster than real time, or an interrupt would find nothing to clear.
+# Bursts are faster than real time, so that an interrupt finds unplayed audio.
 assert BURST_FRAMES * PTIME_MS > 1000 * BURST_EVERY_S

@@ -1,4 +1,4 @@
-"""The encodings that agents use on the wire, to and from mu-law at 8 kHz."""
+"""Conversion between the encodings of agents and mu-law at 8 kHz."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.standins.audio import SAMPLE_RATE_HZ
 
-# The names are ElevenLabs'; the rate is in the name. All but the first are 16-bit PCM, little-endian, mono.
+# ElevenLabs' names, which end in the rate. All but the first are 16-bit PCM, little-endian, mono.
 FORMATS = {"ulaw_8000": 8000, "pcm_8000": 8000, "pcm_16000": 16000, "pcm_24000": 24000}
 MULAW = "ulaw_8000"
 SAMPLE_BYTES = 2
@@ -19,13 +19,13 @@ def pcm(rate_hz: int) -> str:
 
 
 def check_format(name: str) -> None:
-    """Raise `ValueError` unless it is one of ``FORMATS``."""
+    """Raise `ValueError` unless the name is one of ``FORMATS``."""
     if name not in FORMATS:
         raise ValueError(f"the audio format must be one of {', '.join(FORMATS)}, got {name!r}")
 
 
 class Encoder:
-    """Mu-law to what goes over the wire, message by message; the resampler's state stays between them."""
+    """Encodes mu-law for the wire, message by message; the resampler's state stays between them."""
 
     def __init__(self, name: str) -> None:
         check_format(name)
@@ -33,7 +33,7 @@ class Encoder:
         self._state: Any = None
 
     def encode(self, audio: bytes) -> bytes:
-        """Return the bytes for the wire."""
+        """Return mu-law in the encoding of the wire."""
         if self._name == MULAW:
             return audio
         samples = audioop.ulaw2lin(audio, SAMPLE_BYTES)
@@ -57,7 +57,7 @@ class Decoder:
         Return mu-law.
 
         Raises:
-            ValueError: If a sample is cut in two.
+            ValueError: The message ends within a sample.
         """
         if self._name == MULAW:
             return wire

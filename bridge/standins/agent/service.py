@@ -1,4 +1,4 @@
-"""A voice agent service, in the protocol of one vendor or another; it takes any number of calls."""
+"""A voice agent service in the protocol of one vendor, for any number of calls."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class AgentService:
 
     Args:
         protocol: One of ``protocols.PROTOCOLS``.
-        port: 0 takes any free one.
+        port: 0 takes a free one; ``port`` is the real one after `start`.
         account: Access rules and audio formats.
         behaviour: The agent's part in a call.
         faults: Deliberate misbehaviour, for all calls.
 
     Attributes:
         rest_answers, upgrade_answers: Queues of the remaining answers; they begin with those of ``faults``.
-        requests: The bodies of all registrations, good and bad; of one without a body, its query.
-        sessions: Calls by call id, in the order of their registration, else of their socket.
-        violations: What the bridge did against the protocol outside of a call.
+        requests: The bodies of all registrations, refused ones included, or the query where there is no body.
+        sessions: Calls by call id, in the order of their registration or, without one, of their socket.
+        violations: Descriptions of the bridge's errors outside of a call.
 
     Answers may be added to the two queues while the service runs.
     """
@@ -76,7 +76,7 @@ class AgentService:
         self.requests: list[Any] = []
         self.sessions: dict[str, AgentSession] = {}
         self.violations: list[str] = []
-        # Called with every call as its socket opens, before the agent says a word.
+        # Called with every call as its socket opens, before the agent sends anything.
         self.on_session: Callable[[AgentSession], None] | None = None
         self._protocol = PROTOCOLS[protocol](account)
         self._runner: web.AppRunner | None = None
@@ -92,8 +92,8 @@ class AgentService:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen; ``port`` is the real one afterwards."""
-        # Reading them takes a tenth of a second, which must not fall into the first call.
+        """Listen."""
+        # Reading them takes a tenth of a second, which would delay the first call.
         for name in SPOKEN:
             speech(name)
         app = web.Application()
@@ -108,7 +108,7 @@ class AgentService:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Cut the calls that are left and listen no more."""
+        """Abort the remaining calls and stop listening."""
         for session in self.sessions.values():
             if session.opened.is_set() and not session.closed.is_set():
                 session.abort()
@@ -127,24 +127,24 @@ class AgentService:
 
     @property
     def ws_url(self) -> str:
-        """The socket, up to what differs from call to call."""
+        """The URL of the socket, without the part that names the call."""
         return f"ws://{self.host}:{self.port}{self._protocol.socket_prefix}"
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that point a bridge here; none for an agent that a file must describe."""
+        """Return the settings that point a bridge here; none for an agent that needs a settings file."""
         return self._protocol.environment(self.url, self.ws_url)
 
     async def next_session(self, timeout_s: float = SESSION_TIMEOUT_S) -> AgentSession:
         """
-        Return the next call whose socket opens, or has opened and was not returned before.
+        Return the next call with an open socket, each call once.
 
-        A call that has no socket, as with SIP, counts from its registration.
+        A call without a socket (SIP) counts from its registration.
         """
         async with asyncio.timeout(timeout_s):
             return await self._new.get()
 
     async def post_webhook(self, url: str, event: str, call_id: str, **call: Any) -> int:
-        """Post one of Retell's webhooks, signed; returns the status of the answer."""
+        """Post a signed webhook of Retell; returns the HTTP status."""
         body = json.dumps({"event": event, "call": {"call_id": call_id, **call}}).encode()
         headers = {
             "Content-Type": "application/json",

@@ -1,4 +1,4 @@
-"""One call at the stand-in agent, whatever its protocol: what came, what was sent, what it waits for."""
+"""One call at the stand-in agent, in any protocol: its audio both ways and its messages."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bridge.standins.agent.session_socket import SessionSocket
 from bridge.standins.audio import FRAME_BYTES, SAMPLE_RATE_HZ
 from bridge.standins.inject import Delivery, Injector
 
-# Audio that is on its way when the agent is interrupted; loud, and unlike all its other audio.
+# Audio on its way when the agent is interrupted; loud, and different from all its other audio.
 STALE_FRAME = b"\x2a" * FRAME_BYTES
 
 
 class AudioSent(NamedTuple):
-    """Audio as it was meant to be sent: an injected fault does not show here."""
+    """Audio before faults are injected."""
 
     at: float
     audio: bytes
 
 
 class AudioReceived(NamedTuple):
-    """Audio of the caller, as mu-law and as the base64 text that came, empty where the wire is binary."""
+    """Audio of the caller, as mu-law and as the received base64 text, which is empty for binary audio."""
 
     at: float
     audio: bytes
@@ -37,23 +37,23 @@ class AudioReceived(NamedTuple):
 
 class AgentSession(SessionSocket):
     """
-    One call: each protocol is a subclass, which writes and reads what goes over the wire.
+    Base of the calls; each protocol is a subclass that writes and reads its messages.
 
     Attributes:
-        call_id: The name of the call; ``request`` is what it was registered or opened with.
+        call_id: The name of the call; ``request`` is the body or the query that registered or opened it.
         received: Caller audio, in order, as mu-law.
-        sent: Agent audio, in order, as mu-law, without ``stale``: frames that an interrupt made obsolete.
+        sent: Agent audio, in order, as mu-law, without ``stale``, the frames sent after an interrupt.
         received_raw, sent_raw: The same audio, stale frames included, as the bytes on the wire.
-        messages: What the bridge said in JSON, but for audio.
-        interrupts_at: When an interrupt was sent; ``ended_at``: when the end was, None before.
-        ready: Set when the bridge has said what it must before audio may flow.
-        faults: The service's, as the socket opens.
-        stale_frames: How many stale frames follow an interrupt, where the protocol can tell them apart.
+        messages: The bridge's JSON messages, without audio.
+        interrupts_at: Times of the interrupts sent; ``ended_at``: time of the end, None before.
+        ready: Set once audio may flow.
+        faults: The service's faults at the opening of the socket.
+        stale_frames: Number of stale frames after an interrupt, in protocols that distinguish them.
 
     Times are those of the event loop.
     """
 
-    # Whether nothing must be said before audio may flow.
+    # Whether audio may flow as soon as the socket is open.
     is_ready_at_once: ClassVar[bool] = True
 
     def __init__(
@@ -89,12 +89,12 @@ class AgentSession(SessionSocket):
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def audio(self) -> AsyncIterator[bytes]:
-        """Yield the caller's audio as it comes, until the socket closes; for one reader."""
+        """Yield the caller's audio until the socket closes; for one reader."""
         while (audio := await self._audio.get()) is not None:
             yield audio
 
     async def send_audio(self, audio: bytes, **fields: Any) -> None:
-        """Send mu-law of any length; ``fields`` are added to the message, where audio is in JSON."""
+        """Send mu-law of any length; ``fields`` are added to a JSON message."""
         self.sent.append(AudioSent(self._now(), audio))
         for delivery in self.injector.plan(audio) if self.injector else (Delivery(audio),):
             if delivery.wait_s:
@@ -102,7 +102,7 @@ class AgentSession(SessionSocket):
             await self._write_audio(self._encode(delivery.audio), fields)
 
     async def send_frames(self, audio: Iterable[bytes], *, paced: bool = True) -> None:
-        """Send frames, frame ``n`` when the ones before it have lasted; unpaced: as fast as they go."""
+        """Send frames in real time; unpaced: as fast as the socket takes them."""
         started, lasted_bytes = self._now(), 0
         for frame in audio:
             if paced:
@@ -114,16 +114,16 @@ class AgentSession(SessionSocket):
         """Report that the caller speaks: unplayed audio must be discarded."""
         self.interrupts_at.append(self._now())
         await self._write_interrupt()
-        self.tell("interrupt")
+        self.notify("interrupt")
 
     async def send_call_ended(self) -> None:
-        """Say that the agent has ended the call; where the protocol has no word for it, by closing."""
+        """End the call by a message or, in protocols without one, by closing."""
         self.ended_at = self._now()
         await self._write_end()
-        self.tell("call_ended")
+        self.notify("call_ended")
 
-    def tell(self, event: str) -> None:
-        """Tell the observer, if there is one."""
+    def notify(self, event: str) -> None:
+        """Pass an event to ``on_event``."""
         if self.on_event is not None:
             self.on_event(event)
 
@@ -152,14 +152,14 @@ class AgentSession(SessionSocket):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    # What a protocol says for itself
+    # Overridden by protocols
 
     async def _begin(self) -> bool:
         """Greet the bridge and wait until it is ready; returns whether the agent may speak."""
         return True
 
     async def _beside(self) -> None:
-        """Do what goes on beside the conversation for as long as the call does."""
+        """Run beside the conversation until the call ends."""
 
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -171,7 +171,7 @@ class AgentSession(SessionSocket):
         await self.close()
 
     async def _on_message(self, message: dict[str, Any]) -> None:
-        """Take a message; an exception that bad input raises counts as a violation."""
+        """Process a message; an exception that bad input raises counts as a violation."""
         raise NotImplementedError
 
     async def _on_text(self, text: str) -> None:
@@ -183,10 +183,10 @@ class AgentSession(SessionSocket):
     async def _on_binary(self, data: bytes) -> None:
         raise ValueError(f"a binary frame of {len(data)} bytes")
 
-    # What they do it with
+    # Used by protocols
 
     async def _make_ready(self, answer: dict[str, Any], refusal: dict[str, Any]) -> bool:
-        """Tell the bridge that audio may flow, after the delay of ``faults``, or the opposite; returns which."""
+        """Send the answer, or the refusal if ``faults`` wants it, after the delay; returns whether audio may flow."""
         await asyncio.sleep(self.faults.ready_delay_s)
         if self.faults.fail_ready:
             await self.send_json(refusal)
@@ -196,7 +196,7 @@ class AgentSession(SessionSocket):
         return True
 
     def _receive(self, wire: bytes, payload: str = "") -> None:
-        """Take audio of the caller, as it is on the wire."""
+        """Record the caller's audio, given as on the wire."""
         audio = self._decoder.decode(wire)
         self.received_raw.append(wire)
         self.received.append(AudioReceived(self._now(), audio, payload))
@@ -208,7 +208,7 @@ class AgentSession(SessionSocket):
         self._receive(base64.b64decode(payload, validate=True), payload)
 
     def _check_ready(self, before: str) -> None:
-        """Raise if audio comes too early; ``before`` is what it should have waited for."""
+        """Raise if audio comes too early; ``before`` names the message that it must wait for."""
         if not self.ready.is_set():
             raise ValueError(f"audio before {before}")
 
@@ -236,7 +236,7 @@ class AgentSession(SessionSocket):
         try:
             await work()
         except ConnectionError:
-            # The bridge closed the socket while the agent spoke; the reader notes how.
+            # The bridge closed the socket while the agent spoke; the reader records the close code.
             return
         except Exception as error:
             self.violations.append(f"the stand-in itself failed: {error!r}")

@@ -1,4 +1,4 @@
-"""The agent's end of a call's WebSocket: frames out, frames in, how it closed, and ways to misbehave."""
+"""The agent's end of a call's WebSocket, with ways to misbehave."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class SessionSocket:
     A WebSocket that the bridge opened.
 
     Attributes:
-        violations: What the bridge did against the protocol, in words.
-        opened, closed: Set when the socket is; ``close_code`` is the one received, 1006 if it went away.
+        violations: Descriptions of the bridge's errors against the protocol.
+        opened, closed: Set when the socket opens and closes.
+        close_code: The code received; 1006 without a closing handshake.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class SessionSocket:
         await self.send_raw(json.dumps(message, separators=(",", ":")))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket with a code; waits for the answer, with a deadline. Not for the reader itself."""
+        """Close the socket and wait for the peer's close frame, with a deadline. The reader must not call this."""
         self._is_closing = True
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -56,23 +57,23 @@ class SessionSocket:
             self._close_done.set()
 
     def abort(self) -> None:
-        """Cut the socket with a reset."""
+        """Close the connection with a reset."""
         abort_with_reset(self._open_transport())
 
     def pause_reading(self) -> None:
-        """Read nothing more: pings are not answered either."""
+        """Stop reading; pings stay unanswered too."""
         self._open_transport().pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Resume reading."""
         self._open_transport().resume_reading()
 
     async def _on_text(self, text: str) -> None:
-        """Take a text frame; an exception that bad input raises counts as a violation."""
+        """Process a text frame; an exception that bad input raises counts as a violation."""
         raise NotImplementedError
 
     async def _on_binary(self, data: bytes) -> None:
-        """Take a binary frame, likewise."""
+        """Process a binary frame, likewise."""
         raise NotImplementedError
 
     async def _read(self, socket: web.WebSocketResponse[bool]) -> None:
@@ -81,7 +82,7 @@ class SessionSocket:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 await self._take(message.data)
             elif message.type is WSMsgType.CLOSE:
-                # A close frame without a code is 1005 for its receiver.
+                # The code 1005 stands for a close frame without a code.
                 self._note_closed(message.data or 1005, str(message.extra or ""))
                 return
             elif message.type is WSMsgType.CLOSING or self._is_closing:
@@ -103,7 +104,7 @@ class SessionSocket:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             self.violations.append(f"{error!r} in {data[:80]!r}")
         except ConnectionError:
-            # The bridge closed before it was answered; how is among what is still to be read.
+            # The bridge closed before the answer; its close frame is still to be read.
             return
 
     def _open_socket(self) -> web.WebSocketResponse[bool]:
