@@ -1,1 +1,1 @@
-"""Twilio with a caller: webhooks, TwiML and Media Streams, written and read as Twilio does."""
+"""Twilio with a caller: webhooks, TwiML and Media Streams as Twilio writes and reads them."""

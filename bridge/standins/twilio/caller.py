@@ -18,12 +18,12 @@ from bridge.standins.twilio.playout import Playout
 from bridge.standins.twilio.webhook import PhoneCall, sign
 
 CLOSE_TIMEOUT_S = 5.0
-# Twilio's own bound is unknown; "any size" is documented.
+# Twilio documents "any size"; its own bound is unknown.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class Sent(NamedTuple):
-    """Audio as it was meant to be sent: an injected fault does not show here."""
+    """Audio before faults are injected."""
 
     at: float
     audio: bytes
@@ -41,21 +41,21 @@ class Caller(PhoneCall):
     Plays Twilio for one call.
 
     Args:
-        url: Base URL of the bridge as it is dialled.
-        public_url: Base URL that Twilio knows and signs; default: the same.
-        account_sid, call_sid: Default: made up.
+        url: Base URL to connect to.
+        public_url: Base URL that Twilio knows and signs; default: ``url``.
+        account_sid, call_sid: Default: random.
         auth_token: Signs webhook and upgrade; None sends no signatures.
         inject: Faults in the audio that is sent.
 
     Attributes:
         sent: Audio frames sent, in order.
         received: Valid messages from the bridge, in order.
-        warnings: What Twilio would have warned of, each with Twilio's number.
-        playout: What the caller hears; made when the stream opens.
-        closed: Set when the socket is closed, by either side.
-        close_code: As received from the bridge; 1006 if the socket just went away.
+        warnings: Warnings that Twilio would log, each with Twilio's number.
+        playout: The caller's playout, created when the stream opens.
+        closed: Set when either side closes the socket.
+        close_code: The code from the bridge; 1006 without a closing handshake.
 
-    Times are those of the event loop. Use as an async context manager: it leaves nothing open.
+    Times are those of the event loop. Use as an async context manager, which ends the call.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Caller(PhoneCall):
         self.writer = ToServer(
             account_sid=self.account_sid, call_sid=self.call_sid, stream_sid=self.stream_sid
         )
-        # Called with every valid message as it comes, after it was recorded.
+        # Called with every valid message after it is recorded.
         self.on_message: Callable[[Received], None] | None = None
         self._inject = inject
         self._socket: ClientSocket | None = None
@@ -128,11 +128,11 @@ class Caller(PhoneCall):
         Open the media socket of the answer and send ``connected`` and ``start``.
 
         Args:
-            stream_url, parameters, signature, headers: In place of what the TwiML says.
-            greet: False opens the socket only.
+            stream_url, parameters, signature, headers: Replace the values of the TwiML.
+            greet: False opens only the socket.
 
         Raises:
-            aiohttp.WSServerHandshakeError: Twilio's 31920, the status is in it.
+            aiohttp.WSServerHandshakeError: Twilio's error 31920, with the HTTP status.
         """
         assert self._session is not None, "use the caller as an async context manager"
         url = stream_url or (self.answer.stream_url if self.answer else None)
@@ -170,12 +170,12 @@ class Caller(PhoneCall):
         return [item.message.audio for item in self.received if item.message.event == "media"]
 
     def heard(self) -> bytes:
-        """Return what the caller has heard since the stream opened, silence where nothing played."""
+        """Return the audio heard since the stream opened, with silence where nothing played."""
         self.playout.advance(self.closed_at or self._now())
         return bytes(self.playout.heard)
 
     async def send_media(self, audio: bytes) -> None:
-        """Send one ``media`` of any length now."""
+        """Send one ``media`` of any length."""
         self.sent.append(Sent(self._now(), audio))
         for delivery in self._inject.plan(audio) if self._inject else (Delivery(audio),):
             if delivery.wait_s:
@@ -184,7 +184,7 @@ class Caller(PhoneCall):
             await self.send_raw(self.writer.media(delivery.audio, elapsed_ms))
 
     async def send_frames(self, audio: Iterable[bytes], *, paced: bool = True) -> None:
-        """Send frames, frame ``n`` when the ones before it have lasted; unpaced: as fast as they go."""
+        """Send frames in real time; unpaced: as fast as the socket takes them."""
         started, lasted_bytes = self._now(), 0
         for frame in audio:
             if paced:
@@ -193,27 +193,27 @@ class Caller(PhoneCall):
             await self.send_media(frame)
 
     def open_line(self) -> None:
-        """Send a frame every 20 ms from now on, as a real line does: what ``say`` was given, else silence."""
+        """Send a frame every 20 ms from now on, as a real line does: words from ``say``, else silence."""
 
         async def talk() -> None:
             try:
                 await self.send_frames(self._line())
             except ConnectionError:
-                # The bridge closed the socket between two frames; the reader notes how.
+                # The bridge closed the socket between two frames; the reader records the close code.
                 return
 
         self._line_task = asyncio.create_task(talk())
         self._tasks.append(self._line_task)
 
     async def close_line(self) -> None:
-        """Send no further frames; those said but not yet sent are forgotten. The socket stays open."""
+        """Send no further frames and discard unsent words. The socket stays open."""
         if self._line_task is not None:
             self._line_task.cancel()
             await asyncio.wait([self._line_task])
             self._line_task = None
 
     async def say(self, audio: bytes) -> None:
-        """Speak on the open line; returns when all of it has been sent, or the socket is closed."""
+        """Speak on the open line; returns when all audio is sent or the socket is closed."""
         assert self._line_task is not None, "open_line first"
         self._said.clear()
         self._to_say.extend(frames(audio))
@@ -251,7 +251,7 @@ class Caller(PhoneCall):
     # Going away ----------------------------------------------------------------------------------------
 
     async def hang_up(self, *, stop: bool = True, code: int = 1000) -> None:
-        """End the call: no more audio, ``stop`` if wanted, the closing handshake with a deadline."""
+        """End the call: close the line, send ``stop`` if wanted, close the socket with a deadline."""
         await self.close_line()
         if self._socket is not None and not self._socket.closed:
             try:
@@ -271,15 +271,15 @@ class Caller(PhoneCall):
             await self._session.close()
 
     def abort(self) -> None:
-        """Cut the socket with a reset: no ``stop``, no closing handshake."""
+        """Close the connection with a reset, without ``stop`` or a closing handshake."""
         abort_with_reset(self._open_socket().transport)
 
     def pause_reading(self) -> None:
-        """Read nothing more: a slow peer, and a dead one if it does not speak either."""
+        """Stop reading, as a slow or dead peer does."""
         self._open_socket().transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Resume reading."""
         self._open_socket().transport.resume_reading()
 
     # Private -------------------------------------------------------------------------------------------
@@ -304,11 +304,11 @@ class Caller(PhoneCall):
                     self.warnings.append(f"31924: WebSocket protocol violation: {message.data}")
                     break
                 elif message.type is aiohttp.WSMsgType.CLOSE:
-                    # A close frame without a code is 1005 for its receiver.
+                    # The code 1005 stands for a close frame without a code.
                     self._note_closed(message.data or 1005, str(message.extra or ""))
                     return
                 elif message.type is aiohttp.WSMsgType.CLOSING:
-                    # hang_up waits for the answer to its own close frame.
+                    # hang_up waits for the bridge's close frame itself.
                     return
                 else:
                     break
@@ -352,7 +352,7 @@ class Caller(PhoneCall):
                 except TimeoutError:
                     continue
         except ConnectionError:
-            # The reader notes how the socket closed.
+            # The reader records the close code.
             return
 
     def _note_closed(self, code: int, reason: str = "") -> None:

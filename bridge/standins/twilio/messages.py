@@ -1,4 +1,4 @@
-"""Twilio Media Streams messages, written as Twilio writes them and checked as Twilio checks them."""
+"""Twilio Media Streams messages, as Twilio writes and checks them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bridge.standins.audio import SAMPLE_RATE_HZ
 
-# What Twilio takes from a server; a missing or an extra field is warning 31951.
+# Messages that Twilio accepts from a server; a missing or an extra field causes warning 31951.
 _KEYS: dict[str, tuple[str | None, set[str]]] = {
     "media": ("media", {"payload"}),
     "mark": ("mark", {"name"}),
@@ -40,7 +40,7 @@ def read_from_server(text: str, stream_sid: str) -> FromServer:
     Read one message from the server as strictly as Twilio does.
 
     Raises:
-        TwilioWarning: 31951 for anything but exactly the documented fields with our streamSid.
+        TwilioWarning: 31951 unless the message has exactly the documented fields and this streamSid.
     """
     try:
         message = json.loads(text)
@@ -67,7 +67,7 @@ def read_from_server(text: str, stream_sid: str) -> FromServer:
     if event == "media":
         payload = inner["payload"]
         try:
-            # Strings only: b64decode would also take other types.
+            # Strings only: b64decode also accepts other types.
             if not isinstance(payload, str):
                 raise ValueError("not a text")
             return FromServer(event, base64.b64decode(payload, validate=True), payload)
@@ -78,7 +78,7 @@ def read_from_server(text: str, stream_sid: str) -> FromServer:
 
 class ToServer:
     """
-    Writes what Twilio sends for one stream and keeps its counters.
+    Writes Twilio's messages of one stream and keeps their counters.
 
     Source: Twilio Media Streams, WebSocket messages: sequence numbers, chunks and timestamps are strings.
     """
@@ -91,11 +91,11 @@ class ToServer:
         self._chunk = 0
 
     def connected(self) -> str:
-        """Return the first message; it has neither a number nor a streamSid."""
+        """Return the first message, which has no number and no streamSid."""
         return _text({"event": "connected", "protocol": "Call", "version": "1.0.0"})
 
     def start(self, parameters: Mapping[str, str], **changed: Any) -> str:
-        """Return ``start``; ``changed`` replaces fields inside its ``start`` object, for bad ones."""
+        """Return ``start``; ``changed`` replaces fields of its ``start`` object, for invalid messages."""
         start: dict[str, Any] = {
             "accountSid": self._account_sid,
             "streamSid": self._stream_sid,

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from bridge.standins.audio import SAMPLE_RATE_HZ, SILENCE
 
-# Source: Twilio error 31931: more than ten minutes of queued audio overflow, what is above is discarded.
+# Source: Twilio error 31931: audio beyond ten minutes in the queue is discarded.
 MAX_BUFFERED_BYTES = 600 * SAMPLE_RATE_HZ
 
 
 class Cleared(NamedTuple):
-    """Audio that a ``clear`` threw away before it was played."""
+    """Unplayed audio discarded by a ``clear``."""
 
     at: float
     audio: bytes
@@ -20,14 +20,14 @@ class Cleared(NamedTuple):
 
 class Playout:
     """
-    One caller's playout buffer; no I/O and no clock, every call brings the time.
+    One caller's playout buffer, without I/O or a clock: every call passes the time.
 
     Args:
-        now: When the stream began: the zero of the timeline.
+        now: Start of the stream.
 
     Attributes:
-        heard: What the caller has heard since ``now``, silence where nothing played.
-        cleared: What each ``clear`` threw away, also if it was nothing.
+        heard: Audio heard since the start, with silence where nothing played.
+        cleared: The audio discarded by each ``clear``, empty audio included.
         overflowed_bytes: Audio beyond ten minutes in the buffer, discarded.
     """
 
@@ -38,22 +38,22 @@ class Playout:
         self._started = now
         self._queue: deque[bytes] = deque()
         self._marks: deque[tuple[int, str]] = deque()
-        # Bytes ever added to the buffer, and ever gone from it; a mark stands at the first count.
+        # Total bytes added to the buffer and gone from it; a mark has the first count at its arrival.
         self._added = 0
         self._gone = 0
 
     @property
     def cleared_bytes(self) -> int:
-        """All that was thrown away before it was played."""
+        """Bytes discarded unplayed."""
         return sum(len(cleared.audio) for cleared in self.cleared)
 
     @property
     def buffered_bytes(self) -> int:
-        """Audio that waits to be played, as of the last call that brought the time."""
+        """Unplayed bytes at the time of the last call."""
         return self._added - self._gone
 
     def add(self, audio: bytes, now: float) -> None:
-        """Append audio behind what is buffered; it plays at once if nothing is."""
+        """Append audio; it plays at once if the buffer is empty."""
         self.advance(now)
         room = MAX_BUFFERED_BYTES - self.buffered_bytes
         self.overflowed_bytes += max(0, len(audio) - room)
@@ -63,12 +63,12 @@ class Playout:
             self._added += len(audio)
 
     def mark(self, name: str, now: float) -> None:
-        """Put a mark behind what is buffered; ``take_marks`` gives it back when all of that has played."""
+        """Append a mark; ``take_marks`` returns it once the audio before it has played."""
         self.advance(now)
         self._marks.append((self._added, name))
 
     def clear(self, now: float) -> list[str]:
-        """Throw away what is buffered; returns every mark that was outstanding, in order."""
+        """Discard unplayed audio; returns all pending marks, in order."""
         self.advance(now)
         self.cleared.append(Cleared(now, b"".join(self._queue)))
         self._queue.clear()
@@ -78,7 +78,7 @@ class Playout:
         return names
 
     def take_marks(self, now: float) -> list[str]:
-        """Return the marks whose audio has all been played by now, each once."""
+        """Return the marks whose audio has played by now, each once."""
         self.advance(now)
         names = []
         while self._marks and self._marks[0][0] <= self._gone:
@@ -86,8 +86,8 @@ class Playout:
         return names
 
     def advance(self, now: float) -> None:
-        """Play up to this moment."""
-        # Rounded, or the byte that a deadline stands for would be one short at that very deadline.
+        """Play until this time."""
+        # Rounded, because truncation would leave one byte unplayed at its deadline.
         left = round((now - self._started) * SAMPLE_RATE_HZ) - len(self.heard)
         while left > 0 and self._queue:
             audio = self._queue.popleft()
@@ -101,11 +101,11 @@ class Playout:
             self.heard += SILENCE * left
 
     def next_deadline(self) -> float | None:
-        """Return when the first outstanding mark is due, None if there is none."""
+        """Return when the first pending mark is due; None without one."""
         if not self._marks:
             return None
         return self._started + (len(self.heard) + self._marks[0][0] - self._gone) / SAMPLE_RATE_HZ
 
     def plays_until(self) -> float:
-        """Return when the buffer is empty if nothing more comes."""
+        """Return when the buffered audio ends."""
         return self._started + (len(self.heard) + self.buffered_bytes) / SAMPLE_RATE_HZ

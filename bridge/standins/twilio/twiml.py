@@ -1,11 +1,11 @@
-"""TwiML as Twilio reads it: what the caller meets, and what Twilio would refuse."""
+"""TwiML as Twilio reads it: its effect for the caller, and its errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-# Source: Twilio, error 11750 (a larger TwiML document is refused).
+# Source: Twilio, error 11750: a larger TwiML document is refused.
 MAX_TWIML_BYTES = 64 * 1024
 # Source: Twilio, TwiML <Parameter>: name and value together must be under 500 characters.
 MAX_PARAMETER_CHARACTERS = 500
@@ -29,7 +29,7 @@ class TwimlAnswer:
     problems: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Return in words what the caller meets."""
+        """Describe the effect for the caller."""
         if self.status != 200:
             return f"Twilio's own error message (the webhook answered {self.status})"
         if self.problems:
@@ -54,7 +54,7 @@ class TwimlAnswer:
 
 
 def read_twiml(status: int, content_type: str, body: str) -> TwimlAnswer:
-    """Read an answer; what Twilio would refuse is in ``problems``, with Twilio's error number."""
+    """Read an answer; ``problems`` has the errors that Twilio would report, with their numbers."""
     answer = TwimlAnswer(status=status, content_type=content_type, body=body)
     problems = answer.problems
     if not 200 <= status < 300:
@@ -69,7 +69,7 @@ def read_twiml(status: int, content_type: str, body: str) -> TwimlAnswer:
     try:
         if "<!DOCTYPE" in body:
             raise ElementTree.ParseError("a document type is not TwiML")
-        # Entities cannot be declared without the document type that was just refused.
+        # Entities need a document type, which is refused above.
         root = ElementTree.fromstring(body)  # noqa: S314
     except ElementTree.ParseError as error:
         problems.append(f"12100: {error}")

@@ -1,4 +1,4 @@
-"""Twilio's HTTP side of a call: signed forms to the bridge."""
+"""Twilio's HTTP requests of a call: signed forms to the bridge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from twilio.request_validator import RequestValidator  # type: ignore[import-unt
 
 from bridge.standins.twilio.twiml import TwimlAnswer, read_twiml
 
-# Source: Twilio, error 11200: a webhook has 15 s in all.
+# Source: Twilio, error 11200: a webhook has 15 s in total.
 WEBHOOK_TIMEOUT_S = 15.0
 FORM_TYPE = "application/x-www-form-urlencoded; charset=UTF-8"
 
 
 def voice_form(*, account_sid: str, call_sid: str, caller: str, called: str) -> dict[str, str]:
     """
-    Return the form of an inbound call, empty values and all.
+    Return the form of an inbound call, empty values included.
 
     Source: a captured Twilio voice webhook.
     """
@@ -54,18 +54,18 @@ def voice_form(*, account_sid: str, call_sid: str, caller: str, called: str) -> 
 
 
 def sign(auth_token: str, url: str, form: Mapping[str, str | Sequence[str]] | None = None) -> str:
-    """Return the ``X-Twilio-Signature`` of a form post, or of an upgrade if there is no form."""
+    """Return the ``X-Twilio-Signature`` of a form post or, without a form, of an upgrade."""
     signature: str = RequestValidator(auth_token).compute_signature(url, dict(form or {}))
     return signature
 
 
 class Endpoint:
     """
-    Where the bridge is for Twilio, and where it really is.
+    The address of a bridge, real and public.
 
     Args:
-        url: Base that is dialled, e.g. ``http://127.0.0.1:3000``.
-        public_url: Base that Twilio knows and signs; default: the same.
+        url: Base URL to connect to, e.g. ``http://127.0.0.1:3000``.
+        public_url: Base URL that Twilio knows and signs; default: ``url``.
     """
 
     def __init__(self, url: str, public_url: str | None = None) -> None:
@@ -73,7 +73,7 @@ class Endpoint:
         self.public_url = (public_url or url).rstrip("/")
 
     def dialled(self, public: str) -> str:
-        """Return the URL to dial, as http or https, for one that the bridge gave out."""
+        """Return the URL to connect to, as http or https, for a public URL of the bridge."""
         for socket_scheme, scheme in (("wss://", "https://"), ("ws://", "http://")):
             if public.startswith(socket_scheme):
                 public = scheme + public.removeprefix(socket_scheme)
@@ -84,7 +84,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """Return the ``Host`` that Twilio sends, which a load balancer passes on."""
+        """Return the ``Host`` header of Twilio, which a load balancer passes on."""
         return self.public_url.partition("://")[2].partition("/")[0]
 
 
@@ -100,12 +100,12 @@ async def post_form(
     timeout_s: float = WEBHOOK_TIMEOUT_S,
 ) -> TwimlAnswer:
     """
-    Post a form as Twilio does, and read what comes back.
+    Post a form as Twilio does, and read the answer.
 
     Args:
-        public: The URL as Twilio knows it; this is what is signed.
+        public: The URL as Twilio knows and signs it.
         auth_token: Signs the form; None sends no signature.
-        signature: Sent in place of the right one.
+        signature: Sent in place of the correct one.
     """
     sent = {
         "Content-Type": FORM_TYPE,
@@ -131,10 +131,10 @@ async def post_form(
 
 class PhoneCall:
     """
-    The part of a call that goes over HTTP; ``Caller`` has its arguments and attributes explained.
+    The HTTP requests of a call; ``Caller`` describes the arguments.
 
     Attributes:
-        answer: The last TwiML that the bridge gave for the call.
+        answer: The bridge's last TwiML for the call.
     """
 
     def __init__(
@@ -168,11 +168,11 @@ class PhoneCall:
         headers: Mapping[str, str] | None = None,
     ) -> TwimlAnswer:
         """
-        Post the webhook of a call that comes in; the answer is kept for ``open_stream``.
+        Post the webhook of an inbound call; ``open_stream`` uses the answer.
 
         Args:
-            form: In place of the usual form; ``extra`` replaces single fields of it.
-            signature, headers: Sent in place of the right ones.
+            form: Replaces the usual form; ``extra`` replaces single fields of it.
+            signature, headers: Sent in place of the correct ones.
         """
         public = self.endpoint.public_url + path
         self.answer = await self.post(public, self._form(form, extra), signature=signature, headers=headers)
@@ -184,7 +184,7 @@ class PhoneCall:
         return await self.post(self.endpoint.public_url + path, form)
 
     async def follow_redirect(self, **extra: str) -> TwimlAnswer:
-        """Post what Twilio posts to the ``<Redirect>`` behind the stream when that is over."""
+        """Post Twilio's form to the ``<Redirect>`` that runs after the stream."""
         assert self.answer is not None and self.answer.redirect_url, "there is no <Redirect> to follow"
         form = self._form(None, {"CallStatus": "in-progress", **extra})
         self.answer = await self.post(self.answer.redirect_url, form)
