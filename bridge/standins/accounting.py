@@ -10,22 +10,22 @@ from typing import Any
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.twilio.caller import Caller
 
-# Caller audio this young when the agent ends the call may still be on its way: it is not missed.
+# Caller audio sent this shortly before the agent ends the call may still be on its way and is not counted as lost.
 IN_FLIGHT_S = 0.05
-# A sound bridge on a busy machine stays far below; a frame that waited for another event does not.
+# A correct bridge on a busy machine stays far below; a frame that waits for another event exceeds it.
 LATE_MS = 500.0
 
 
 @dataclass(kw_only=True)
 class Direction:
     """
-    One way through the bridge.
+    One direction through the bridge.
 
     Attributes:
-        sent: Frames that the bridge owed the other side; those it rightly dropped when interrupted excluded.
-        dropped: Those it dropped: sent before an interrupt, not passed on.
-        byte_equal: Whether everything that came is what was sent, in order.
-        delays_ms: For each frame that came, when it was sent and how much later it came.
+        sent: Frames that the bridge must deliver, without those that it may discard at an interrupt.
+        dropped: Frames sent before an interrupt and discarded by it.
+        byte_equal: Whether the received frames equal the sent ones, in order.
+        delays_ms: For each received frame, its time of sending in seconds and its delay in milliseconds.
     """
 
     sent: int
@@ -53,13 +53,13 @@ class Direction:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was lost, changed or late."""
+        """Whether all frames arrived unchanged and in time."""
         late = any(delay > LATE_MS for _, delay in self.delays_ms)
         return self.received > 0 and not self.lost and self.byte_equal and self.first_frame_equal and not late
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Return the nearest-rank percentile, None of nothing."""
+    """Return the nearest-rank percentile; None without values."""
     if not values:
         return None
     rank = max(1, math.ceil(len(values) * percent / 100))
@@ -67,7 +67,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
 
 def caller_to_agent(caller: Caller, session: AgentSession) -> Direction:
-    """Compare what the caller sent with what the agent got."""
+    """Compare the frames sent by the caller with those received by the agent."""
     came = [(item.at, item.audio) for item in session.received]
     sent = [(item.at, item.audio) for item in caller.sent]
     until = math.inf if session.ended_at is None else session.ended_at - IN_FLIGHT_S
@@ -83,7 +83,7 @@ def caller_to_agent(caller: Caller, session: AgentSession) -> Direction:
 
 
 def agent_to_caller(session: AgentSession, caller: Caller) -> Direction:
-    """Compare what the agent sent with what the caller got, between one interrupt and the next."""
+    """Compare the frames sent by the agent with those received by the caller, from interrupt to interrupt."""
     sent = _cut([(item.at, item.audio) for item in session.sent], session.interrupts_at)
     media = [(item.at, item.message.audio) for item in caller.received if item.message.event == "media"]
     came = _cut(media, clears_at(caller))
@@ -91,14 +91,14 @@ def agent_to_caller(session: AgentSession, caller: Caller) -> Direction:
         sent=0,
         received=len(media),
         lost=0,
-        # Every interrupt is one clear, or the parts cannot be compared.
+        # The parts are comparable only if every interrupt became one clear.
         byte_equal=len(sent) == len(came),
         first_frame_equal=bool(media and session.sent) and media[0][1] == session.sent[0].audio,
     )
     for index, part in enumerate(sent):
         got = came[index] if index < len(came) else []
         missing = max(0, len(part) - len(got))
-        # The bridge may drop what it still held at an interrupt: the newest frames, no others.
+        # At an interrupt the bridge may discard the frames that it still holds: the newest ones, no others.
         if index < len(sent) - 1:
             total.dropped += missing
             total.sent += len(part) - missing
@@ -116,7 +116,7 @@ def clears_at(caller: Caller) -> list[float]:
 
 
 def interrupt_to_clear_ms(session: AgentSession, caller: Caller) -> list[float]:
-    """Return how long each interrupt took to become a clear."""
+    """Return the time from each interrupt to its clear, in milliseconds."""
     pairs = zip(session.interrupts_at, clears_at(caller), strict=False)
     return [round(1000 * (cleared - interrupted), 3) for interrupted, cleared in pairs]
 
@@ -130,7 +130,7 @@ def _cut(items: list[tuple[float, bytes]], cuts: Sequence[float]) -> list[list[t
 
 
 def _delays(sent: list[tuple[float, bytes]], came: list[tuple[float, bytes]]) -> list[tuple[float, float]]:
-    """Return the delay of each frame up to the first that differs: behind it, no pair is sure."""
+    """Return the delay of each frame up to the first difference; later pairs may not belong together."""
     delays = []
     for (sent_at, sent_audio), (came_at, came_audio) in zip(sent, came, strict=False):
         if sent_audio != came_audio:

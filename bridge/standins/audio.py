@@ -36,7 +36,7 @@ _CLIP = 8158
 
 
 class UnsupportedWavError(ValueError):
-    """The file is no WAV file that can be read here; the text says what it is instead."""
+    """The file is not a supported WAV file; the text says why."""
 
 
 def _decode_byte(code: int) -> int:
@@ -73,7 +73,7 @@ def encode_mulaw(samples: array.array[int]) -> bytes:
 
 
 def frames(audio: bytes, frame_bytes: int = FRAME_BYTES) -> Iterator[bytes]:
-    """Cut audio into frames; the last one is filled up with silence."""
+    """Cut audio into frames; silence fills the last one."""
     if frame_bytes < 1:
         raise ValueError(f"frame_bytes must be at least 1, got {frame_bytes}")
     for start in range(0, len(audio), frame_bytes):
@@ -94,8 +94,8 @@ def read_wav(path: str | Path) -> bytes:
         path: 16-bit PCM of any sample rate, one or two channels; two are mixed, other rates are resampled.
 
     Raises:
-        UnsupportedWavError: If it is not such a file.
-        OSError: If it cannot be read.
+        UnsupportedWavError: The file has another format.
+        OSError: The file cannot be read.
     """
     try:
         with wave.open(str(path), "rb") as file:
@@ -124,7 +124,7 @@ def read_wav(path: str | Path) -> bytes:
 
 
 def write_wav(path: str | Path, audio: bytes) -> None:
-    """Write mu-law bytes as a WAV file of 16-bit PCM, 8 kHz mono: it plays everywhere."""
+    """Write mu-law bytes as a WAV file of 16-bit PCM, 8 kHz mono, which every player supports."""
     samples = decode_mulaw(audio)
     if sys.byteorder == "big":
         samples.byteswap()
@@ -139,7 +139,7 @@ def resample(samples: array.array[int], rate_hz: int) -> array.array[int]:
     """
     Return the samples at 8 kHz.
 
-    A windowed sinc (Hann, 16 zero crossings each side) that also cuts what 8 kHz cannot carry.
+    A windowed sinc (Hann, 16 zero crossings each side) also removes frequencies above 4 kHz.
     Pure Python: a second of 48 kHz takes about a tenth of a second.
     """
     if rate_hz == SAMPLE_RATE_HZ or not samples:
@@ -159,7 +159,7 @@ def resample(samples: array.array[int], rate_hz: int) -> array.array[int]:
 
 
 def _kernel(offset: float, half: int, cutoff: float) -> list[float]:
-    """Return the filter's taps for an output sample that lies ``offset`` after an input sample."""
+    """Return the filter's taps for an output sample at ``offset`` after an input sample."""
     taps = []
     for index in range(-half, half + 1):
         at = index - offset
@@ -171,11 +171,11 @@ def _kernel(offset: float, half: int, cutoff: float) -> list[float]:
 
 
 class SpeechDetector:
-    """Tells speech from quiet by energy, frame by frame."""
+    """Detects speech by energy, frame by frame."""
 
     # Root mean square of 16-bit samples: speech on a phone line is above 1000, line noise below 200.
     LOUD = 500
-    # Three loud frames in a row: a click is no speech.
+    # Three loud frames in a row, so that a click does not count as speech.
     ONSET_MS = 60
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ class SpeechDetector:
         self._loud_ms = 0.0
 
     def push(self, audio: bytes) -> bool:
-        """Take the next audio; returns whether speech began with it. ``quiet_ms`` counts since the last."""
+        """Process the next audio; returns whether speech begins. ``quiet_ms`` is the quiet since the last sound."""
         ms = 1000 * len(audio) / SAMPLE_RATE_HZ
         if is_loud(audio, self.LOUD):
             self.quiet_ms = 0.0
@@ -198,7 +198,7 @@ class SpeechDetector:
         return False
 
     def has_finished(self, quiet_ms: float) -> bool:
-        """Return whether speech was followed by this much quiet; true once for each speech."""
+        """Return whether this much quiet follows speech; true once for each speech."""
         if self.is_speaking and self.quiet_ms >= quiet_ms:
             self.is_speaking = False
             return True

@@ -1,4 +1,4 @@
-"""The stand-ins as commands: an agent service to develop against, a caller to try a bridge with."""
+"""The stand-ins as commands: an agent service for development, and a caller to try a bridge."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from bridge.standins.inject import Injector
 from bridge.standins.twilio.caller import Caller
 from bridge.standins.twilio.twiml import TwimlAnswer
 
-# A call is over when it was quiet for so long on both sides.
+# Quiet on both sides that ends a call.
 QUIET_S = 3.0
-# For what is still on its way when the caller stops speaking.
+# Time for audio still on its way when the caller stops speaking.
 TAIL_S = 1.0
-# A bridge that was started a moment ago does not listen yet.
+# A newly started bridge needs a moment before it listens.
 REACHABLE_WITHIN_S = 10.0
 RETRY_S = 0.1
 
@@ -75,7 +75,7 @@ async def _serve_agent(service: AgentService) -> None:
                 click.echo(f"  {name}={value}")
         else:
             click.echo(f"stand-in agent service; its socket is {service.ws_url}")
-        watcher = asyncio.create_task(_tell_calls(service))
+        watcher = asyncio.create_task(_report_calls(service))
         await stopping.wait()
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
@@ -92,8 +92,8 @@ def _made_up_account() -> dict[str, str]:
     }
 
 
-async def _tell_calls(service: AgentService) -> None:
-    async def tell(session: AgentSession) -> None:
+async def _report_calls(service: AgentService) -> None:
+    async def report(session: AgentSession) -> None:
         name = _name_of(session)
         if isinstance(session, SipCall):
             click.echo(f"{name}: registered; its audio goes over SIP, to nobody here")
@@ -110,11 +110,11 @@ async def _tell_calls(service: AgentService) -> None:
     async with asyncio.TaskGroup() as group:
         while True:
             with contextlib.suppress(TimeoutError):
-                group.create_task(tell(await service.next_session(timeout_s=3600.0)))
+                group.create_task(report(await service.next_session(timeout_s=3600.0)))
 
 
 def _name_of(session: AgentSession) -> str:
-    """Return the CallSid where the bridge tells it, else the service's own name of the call."""
+    """Return the CallSid if the bridge sent it, else the service's own name of the call."""
     metadata = session.request.get("metadata")
     call_sid = metadata.get("callSid") if isinstance(metadata, dict) else None
     return call_sid if isinstance(call_sid, str) else session.call_id
@@ -131,7 +131,7 @@ def run_call(
     inject: str | None,
     expect_echo: bool,
 ) -> int:
-    """Make one call and tell how it went; returns the exit code."""
+    """Make one call and print the result; returns the exit code."""
     try:
         said = read_wav(wav) if wav else speech("caller_question")
     except (UnsupportedWavError, OSError) as error:
@@ -184,7 +184,7 @@ async def _call(caller: Caller, said: bytes, seconds: float, out: Path | None, e
 
 
 async def _first_answer(caller: Caller) -> TwimlAnswer:
-    """Post the webhook; while nothing listens, try again for `REACHABLE_WITHIN_S`."""
+    """Post the webhook; retries for `REACHABLE_WITHIN_S` while nothing listens."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + REACHABLE_WITHIN_S
     while True:
@@ -197,7 +197,7 @@ async def _first_answer(caller: Caller) -> TwimlAnswer:
 
 
 async def _watch(caller: Caller, saying: asyncio.Task[None], seconds: float) -> None:
-    """Show progress until the call is over, its time is up, or both sides have gone quiet."""
+    """Show progress until the call ends, its time is over, or both sides are quiet."""
     loop = asyncio.get_running_loop()
     began = last_sound = loop.time()
     seen = shown = 0
@@ -225,14 +225,14 @@ async def _watch(caller: Caller, saying: asyncio.Task[None], seconds: float) -> 
 
 
 def _plays_until(caller: Caller, last_sound: float) -> float:
-    """Return until when something buffered plays; silence that is echoed for ever is nothing."""
+    """Return when the buffered audio ends; a little echoed silence does not count."""
     caller.playout.advance(asyncio.get_running_loop().time())
     waits_s = caller.playout.buffered_bytes / SAMPLE_RATE_HZ
     return caller.playout.plays_until() if waits_s > TAIL_S else last_sound
 
 
 async def _wait_for_tail(caller: Caller) -> None:
-    """Wait until nothing more comes for a moment, with a deadline."""
+    """Wait until no more messages arrive, with a deadline."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(TAIL_S):
             count = -1

@@ -1,8 +1,8 @@
 """
-``bridge demo``: one whole call on this machine, through the real server, with no account.
+``bridge demo``: one whole call on this machine, through the real server, without an account.
 
-The server runs as a subprocess with signatures on; the stand-in agent service and caller run here, so both ends
-of the call have one clock. Everything they sent and got is compared byte by byte.
+The server runs as a subprocess with signatures on. The stand-in agent service and caller run here, so both ends
+of the call have one clock, and all sent audio is compared with the received audio byte by byte.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _WORDS = {
 
 
 class DemoError(Exception):
-    """The call could not be made or did not go as it should; the text says how."""
+    """The call failed; the text says how."""
 
 
 def run(out: Path, *, inject: str | None = None) -> int:
     """
-    Make the call, write the files, tell how it went.
+    Make the call, write the files, print the result.
 
     Args:
-        out: Folder; made if it is not there.
-        inject: Kind of fault for both stand-ins to make; the demo then has to fail.
+        out: Folder, created if missing.
+        inject: Kind of fault for both stand-ins; the demo must then fail.
 
     Returns:
-        The exit code: 0 only if nothing was lost, changed or warned of.
+        The exit code: 0 if no audio is lost or changed and nobody warns.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class _Demo:
                 BridgeProcess(Path(folder), settings) as server,
             ):
                 await asyncio.to_thread(server.wait_ready, url)
-                self.tell("bridge", f"serves on {url}, signatures on; agent service on {agent.url}")
+                self.show("bridge", f"serves on {url}, signatures on; agent service on {agent.url}")
                 caller = Caller(
                     url,
                     account_sid=account_sid,
@@ -107,7 +107,7 @@ class _Demo:
                 async with caller:
                     result = await self.call(agent, caller, server)
                 exit_code = await asyncio.to_thread(server.stop)
-                self.tell("bridge", f"stopped with exit code {exit_code}")
+                self.show("bridge", f"stopped with exit code {exit_code}")
                 if exit_code != 0:
                     self.problems.append(f"the server ended with exit code {exit_code}:\n{server.log_tail()}")
         return self.finish(result)
@@ -115,12 +115,12 @@ class _Demo:
     async def call(self, agent: AgentService, caller: Caller, server: BridgeProcess) -> dict[str, Any]:
         """Make the call from the webhook to the last callback; returns the numbers."""
         began = _now()
-        self.tell("caller", "dials; Twilio posts the signed webhook")
+        self.show("caller", "dials; Twilio posts the signed webhook")
         answer = await caller.post_voice()
         webhook_ms = 1000 * (_now() - began)
         if answer.problems or answer.stream_url is None:
             raise DemoError(f"the caller would hear {answer.describe()}\n{server.log_tail()}")
-        self.tell("bridge", f"answers in {webhook_ms:.0f} ms: open a media stream")
+        self.show("bridge", f"answers in {webhook_ms:.0f} ms: open a media stream")
         agent.on_session = self.on_session
         caller.on_message = lambda item: self.on_event_to_caller(item.message.event)
         await caller.open_stream()
@@ -134,14 +134,14 @@ class _Demo:
             ) from error
         await self.post_callback(caller, "stream-started")
         await self.talk(caller, session)
-        self.tell("bridge", f"has closed the caller's socket with {caller.close_code}")
+        self.show("bridge", f"has closed the caller's socket with {caller.close_code}")
         await asyncio.wait_for(session.closed.wait(), STEP_TIMEOUT_S)
         await self.post_callback(caller, "stream-stopped")
         last = await caller.follow_redirect() if answer.redirect_url else None
         if last is None or last.verbs != ["Hangup"]:
             self.problems.append(f"behind the stream Twilio got {last.describe() if last else 'nothing'}")
         else:
-            self.tell("bridge", "tells Twilio to hang up")
+            self.show("bridge", "tells Twilio to hang up")
         return self.count(agent, caller, session, webhook_ms)
 
     async def talk(self, caller: Caller, session: AgentSession) -> None:
@@ -149,7 +149,7 @@ class _Demo:
 
         async def until(is_reached: Callable[[], bool], what: str) -> None:
             async with asyncio.timeout(STEP_TIMEOUT_S):
-                # Heard is what has been played, and only time does that.
+                # Playout has no events: it depends on time alone.
                 while not is_reached():
                     if caller.closed.is_set():
                         raise DemoError(f"the bridge closed with {caller.close_code} before {what}")
@@ -163,12 +163,12 @@ class _Demo:
             greeting = _frames("agent_greeting") - self.frames_spoilt("agent_greeting")
             await until(lambda: has_heard(greeting), "the greeting was heard")
             await asyncio.sleep(REACTION_S)
-            self.tell("caller", _WORDS["caller_question"])
+            self.show("caller", _WORDS["caller_question"])
             heard_before = len(caller.received_audio)
             await caller.say(speech("caller_question"))
             await until(lambda: len(caller.received_audio) > heard_before, "the answer began")
             await asyncio.sleep(INTERRUPT_AFTER_S)
-            self.tell("caller", f"interrupts: {_WORDS['caller_interruption']}")
+            self.show("caller", f"interrupts: {_WORDS['caller_interruption']}")
             await caller.say(speech("caller_interruption"))
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await caller.closed.wait()
@@ -176,16 +176,16 @@ class _Demo:
             raise DemoError("the call did not go on in time") from error
 
     def frames_spoilt(self, recording: str) -> int:
-        """Return how many frames of a first recording an injected fault may keep back."""
+        """Return the number of frames of a first recording that an injected fault may hold back."""
         return _frames(recording) // 50 if self.inject in ("drop", "swap") else 0
 
     def on_session(self, session: AgentSession) -> None:
-        session.on_event = lambda event: self.tell("agent", _WORDS[event])
-        self.tell("bridge", "has opened the agent's socket")
+        session.on_event = lambda event: self.show("agent", _WORDS[event])
+        self.show("bridge", "has opened the agent's socket")
 
     def on_event_to_caller(self, event: str) -> None:
         if event == "clear":
-            self.tell("bridge", "clear: the caller hears no more of it")
+            self.show("bridge", "clear: the caller hears no more of it")
 
     async def post_callback(self, caller: Caller, event: str) -> None:
         answer: TwimlAnswer | None = caller.answer
@@ -234,7 +234,7 @@ class _Demo:
 
     def write_recordings(self, caller: Caller, session: AgentSession) -> None:
         write_wav(self.out / "caller-heard.wav", caller.heard())
-        # The agent got its audio from the moment the stream opened; both recordings start there.
+        # Both recordings start when the stream opens.
         lead_s = session.received[0].at - caller.opened_at if session.received else 0.0
         heard = SILENCE * round(lead_s * SAMPLE_RATE_HZ) + b"".join(item.audio for item in session.received)
         write_wav(self.out / "agent-heard.wav", heard)
@@ -275,8 +275,8 @@ class _Demo:
         )
         return 1 if self.problems else 0
 
-    def tell(self, who: str, what: str) -> None:
-        """Show what happens, with the time since the webhook."""
+    def show(self, who: str, what: str) -> None:
+        """Print and record an event, with the time since the webhook."""
         at_s = round(_now() - self.began, 3)
         self.events.append({"at_s": at_s, "who": who, "what": what})
         click.echo(f"{at_s:6.2f} s  {who:<7} {what}")

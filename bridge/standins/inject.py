@@ -1,4 +1,4 @@
-"""Faults on purpose in outgoing frames, to show that the checks behind them see every kind."""
+"""Deliberate faults in outgoing frames, to show that the checks detect every kind."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Delivery(NamedTuple):
 
 class Injector:
     """
-    Decides what becomes of each outgoing frame: every Nth one suffers the fault.
+    Applies a fault to every Nth outgoing frame.
 
     Args:
         kind: ``drop``, ``dup``, ``swap`` (with the next frame), ``corrupt`` (one bit) or ``late``.
-        every: N; deterministic, the first fault is at frame N.
-        late_s: How long a late frame is held. Those behind it wait too: a socket keeps its order.
+        every: N, counted from 1.
+        late_s: Seconds that a late frame is held; the frames behind it wait too, because a socket keeps its order.
     """
 
     def __init__(self, kind: str, *, every: int = 50, late_s: float = 1.0) -> None:
@@ -36,7 +36,7 @@ class Injector:
         self._held: bytes | None = None
 
     def plan(self, audio: bytes) -> list[Delivery]:
-        """Return what to send in place of this frame, in order."""
+        """Return the frames to send in place of this one, in order."""
         self._count += 1
         if self._held is not None:
             held, self._held = self._held, None

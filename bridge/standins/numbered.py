@@ -1,4 +1,4 @@
-"""Frames that carry their own number, so that a receiver sees what was lost, doubled, swapped or changed."""
+"""Frames that carry their own number, so that a receiver detects loss, duplicates, swaps and changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_numbered(n: int, size: int = 160, seed: int = 1) -> bytes:
     Args:
         n: Counts from 0.
         size: Bytes of the frame, at least 12.
-        seed: Names the stream, 32 bits; frames of another stream are recognized (crossed calls).
+        seed: Identifies the stream, 32 bits, so that crossed calls are detected.
     """
     if size < MIN_BYTES:
         raise ValueError(f"size must be at least {MIN_BYTES} bytes, got {size}")

@@ -1,4 +1,4 @@
-"""A call between the two stand-ins as a picture: who spoke, what was heard, what was cleared, the delays."""
+"""A call between the two stand-ins as a picture: speech, cleared audio and delays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLEARED = "#8a8a8a"
 INTERRUPT = "#b3202c"
 INK = "#222222"
 GRID = "#e4e4e4"
-# One column per 10 ms keeps the shape of words and draws fast.
+# One column per 10 ms shows the shape of words and draws fast.
 COLUMN = SAMPLE_RATE_HZ // 100
 
 
@@ -94,7 +94,7 @@ def _panel(axes: Any, title: str) -> None:
 
 
 def _mark_cleared(axes: Any, caller: Caller, zero: float) -> None:
-    """Shade the audio that a clear discarded, where it would have played."""
+    """Shade the audio discarded by a clear, at the time that it would play."""
     for cleared in caller.playout.cleared:
         if not cleared.audio:
             continue
@@ -138,10 +138,10 @@ def _note(axes: Any, at_s: float, text: str, colour: str) -> None:
 def _captions(
     axes: Any, audio: bytes, who: str, *, cuts: dict[float, float], lines: list[float], length_s: float
 ) -> None:
-    """Write the words of each recording above the place where it was heard, or would have been."""
+    """Write the words of each recording above the time of its playing, real or cleared."""
     for name, text in SPOKEN.items():
         recording = speech(name)
-        # The beginning is enough, and all there is of a recording that was cut.
+        # The beginning is enough, and an interrupted recording has no more.
         at = audio.find(recording[: SAMPLE_RATE_HZ // 2]) if name.startswith(who) else -1
         if at < 0:
             continue
@@ -150,7 +150,7 @@ def _captions(
         cleared_s = cuts.get(cut_s, 0.0)
         words = text.split()
         heard, sent = (round(len(words) * (to - at_s) / lasts_s) for to in (cut_s, cut_s + cleared_s))
-        # Words that begin just before the line of an interrupt are written behind it.
+        # Words that begin just before the line of an interrupt are written to its right.
         behind = [line + 0.1 for line in lines if at_s <= line < at_s + 0.3]
         _caption(axes, max([at_s, *behind]), (cut_s - at_s) / length_s, words[:heard], INK)
         _caption(axes, cut_s + 0.1, cleared_s / length_s, words[heard:sent], CLEARED)

@@ -1,4 +1,4 @@
-"""A bridge as a process of its own: started with its settings, ready, stopped by its id."""
+"""A bridge as a process of its own, from its start to its exit code."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ POLL_S = 0.05
 EXIT_S = 20.0
 LOG_LINES = 20
 SERVE = (sys.executable, "-m", "bridge", "serve")
-# What a program needs to start at all.
+# Variables that a program needs to start.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
 class BridgeError(RuntimeError):
-    """The bridge did not start, or did not stop as it should; the text ends with its log."""
+    """The bridge failed to start or to stop; the text ends with its log."""
 
 
 class BridgeProcess:
     """
-    Runs ``bridge serve``, or another command in its place. Leaving the context kills a process that still runs.
+    Runs ``bridge serve`` or another command. Leaving the context kills a process that still runs.
 
-    The methods block. An event loop calls them in a thread, and can kill the process to end a wait.
+    The methods block. With an event loop, call them in a thread; `kill` ends a wait.
 
     Args:
         folder: Empty working directory; gets the log.
-        settings: All the settings; the environment has nothing else but what a program needs to start.
+        settings: All settings; the environment has only these and the variables that a program needs to start.
         before: Called in the new process before the command.
     """
 
@@ -97,7 +97,7 @@ class BridgeProcess:
         Wait until ``is_ready`` returns true.
 
         Raises:
-            BridgeError: The process ended first, or the time is over.
+            BridgeError: The process ended first, or the time ran out.
         """
         deadline = time.monotonic() + within_s
         while not is_ready():
@@ -115,7 +115,7 @@ class BridgeProcess:
             url: Base URL of the bridge.
 
         Raises:
-            BridgeError: The process ended first, or the time is over.
+            BridgeError: The process ended first, or the time ran out.
         """
         self.wait_until(lambda: is_ready(url), within_s)
 
@@ -127,7 +127,7 @@ class BridgeProcess:
         Wait for the process to end; returns its exit code.
 
         Raises:
-            BridgeError: The time is over.
+            BridgeError: The time ran out.
         """
         try:
             return self._process.wait(within_s)
@@ -139,7 +139,7 @@ class BridgeProcess:
         Send SIGTERM and wait for the process to end; returns its exit code.
 
         Raises:
-            BridgeError: The time is over.
+            BridgeError: The time ran out.
         """
         self.send_signal(signal.SIGTERM)
         return self.wait(within_s)
@@ -151,7 +151,7 @@ class BridgeProcess:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on at the moment."""
+    """Return a TCP port of 127.0.0.1 that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Ways to disturb a socket beneath the WebSocket: cut it, stop reading it."""
+"""Access to the connection beneath a WebSocket, to abort it or to stop reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ClientSocket(aiohttp.ClientWebSocketResponse[bool]):
 
 
 def abort_with_reset(transport: asyncio.Transport) -> None:
-    """Close a TCP connection with RST instead of FIN, whatever is still unsent."""
+    """Close a TCP connection with RST instead of FIN, discarding unsent data."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
