@@ -1,7 +1,7 @@
 """
-HTTP connections, from the first byte to the end or the hand-over, and the connections of those that are open.
+HTTP connections from the first byte to the end or the hand-over, and the set of open connections.
 
-A connection serves one request at a time; what the peer sends ahead waits, bounded, as does everything else.
+A connection serves one request at a time. Data that the peer sends ahead waits; all buffers and waits are bounded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Twilio's REST API, for the two things that an agent can ask for and the media socket cannot do."""
+"""Twilio's REST API, to end or transfer a call, which the media socket cannot do."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
-Whether a request is Twilio's: ``X-Twilio-Signature`` over the configured public URL, never over the Host header.
+Verification of ``X-Twilio-Signature`` over the configured public URL, never over the Host header.
 
-Only HMAC-SHA1 with the auth token counts; the header that announces another algorithm is the attacker's to set.
+Only HMAC-SHA1 with an auth token is accepted, because an attacker could set a header that names another algorithm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The TwiML that the bridge answers. Twilio never speaks an error status, so all of it goes out with 200."""
+"""TwiML answers of the bridge, all with status 200: on an HTTP error Twilio plays its own error message."""
 
 from __future__ import annotations
 
