@@ -165,7 +165,7 @@ def test_first_meaning_that_fits_is_the_only_one():
     assert read({"type": "x"}, **both) is Control.INTERRUPT
 
 
-def test_error_is_told_without_its_text_for_that_may_hold_what_was_said():
+def test_error_is_reported_without_its_text_which_may_contain_speech():
     event = read({"type": "error", "text": "canary"}, error={"type": "error"})
     assert isinstance(event, Failed)
     assert "canary" not in event.detail
@@ -292,12 +292,12 @@ def test_envelope_names_them_on_both_sides_of_the_audio():
 
 
 @pytest.mark.parametrize(("digit", "sent"), [("5", "5"), ("#", "#"), ("*", "*"), ('"', r"\"")])
-def test_key_is_told_in_the_tables_words(digit, sent):
+def test_key_is_sent_in_the_tables_words(digit, sent):
     shown = list(dialogue(dtmf='{"key":"{digit}","call":"{call_sid}"}').on_dtmf(digit))
     assert shown == [f'{{"key":"{sent}","call":"{CALL.call_sid}"}}'.encode()]
 
 
-def test_without_words_for_keys_none_is_told():
+def test_without_words_for_keys_none_is_sent():
     assert list(dialogue().on_dtmf("5")) == []
 
 

@@ -124,7 +124,7 @@ def test_everything_that_can_be_said_is_an_agent(folder):
         (JSON.replace('"delta"', "5"), "mine.from_agent.path: ", "string"),
     ],
 )
-def test_bad_table_is_told_with_the_file_and_the_place(folder, lines, place, words):
+def test_bad_table_is_reported_with_the_file_and_the_place(folder, lines, place, words):
     shown = problems(folder, f"[mine]\nurl = 'wss://h'\n{lines}")[0]
     start = f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: {place}"
     assert shown.startswith(start)
@@ -155,18 +155,18 @@ def test_what_is_no_table_is_refused(folder):
     assert shown[0].startswith(f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: mine: ")
 
 
-def test_problems_of_every_table_are_told_together(folder):
+def test_problems_of_every_table_are_reported_together(folder):
     shown = problems(folder, "[mine]\nurl = 'h'\n[other]\nbinary = 'yes'\n")
     places = {text.split(": ")[2] for text in shown if text.startswith("BRIDGE_AGENTS_FILE: ")}
     assert places == {"mine.url", "other.url", "other.binary"}
 
 
-def test_values_of_a_bad_table_are_not_told(folder):
+def test_values_of_a_bad_table_are_not_shown(folder):
     bad = f"[mine]\nurl = '{CANARY}'\nheaders = {{ Authorization = ['{CANARY}'] }}\nfirst = '{CANARY}'"
     assert len(problems(folder, bad)) > 2
 
 
-def test_variables_that_are_named_and_not_set_are_told(folder):
+def test_variables_named_but_not_set_are_reported(folder):
     with pytest.raises(DirectoryError) as caught:
         directory(folder, FULL, "acme", acme_region="eu", ACME_KEY="no variable is in capitals here")
     path = folder / "agents.toml"

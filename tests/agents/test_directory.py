@@ -188,7 +188,7 @@ def test_only_share_of_a_split_gets_every_call(folder):
         ),
     ],
 )
-def test_bad_file_of_routes_is_told_with_its_name_and_the_place(folder, content, place, words):
+def test_bad_file_of_routes_is_reported_with_its_name_and_the_place(folder, content, place, words):
     (shown,) = problems(folder, routes=content)
     start = f"BRIDGE_ROUTES_FILE: {folder / 'routes.toml'}: {place}"
     assert shown.startswith(start)
@@ -196,7 +196,7 @@ def test_bad_file_of_routes_is_told_with_its_name_and_the_place(folder, content,
 
 
 @pytest.mark.parametrize("name", ["bridge_routes_file", "bridge_agents_file"])
-def test_file_that_cannot_be_read_is_told(folder, name):
+def test_unreadable_file_is_reported(folder, name):
     for path in (folder / "missing.toml", folder, folder / "latin.toml"):
         (folder / "latin.toml").write_bytes(b"# \xe9")
         paths = {"bridge_routes_file": "", "bridge_agents_file": "", name: str(path)}
@@ -209,7 +209,7 @@ def test_file_that_cannot_be_read_is_told(folder, name):
         assert shown.startswith(f"{name.upper()}: {place}cannot be read: ")
 
 
-def test_unknown_agent_is_told_with_those_that_there_are(folder):
+def test_unknown_agent_is_reported_with_the_available_ones(folder):
     (shown,) = problems(folder, agents=BINARY_AGENT, default="parrot")
     assert shown == f"BRIDGE_AGENT: unknown agent 'parrot'; available: {', '.join(BUILT_IN)}, mine"
 
@@ -223,7 +223,7 @@ def test_agents_are_these():
     )
 
 
-def test_needs_of_every_agent_that_anything_names_are_told_once_each(folder):
+def test_needs_of_every_named_agent_are_reported_once_each(folder):
     routes = """
     [[route]]
     to = "+1"
@@ -259,7 +259,7 @@ def test_empty_variable_is_missing(folder):
         ({"openai_realtime_tools": "yes"}, "OPENAI_REALTIME_TOOLS: must be 0 or 1 (it is 'yes')"),
     ],
 )
-def test_wrong_value_of_an_agents_setting_is_told(folder, variables, shown):
+def test_wrong_value_of_an_agents_setting_is_reported(folder, variables, shown):
     assert problems(folder, default="openai", openai_api_key=CANARY, **variables) == [shown]
 
 
@@ -277,13 +277,13 @@ def test_wrong_value_of_an_agents_setting_is_told(folder, variables, shown):
     ],
 )
 @pytest.mark.parametrize("value", [f"{CANARY} and a secret's length", f"https://user:{CANARY}@x:port/"])
-def test_key_in_the_wrong_variable_of_an_agent_is_not_told(folder, agent, variable, value):
+def test_key_in_the_wrong_variable_of_an_agent_is_not_shown(folder, agent, variable, value):
     shown = problems(folder, default=agent, **{variable: value})
     assert [text for text in shown if text.startswith(f"{variable.upper()}: ")]
 
 
 @pytest.mark.parametrize("default", [f"{CANARY}-with-the-length-of-a-key"])
-def test_key_in_place_of_an_agents_name_is_not_told(folder, default):
+def test_key_in_place_of_an_agents_name_is_not_shown(folder, default):
     (shown,) = problems(folder, default=default)
     assert shown.startswith("BRIDGE_AGENT: unknown agent a text of 36 characters; available: ")
 
@@ -293,7 +293,7 @@ def test_what_unused_agents_want_is_not_asked_for(folder):
     assert opened.names == {"echo"}
 
 
-def test_problems_of_everything_are_told_together(folder):
+def test_all_problems_are_reported_together(folder):
     shown = problems(folder, routes="[[route]]", agents="[mine]\nurl = 'wss://h'", default="retell,parrot")
     assert [text.partition(":")[0] for text in shown] == [
         "BRIDGE_ROUTES_FILE",

@@ -81,7 +81,7 @@ def test_agent_that_nothing_names_is_not_imported(install):
     assert MODULE not in sys.modules
 
 
-def test_unknown_agent_is_told_with_the_installed_ones_among_the_others(install):
+def test_unknown_agent_is_reported_with_the_installed_ones_among_the_others(install):
     install({"acme": f"{MODULE}:AGENT"}, "raise RuntimeError")
     [(setting, text)] = problems("parrot")
     assert setting == "bridge_agent"
@@ -100,7 +100,7 @@ def test_unknown_agent_is_told_with_the_installed_ones_among_the_others(install)
         (MODULE, "", "is not an AgentModule but of type module"),
     ],
 )
-def test_entry_point_that_gives_no_agent_is_told_with_its_distribution(install, value, source, reason):
+def test_entry_point_without_an_agent_is_reported_with_its_distribution(install, value, source, reason):
     install({"acme": value}, source)
     start = f"BRIDGE_AGENT: agent acme is unavailable: {value} of distribution acme-voice "
     assert problems("acme,echo") == [("bridge_agent", start + reason)]
@@ -113,7 +113,7 @@ def test_name_of_a_built_in_agent_is_refused_even_where_nothing_names_it(install
     assert MODULE not in sys.modules
 
 
-def test_two_distributions_with_one_name_are_both_told(install):
+def test_two_distributions_with_one_name_are_both_reported(install):
     install({"acme": f"{MODULE}:AGENT"})
     install({"acme": f"{MODULE}_b:AGENT"}, distribution="b-voice", module=f"{MODULE}_b")
     reason = "distributions acme-voice and b-voice provide an agent of this name; uninstall all but one"

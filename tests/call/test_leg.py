@@ -167,7 +167,7 @@ async def test_new_message_inside_a_fragmented_one_is_1002(make_leg):
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 4999])
-async def test_peers_close_is_answered_with_its_code_and_told_once(make_leg, code):
+async def test_peers_close_is_answered_with_its_code_and_reported_once(make_leg, code):
     leg = make_leg()
     async with serving_leg(leg) as socket:
         await socket.send_frame(code.to_bytes(2) + "grüß".encode(), CLOSE)
@@ -179,7 +179,7 @@ async def test_peers_close_is_answered_with_its_code_and_told_once(make_leg, cod
         assert leg.gone == 1
 
 
-async def test_end_of_the_stream_without_a_close_is_told_as_none(make_leg):
+async def test_end_of_the_stream_without_a_close_is_reported_as_none(make_leg):
     leg = make_leg()
     async with serving_leg(leg) as socket:
         socket.writer.write_eof()
@@ -187,7 +187,7 @@ async def test_end_of_the_stream_without_a_close_is_told_as_none(make_leg):
         assert leg.told == [("closed", None)]
 
 
-async def test_own_close_is_told_to_nobody_and_sent_once(make_leg):
+async def test_own_close_is_not_reported_and_sent_once(make_leg):
     leg = make_leg()
     async with serving_leg(leg) as socket:
         leg.close(1000)
@@ -225,7 +225,7 @@ async def test_close_of_a_peer_that_does_not_read_is_an_abort_at_its_deadline(ma
         socket.writer.transport.abort()
 
 
-async def test_fault_of_ours_is_1011_without_details(make_leg, logs):
+async def test_internal_fault_is_1011_without_details(make_leg, logs):
     leg = make_leg()
     async with serving_leg(leg) as socket:
         await socket.send_frame(b"fault")

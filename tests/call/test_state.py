@@ -119,7 +119,7 @@ def with_spare() -> Script:
     return script
 
 
-def test_agent_that_cannot_be_had_is_replaced_and_its_audio_taken_over():
+def test_unavailable_agent_is_replaced_and_its_audio_taken_over():
     script = with_spare()
     script.run([(1, "caller_audio"), (2, "agent_lost", Why.AGENT_LOST, "refused"), (2, "caller_audio")])
     assert script.log == [
@@ -139,7 +139,7 @@ def test_agent_that_cannot_be_had_is_replaced_and_its_audio_taken_over():
     ]
 
 
-def test_spare_is_relayed_though_the_first_had_said_something():
+def test_spare_is_relayed_though_the_first_said_something():
     script = with_spare()
     script.run([(1, "agent_audio"), (2, "agent_lost"), (3, "agent_open"), (4, "agent_audio")])
     assert script.agent.relays_to == [script.caller]
@@ -161,7 +161,7 @@ def test_chain_without_an_agent_ends_the_call_as_agent_lost():
     assert script.sent_to("caller") == [("close", 1011)]
 
 
-def test_last_agent_that_cannot_be_had_ends_the_call():
+def test_unavailable_last_agent_ends_the_call():
     script = with_spare()
     script.run([(1, "agent_lost"), (2, "agent_lost")])
     assert script.call.why is Why.AGENT_LOST
@@ -219,7 +219,7 @@ def test_marks_of_the_agent_come_back_to_it():
     assert script.sent_to("agent")[-2:] == [("played", "its own"), ("played", PLAYED_MARK)]
 
 
-def test_interrupt_tells_what_was_heard_of_the_turn():
+def test_interrupt_reports_the_heard_part_of_the_turn():
     script = Script()
     script.agent.tracks_heard = True
     script.run([(0, "start"), (0, "agent_open")])
@@ -232,7 +232,7 @@ def test_interrupt_tells_what_was_heard_of_the_turn():
     assert ("agent", "played", "g0-4800") not in script.log
 
 
-def test_agent_that_does_not_ask_is_not_told_what_was_heard():
+def test_agent_that_does_not_ask_receives_no_heard_part():
     script = bridged()
     script.run([(1, "agent_audio"), (1, "interrupt")])
     assert script.heard_ms == [None]
@@ -280,7 +280,7 @@ def test_start_lifts_the_start_deadline():
     assert script.call.state is State.CONNECTING
 
 
-def test_bridged_is_told_once_with_the_time_it_took():
+def test_bridged_is_reported_once_with_the_time_it_took():
     script = Script()
     script.run([(2, "start"), (2.5, "agent_open"), (3, "agent_open")])
     assert script.sent_to("observer") == [("bridged",)]

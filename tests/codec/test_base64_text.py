@@ -72,7 +72,7 @@ class TestBase64:
 
 
 @given(st.binary(max_size=500))
-def test_length_once_decoded_is_told_without_decoding(codec, audio):
+def test_decoded_length_is_known_without_decoding(codec, audio):
     assert codec.decoded_bytes(base64.b64encode(audio)) == len(audio)
 
 

@@ -158,7 +158,7 @@ class TestFrameRing:
         with pytest.raises(ValueError, match=f"capacity_ms must be from 1 to 86400000, got {capacity_ms}"):
             codec.FrameRing(capacity_ms)
 
-    def test_capacity_is_told_and_fixed(self, codec):
+    def test_capacity_is_readable_and_fixed(self, codec):
         ring = codec.FrameRing(70)
         assert ring.capacity_ms == 70
         with pytest.raises(AttributeError):

@@ -94,7 +94,7 @@ END = b"\x81\x03end"
     ],
     ids=repr,
 )
-async def test_every_frame_is_told_once_however_the_bytes_fall(pieces):
+async def test_every_frame_is_reported_once_however_the_bytes_fall(pieces):
     told = [entry for entry in await told_by(pieces) if entry[0] != "on_gone"]
     whole = b"".join(pieces)
     expected = []
@@ -112,11 +112,11 @@ async def test_every_frame_is_told_once_however_the_bytes_fall(pieces):
 @pytest.mark.parametrize(
     ("piece", "code"), [(b"\x83\x00", 1002), (b"\xc1\x00", 1002), (b"\x81\x85abcdefghi", 1002)], ids=repr
 )
-async def test_violation_in_the_first_frame_is_told_as_one(piece, code):
+async def test_violation_in_the_first_frame_is_reported(piece, code):
     told = await told_by([piece])
     assert [entry[:2] for entry in told if entry[0] == "on_violation"] == [("on_violation", code)]
 
 
-async def test_close_as_the_first_frame_is_told_with_its_code():
+async def test_close_as_the_first_frame_is_reported_with_its_code():
     told = await told_by([b"\x88\x02\x03\xe8"])
     assert told == [("on_peer_closed", 1000), ("on_gone",)]

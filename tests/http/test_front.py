@@ -167,7 +167,7 @@ async def test_target_is_split_and_left_encoded(target, path, query):
 
 @both
 @on_uvloop
-async def test_failing_handler_is_logged_and_tells_the_peer_nothing(is_tls, caplog):
+async def test_failing_handler_is_logged_and_the_peer_learns_nothing(is_tls, caplog):
     async with serving(is_tls) as scene:
         client = await scene.connect()
         for path in (b"/fails", b"/cancels-itself"):

@@ -265,7 +265,7 @@ async def test_what_is_sent_ahead_of_an_answer_is_bounded(is_tls):
 
 
 @on_uvloop
-async def test_connection_over_the_cap_is_told_503_and_closed():
+async def test_connection_over_the_cap_receives_503_and_is_closed():
     async with serving(limits=replace(LIMITS, connections=2)) as scene:
         first, _ = await scene.connect(), await scene.connect()
         await until(lambda: scene.connections == 2)

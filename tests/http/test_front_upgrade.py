@@ -206,7 +206,7 @@ async def test_apps_refusal_is_sent_even_before_frames(is_tls):
 
 @both
 @on_uvloop
-async def test_failing_upgrade_is_logged_and_tells_the_peer_nothing(is_tls, caplog):
+async def test_failing_upgrade_is_logged_and_the_peer_learns_nothing(is_tls, caplog):
     async with serving(is_tls) as scene:
         client = await scene.connect()
         answer = await client.request(WHOLE.replace(b"/media", b"/fails"))

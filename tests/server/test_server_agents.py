@@ -188,7 +188,7 @@ async def test_next_agent_answers_where_the_first_cannot_and_no_word_is_lost(sta
 # What only some of them have
 
 
-async def test_openai_is_told_what_was_heard_of_its_sentence(start):
+async def test_openai_receives_the_heard_part_of_its_sentence(start):
     live = await start("openai")
     async with live.bridged() as (caller, session):
         answer = list(frames(speech("agent_answer")))
@@ -207,7 +207,7 @@ async def test_openai_is_told_what_was_heard_of_its_sentence(start):
         assert truncate.audio_end_ms < len(b"".join(answer)) / 8
 
 
-async def test_openai_is_not_told_of_a_sentence_that_was_heard_in_full(start):
+async def test_openai_receives_no_truncation_of_a_sentence_heard_in_full(start):
     live = await start("openai")
     async with live.bridged() as (caller, session):
         await session.send_frames((make_numbered(n) for n in range(15)), paced=False)

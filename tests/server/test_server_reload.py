@@ -85,7 +85,7 @@ async def test_agents_of_a_new_file_are_there_after_it(live_server, tmp_path, lo
         (None, "cannot be read"),
     ],
 )
-async def test_bad_file_is_told_and_the_old_one_stays(start, routes, logs, content, told):
+async def test_bad_file_is_reported_and_the_old_one_stays(start, routes, logs, content, told):
     live = await start(ROUTE.format(["retell"]))
     if content is None:
         routes.unlink()
@@ -102,7 +102,7 @@ async def test_bad_file_is_told_and_the_old_one_stays(start, routes, logs, conte
         await until(lambda: session.received)
 
 
-async def test_every_problem_of_a_bad_file_is_told(start, routes, logs):
+async def test_every_problem_of_a_bad_file_is_reported(start, routes, logs):
     live = await start(ROUTE.format(["echo"]))
     routes.write_text(ROUTE.format(["parrot"]) + ROUTE.format(["openai"]))
     live.server.reload()

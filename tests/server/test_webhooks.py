@@ -92,7 +92,7 @@ async def test_body_that_is_no_form_is_a_bad_request(bench, body):
         ([("CallSid", CALL), ("AccountSid", ACCOUNT), ("AccountSid", "AC" + "9" * 32)], "account_sid"),
     ],
 )
-async def test_signed_request_of_no_call_of_ours_is_refused(bench, pairs, reason):
+async def test_signed_request_of_another_call_is_refused(bench, pairs, reason):
     response = await bench.webhooks.voice(twilio("/voice", pairs))
     assert response.status == 403
     assert bench.refused(reason) == 1

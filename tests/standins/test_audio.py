@@ -71,7 +71,7 @@ def test_stereo_is_mixed(tmp_path):
     assert samples[0] == pytest.approx(6000, rel=0.03)
 
 
-def test_unsupported_files_are_told_in_words(tmp_path):
+def test_unsupported_files_are_reported_in_words(tmp_path):
     write_pcm(tmp_path / "8bit.wav", array.array("b", [1] * 100), 8000, width=1)
     with pytest.raises(UnsupportedWavError, match="8 bits"):
         read_wav(tmp_path / "8bit.wav")

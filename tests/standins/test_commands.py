@@ -54,7 +54,7 @@ def answering():
         server.server_close()
 
 
-def test_busy_bridge_is_told_as_the_caller_hears_it(answering):
+def test_busy_bridge_is_reported_as_the_caller_hears_it(answering):
     handler, url = answering
     handler.answer = (200, "text/xml", '<Response><Reject reason="busy"/></Response>')
     done = bridge("call", url)
@@ -62,7 +62,7 @@ def test_busy_bridge_is_told_as_the_caller_hears_it(answering):
     assert "the busy tone" in done.stderr
 
 
-def test_refused_webhook_is_told_with_its_status(answering):
+def test_refused_webhook_is_reported_with_its_status(answering):
     handler, url = answering
     handler.answer = (403, "text/plain", "")
     done = bridge("call", url + "/voice")
@@ -70,7 +70,7 @@ def test_refused_webhook_is_told_with_its_status(answering):
     assert "403" in done.stderr
 
 
-def test_bridge_that_is_not_there_is_told_without_a_traceback():
+def test_missing_bridge_is_reported_without_a_traceback():
     done = bridge("call", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr and "Traceback" not in done.stderr
@@ -149,7 +149,7 @@ def test_bridge_starts_with_the_printed_settings_alone(tmp_path):
     assert "cannot start" not in first and "serving" in first, first
 
 
-async def test_agent_without_settings_prints_its_socket_and_tells_its_calls():
+async def test_agent_without_settings_prints_its_socket_and_its_calls():
     with agent("--protocol", "binary", "--behaviour", "silent") as out:
         first = out.readline()
         assert "its socket is ws://127.0.0.1:" in first and first.endswith("/agent\n")

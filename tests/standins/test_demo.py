@@ -92,7 +92,7 @@ def test_lost_frames_fail_the_demo(demos):
     assert result["agent_to_caller"]["byte_equal"] is False
 
 
-def test_server_that_does_not_start_is_told_with_its_last_words(tmp_path, monkeypatch, capsys):
+def test_server_that_does_not_start_is_reported_with_the_end_of_its_log(tmp_path, monkeypatch, capsys):
     script = tmp_path / "server"
     script.write_text("#!/bin/sh\necho these settings are missing >&2\nexit 2\n")
     script.chmod(0o755)
@@ -102,7 +102,7 @@ def test_server_that_does_not_start_is_told_with_its_last_words(tmp_path, monkey
     assert "exit code 2" in err and "| these settings are missing" in err
 
 
-def test_missing_matplotlib_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+def test_missing_matplotlib_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
     demo._Demo(tmp_path, None).draw(None, None, None, None)
     out = capsys.readouterr().out

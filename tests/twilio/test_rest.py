@@ -130,7 +130,7 @@ async def test_token_that_is_refused_is_followed_by_the_next(api, twilio, logs):
     assert problems(logs) == []
 
 
-async def test_tokens_that_are_all_refused_are_told_once(api, twilio, logs):
+async def test_refusal_of_all_tokens_is_logged_once(api, twilio, logs):
     twilio.tokens.clear()
     await api(tokens=(OLD, NEW)).transfer(CALL, "+14155550100")
     assert twilio.tried == [OLD, NEW]

@@ -146,7 +146,7 @@ async def test_lasting_failure_is_not_tried_again(service, status):
     assert len(service.asked) == 1
 
 
-async def test_refused_connection_is_tried_again_and_then_told(service):
+async def test_refused_connection_is_retried_and_then_reported(service):
     began = time.monotonic()
     assert await service.refusal(f"http://127.0.0.1:{unused_port()}") == "ClientConnectorError"
     assert time.monotonic() - began < service.session_s

@@ -76,7 +76,7 @@ async def test_numbered_frames_arrive_but_for_those_that_were_dropped_on_purpose
 
 
 @each_protocol
-async def test_silent_agent_interrupts_and_ends_when_it_is_told_to(protocol):
+async def test_silent_agent_interrupts_and_ends_on_command(protocol):
     async with connected(protocol, behaviour=silent) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         await session.send_interrupt()

@@ -72,7 +72,7 @@ def test_more_than_ten_minutes_overflow(playout):
     assert playout.buffered_bytes == MAX_BUFFERED_BYTES
 
 
-def test_what_is_heard_does_not_depend_on_how_often_time_is_told():
+def test_heard_audio_does_not_depend_on_how_often_time_advances():
     first, second = Playout(START), Playout(START)
     for playout, step in ((first, 0.0013), (second, 0.5)):
         playout.add(b"abcdefgh" * 100, START)

@@ -66,7 +66,7 @@ async def test_deepgram_refuses_without_the_key():
         await refused(service, service.ws_url, 401, Authorization="Token wrong")
 
 
-async def test_deepgram_tells_where_an_utterance_ends_and_when_it_is_cut():
+async def test_deepgram_reports_the_end_of_an_utterance_interrupted_or_not():
     async with connected("deepgram", behaviour=silent) as (client, session):
         await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
         session.turn_pause_s = 0.05

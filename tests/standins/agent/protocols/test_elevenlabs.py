@@ -50,7 +50,7 @@ async def test_elevenlabs_service_without_a_key_has_a_public_agent():
         assert service.violations == []
 
 
-async def test_elevenlabs_tells_the_formats_once_the_bridge_has_spoken_or_after_a_moment():
+async def test_elevenlabs_sends_the_formats_once_the_bridge_has_spoken_or_after_a_moment():
     options = {"behaviour": silent, "greets": False, "account": Account(to_caller_format="pcm_16000")}
     async with connected("elevenlabs", **options) as (client, session):
         await soon(lambda: client.of_type("conversation_initiation_metadata"))

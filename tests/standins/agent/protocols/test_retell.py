@@ -63,7 +63,7 @@ async def test_retell_registrations_are_checked(protocol, path, good):
         assert (await post(service, path, good))[0] == 201
 
 
-async def test_sip_call_is_told_of_when_it_is_registered():
+async def test_sip_call_is_announced_at_its_registration():
     async with AgentService(protocol="retell-sip") as service:
         seen = []
         service.on_session = seen.append
