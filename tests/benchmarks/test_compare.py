@@ -104,10 +104,10 @@ async def test_floor_and_bridge_alternate_and_peers_are_between() -> None:
 
 async def test_void_round_is_made_again_with_its_peer() -> None:
     machine = Machine(floor=[8.0, 12.0, 12.0], bridge=[10.0], node=[18.0])
-    told: list[str] = []
-    comparison = await compare(["node"], 1, machine.measure, told.append)
+    lines: list[str] = []
+    comparison = await compare(["node"], 1, machine.measure, lines.append)
     assert machine.order == ["floor", "bridge", "node", "floor", "bridge", "node", "floor"]
-    assert told == ["round 1 is void: its floors differ by 50% > 10%"]
+    assert lines == ["round 1 is void: its floors differ by 50% > 10%"]
     assert str(comparison.ratio("node")) == "1.50"
 
 

@@ -60,7 +60,7 @@ def process(on_gone: Callable[[Leg], None] = lambda leg: None) -> Process:
 
 
 class PlainLeg(Leg):
-    """Notes what it is told; a server's end, as the caller's leg is."""
+    """Records the reports of its wire; the server's end of a socket, like the caller's leg."""
 
     side: ClassVar[str] = "plain"
     is_client: ClassVar[bool] = False
@@ -69,7 +69,7 @@ class PlainLeg(Leg):
         call = Call(CALL_LIMITS, Nothing(), time.monotonic())
         super().__init__(call, limits, process(self._note_gone))
         self.wire.set_format(None, Envelope(b"<", b">"))
-        self.told: list[object] = []
+        self.reported: list[object] = []
         self.gone = 0
 
     def _note_gone(self, leg: Leg) -> None:
@@ -78,22 +78,22 @@ class PlainLeg(Leg):
     def read_text(self, message: bytes) -> None:
         if message == b"fault":
             raise RuntimeError("canary-of-a-fault")
-        self.told.append(message)
+        self.reported.append(message)
 
     def send_item(self, item: str) -> None:
         self.wire.send_text(item.encode())
 
     def on_ignored(self, reason: str) -> None:
-        self.told.append(("ignored", reason))
+        self.reported.append(("ignored", reason))
 
     def end_by_peer(self, code: int | None, detail: str) -> None:
-        self.told.append(("closed", code))
+        self.reported.append(("closed", code))
 
     def end_by_violation(self, code: int, detail: str) -> None:
-        self.told.append(("violation", code))
+        self.reported.append(("violation", code))
 
     def end_by_fault(self) -> None:
-        self.told.append("fault")
+        self.reported.append("fault")
 
 
 class ClientLeg(PlainLeg):
@@ -152,8 +152,8 @@ async def test_utf8_split_between_fragments_is_whole(make_leg):
         text = "κόσμε 🎧".encode()
         for i in range(len(text)):
             await socket.send_frame(text[i : i + 1], CONTINUATION if i else TEXT, fin=i == len(text) - 1)
-        await until(lambda: leg.told)
-        assert leg.told == [text]
+        await until(lambda: leg.reported)
+        assert leg.reported == [text]
 
 
 async def test_new_message_inside_a_fragmented_one_is_1002(make_leg):
@@ -163,7 +163,7 @@ async def test_new_message_inside_a_fragmented_one_is_1002(make_leg):
         await socket.send_frame(b"b")
         assert await socket.close_code() == 1002
         await until(lambda: leg.gone)
-        assert leg.told == [("violation", 1002)]
+        assert leg.reported == [("violation", 1002)]
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 4999])
@@ -175,7 +175,7 @@ async def test_peers_close_is_answered_with_its_code_and_reported_once(make_leg,
         assert await socket.close_code() == code
         await socket.gone()
         await until(lambda: leg.gone)
-        assert leg.told == [("closed", code)]
+        assert leg.reported == [("closed", code)]
         assert leg.gone == 1
 
 
@@ -184,7 +184,7 @@ async def test_end_of_the_stream_without_a_close_is_reported_as_none(make_leg):
     async with serving_leg(leg) as socket:
         socket.writer.write_eof()
         await until(lambda: leg.gone)
-        assert leg.told == [("closed", None)]
+        assert leg.reported == [("closed", None)]
 
 
 async def test_own_close_is_not_reported_and_sent_once(make_leg):
@@ -197,7 +197,7 @@ async def test_own_close_is_not_reported_and_sent_once(make_leg):
         assert await socket.close_code() == 1000
         await socket.gone()
         await until(lambda: leg.gone)
-        assert leg.told == []
+        assert leg.reported == []
 
 
 async def test_close_that_is_not_answered_is_an_abort_at_its_deadline(make_leg):
@@ -233,7 +233,7 @@ async def test_internal_fault_is_1011_without_details(make_leg, logs):
         assert (opcode, payload) == (CLOSE, (1011).to_bytes(2))
         await socket.send_frame(payload, CLOSE)
         await until(lambda: leg.gone)
-        assert leg.told == ["fault"]
+        assert leg.reported == ["fault"]
     assert [line for line in logs.faults() if "fault on a leg" in line]
     # This one was wanted.
     logs.records.clear()
@@ -247,10 +247,10 @@ async def test_silent_peer_is_lost_and_a_pong_keeps_it(make_leg):
             found = await socket.read_frame()
             assert found == (PING, b"")
             await socket.send_frame(b"", PONG)
-        assert leg.told == []
+        assert leg.reported == []
         while await socket.read_frame() is not None:
             pass
-        assert leg.told == [("closed", None)]
+        assert leg.reported == [("closed", None)]
 
 
 async def test_peer_that_speaks_is_not_pinged(make_leg):
@@ -276,7 +276,7 @@ async def test_peer_that_does_not_read_is_lost_after_the_stall_though_it_speaks(
                 leg.send_audio(b"YQ==" * 50)
             await socket.send_frame(b"x")
             await asyncio.sleep(0.002)
-        assert leg.told[-1] == ("closed", None)
+        assert leg.reported[-1] == ("closed", None)
         assert leg.wire.dropped_frames > 0
         socket.writer.transport.abort()
 
@@ -320,7 +320,7 @@ async def test_leg_closed_before_its_socket_opens_takes_the_socket_down(make_leg
     async with serving_leg(leg) as socket:
         assert await socket.read_frame() is None
         await until(lambda: leg.gone)
-        assert leg.told == []
+        assert leg.reported == []
 
 
 # The caller's leg, without a server around it

@@ -55,8 +55,8 @@ def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps)
         if "connect" in commands or side == "caller":
             assert commands.count("close") == 1
             assert commands[-1] == "close"
-    told = script.sent_to("observer")
-    asked = [entry for entry in told if entry[0] == "Twilio asked"]
+    seen = script.sent_to("observer")
+    asked = [entry for entry in seen if entry[0] == "Twilio asked"]
     assert len(asked) <= 1
-    told = [entry for entry in told if entry not in asked]
-    assert told in ([("closed",)], [("bridged",), ("closed",)])
+    seen = [entry for entry in seen if entry not in asked]
+    assert seen in ([("closed",)], [("bridged",), ("closed",)])

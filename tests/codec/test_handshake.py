@@ -20,16 +20,16 @@ HUGE = b"\x82\x7f" + (70_000).to_bytes(8) + 70_000 * b"y"
 
 class Owner:
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("on_"):
             raise AttributeError(name)
-        return lambda *told: self.told.append((name, *told))
+        return lambda *arguments: self.calls.append((name, *arguments))
 
 
-async def told_by(pieces: list[bytes]) -> list[tuple[Any, ...]]:
-    """What a wire tells whose server sends these bytes, the first ones in one segment with its handshake."""
+async def calls_after(pieces: list[bytes]) -> list[tuple[Any, ...]]:
+    """The calls of a wire whose server sends these bytes, the first ones in one segment with its handshake."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -68,12 +68,14 @@ async def told_by(pieces: list[bytes]) -> list[tuple[Any, ...]]:
             read_buffer_init_size=2048,
         )
         try:
-            await until(lambda: any(entry == ("on_text", b"end") or entry[0] in LAST for entry in owner.told))
+            await until(
+                lambda: any(entry == ("on_text", b"end") or entry[0] in LAST for entry in owner.calls)
+            )
         finally:
             opened[0].abort()
-        await until(lambda: ("on_gone",) in owner.told)
+        await until(lambda: ("on_gone",) in owner.calls)
     assert len(opened) == 1
-    return owner.told
+    return owner.calls
 
 
 END = b"\x81\x03end"
@@ -95,7 +97,7 @@ END = b"\x81\x03end"
     ids=repr,
 )
 async def test_every_frame_is_reported_once_however_the_bytes_fall(pieces):
-    told = [entry for entry in await told_by(pieces) if entry[0] != "on_gone"]
+    calls = [entry for entry in await calls_after(pieces) if entry[0] != "on_gone"]
     whole = b"".join(pieces)
     expected = []
     for frame, message in (
@@ -106,17 +108,17 @@ async def test_every_frame_is_reported_once_however_the_bytes_fall(pieces):
         (END, ("on_text", b"end")),
     ):
         expected += [(whole.index(frame) + n, message) for n in range(whole.count(frame))]
-    assert told == [message for _, message in sorted(expected)]
+    assert calls == [message for _, message in sorted(expected)]
 
 
 @pytest.mark.parametrize(
     ("piece", "code"), [(b"\x83\x00", 1002), (b"\xc1\x00", 1002), (b"\x81\x85abcdefghi", 1002)], ids=repr
 )
 async def test_violation_in_the_first_frame_is_reported(piece, code):
-    told = await told_by([piece])
-    assert [entry[:2] for entry in told if entry[0] == "on_violation"] == [("on_violation", code)]
+    calls = await calls_after([piece])
+    assert [entry[:2] for entry in calls if entry[0] == "on_violation"] == [("on_violation", code)]
 
 
 async def test_close_as_the_first_frame_is_reported_with_its_code():
-    told = await told_by([b"\x88\x02\x03\xe8"])
-    assert told == [("on_peer_closed", 1000), ("on_gone",)]
+    calls = await calls_after([b"\x88\x02\x03\xe8"])
+    assert calls == [("on_peer_closed", 1000), ("on_gone",)]

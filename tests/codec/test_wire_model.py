@@ -51,7 +51,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 
 
 class Pipe:
-    """A transport in memory whose peer reads when told to; pauses like a real one, from within the write."""
+    """A transport in memory whose peer reads while ``is_reading``; `write` itself pauses the writer."""
 
     def __init__(self) -> None:
         self.wire: Any = None
@@ -78,12 +78,12 @@ class Pipe:
 
 
 class Owner:
-    """Writes down the wire's calls, and sends an item when its turn has come."""
+    """Records the calls of a wire, and sends an item when its turn has come."""
 
     wire: Any
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     def on_due(self, item: str) -> None:
         self.wire.send_text(item.encode())
@@ -91,7 +91,7 @@ class Owner:
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("on_"):
             raise AttributeError(name)
-        return lambda *told: self.told.append((name, *told))
+        return lambda *arguments: self.calls.append((name, *arguments))
 
 
 class Rig:
@@ -172,7 +172,7 @@ class Rig:
                 unmasked(self.pipes[side].written),
                 self.pipes[side].is_closed,
                 # The details of a violation are each side's own words.
-                [event[:2] if event[0] == "on_violation" else event for event in self.owners[side].told],
+                [event[:2] if event[0] == "on_violation" else event for event in self.owners[side].calls],
                 [getattr(self.wires[side], name) for name in COUNTERS],
             )
             for side in self.pipes
@@ -387,7 +387,7 @@ def test_mark_follows_every_so_many_bytes_and_names_its_generation(wire: Any, co
     rig.do(("clear", "caller"))
     rig.do(("audio", "caller", base64.b64encode(audio)))
     sent = [orjson.loads(text) for _, text in unmasked(rig.pipes["caller"].written)[9:]]
-    told = [
+    calls = [
         message["mark"]["name"]
         if message["event"] == "mark"
         else base64.b64decode(message["media"]["payload"])
@@ -395,7 +395,7 @@ def test_mark_follows_every_so_many_bytes_and_names_its_generation(wire: Any, co
         else message["event"]
         for message in sent
     ]
-    assert told == [
+    assert calls == [
         audio[:160],
         "g0-1600",
         "clear",
@@ -448,11 +448,11 @@ def test_violation_is_refused_as_soon_as_it_shows(
     for rig in rigs:
         rig.do(("open", "caller"))
         for piece in pieces:
-            assert rig.owners["caller"].told == []
+            assert rig.owners["caller"].calls == []
             rig.do(("bytes", "caller", piece))
         assert rig.outcome()["caller"][2] == [("on_violation", code)]
         assert unmasked(rig.pipes["caller"].written) == [(0x88, code.to_bytes(2))]
-    assert native.owners["caller"].told == [("on_violation", code, detail)]
+    assert native.owners["caller"].calls == [("on_violation", code, detail)]
     assert rigs[-1].outcome() == native.outcome()
 
 

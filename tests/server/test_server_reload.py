@@ -76,7 +76,7 @@ async def test_agents_of_a_new_file_are_there_after_it(live_server, tmp_path, lo
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "problem"),
     [
         ("[[route", "cannot be read"),
         ("[[route]]\nagents = []\n", "route.0: must have either agents or split"),
@@ -85,7 +85,7 @@ async def test_agents_of_a_new_file_are_there_after_it(live_server, tmp_path, lo
         (None, "cannot be read"),
     ],
 )
-async def test_bad_file_is_reported_and_the_old_one_stays(start, routes, logs, content, told):
+async def test_bad_file_is_reported_and_the_old_one_stays(start, routes, logs, content, problem):
     live = await start(ROUTE.format(["retell"]))
     if content is None:
         routes.unlink()
@@ -94,7 +94,7 @@ async def test_bad_file_is_reported_and_the_old_one_stays(start, routes, logs, c
     live.server.reload()
     (line,) = lines(logs, REFUSED)
     assert line.startswith("ERROR")
-    assert told in line
+    assert problem in line
     assert lines(logs, "reloaded") == []
     logs.records.clear()
     async with live.bridged() as (caller, session):

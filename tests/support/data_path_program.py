@@ -48,8 +48,8 @@ class Owner:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_text = relay or self._refuse
 
-    def _refuse(self, *told: Any) -> None:
-        raise AssertionError(f"not on the native path: {told}")
+    def _refuse(self, *arguments: Any) -> None:
+        raise AssertionError(f"not on the native path: {arguments}")
 
     on_audio = on_binary = on_violation = on_congestion = on_peer_closed = _refuse
 

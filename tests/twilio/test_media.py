@@ -139,7 +139,7 @@ def test_missing_media_format_is_not_mulaw(media_format):
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "problem"),
     [
         (b"", "not_json"),
         (b"{", "not_json"),
@@ -179,8 +179,8 @@ def test_missing_media_format_is_not_mulaw(media_format):
         (changed(START, "start.streamSid", 'MZ"'), "bad_sid"),
     ],
 )
-def test_bad_message_is_refused_with_its_reason(message, told):
-    assert reason(message) == told
+def test_bad_message_is_refused_with_its_reason(message, problem):
+    assert reason(message) == problem
 
 
 @given(

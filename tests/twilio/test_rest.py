@@ -150,7 +150,7 @@ async def test_call_that_is_over_already_is_no_problem(api, twilio, logs, answer
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told"),
+    ("status", "body", "problem"),
     [
         (500, b"", "status 500, code None"),
         (500, b"<html>oops</html>", "status 500, code None"),
@@ -164,11 +164,11 @@ async def test_call_that_is_over_already_is_no_problem(api, twilio, logs, answer
         (301, b"", "status 301, code None"),
     ],
 )
-async def test_refusal_is_logged_and_asked_no_second_time(api, twilio, logs, status, body, told):
+async def test_refusal_is_logged_and_asked_no_second_time(api, twilio, logs, status, body, problem):
     twilio.answers = [web.Response(status=status, body=body, headers={"Location": twilio.url})]
     await api(tokens=(NEW, OLD)).hang_up(CALL)
     (line,) = problems(logs)
-    assert f"problem='{told}'" in line
+    assert f"problem='{problem}'" in line
     assert len(twilio.asked) == 1
 
 
