@@ -1,4 +1,4 @@
-"""What holds for every asyncio test here: it runs on uvloop, as production does, and leaves nothing behind."""
+"""Rules of every asyncio test: it runs on uvloop, as production does, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Records(logging.Handler):
         return [formatter.format(record) for record in self.records]
 
     def faults(self) -> list[str]:
-        """What only a fault of ours logs."""
+        """The lines that only an internal fault logs."""
         return [
             line
             for record, line in zip(self.records, self.lines, strict=True)
@@ -105,7 +105,7 @@ def logs() -> Iterator[Records]:
 
 @pytest.fixture
 async def clean_loop(logs: Records) -> AsyncIterator[None]:
-    """Fails the test if the loop's exception handler was called, a task is left, or a fault of ours was logged."""
+    """Fails the test if the loop's exception handler was called, a task is left, or an internal fault was logged."""
     contexts: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
     yield

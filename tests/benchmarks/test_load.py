@@ -24,7 +24,7 @@ LIMITS = [
 
 
 class Run(NamedTuple):
-    """How one run of the command ended."""
+    """The end of one run of the command."""
 
     exit_code: int
     output: str

@@ -1,4 +1,4 @@
-"""What the caller has heard, by scripted marks on a clock of the test's own."""
+"""The heard part of a turn, by scripted marks on a clock of the test's own."""
 
 from bridge.call.heard import MARK_EVERY_BYTES, Heard
 

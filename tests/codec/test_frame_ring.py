@@ -23,7 +23,7 @@ def codec(request: pytest.FixtureRequest) -> ModuleType:
 
 
 class Model:
-    """What the ring promises, kept as raw audio beside its text."""
+    """Model of the ring that keeps raw audio beside its text."""
 
     def __init__(self, capacity_ms: int) -> None:
         self.capacity_ms = capacity_ms

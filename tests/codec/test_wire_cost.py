@@ -6,7 +6,7 @@ costs is the difference. The loop's wake-up and the transport's read and write m
 masks from the kernel serves 1024 frames that we mask: 0.001 objects per frame in all, on 3.11 and 3.13.
 
 The instructions are compared with a figure that was recorded for the same versions of all that they depend on; a
-test without such a figure is skipped and tells how to record it.
+test without such a figure is skipped and explains how to record it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FORBIDDEN = {
 
 
 class Cost:
-    """What one more frame costs, from two profiles; the start of the process goes out of the difference."""
+    """Return the cost of one more frame from two profiles, whose difference excludes the start of the process."""
 
     def __init__(self, few: Profile, many: Profile, more_frames: int) -> None:
         for what, is_meant in FORBIDDEN.items():
@@ -103,7 +103,7 @@ def versions() -> str:
 
 
 def profile(directory: Path, frames: int, *options: str) -> Profile:
-    """Run the program under callgrind; it has bridged every frame, natively unless told otherwise."""
+    """Run the program under callgrind; the program bridges every frame, natively by default."""
     output = directory / f"callgrind.out.{frames}{''.join(options)}"
     ended = subprocess.run(
         [

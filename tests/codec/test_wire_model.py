@@ -256,7 +256,7 @@ def message(dice: random.Random, side: str) -> bytes:
 
 
 def arriving(dice: random.Random, side: str) -> bytes:
-    """What comes in one go: whole messages, fragments with control frames between, now and then an error."""
+    """One read of a socket: whole messages, fragments with control frames between them, sometimes an error."""
     out = b""
     for _ in range(dice.randint(1, 4)):
         kind = dice.random()

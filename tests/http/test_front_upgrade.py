@@ -320,4 +320,4 @@ async def test_failing_hand_over_closes_the_socket(monkeypatch, caplog):
             await client.send(WHOLE)
             assert await client.closed() == b""
         assert "could not be handed over" in caplog.text
-        scene.app.listeners.clear()  # It has never been connected, so nobody tells it that it is over.
+        scene.app.listeners.clear()  # It was never connected, so it gets no notice of the end.

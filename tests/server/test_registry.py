@@ -1,4 +1,4 @@
-"""Which CallSids are known, and as what: admitted once, claimed once, remembered within bounds."""
+"""The registry of CallSids: each is admitted once, claimed once and remembered within bounds."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Sessions:
-    """An agent service that answers when it is told to."""
+    """An agent service whose answers the test releases."""
 
     def __init__(self) -> None:
         self.opened = 0
@@ -44,7 +44,7 @@ class Sessions:
 
 
 class CallsObserver:
-    """Tells the registry of a call's end, as the server does."""
+    """Reports a call's end to the registry, as the server does."""
 
     def __init__(self, calls: Registry, call_sid: str, record: Outcome) -> None:
         self.calls, self.call_sid, self.record = calls, call_sid, record

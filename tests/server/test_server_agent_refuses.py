@@ -1,4 +1,4 @@
-"""An agent that cannot be had: the caller gets the fallback in time, and the credential goes nowhere else."""
+"""An unavailable agent: the caller gets the fallback in time, and the credential goes nowhere else."""
 
 import asyncio
 import contextlib

@@ -75,7 +75,7 @@ def free_port() -> int:
 
 
 def events(caller) -> list[object]:
-    """What the caller got, in order: the number of a frame, or the name of another message but marks."""
+    """The messages to the caller without marks, in order: the number of a frame, or the name of another message."""
     return [
         (read_numbered(item.message.audio) or (0, item.message.audio))[1]
         if item.message.event == "media"

@@ -1,4 +1,4 @@
-"""Who gets through to an agent: the signature of the upgrade, then the token in ``start``."""
+"""Authentication on the way to an agent: the signature of the upgrade, then the token in ``start``."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What peers cannot do: fill the memory, take more places than there are, keep a process from ending in order."""
+"""Bounds for peers: they cannot fill the memory, exceed the number of calls, or block an orderly stop."""
 
 import asyncio
 import time

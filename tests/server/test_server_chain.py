@@ -1,4 +1,4 @@
-"""Agents that cannot be had, each in its way, and the one after it, on real sockets: no word is lost."""
+"""Unavailable agents of every kind and the next agent of the chain, on real sockets: no audio is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How calls end over real sockets: close codes of both legs, what /voice/resume answers, and nothing left."""
+"""Ends of calls over real sockets: close codes of both legs, the answer of /voice/resume, no leaks."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ SLACK_S = ROUND_S + 0.75 * FACTOR
 
 
 async def settled(live: Live) -> Resources:
-    """What the server holds between two calls."""
+    """Resources of the server between two calls."""
     async with live.bridged() as (caller, _):
         await caller.hang_up()
     await until(lambda: live.is_idle)

@@ -1,4 +1,4 @@
-"""Faults of ours, and of whoever sets the server up: they end one call at most, and say what they were."""
+"""Internal faults and wrong settings: each ends one call at most and is logged."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_serve
             assert codes == [VIOLATIONS.get(name, (1002,))[0]]
             assert "Say" in (await caller.follow_redirect()).verbs
             await until(lambda: live.is_idle)
-    # An exception that nobody looked at is told when it is collected.
+    # An exception that was never retrieved is reported at its collection.
     gc.collect()
 
 

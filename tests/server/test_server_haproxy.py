@@ -49,7 +49,7 @@ class Balancer:
         self._stats = folder / "stats"
 
     async def status(self) -> tuple[str, str]:
-        """What HAProxy thinks of the bridge, and its last check, from the stats socket."""
+        """HAProxy's status of the bridge and its last check, from the stats socket."""
         try:
             reader, writer = await asyncio.open_unix_connection(str(self._stats))
         except OSError:

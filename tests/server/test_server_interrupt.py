@@ -10,7 +10,7 @@ from bridge.standins.numbered import make_numbered
 
 
 def events(caller) -> list[object]:
-    """What the caller got, in order: the number of a frame, or the name of another message."""
+    """The messages to the caller, in order: the number of a frame, or the name of another message."""
     return [
         (read_numbered(item.message.audio) or (0, item.message.audio))[1]
         if item.message.event == "media"

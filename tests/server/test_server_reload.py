@@ -1,4 +1,4 @@
-"""What a running server does when it reads its files of agents and routes again: SIGHUP's part is in test_serve."""
+"""A running server reads its files of agents and routes again. SIGHUP itself is in test_serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The webhooks with an agent that is told what to answer, signed by the test's own arithmetic."""
+"""The webhooks with a scripted agent, signed by the test's own arithmetic."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ from bridge.server.registry import Phase
 from bridge.twilio.tokens import ResumeState, Tokens
 
 TRANSFERRED = ["Dial", "Hangup"]
-# Those of calls that had a media socket.
+# Callbacks of calls with a media socket.
 MEDIA_RECORDS = [record for record in Outcome if record is not Outcome.DIALLED]
 
 
@@ -198,7 +198,9 @@ async def test_draining_gives_new_calls_the_fallback_and_known_ones_their_stream
     assert verbs(await bench.voice(OTHER_CALL)) == STREAM
 
 
-@pytest.mark.parametrize("error", [SessionError("status 500"), ValueError("a fault of ours"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error", [SessionError("status 500"), ValueError("an internal fault"), KeyError("x")]
+)
 async def test_no_session_is_answered_with_the_fallback_and_may_be_tried_again(bench, logs, error):
     def fail() -> dict[str, str]:
         raise error

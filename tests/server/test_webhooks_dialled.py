@@ -70,7 +70,7 @@ def action_of(response: Response) -> str:
 
 
 async def dialled(bench: Bench, query: str, status: str, call_sid: str = CALL, **changes: str) -> Response:
-    """What Twilio is answered after a Dial; ``changes`` are of the form."""
+    """Return the answer to Twilio after a Dial; ``changes`` replace fields of the form."""
     form = {**dict(with_call_sid(call_sid)), "CallStatus": "in-progress", "DialCallStatus": status, **changes}
     return await bench.webhooks.dialled(twilio("/voice/dialled", list(form.items()), query=query))
 
@@ -176,7 +176,7 @@ async def test_last_agent_that_is_not_reached_gives_the_fallback(status):
     assert bench.refused("not_answered") == 1
 
 
-@pytest.mark.parametrize("error", [SessionError("status 500"), KeyError("a fault of ours")])
+@pytest.mark.parametrize("error", [SessionError("status 500"), KeyError("an internal fault")])
 async def test_next_agent_without_a_session_gives_the_fallback(bench, logs, error):
     query = action_of(await bench.voice())
 

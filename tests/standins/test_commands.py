@@ -99,7 +99,7 @@ def test_agent_prints_the_settings_and_stops_on_sigterm():
 
 @contextlib.contextmanager
 def agent(*arguments):
-    """A running ``bridge agent``; afterwards it must end well, and ``rest`` is what it had still to say."""
+    """The output of a running ``bridge agent``, which must exit with 0 on SIGTERM."""
     command = [sys.executable, "-m", "bridge", "agent", "--port", "0", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, **pipes, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:

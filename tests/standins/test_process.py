@@ -1,4 +1,4 @@
-"""A bridge started as a process: ready, stopped, and what is told when it cannot start."""
+"""A bridge started as a process: ready, stopped, and the error if it cannot start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of calls share: sides that write down what they are told, and scripts on a clock of their own."""
+"""Shared by the tests of calls: sides that record their commands, and scripts on a clock of their own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Script:
     """
     One call between two recording sides.
 
-    ``log`` holds every command of the call in order, as ``(side, command, *arguments)``; what the observer is told
-    is of side ``"observer"``.
+    ``log`` holds every command of the call in order, as ``(side, command, *arguments)``; calls of the
+    observer have the side ``"observer"``.
     """
 
     def __init__(self, limits: CallLimits = LIMITS, now: float = 0.0) -> None:
@@ -30,7 +30,7 @@ class Script:
         self.call = Call(limits, _Observer(self.log), now)
         self.caller = RecordingCaller(self.log)
         self.agent = RecordingAgent(self.log)
-        # Tried where ``agent`` cannot be had; they log as "spare".
+        # Tried if ``agent`` is unavailable; they log as "spare".
         self.spares: list[RecordingAgent] = []
         self.heard_ms: list[int | None] = []
         self.call.attach(self.caller)
@@ -41,7 +41,7 @@ class Script:
             getattr(self, event)(now, *arguments)
 
     def sent_to(self, side: str) -> list[tuple[Any, ...]]:
-        """The commands that one side got."""
+        """The commands to one side."""
         return [entry[1:] for entry in self.log if entry[0] == side]
 
     # Events
@@ -115,7 +115,7 @@ def bridged(limits: CallLimits = LIMITS) -> Script:
 
 
 class _Side:
-    """``relays_to``: whom audio goes to past the call; ``pending``: what has gone there and was not told yet."""
+    """``relays_to``: the sides that get audio directly; ``pending``: counts of that audio not yet reported."""
 
     def __init__(self, log: list[tuple[Any, ...]]) -> None:
         self.relays_to: list[object] = []
@@ -131,7 +131,7 @@ class _Side:
 
 
 class RecordingCaller(_Side):
-    """A caller's side that writes down what it is told."""
+    """A caller's side that records its commands."""
 
     sent_bytes = 0
     held_bytes = 0
@@ -157,7 +157,7 @@ class RecordingCaller(_Side):
 
 
 class RecordingAgent(_Side):
-    """An agent's side that writes down what it is told."""
+    """An agent's side that records its commands."""
 
     tracks_heard = False
 

@@ -1,4 +1,4 @@
-"""What the tests of media messages share: one small shape, and what a full parser makes of it."""
+"""Shared by the tests of media messages: one small shape, and its reading by a full parser."""
 
 import binascii
 from types import ModuleType

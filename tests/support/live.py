@@ -1,4 +1,4 @@
-"""A whole bridge and a stand-in agent service in this process, on real sockets, and what tests ask of them."""
+"""A whole bridge and a stand-in agent service in this process, on real sockets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def make_settings(overrides: Mapping[str, str]) -> Settings:
 
 
 async def until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
-    """Wait for a condition; a failure shows the line that asked."""
+    """Wait for a condition; a failure shows the line of the caller."""
     deadline = asyncio.get_running_loop().time() + deadline_s
     while not condition():
         if asyncio.get_running_loop().time() > deadline:
@@ -74,7 +74,7 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 
 class Resources(NamedTuple):
-    """What a call must give back."""
+    """Resources that a call must give back."""
 
     descriptors: int
     tasks: int
@@ -82,7 +82,7 @@ class Resources(NamedTuple):
 
     @classmethod
     def now(cls, *, counts_timers: bool = True) -> Resources:
-        # Loops do not tell their timers; this way takes some 20 ms.
+        # Event loops do not list their timers; this way takes some 20 ms.
         timers = counts_timers and sum(
             type(item).__name__ == "TimerHandle" and not item.cancelled() for item in gc.get_objects()
         )
@@ -112,7 +112,7 @@ class Live:
 
     @contextlib.asynccontextmanager
     async def answered(self, **options: Any) -> AsyncIterator[Caller]:
-        """A call that has got its TwiML and not yet opened its stream."""
+        """A call with its TwiML, before its stream opens."""
         async with self.caller(**options) as caller:
             answer = await caller.post_voice()
             assert answer.problems == []
@@ -121,13 +121,13 @@ class Live:
 
     @contextlib.asynccontextmanager
     async def bridged(self, **options: Any) -> AsyncIterator[tuple[Caller, AgentSession]]:
-        """A call whose both sides are open."""
+        """A call with both sides open."""
         async with self.answered(**options) as caller:
             await caller.open_stream()
             yield caller, await self.session_of(caller)
 
     async def session_of(self, caller: Caller) -> AgentSession:
-        """The agent's end of a call, once both ends are open; an agent that is not told whose it is: the next one."""
+        """Return the agent's end of a call once both ends are open; the next new one if the agent knows no CallSid."""
         sessions = [
             session
             for session in self.agent.sessions.values()
@@ -145,7 +145,7 @@ class Live:
         )
         return session
 
-    # What the server holds
+    # State of the server
 
     @property
     def open_calls(self) -> tuple[Call, ...]:
@@ -184,7 +184,7 @@ class Live:
         """No socket, no call and no place taken."""
         return not (self.legs or self.open_calls or self.live_calls)
 
-    # What it tells
+    # HTTP
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         async with (
@@ -194,7 +194,7 @@ class Live:
             return response.status, await response.text()
 
     async def metrics(self) -> dict[str, float]:
-        """Every sample of ``/metrics`` by its name and labels, as written there; 0 for one that is not."""
+        """Every sample of ``/metrics`` by its name and labels, as written there; 0 for a missing one."""
         status, text = await self.get("/metrics")
         assert status == 200
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
@@ -214,10 +214,10 @@ async def serving(
     *, agent: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None, **overrides: Any
 ) -> AsyncIterator[Live]:
     """
-    A server with its agent service; afterwards nothing of either is left.
+    A server with its agent service; at the end, no resource of either is left.
 
     Args:
-        agent: Arguments of the `AgentService`; its agent is silent unless told otherwise.
+        agent: Arguments of the `AgentService`; by default its agent is silent.
         limits: Fields of `Limits`.
         overrides: Settings by variable name.
     """
@@ -242,7 +242,7 @@ async def serving(
 
 
 async def until_within(bound: Resources, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until no more is held than ``bound``."""
+    """Wait until no more resources are held than ``bound``."""
     counts_timers = bound.timers < sys.maxsize
     try:
         await until(lambda: Resources.now(counts_timers=counts_timers).is_within(bound), deadline_s)

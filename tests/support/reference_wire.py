@@ -112,7 +112,7 @@ class Oracle(Protocol):
             self._wire.on_frame(frame)
 
     def _part_bytes(self) -> int:
-        """How many bytes may be missing to the end of the part of the frame that arrives."""
+        """The most bytes that may be missing to the end of the current part of a frame."""
         frame = self._frame
         if len(frame) < 2:
             return 2 - len(frame)

@@ -1,4 +1,4 @@
-"""What the tests of webhooks share: the webhooks of one process without sockets, and requests as Twilio signs them."""
+"""Shared by the tests of webhooks: the webhooks of one process without sockets, and requests as Twilio signs them."""
 
 import asyncio
 import base64
@@ -48,7 +48,7 @@ RINGING = [
 
 
 class FakeSessions:
-    """In place of the agents: who is tried is told, and one function answers for all of them."""
+    """In place of the agents: one function answers for all of them, and the tried agents are recorded."""
 
     def __init__(self, open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]) -> None:
         self.names: tuple[str, ...] = ("fake",)

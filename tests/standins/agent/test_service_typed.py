@@ -1,4 +1,4 @@
-"""What the stand-in agent service sends, against the vendors' own SDKs: their types, and their clients."""
+"""The messages of the stand-in agent service, checked by the types and clients of the vendors' own SDKs."""
 
 import asyncio
 import json

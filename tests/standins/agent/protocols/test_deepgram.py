@@ -1,4 +1,4 @@
-"""The stand-in agent service as Deepgram's Voice Agent: what it says, what counts as a violation."""
+"""The stand-in agent service as Deepgram's Voice Agent: its messages, and its list of violations."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The stand-in agent service as ElevenLabs: what it says, what counts as a violation."""
+"""The stand-in agent service as ElevenLabs: its messages, and its list of violations."""
 
 from urllib.parse import urlencode
 

@@ -1,4 +1,4 @@
-"""The stand-in agent service as Retell, in its documented ways: what it says, what counts as a violation."""
+"""The stand-in agent service as Retell, in the documented ways: its messages, and its list of violations."""
 
 import asyncio
 
