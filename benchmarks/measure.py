@@ -36,6 +36,15 @@ MAX_PROBLEMS_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunningBridge:
+    """A bridge that runs already, with its public URL; the figures need its ``pid``."""
+
+    url: str
+    public_url: str
+    pid: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What one run is asked for; ``peer`` is None for the bridge, and only it can have another ``agent``."""
 
@@ -44,9 +53,7 @@ class Options:
     peer: str | None
     agent: str = DEFAULT
     tls: bool
-    url: str | None
-    public_url: str | None
-    pid: int | None
+    running: RunningBridge | None = None
     agent_port: int
     inject: str | None
     frame_bytes: int
@@ -109,12 +116,13 @@ class Target:
     cores: set[int] | None
 
 
-def choose_cores(pin: bool) -> tuple[set[int], set[int]] | None:
+def choose_cores(options: Options) -> tuple[set[int], set[int]] | None:
     """Return the cores of the bridge and those of the load, or None if there is nothing to share out."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))
-    return ({cores[0]}, set(cores[1:])) if pin and len(cores) > 1 else None
+    is_pinned = options.pin and options.running is None and len(cores) > 1
+    return ({cores[0]}, set(cores[1:])) if is_pinned else None
 
 
 def build(options: Options) -> list[str]:
@@ -140,7 +148,7 @@ async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
     """
     command = await asyncio.to_thread(build, options)
     executable = build_generator(options.is_over_tls)
-    cores = choose_cores(options.pin and options.url is None)
+    cores = choose_cores(options)
     measured: Measured | None = None
     try:
         async with AsyncExitStack() as stack:
@@ -178,8 +186,8 @@ async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
 async def _target(
     options: Options, command: list[str], agent: Agent, cores: set[int] | None
 ) -> AsyncIterator[Target]:
-    if options.url:
-        yield await _running_already(options, options.url, agent)
+    if options.running:
+        yield await _running_already(options.running, agent)
         return
     port = free_port()
     if options.peer:
@@ -206,14 +214,14 @@ async def _target(
         yield Target(calls=webhooks, pid=pid, cores=cores)
 
 
-async def _running_already(options: Options, url: str, agent: Agent) -> Target:
+async def _running_already(running: RunningBridge, agent: Agent) -> Target:
     account = Account(
         sid=os.environ["TWILIO_ACCOUNT_SID"], auth_token=os.environ["TWILIO_AUTH_TOKEN"].split(",")[0]
     )
     click.echo(f"agent: RETELL_API_URL={agent.api_url} RETELL_WS_URL={agent.retell_url}", err=True)
-    await wait_ready(url)
-    webhooks = Webhooks(url=url, public_url=options.public_url or url, account=account)
-    return Target(calls=webhooks, pid=options.pid, cores=None)
+    await wait_ready(running.url)
+    webhooks = Webhooks(url=running.url, public_url=running.public_url, account=account)
+    return Target(calls=webhooks, pid=running.pid, cores=None)
 
 
 async def _load(
@@ -285,7 +293,7 @@ def _settings(options: Options, limits: Limits) -> dict[str, Any]:
         frame_bytes=options.frame_bytes,
         interrupts_per_call_per_minute=options.interrupts_per_minute,
         inject=options.inject,
-        pinned=choose_cores(options.pin and options.url is None) is not None,
+        pinned=choose_cores(options) is not None,
     )
 
 

@@ -1,0 +1,247 @@
+"""The options of `python -m benchmarks.load`, in groups, and the rules for combining them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from benchmarks.agents import AGENTS, DEFAULT, FAULTS_OF_CONTENT, FRAME_BYTES_MOST
+from benchmarks.generator.driver import INJECTIONS
+from benchmarks.measure import Options, RunningBridge
+from benchmarks.peers import PEERS
+
+CALLS_PER_RAMP_SECOND = 100
+PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The kind of measurement: one run if no flag is set."""
+
+    is_comparison: bool
+    is_agents: bool
+    is_sweep: bool
+    pairs: int | None
+    sweep_step: int
+    sweep_most: int
+
+    @property
+    def pairs_wanted(self) -> int:
+        return self.pairs or (PAIRS_OF_AGENTS if self.is_agents else PAIRS_OF_FLOORS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Files to write beside the printed tables."""
+
+    json_file: Path | None
+    report: Path | None
+
+
+CALLS = [
+    click.Option(["--calls"], default=50, show_default=True, type=click.IntRange(1, 10_000)),
+    click.Option(
+        ["--ramp-s"],
+        type=click.FloatRange(0),
+        help=f"Time to place the calls in.  [default: calls / {CALLS_PER_RAMP_SECOND}]",
+    ),
+]
+LOAD = [
+    click.Option(
+        ["--seconds"],
+        default=5.0,
+        show_default=True,
+        type=click.FloatRange(0.1),
+        help="After all calls are up.",
+    ),
+    click.Option(["--tls"], is_flag=True, help="TLS on the agent's socket; the floor stays plain."),
+    click.Option(
+        ["--agent-port"],
+        default=0,
+        type=click.IntRange(0, 65534),
+        help="Port of the stand-in agent's REST API; its media socket is on the next one.  [default: any]",
+    ),
+    click.Option(
+        ["--frame-bytes"],
+        default=160,
+        show_default=True,
+        type=click.IntRange(16, FRAME_BYTES_MOST),
+        help="Audio per 20 ms.",
+    ),
+    click.Option(
+        ["--interrupts-per-call-per-minute", "interrupts_per_minute"],
+        default=15.0,
+        show_default=True,
+        type=click.FloatRange(0, 600),
+        metavar="RATE",
+    ),
+    click.Option(
+        ["--pin/--no-pin"],
+        default=True,
+        show_default=True,
+        help="Bridge on the first core, load on the others.",
+    ),
+]
+INJECT = [
+    click.Option(
+        ["--inject"],
+        type=click.Choice(INJECTIONS),
+        help="Make this fault in every 50th frame; the run must fail.",
+    )
+]
+TARGET = [
+    click.Option(["--peer"], type=click.Choice(list(PEERS)), help="Load this instead of the bridge."),
+    click.Option(
+        ["--agent"],
+        default=DEFAULT,
+        show_default=True,
+        type=click.Choice(list(AGENTS)),
+        help="Whose protocol the agents speak.",
+    ),
+]
+RUNNING = [
+    click.Option(
+        ["--url"],
+        help="Base URL of a bridge that already runs; its account: TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN.",
+    ),
+    click.Option(["--public-url"], help="The PUBLIC_URL of that bridge, if it is not --url."),
+    click.Option(["--pid"], type=int, help="Process of that bridge, for CPU and memory."),
+]
+LIMITS = [
+    click.Option(
+        ["--max-delay-ms", "delay_p99_ms"],
+        default=20.0,
+        show_default=True,
+        help="The added delay's p99, each way.",
+    ),
+    click.Option(
+        ["--max-lateness-ms", "lateness_p99_ms"],
+        default=5.0,
+        show_default=True,
+        help="The generator's p99; above it the run is void.",
+    ),
+    click.Option(
+        ["--max-others-percent", "others_percent"],
+        default=5.0,
+        show_default=True,
+        help="Of the bridge's core, used by others; above it the run is void.",
+    ),
+]
+JSON = [
+    click.Option(
+        ["--json", "json_file"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Append one JSON line here.",
+    )
+]
+REPORT = [
+    click.Option(
+        ["--report"],
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Add what was found to DIR/report.json, draw its pictures anew, and bring a page DIR.md up to date.",
+    )
+]
+OUTPUT = [*JSON, *REPORT]
+FLAGS = [
+    click.Option(
+        ["--compare", "is_comparison"], is_flag=True, help="The bridge against every peer that runs here."
+    ),
+    click.Option(
+        ["--agents", "is_agents"],
+        is_flag=True,
+        help="Each agent in turn, and what it costs relative to retell.",
+    ),
+    click.Option(["--sweep", "is_sweep"], is_flag=True, help="Find how many calls one core carries."),
+]
+PAIRS = [
+    click.Option(
+        ["--pairs"],
+        type=click.IntRange(1),
+        help="Of floor and bridge in --compare, of retell and each agent in --agents.  [default: 5, and 1]",
+    )
+]
+STEPS = [
+    click.Option(
+        ["--sweep-step"], default=100, show_default=True, type=click.IntRange(1), help="Calls more each time."
+    ),
+    click.Option(
+        ["--sweep-most"], default=2000, show_default=True, type=click.IntRange(1), help="Calls to stop at."
+    ),
+]
+PLAN = [*FLAGS, *PAIRS, *STEPS]
+ALL = [*CALLS, *LOAD, *TARGET, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
+
+
+def gathered(
+    make: Callable[..., Value], options: Sequence[click.Parameter], values: Mapping[str, Any]
+) -> Value:
+    """Make one value of those ``values`` that belong to ``options``."""
+    return make(**{str(option.name): values[str(option.name)] for option in options})
+
+
+def options_from(values: Mapping[str, Any]) -> Options:
+    """
+    Return the options of the first run.
+
+    Raises:
+        click.UsageError: The account of a running bridge is not in the environment.
+    """
+    url, public_url, ramp_s = values["url"], values["public_url"], values["ramp_s"]
+    missing = [
+        name for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN") if url and not os.environ.get(name)
+    ]
+    if missing:
+        raise click.UsageError(f"--url needs {' and '.join(missing)} in the environment.")
+    running = None
+    if url:
+        running = RunningBridge(
+            url=url.rstrip("/"), public_url=(public_url or url).rstrip("/"), pid=values["pid"]
+        )
+    return Options(
+        calls=values["calls"],
+        ramp_s=values["calls"] / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
+        running=running,
+        **gathered(dict, [*LOAD, *TARGET, *INJECT], values),
+    )
+
+
+def check_usage(options: Options, plan: Plan, output: Output) -> None:
+    """
+    Refuse combinations of options that have no meaning.
+
+    Raises:
+        click.UsageError: Two options exclude each other.
+    """
+    if plan.is_comparison and (plan.is_sweep or options.peer):
+        raise click.UsageError("--compare does not go with --sweep or --peer.")
+    if options.running and (plan.is_comparison or plan.is_sweep or options.peer or options.tls):
+        raise click.UsageError(
+            "--url is one run of a bridge that is there: no --compare, --sweep, --peer or --tls."
+        )
+    has_agent = options.agent != DEFAULT
+    if has_agent and (options.peer or plan.is_comparison or options.running or output.report):
+        raise click.UsageError(
+            "--agent is for the bridge that is started here: no --peer, --compare, --url or --report."
+        )
+    is_one_run = not (plan.is_comparison or plan.is_sweep)
+    is_plain = not (has_agent or options.peer or options.running or options.inject or output.report)
+    if plan.is_agents and not (is_one_run and is_plain):
+        raise click.UsageError(
+            "--agents does not go with --agent, --peer, --compare, --sweep, --url, --report or --inject."
+        )
+    if AGENTS[options.agent].is_resampled and options.inject in FAULTS_OF_CONTENT:
+        raise click.UsageError(
+            f"--inject {options.inject} cannot be seen with {options.agent}: "
+            "resampled audio is told by its order alone."
+        )
+    for name in AGENTS if plan.is_agents else [options.agent]:
+        if options.frame_bytes > AGENTS[name].frame_bytes_most:
+            raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_most} at most with {name}.")
