@@ -2,8 +2,8 @@
 How much does the bridge cost and delay under N calls, and does it lose anything?
 
     python -m benchmarks.load --calls 200 --seconds 10
-    python -m benchmarks.load --calls 500 --seconds 10 --compare
-    python -m benchmarks.load --seconds 10 --sweep
+    python -m benchmarks.load compare --calls 500 --seconds 10
+    python -m benchmarks.load sweep --seconds 10
 
 N callers and their agents, played by a C program on other cores, talk for S seconds through a bridge that
 gets its calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms,
@@ -11,10 +11,10 @@ due by the clock and not by the answers; each frame is compared byte for byte. T
 sending to receiving. Exit code: 0 all arrived in time, 1 anything did not, 2 usage, 3 void (the generator was
 late or saturated, or the machine was not ours).
 
---peer loads another bridge that does the same data path, --compare all that this machine can run: floor and
-bridge in alternation, so that what counts is a ratio between neighbours and not the mood of the machine. --sweep
-adds calls until something is lost or late. --agent speaks another agent's protocol than retell's, --agents each of
-them in turn, between two runs with retell.
+--peer loads another bridge that does the same data path, `compare` all that this machine can run: floor and
+bridge in alternation, so that what counts is a ratio between neighbours and not the mood of the machine. `sweep`
+adds calls until something is lost or late. --agent speaks another agent's protocol than retell's, `agents` each of
+them in turn, between two runs with retell. Without a subcommand, --compare, --sweep and --agents do the same.
 
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.
@@ -25,10 +25,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from benchmarks import command_line
 from benchmarks.agents import AGENTS, name_of_run
@@ -170,8 +172,15 @@ def _verdict(line: Line) -> str:
     return "OK" if line["verdict"] == "ok" else f"{in_short(line).partition(':')[0]}: {reasons}"
 
 
-@click.command(help=(__doc__ or "").split("Last answer")[0], params=command_line.ALL)
-def main(**values: Any) -> None:
+@click.group(
+    invoke_without_command=True, help=(__doc__ or "").split("Last answer")[0], params=command_line.ALL
+)
+@click.pass_context
+def main(context: click.Context, /, **values: Any) -> None:
+    if context.invoked_subcommand:
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in values):
+            raise click.UsageError("Options go after the subcommand.")
+        return
     command = Command(
         options=options_from(values),
         plan=command_line.gathered(Plan, command_line.PLAN, values),
@@ -196,6 +205,28 @@ def _execute(command: Command) -> int:
     if command.plan.is_comparison:
         return run_comparison(command)
     return run_sweep(command) if command.plan.is_sweep else run_once(command)
+
+
+def _add_subcommand(name: str, text: str, options: Sequence[click.Parameter], **flags: bool) -> None:
+    """Add a subcommand: the group's own command line with ``flags`` set, and only those options that go with them."""
+
+    @main.command(name, help=text, params=list(options))
+    @click.pass_context
+    def start(context: click.Context, /, **values: Any) -> None:
+        context.invoke(main, **values, **flags)
+
+
+_add_subcommand("run", "Make one run (the default).", command_line.RUN)
+_add_subcommand(
+    "compare",
+    "Compare the bridge with every peer that runs here.",
+    command_line.COMPARE,
+    is_comparison=True,
+)
+_add_subcommand(
+    "agents", "Compare the cost of each agent with retell's.", command_line.AGENTS_IN_TURN, is_agents=True
+)
+_add_subcommand("sweep", "Find how many calls one core carries.", command_line.SWEEP, is_sweep=True)
 
 
 if __name__ == "__main__":

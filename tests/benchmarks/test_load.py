@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
+from benchmarks import load
 from benchmarks.generator.driver import INJECTIONS, build_generator
+from benchmarks.measure import RunningBridge
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 90
@@ -91,3 +94,70 @@ def test_injected_lateness_fails_the_run_by_its_delay(runs: dict[str, Run]) -> N
 def test_wrong_usage_is_exit_code_2() -> None:
     command = [sys.executable, "-m", "benchmarks.load", "--calls", "0"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 2
+
+
+def asked_for(line: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, load.Command]:
+    """Return the kind of measurement that a command line starts, and with what."""
+    found: list[tuple[str, load.Command]] = []
+    for kind in ("run_once", "run_comparison", "run_agents", "run_sweep"):
+
+        def start(command: load.Command, kind: str = kind) -> int:
+            found.append((kind, command))
+            return 0
+
+        monkeypatch.setattr(load, kind, start)
+    result = CliRunner().invoke(load.main, line)
+    assert result.exit_code == 0, result.output
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "flags", "kind"),
+    [
+        (["run"], [], "run_once"),
+        (["compare", "--pairs", "2"], ["--compare", "--pairs", "2"], "run_comparison"),
+        (["agents"], ["--agents"], "run_agents"),
+        (["sweep", "--sweep-step", "7"], ["--sweep", "--sweep-step", "7"], "run_sweep"),
+    ],
+)
+def test_subcommand_does_what_its_flag_does(
+    subcommand: list[str], flags: list[str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["--calls", "200", "--seconds", "10", "--tls", "--max-delay-ms", "30", "--no-pin", "--json", "x"]
+    by_subcommand = asked_for([*subcommand, *more], monkeypatch)
+    assert by_subcommand == asked_for([*more, *flags], monkeypatch)
+    assert by_subcommand[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("line", "pairs"), [(["--compare"], 5), (["--agents"], 1), (["agents", "--pairs", "3"], 3)]
+)
+def test_pairs_have_a_default_for_each_kind(
+    line: list[str], pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked_for(line, monkeypatch)[1].plan.pairs_wanted == pairs
+
+
+def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    _, command = asked_for(["run", "--url", "http://127.0.0.1:1/", "--pid", "7"], monkeypatch)
+    assert command.options.running == RunningBridge(
+        url="http://127.0.0.1:1", public_url="http://127.0.0.1:1", pid=7
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--calls", "5", "compare"], "Options go after the subcommand."),
+        (["compare", "--peer", "floor"], "No such option"),
+        (["sweep", "--url", "http://127.0.0.1:1"], "No such option"),
+        (["sweep", "--agent", "json", "--report", "x"], "--agent"),
+        (["other"], "No such command"),
+    ],
+)
+def test_options_that_do_not_fit_a_subcommand_are_wrong_usage(line: list[str], message: str) -> None:
+    result = CliRunner().invoke(load.main, line)
+    assert result.exit_code == 2
+    assert message in result.output
