@@ -125,13 +125,13 @@ LIMITS = [
         ["--max-lateness-ms", "lateness_p99_ms"],
         default=5.0,
         show_default=True,
-        help="The generator's p99; above it the run is void.",
+        help="The generator's p99; above it the run is invalid.",
     ),
     click.Option(
         ["--max-others-percent", "others_percent"],
         default=5.0,
         show_default=True,
-        help="Of the bridge's core, used by others; above it the run is void.",
+        help="Of the bridge's core, used by others; above it the run is invalid.",
     ),
 ]
 JSON = [

@@ -15,7 +15,7 @@ from typing import Any
 from bridge.standins.process import BridgeError
 
 FLOORS_DIFFER_MAX = 0.10
-# More rounds than asked for, where some are void; then it is the machine's fault and no use to go on.
+# More rounds than asked for, where some are invalid; then it is the machine's fault and no use to go on.
 ROUNDS_PER_PAIR_MAX = 2
 
 Line = dict[str, Any]
@@ -31,7 +31,7 @@ class Round:
     floor_after: Line
     yardstick: str = "floor"
 
-    def why_void(self) -> str | None:
+    def why_invalid(self) -> str | None:
         """Say why no ratio of this round counts, or None."""
         costs = [cost_of(self.floor_before), cost_of(self.floor_after)]
         if None in costs:
@@ -43,10 +43,10 @@ class Round:
         return None
 
     def ratio(self, name: str) -> float | None:
-        """Return the cost of ``name`` relative to the floor, or None where that is void or was not measured."""
+        """Return the cost of ``name`` relative to the floor, or None where that is invalid or was not measured."""
         costs = [cost_of(run) for run in self.runs if run["name"] == name]
         floors = [cost_of(self.floor_before), cost_of(self.floor_after)]
-        if self.why_void() or not costs or costs[0] is None:
+        if self.why_invalid() or not costs or costs[0] is None:
             return None
         return costs[0] / statistics.mean(floor for floor in floors if floor is not None)
 
@@ -89,9 +89,9 @@ class Comparison:
         return [one.floor_before for one in self.rounds] + [one.floor_after for one in self.rounds[-1:]]
 
     def typical(self, name: str) -> Line:
-        """Return the run that stands for ``name``: the middle one by cost; a void one only if there is no other."""
+        """Return the run that stands for ``name``: the middle one by cost; an invalid one only if there is no other."""
         runs = self.runs(name)
-        usable = [run for run in runs if run["verdict"] != "void"] or runs
+        usable = [run for run in runs if run["verdict"] != "invalid"] or runs
         return sorted(usable, key=lambda run: cost_of(run) or 0.0)[len(usable) // 2]
 
     def to_json(self) -> Line:
@@ -99,7 +99,7 @@ class Comparison:
         ratios = {name: self.ratio(name) for name in self.names() if name != "floor"}
         return {
             "rounds": len(self.rounds),
-            "rounds_void": sum(one.why_void() is not None for one in self.rounds),
+            "rounds_invalid": sum(one.why_invalid() is not None for one in self.rounds),
             "cost_in_floors": {
                 name: None
                 if r is None
@@ -111,9 +111,9 @@ class Comparison:
 
 
 def cost_of(run: Line) -> float | None:
-    """Return the CPU microseconds per frame of a run, or None where it is void or relayed nothing."""
+    """Return the CPU microseconds per frame of a run, or None where it is invalid or relayed nothing."""
     cost: float | None = run["bridge_cpu_us_per_frame"]
-    return None if run["verdict"] == "void" or not cost else cost
+    return None if run["verdict"] == "invalid" or not cost else cost
 
 
 async def compare(
@@ -147,10 +147,10 @@ async def compare(
             waiting.remove(name)
             if name not in comparison.left_out and done.ratio(name) is None:
                 waiting.append(name)
-        reason = done.why_void()
+        reason = done.why_invalid()
         counted += done.ratio("bridge") is not None
         if reason:
-            tell(f"round {len(comparison.rounds)} is void: {reason}")
+            tell(f"round {len(comparison.rounds)} is invalid: {reason}")
     return comparison
 
 
@@ -164,12 +164,12 @@ def table(comparison: Comparison) -> str:
     ]
     for name in comparison.names():
         ratio = comparison.ratio(name)
-        in_floors = "1" if name == "floor" else "void" if ratio is None else str(ratio)
+        in_floors = "1" if name == "floor" else "invalid" if ratio is None else str(ratio)
         lines.append(_row(comparison.typical(name), in_floors))
     rounds = comparison.to_json()
     lines.append(
-        f"{rounds['rounds'] - rounds['rounds_void']} of {rounds['rounds']} rounds count; in the others the floors "
-        f"before and after differ by more than {FLOORS_DIFFER_MAX:.0%}, or are void themselves"
+        f"{rounds['rounds'] - rounds['rounds_invalid']} of {rounds['rounds']} rounds count; in the others the floors "
+        f"before and after differ by more than {FLOORS_DIFFER_MAX:.0%}, or are invalid themselves"
     )
     lines += [f"{name} is left out: {reason}" for name, reason in comparison.left_out.items()]
     return "\n".join(lines)
@@ -193,7 +193,7 @@ def _row(run: Line, in_floors: str) -> str:
 
 def in_short(run: Line) -> str:
     """Return a run's verdict with the first of its reasons."""
-    word = {"ok": "OK", "failed": "FAILED", "void": "void"}[run["verdict"]]
+    word = {"ok": "OK", "failed": "FAILED", "invalid": "invalid"}[run["verdict"]]
     more = len(run["reasons"]) - 1
     return (
         word

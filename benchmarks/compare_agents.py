@@ -40,7 +40,7 @@ async def compare_agents(
         before = done.floor_after
         if done.ratio(run["name"]) is None:
             waiting.append(agent)
-            tell(f"round {len(comparison.rounds)} is void: {done.why_void() or in_short(run)}")
+            tell(f"round {len(comparison.rounds)} is invalid: {done.why_invalid() or in_short(run)}")
     return comparison
 
 
@@ -55,7 +55,7 @@ def table(comparison: Comparison) -> str:
         one.floor_after for one in comparison.rounds[-1:]
     ]
     if retells:
-        usable = [run for run in retells if run["verdict"] != "void"] or retells
+        usable = [run for run in retells if run["verdict"] != "invalid"] or retells
         middle = sorted(usable, key=lambda run: run["bridge_cpu_us_per_frame"] or 0.0)[len(usable) // 2]
         lines.append(_row(DEFAULT, middle, "1", ""))
     for agent, played in AGENTS.items():
@@ -65,10 +65,10 @@ def table(comparison: Comparison) -> str:
         ratio = comparison.ratio(name)
         allowed = "" if played.allowed is None else f"{played.allowed:.2f}"
         is_over = ratio is not None and played.allowed is not None and ratio.median > played.allowed
-        of_retell = "void" if ratio is None else str(ratio)
+        of_retell = "invalid" if ratio is None else str(ratio)
         lines.append(_row(agent, comparison.typical(name), of_retell, allowed + ("!" if is_over else " ")))
     lines.append(
-        f"{sum(one.why_void() is None for one in comparison.rounds)} of {len(comparison.rounds)} rounds count; "
+        f"{sum(one.why_invalid() is None for one in comparison.rounds)} of {len(comparison.rounds)} rounds count; "
         "! costs more than is allowed"
     )
     lines += [f"{name} is left out: {reason}" for name, reason in comparison.left_out.items()]

@@ -8,7 +8,7 @@ How much does the bridge cost and delay under N calls, and does it lose anything
 N callers and their agents, played by a C program on other cores, talk for S seconds through a bridge that
 gets its calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms,
 due by the clock and not by the answers; each frame is compared byte for byte. The added delay is the time from
-sending to receiving. Exit code: 0 all arrived in time, 1 anything did not, 2 usage, 3 void (the generator was
+sending to receiving. Exit code: 0 all arrived in time, 1 anything did not, 2 usage, 3 invalid (the generator was
 late or saturated, or the machine was not ours).
 
 --peer loads another bridge that does the same data path, `compare` all that this machine can run: floor and
@@ -117,7 +117,7 @@ def run_comparison(command: Command) -> int:
         write_report(command.output.report, Findings(runs=lines, comparison=comparison))
     if any(line["verdict"] == "failed" for line in comparison.runs("bridge")):
         return int(Status.FAILED.value)
-    return int((Status.OK if comparison.ratio("bridge") else Status.VOID).value)
+    return int((Status.OK if comparison.ratio("bridge") else Status.INVALID).value)
 
 
 def run_agents(command: Command) -> int:
@@ -136,7 +136,7 @@ def run_agents(command: Command) -> int:
     if comparison.left_out or any(line["verdict"] == "failed" for line in lines):
         return int(Status.FAILED.value)
     are_all_known = all(comparison.ratio(name) for name in comparison.names() if name != "floor")
-    return int((Status.OK if are_all_known else Status.VOID).value)
+    return int((Status.OK if are_all_known else Status.INVALID).value)
 
 
 def run_sweep(command: Command) -> int:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -97,11 +98,20 @@ def filled(page: str, text: str) -> str:
 
 def _load(path: Path) -> Report:
     if path.is_file():
-        report = Report(**json.loads(path.read_text()))
+        report = Report(**json.loads(path.read_text(), object_hook=_renamed))
         if report.machine == machine():
             return report
         click.echo(f"{path} is of another machine ({report.machine}): begun anew", err=True)
     return Report(machine())
+
+
+def _renamed(found: dict[str, Any]) -> dict[str, Any]:
+    """Rename "void", the word of older reports for "invalid"."""
+    if found.get("verdict") == "void":
+        found["verdict"] = "invalid"
+    if "rounds_void" in found:
+        found["rounds_invalid"] = found.pop("rounds_void")
+    return found
 
 
 COLUMNS: list[tuple[str, Callable[[Line], str]]] = [
@@ -125,7 +135,7 @@ COLUMNS: list[tuple[str, Callable[[Line], str]]] = [
 def as_markdown(report: Report, pictures: Sequence[str]) -> str:
     """Return the report as text, pictures by their path."""
     parts = [
-        f"Machine: {report.machine}. Each row is the middle one of its runs by cost; void ones are left aside."
+        f"Machine: {report.machine}. Each row is the middle one of its runs by cost; invalid ones are left aside."
     ]
     for found in report.comparisons:
         over = ", TLS to the agent (the floor without)" if found["tls"] else ""
@@ -136,7 +146,7 @@ def as_markdown(report: Report, pictures: Sequence[str]) -> str:
         header = ["", "cost in floors: median (spread)", *(title for title, _ in COLUMNS)]
         parts.append(
             f"### {found['calls']} calls{over}\n\n"
-            f"{found['date'][:10]}, {found['seconds']:g} s a run; {found['rounds'] - found['rounds_void']} of "
+            f"{found['date'][:10]}, {found['seconds']:g} s a run; {found['rounds'] - found['rounds_invalid']} of "
             f"{found['rounds']} rounds count.\n\n{_grid(header, rows)}"
         )
         parts += [f"`{name}` is left out: {reason}" for name, reason in found["left_out"].items()]
@@ -160,7 +170,7 @@ def _in_floors(found: Line, name: str) -> str:
         return "1"
     ratio = found["cost_in_floors"][name]
     if ratio is None:
-        return "void"
+        return "invalid"
     spread = f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio["count"] > 1 else ""
     return f"{ratio['median']:.2f}{spread}"
 

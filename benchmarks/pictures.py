@@ -37,7 +37,7 @@ def draw(runs: Sequence[Line], directory: Path) -> list[Path]:
 
 
 def _delay_ms(run: Line) -> float | None:
-    if run["verdict"] == "void":
+    if run["verdict"] == "invalid":
         return None
     return max(float(run["to_agent_delay_p99_us"]), float(run["to_caller_delay_p99_us"])) / 1000
 

@@ -29,8 +29,8 @@ async def sweep(first: int, step: int, most: int, measure: Callable[[int], Await
     """
     Measure ``first`` calls, then ``step`` more each time, up to ``most``.
 
-    A step that fails once is tried again, and a void one twice: on a shared machine a single hiccup fails a run. Where
-    it stays void, the generator or the machine is at its end and not the bridge; the sweep says so and stops.
+    A failed step is tried once more, an invalid one twice, because a single hiccup of a shared machine fails a run. A
+    step that stays invalid ends the sweep too: the generator or the machine is at its limit, not the bridge.
     """
     found = Sweep()
     for calls in range(first, most + 1, step):

@@ -33,7 +33,7 @@ class Status(Enum):
 
     OK = 0
     FAILED = 1
-    VOID = 3
+    INVALID = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Verdict:
     def __str__(self) -> str:
         if self.status is Status.OK:
             return "OK"
-        head = "void" if self.status is Status.VOID else "FAILED"
+        head = "invalid" if self.status is Status.INVALID else "FAILED"
         return f"{head}: {'; '.join(self.reasons)}"
 
 
@@ -107,7 +107,7 @@ def judge(measured: Measured, limits: Limits) -> Verdict:
     """
     Return the verdict on a run.
 
-    What was lost or broken counts even in a run that is void otherwise; only a delay says nothing then.
+    Losses and broken frames count even in an invalid run; its delays do not.
     """
     raw = measured.raw
     broken = [f"{raw[key]} {text}" for key, text in CALL_FAULTS if raw[key]]
@@ -116,11 +116,11 @@ def judge(measured: Measured, limits: Limits) -> Verdict:
     broken += measured.problems
     if not broken and not measured.frames:
         broken.append("no frame was relayed")
-    void = _voids(measured, limits)
+    invalid = _why_invalid(measured, limits)
     if broken:
-        return Verdict(Status.FAILED, broken + [f"but the run is void: {reason}" for reason in void])
-    if void:
-        return Verdict(Status.VOID, void)
+        return Verdict(Status.FAILED, broken + [f"but the run is invalid: {reason}" for reason in invalid])
+    if invalid:
+        return Verdict(Status.INVALID, invalid)
     slow = []
     for way, way_text in WAYS:
         delay_ms = raw[way]["delay_us"]["p99"] / 1000
@@ -129,23 +129,23 @@ def judge(measured: Measured, limits: Limits) -> Verdict:
     return Verdict(Status.FAILED if slow else Status.OK, slow)
 
 
-def _voids(measured: Measured, limits: Limits) -> list[str]:
+def _why_invalid(measured: Measured, limits: Limits) -> list[str]:
     """Say why the delays of a run are not the bridge's."""
-    void = []
+    invalid = []
     raw = measured.raw
     lateness_ms = raw["lateness_us"]["p99"] / 1000
     if lateness_ms > limits.lateness_p99_ms:
-        void.append(f"the generator sent late: p99 {lateness_ms:.1f} ms > {limits.lateness_p99_ms:g} ms")
+        invalid.append(f"the generator sent late: p99 {lateness_ms:.1f} ms > {limits.lateness_p99_ms:g} ms")
     if measured.generator_load_percent > limits.generator_load_percent:
-        void.append(
+        invalid.append(
             f"the generator was saturated: {measured.generator_load_percent:.0f} % of a core"
             f" > {limits.generator_load_percent:g} %"
         )
     if measured.others_percent is not None and measured.others_percent > limits.others_percent:
-        void.append(
+        invalid.append(
             f"others used {measured.others_percent:.0f} % of the bridge's core > {limits.others_percent:g} %"
         )
-    return void
+    return invalid
 
 
 def quantile(values: Iterable[float], share: float) -> float:

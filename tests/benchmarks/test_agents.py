@@ -109,7 +109,7 @@ def test_every_protocol_is_some_agents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("given", "message"),
     [
         (["--agent", "openai", "--peer", "floor"], "--peer"),
         (["--agent", "openai", "--compare"], "--compare"),
@@ -125,10 +125,10 @@ def test_every_protocol_is_some_agents() -> None:
         (["--agent", "nobody"], "Invalid value"),
     ],
 )
-def test_what_does_not_go_together_is_wrong_usage(given: list[str], problem: str) -> None:
+def test_what_does_not_go_together_is_wrong_usage(given: list[str], message: str) -> None:
     result = CliRunner().invoke(load.main, given)
     assert result.exit_code == 2
-    assert problem in result.output
+    assert message in result.output
 
 
 def test_agent_of_a_running_bridge_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ async def test_round_between_retells_that_differ_is_made_again() -> None:
     lines: list[str] = []
     comparison = await compare_agents(["json"], 1, machine.measure, lines.append)
     assert machine.order == ["retell", "json", "retell", "json", "retell"]
-    assert lines == ["round 1 is void: its retell runs differ by 20% > 10%"]
+    assert lines == ["round 1 is invalid: its retell runs differ by 20% > 10%"]
     assert comparison.ratio("bridge, json") is not None
 
 

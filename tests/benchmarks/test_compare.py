@@ -1,13 +1,15 @@
-"""Ratios, void rounds and the table of a comparison, the steps of a sweep, the report: from runs made up here."""
+"""Ratios, invalid rounds and the table of a comparison, the steps of a sweep, the report: from runs made up here."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.compare import Comparison, Round, compare, table
+from benchmarks.measure import machine
 from benchmarks.page import BEGIN, END, Findings, filled, write_report
 from benchmarks.pictures import series
 from benchmarks.sweep import sweep
@@ -47,16 +49,16 @@ def test_ratio_is_to_the_mean_of_the_floors_on_both_sides() -> None:
     assert one_round(8.0, 10.0, 8.4).ratio("bridge") == pytest.approx(10.0 / 8.2)
 
 
-@pytest.mark.parametrize(("after", "is_void"), [(8.79, False), (8.81, True), (7.28, False), (7.27, True)])
-def test_floors_that_differ_by_more_than_a_tenth_make_a_round_void(after: float, is_void: bool) -> None:
+@pytest.mark.parametrize(("after", "is_invalid"), [(8.79, False), (8.81, True), (7.28, False), (7.27, True)])
+def test_floors_that_differ_by_more_than_a_tenth_make_a_round_invalid(after: float, is_invalid: bool) -> None:
     one = one_round(8.0, 10.0, after)
-    assert (one.why_void() is not None) is is_void
-    assert (one.ratio("bridge") is None) is is_void
+    assert (one.why_invalid() is not None) is is_invalid
+    assert (one.ratio("bridge") is None) is is_invalid
 
 
 @pytest.mark.parametrize("which", ["before", "bridge", "after"])
-def test_void_run_gives_no_ratio(which: str) -> None:
-    assert one_round(8.0, 10.0, 8.0, **{which: "void"}).ratio("bridge") is None
+def test_invalid_run_gives_no_ratio(which: str) -> None:
+    assert one_round(8.0, 10.0, 8.0, **{which: "invalid"}).ratio("bridge") is None
 
 
 def test_failed_run_still_has_its_cost() -> None:
@@ -71,11 +73,11 @@ def test_ratio_of_all_rounds_is_their_median_with_the_spread() -> None:
     assert str(ratio) == "1.25 (1.12 to 1.50)"
 
 
-def test_typical_run_is_the_middle_one_and_not_void() -> None:
+def test_typical_run_is_the_middle_one_and_not_invalid() -> None:
     rounds = [
         one_round(8, 10, 8),
         one_round(8, 11, 8),
-        one_round(8, 5, 8, bridge="void"),
+        one_round(8, 5, 8, bridge="invalid"),
         one_round(8, 12, 8),
     ]
     assert Comparison(rounds).typical("bridge")["bridge_cpu_us_per_frame"] == 11
@@ -102,12 +104,12 @@ async def test_floor_and_bridge_alternate_and_peers_are_between() -> None:
     assert len(comparison.runs("floor")) == 4
 
 
-async def test_void_round_is_made_again_with_its_peer() -> None:
+async def test_invalid_round_is_made_again_with_its_peer() -> None:
     machine = Machine(floor=[8.0, 12.0, 12.0], bridge=[10.0], node=[18.0])
     lines: list[str] = []
     comparison = await compare(["node"], 1, machine.measure, lines.append)
     assert machine.order == ["floor", "bridge", "node", "floor", "bridge", "node", "floor"]
-    assert lines == ["round 1 is void: its floors differ by 50% > 10%"]
+    assert lines == ["round 1 is invalid: its floors differ by 50% > 10%"]
     assert str(comparison.ratio("node")) == "1.50"
 
 
@@ -129,7 +131,7 @@ async def test_comparison_on_a_machine_that_is_never_quiet_ends_without_a_ratio(
     comparison = await compare([], 2, machine.measure, lambda text: None)
     assert len(comparison.rounds) == 4
     assert comparison.ratio("bridge") is None
-    assert "void" in table(comparison)
+    assert "invalid" in table(comparison)
 
 
 def test_table_has_a_row_for_each_bridge_and_says_what_is_left_out() -> None:
@@ -158,23 +160,23 @@ async def test_sweep_ends_at_the_last_step_that_passes() -> None:
 
 
 async def test_single_hiccup_does_not_end_a_sweep() -> None:
-    found = await sweep(100, 100, 300, steps_of(at_200=["failed", "void", "ok"]))
+    found = await sweep(100, 100, 300, steps_of(at_200=["failed", "invalid", "ok"]))
     assert found.carried == 300
     assert found.why_ended == "more than 300 were not tried"
 
 
 async def test_sweep_says_so_when_it_is_not_the_bridge_that_is_at_its_end() -> None:
-    found = await sweep(100, 100, 1000, steps_of(at_200=["void"]))
+    found = await sweep(100, 100, 1000, steps_of(at_200=["invalid"]))
     assert found.carried == 100
-    assert "200 are void" in found.why_ended
+    assert "200 are invalid" in found.why_ended
 
 
-def test_series_are_medians_by_calls_without_void_runs() -> None:
+def test_series_are_medians_by_calls_without_invalid_runs() -> None:
     runs = [
         line("floor", cost, calls=calls) for calls, cost in ((500, 8.0), (200, 12.0), (500, 9.0), (500, 10.0))
     ]
-    runs += [line("floor", 1.0, "void", calls=200), line("bridge", 11.0, tls=True)]
-    found = series(runs, lambda run: None if run["verdict"] == "void" else run["bridge_cpu_us_per_frame"])
+    runs += [line("floor", 1.0, "invalid", calls=200), line("bridge", 11.0, tls=True)]
+    found = series(runs, lambda run: None if run["verdict"] == "invalid" else run["bridge_cpu_us_per_frame"])
     assert found == {"floor": [(200, 12.0), (500, 9.0)], "bridge, TLS": [(500, 11.0)]}
 
 
@@ -197,3 +199,35 @@ def test_report_keeps_other_runs_and_fills_the_page(tmp_path: Path) -> None:
     for name in ("delay.png", "cpu-per-frame.png"):
         assert (tmp_path / "found" / name).read_bytes().startswith(b"\x89PNG")
     assert '"calls": 200' in (tmp_path / "found" / "report.json").read_text()
+
+
+def test_report_of_before_the_rename_of_void_is_read(tmp_path: Path) -> None:
+    comparison = Comparison([one_round(8, 10, 20)])
+    old = {
+        "machine": machine(),
+        "runs": [line("node", 99.0, "void", calls=200)],
+        "comparisons": [
+            {
+                "calls": 300,
+                "tls": False,
+                "date": "2026-11-22",
+                "seconds": 10.0,
+                "rounds": 4,
+                "rounds_void": 3,
+                "cost_in_floors": {"bridge": None},
+                "left_out": {},
+                "typical": {"bridge": line("bridge", 10.0, "void")},
+            }
+        ],
+        "sweeps": [],
+    }
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "report.json").write_text(json.dumps(old))
+    page = tmp_path / "found.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    write_report(tmp_path / "found", Findings(runs=comparison.runs("bridge"), comparison=comparison))
+    new = json.loads((tmp_path / "found" / "report.json").read_text())
+    assert new["runs"][0]["verdict"] == "invalid"
+    assert [found["rounds_invalid"] for found in new["comparisons"]] == [3, 1]
+    assert "1 of 4 rounds count" in page.read_text()
+    assert "void" not in json.dumps(new) + page.read_text()

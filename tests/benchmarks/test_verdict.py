@@ -105,32 +105,32 @@ def test_delay_over_the_limit_fails_and_names_the_way() -> None:
     assert str(verdict) == "FAILED: p99 delay 20.1 ms > 20 ms (agent to caller)"
 
 
-def test_late_generator_makes_the_run_void() -> None:
+def test_late_generator_makes_the_run_invalid() -> None:
     verdict = judge(measured(("lateness_us.p99", 5_100.0)), Limits())
-    assert str(verdict) == "void: the generator sent late: p99 5.1 ms > 5 ms"
+    assert str(verdict) == "invalid: the generator sent late: p99 5.1 ms > 5 ms"
     assert verdict.status.value == 3
 
 
-def test_saturated_generator_makes_the_run_void() -> None:
-    assert judge(measured(("generator_cpu_s", 1.9)), Limits()).status is Status.VOID
+def test_saturated_generator_makes_the_run_invalid() -> None:
+    assert judge(measured(("generator_cpu_s", 1.9)), Limits()).status is Status.INVALID
 
 
-def test_others_on_the_core_of_the_bridge_make_the_run_void() -> None:
+def test_others_on_the_core_of_the_bridge_make_the_run_invalid() -> None:
     verdict = judge(measured(others_cpu_s=0.2), Limits())
-    assert str(verdict) == "void: others used 10 % of the bridge's core > 5 %"
+    assert str(verdict) == "invalid: others used 10 % of the bridge's core > 5 %"
 
 
-def test_delay_says_nothing_in_a_void_run() -> None:
+def test_delay_says_nothing_in_an_invalid_run() -> None:
     late_and_slow = measured(("lateness_us.p99", 5_100.0), ("to_agent.delay_us.p99", 90_000.0))
-    assert judge(late_and_slow, Limits()).status is Status.VOID
+    assert judge(late_and_slow, Limits()).status is Status.INVALID
 
 
-def test_loss_counts_even_in_a_void_run() -> None:
+def test_loss_counts_even_in_an_invalid_run() -> None:
     late_and_lossy = measured(("lateness_us.p99", 5_100.0), ("to_agent.lost", 1))
     verdict = judge(late_and_lossy, Limits())
     assert verdict.status is Status.FAILED
     assert verdict.reasons[0] == "1 lost (caller to agent)"
-    assert "void" in verdict.reasons[1]
+    assert "invalid" in verdict.reasons[1]
 
 
 def test_cost_is_cpu_of_the_window_over_frames_of_the_window() -> None:
