@@ -79,19 +79,22 @@ class Server:
             DirectoryError: A file of agents or routes has become bad since the settings were read.
         """
         settings, limits = self._settings, self._limits
+        tls = ssl.create_default_context()
+        # As aiohttp's own context: some servers refuse a client that names no protocol.
+        tls.set_alpn_protocols(["http/1.1"])
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=settings.bridge_session_s),
             # Shorter than any server's own time-out: no request goes into a connection that is being closed.
-            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=10.0),
+            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=10.0, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Compression is refused: the size limit applies to the bytes read, not to the decompressed bytes.
             auto_decompress=False,
             headers={"Accept-Encoding": "identity"},
         )
-        tls = None
+        port_tls = None
         if settings.bridge_tls_cert:
-            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.load_cert_chain(settings.bridge_tls_cert, settings.bridge_tls_key)
+            port_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            port_tls.load_cert_chain(settings.bridge_tls_cert, settings.bridge_tls_key)
         self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
         self._twilio = TwilioApi(
             self._http,
@@ -108,7 +111,7 @@ class Server:
             Process(
                 clock=self._clock,
                 metrics=self.metrics,
-                tls=ssl.create_default_context(),
+                tls=tls,
                 held=self._held,
                 on_gone=self._live.on_leg_gone,
             ),
@@ -123,7 +126,7 @@ class Server:
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
         self._paths = Paths(settings, webhooks, retell, self._registry, self.metrics)
-        await self._front.start(settings.host, settings.port, ssl_context=tls)
+        await self._front.start(settings.host, settings.port, ssl_context=port_tls)
         self._live.start()
 
     @property
