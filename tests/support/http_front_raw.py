@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import functools
-import ipaddress
 import os
 import socket
 import ssl
@@ -19,9 +17,7 @@ from typing import Any, TypeVar
 
 import picows
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certificates import Tls
 
 from bridge.http.front import Front, FrontLimits, Request, Response
 
@@ -222,7 +218,7 @@ async def serving(is_tls: bool = False, limits: FrontLimits = LIMITS, **options:
     """Serve a `RecordingApp`; nothing may be open when it is over."""
     app = RecordingApp()
     front = Front(app, limits, upgraded=app.live_listeners, **options)
-    await front.start("127.0.0.1", 0, ssl_context=server_tls() if is_tls else None)
+    await front.start("127.0.0.1", 0, ssl_context=_tls().server() if is_tls else None)
     scene = Scene(front, app, is_tls)
     try:
         yield scene
@@ -237,40 +233,10 @@ async def serving(is_tls: bool = False, limits: FrontLimits = LIMITS, **options:
 
 
 @functools.cache
-def _certificate_file() -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = Path(tempfile.mkdtemp(prefix="http-front-")) / "certificate.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return str(path)
+def _tls() -> Tls:
+    return Tls(Path(tempfile.mkdtemp(prefix="http-front-")))
 
 
-@functools.cache
-def server_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate_file())
-    return context
-
-
-@functools.cache
 def client_tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=_certificate_file())
+    """The context of a client that trusts the front of `serving`."""
+    return _tls().client
