@@ -14,6 +14,7 @@ import live
 import pytest
 import structlog
 import uvloop
+from certificates import Tls
 
 # What `--quick` leaves out, and why; the rest takes less than a minute on 2 cores.
 NOT_QUICK = {
@@ -124,11 +125,17 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-async def live_server(clean_loop: None) -> AsyncIterator[live.Factory]:
+def tls(request: pytest.FixtureRequest, tmp_path: Path) -> Tls | None:
+    """What the test's servers and agents speak TLS by; None without `live.PLAIN_AND_TLS`, and in its plain half."""
+    return Tls(tmp_path) if getattr(request, "param", "plain") == "tls" else None
+
+
+@pytest.fixture
+async def live_server(clean_loop: None, tls: Tls | None) -> AsyncIterator[live.Factory]:
     """Starts servers with a stand-in agent each; when the test is over they stop and must have left nothing."""
     async with AsyncExitStack() as stack:
 
         async def start(**overrides: Any) -> live.Live:
-            return await stack.enter_async_context(live.serving(**overrides))
+            return await stack.enter_async_context(live.serving(tls=tls, **overrides))
 
         yield start

@@ -5,10 +5,12 @@ import contextlib
 import time
 
 import pytest
-from live import FACTOR, until
+from live import FACTOR, PLAIN_AND_TLS, until
 from live_raw import RawAgent, accept_head
 
 from bridge.standins.agent.faults import Faults, HttpAnswer
+
+pytestmark = PLAIN_AND_TLS
 
 FALLBACK = ["Say", "Hangup"]
 CONNECT_S = 0.5
@@ -45,11 +47,11 @@ async def test_refused_upgrade_is_the_fallback_and_is_not_tried_again(live_serve
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_redirect_is_not_followed(live_server, status):
+async def test_redirect_is_not_followed(live_server, tls, status):
     async def take_credential(socket):
         await socket.gone()
 
-    async with RawAgent(take_credential) as elsewhere:
+    async with RawAgent(take_credential, tls) as elsewhere:
         headers = {"Location": elsewhere.ws_url}
         refusal = Faults(upgrade_answers=[HttpAnswer(status=status, headers=headers)])
         live = await live_server(agent={"faults": refusal})
@@ -57,8 +59,8 @@ async def test_redirect_is_not_followed(live_server, status):
         assert elsewhere.sockets == []
 
 
-async def test_closed_port_is_the_fallback(live_server):
-    async with RawAgent(lambda socket: socket.gone()) as agent:
+async def test_closed_port_is_the_fallback(live_server, tls):
+    async with RawAgent(lambda socket: socket.gone(), tls) as agent:
         closed = agent.ws_url
     live = await live_server(RETELL_WS_URL=closed)
     await check_refused(live)
@@ -69,8 +71,8 @@ async def test_name_that_does_not_exist_is_the_fallback(live_server):
     await check_refused(live, within_s=2 + SLACK_S)
 
 
-async def test_agent_that_never_answers_the_upgrade_is_given_up_in_time(live_server):
-    async with RawAgent(lambda socket: socket.gone()) as agent:
+async def test_agent_that_never_answers_the_upgrade_is_given_up_in_time(live_server, tls):
+    async with RawAgent(lambda socket: socket.gone(), tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=CONNECT_S)
         took_s = await check_refused(live, within_s=CONNECT_S + SLACK_S)
         assert took_s > CONNECT_S
@@ -78,14 +80,14 @@ async def test_agent_that_never_answers_the_upgrade_is_given_up_in_time(live_ser
         await until(lambda: not agent._tasks)
 
 
-async def test_agent_that_drips_its_answer_is_given_up_in_time(live_server):
+async def test_agent_that_drips_its_answer_is_given_up_in_time(live_server, tls):
     async def drip(socket):
         with contextlib.suppress(ConnectionError):
             for byte in accept_head(socket):
                 await socket.send(bytes([byte]))
                 await asyncio.sleep(0.05)
 
-    async with RawAgent(drip) as agent:
+    async with RawAgent(drip, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=CONNECT_S)
         assert await check_refused(live, within_s=CONNECT_S + SLACK_S) > CONNECT_S
         await until(lambda: not agent._tasks)
@@ -113,13 +115,13 @@ WRONG_ANSWERS = {
 
 
 @pytest.mark.parametrize("name", WRONG_ANSWERS)
-async def test_wrong_answer_to_the_upgrade_is_the_fallback(live_server, name):
+async def test_wrong_answer_to_the_upgrade_is_the_fallback(live_server, tls, name):
     async def serve(socket):
         await socket.send(WRONG_ANSWERS[name](socket))
-        socket.writer.write_eof()
+        socket.finish()
         await socket.gone()
 
-    async with RawAgent(serve) as agent:
+    async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=2)
         await check_refused(live, within_s=2 + SLACK_S)
         await until(lambda: not agent._tasks)

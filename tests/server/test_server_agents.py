@@ -10,12 +10,14 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from live import Live, until
+from live import PLAIN_AND_TLS, Live, until
 from numbered_checker import read_numbered
 
 from bridge.standins.agent.faults import Faults
 from bridge.standins.audio import frames, speech
 from bridge.standins.numbered import make_numbered
+
+pytestmark = PLAIN_AND_TLS
 
 AGENTS_FILE = """
 [json]
@@ -44,7 +46,7 @@ Start = Callable[..., Awaitable[Live]]
 
 
 @pytest.fixture
-async def start(live_server, tmp_path, unused_tcp_port_factory=None) -> AsyncIterator[Start]:
+async def start(live_server, tls, tmp_path) -> AsyncIterator[Start]:
     """Starts a server whose agent is of a protocol."""
 
     async def start_one(protocol: str, agent: dict[str, Any] | None = None, **settings: Any) -> Live:
@@ -54,7 +56,7 @@ async def start(live_server, tmp_path, unused_tcp_port_factory=None) -> AsyncIte
             settings["DEEPGRAM_AGENT_FILE"] = tmp_path / "agent.json"
         if protocol in DESCRIBED:
             options["port"] = free_port()
-            url = f"ws://127.0.0.1:{options['port']}/agent"
+            url = f"{'wss' if tls else 'ws'}://127.0.0.1:{options['port']}/agent"
             (tmp_path / "agents.toml").write_text(AGENTS_FILE.format(url=url))
             settings |= {
                 "BRIDGE_AGENTS_FILE": tmp_path / "agents.toml",

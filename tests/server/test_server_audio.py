@@ -7,12 +7,14 @@ import math
 import struct
 
 import pytest
-from live import DEADLINE_S, FACTOR, until
+from live import DEADLINE_S, FACTOR, PLAIN_AND_TLS, until
 from numbered_checker import read_numbered
 
 from bridge.standins.agent.behaviours import numbered, silent
 from bridge.standins.agent.faults import Faults
 from bridge.standins.numbered import make_numbered
+
+pytestmark = PLAIN_AND_TLS
 
 SIZES = (160, 320, 133)
 

@@ -3,11 +3,13 @@
 import asyncio
 import time
 
-from live import DEADLINE_S, Live, until
+from live import DEADLINE_S, PLAIN_AND_TLS, Live, until
 from live_raw import RawAgent
 from numbered_checker import read_numbered
 
 from bridge.standins.numbered import make_numbered
+
+pytestmark = PLAIN_AND_TLS
 
 FALLBACK = ["Say", "Hangup"]
 HOLD_FRAMES = 50
@@ -236,8 +238,8 @@ async def test_call_that_outlasts_the_drain_is_handed_over(live_server):
         await asyncio.wait_for(drained, DEADLINE_S)
 
 
-async def test_call_that_is_still_connecting_when_the_drain_is_over_is_handed_over(live_server):
-    async with RawAgent(lambda socket: socket.gone()) as agent:
+async def test_call_that_is_still_connecting_when_the_drain_is_over_is_handed_over(live_server, tls):
+    async with RawAgent(lambda socket: socket.gone(), tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_DRAIN_S=0)
         async with live.answered() as caller:
             await caller.open_stream()

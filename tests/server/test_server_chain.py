@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from live import DEADLINE_S, FACTOR, soon, until
+from live import DEADLINE_S, FACTOR, PLAIN_AND_TLS, soon, until
 from live_raw import RawAgent, accept_head, ws_frame
 
 from bridge.call.state import State
@@ -15,6 +15,8 @@ from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.numbered import make_numbered
 from bridge.twilio.rest import TwilioApi
+
+pytestmark = PLAIN_AND_TLS
 
 CLOSE, TEXT = 0x8, 0x1
 
@@ -68,10 +70,12 @@ async def floods(socket):
         fails_at_a_message_of_its_own,
     ],
 )
-async def test_next_agent_gets_every_word_of_the_caller(live_server, tmp_path, serve):
+async def test_next_agent_gets_every_word_of_the_caller(live_server, tls, tmp_path, serve):
     async with (
-        RawAgent(serve) as raw,
-        AgentService(protocol="json", behaviour=silent, account=Account(key="key")) as second,
+        RawAgent(serve, tls) as raw,
+        AgentService(
+            protocol="json", behaviour=silent, account=Account(key="key"), ssl=tls and tls.server()
+        ) as second,
     ):
         (tmp_path / "agents.toml").write_text(
             f"""
@@ -109,8 +113,8 @@ from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
         assert session.violations == []
 
 
-async def test_after_a_fallback_the_counts_are_those_of_both_agents(live_server):
-    async with RawAgent(says_nothing) as raw:
+async def test_after_a_fallback_the_counts_are_those_of_both_agents(live_server, tls):
+    async with RawAgent(says_nothing, tls) as raw:
         live = await live_server(
             BRIDGE_AGENT="openai,retell",
             OPENAI_API_KEY="key",
@@ -131,8 +135,8 @@ async def test_after_a_fallback_the_counts_are_those_of_both_agents(live_server)
         assert (traffic.from_caller, traffic.to_agent, traffic.dropped_to_agent) == (70, 50, 20)
 
 
-async def test_fault_after_a_fallback_cuts_the_agent_that_answered(live_server, logs):
-    async with RawAgent(closes_in_one_segment) as raw:
+async def test_fault_after_a_fallback_cuts_the_agent_that_answered(live_server, tls, logs):
+    async with RawAgent(closes_in_one_segment, tls) as raw:
         live = await live_server(
             BRIDGE_AGENT="openai,retell", OPENAI_API_KEY="key", OPENAI_REALTIME_URL=raw.ws_url
         )
@@ -160,8 +164,8 @@ async def test_fault_after_a_fallback_cuts_the_agent_that_answered(live_server, 
 @pytest.mark.parametrize(
     ("chain", "verbs"), [("openai,echo", None), ("openai,retell-sip", ["Dial"])], ids=["socket", "dialled"]
 )
-async def test_next_agent_answers_where_another_process_took_the_media_socket(live_server, chain, verbs):
-    async with RawAgent(closes_in_one_segment) as raw:
+async def test_next_agent_answers_where_another_process_took_the_media_socket(live_server, tls, chain, verbs):
+    async with RawAgent(closes_in_one_segment, tls) as raw:
         options = {
             "agent": {"protocol": "retell-sip"},
             "BRIDGE_AGENT": chain,
@@ -189,14 +193,15 @@ async def test_what_the_service_of_an_agent_that_was_replaced_says_does_not_end_
         await caller.open_stream()
         await until(lambda: any(call.state is State.BRIDGED for call in live.open_calls))
         [call_id] = live.agent.sessions
-        status = await live.agent.post_webhook(f"{live.url}/retell/webhook", "call_ended", call_id)
+        url = f"{live.url}/retell/webhook"
+        status = await live.agent.post_webhook(url, "call_ended", call_id, ssl=live.ssl)
         assert status == 204
         await caller.send_media(make_numbered(0))
         await until(lambda: caller.received_audio == [make_numbered(0)])
 
 
-async def test_agent_that_is_dialled_is_tried_after_the_media_socket(live_server):
-    async with RawAgent(closes_in_one_segment) as raw:
+async def test_agent_that_is_dialled_is_tried_after_the_media_socket(live_server, tls):
+    async with RawAgent(closes_in_one_segment, tls) as raw:
         live = await live_server(
             agent={"protocol": "retell-sip"},
             BRIDGE_AGENT="openai,retell-sip",

@@ -4,12 +4,13 @@ import asyncio
 import base64
 import time
 
-import aiohttp
 import pytest
-from live import DEADLINE_S, FACTOR, Live, Resources, until, until_within
+from live import DEADLINE_S, FACTOR, PLAIN_AND_TLS, Live, Resources, until, until_within
 from live_raw import CLOSE, RawAgent, accept_head, raw_stream
 
 from bridge.standins.audio import SILENCE
+
+pytestmark = PLAIN_AND_TLS
 
 FALLBACK = ["Say", "Hangup"]
 HANGUP = ["Hangup"]
@@ -110,7 +111,7 @@ async def test_retells_webhook_ends_the_call_as_the_socket_does(live_server):
     live = await live_server()
     async with live.bridged() as (caller, session):
         url = live.url + "/retell/webhook"
-        assert await live.agent.post_webhook(url, "call_ended", session.call_id) == 204
+        assert await live.agent.post_webhook(url, "call_ended", session.call_id, ssl=live.ssl) == 204
         await check_end(live, caller, session, caller_code=1000, agent_code=1000, verbs=HANGUP)
 
 
@@ -172,7 +173,7 @@ async def test_resume_of_a_half_open_call_ends_it(live_server):
 
 
 @pytest.mark.parametrize("how", ["stop", "close", "abort"])
-async def test_caller_who_hangs_up_while_the_agent_connects_leaves_nothing(live_server, how):
+async def test_caller_who_hangs_up_while_the_agent_connects_leaves_nothing(live_server, tls, how):
     held, gone = asyncio.Event(), asyncio.Event()
 
     async def never_answer(socket):
@@ -180,7 +181,7 @@ async def test_caller_who_hangs_up_while_the_agent_connects_leaves_nothing(live_
         await socket.gone()
         gone.set()
 
-    async with RawAgent(never_answer) as agent:
+    async with RawAgent(never_answer, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
             await caller.open_stream()
@@ -291,7 +292,7 @@ async def test_agent_that_answers_nothing_is_lost(live_server):
 
 
 @pytest.mark.parametrize("code", [1001, 1008, 1011, 1012, 1013, 3000, 4000, 4999])
-async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
+async def test_agents_close_with_any_other_code_is_a_loss(live_server, tls, code):
     answers = []
 
     async def serve(socket):
@@ -300,7 +301,7 @@ async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
         answers.append(await socket.close_code())
         await socket.gone()
 
-    async with RawAgent(serve) as agent:
+    async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
             await caller.open_stream()
@@ -311,7 +312,7 @@ async def test_agents_close_with_any_other_code_is_a_loss(live_server, code):
     assert answers == [code]
 
 
-async def test_agents_close_without_a_code_is_an_end_and_its_last_words_play(live_server):
+async def test_agents_close_without_a_code_is_an_end_and_its_last_words_play(live_server, tls):
     answers = []
 
     async def serve(socket):
@@ -401,5 +402,4 @@ async def test_upgrade_that_is_reset_at_once_leaves_no_leg(live_server):
             async with raw_stream(live, caller, start=False) as socket:
                 socket.reset()
         await until(lambda: live.is_idle)
-    async with aiohttp.ClientSession() as http, http.get(live.url + "/healthz") as response:
-        assert response.status == 200
+    assert (await live.get("/healthz"))[0] == 200

@@ -4,7 +4,7 @@ import gc
 import json
 
 import pytest
-from live import until
+from live import PLAIN_AND_TLS, until
 from live_raw import (
     BINARY,
     CLOSE,
@@ -19,6 +19,8 @@ from live_raw import (
 )
 
 from bridge.standins.agent.faults import Faults
+
+pytestmark = PLAIN_AND_TLS
 
 CALLER_LIMIT = 64 * 1024
 AGENT_LIMIT = 256 * 1024
@@ -160,7 +162,7 @@ async def test_violation_of_the_caller_closes_its_call_only(live_server, name):
                 ws_frame(b"x", mask=False) if name == "wrong masking" else violation(name, mask=True)
             )
             assert await socket.close_code() == VIOLATIONS.get(name, (1002,))[0]
-            socket.writer.write_eof()
+            socket.finish()
             await socket.gone()
             await session.closed.wait()
             assert session.close_code == 1000
@@ -171,7 +173,7 @@ async def test_violation_of_the_caller_closes_its_call_only(live_server, name):
 
 
 @pytest.mark.parametrize("name", [*VIOLATIONS, "wrong masking"])
-async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_server, name):
+async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_server, tls, name):
     codes = []
 
     async def serve(socket):
@@ -180,10 +182,10 @@ async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_serve
             + (ws_frame(b"x", mask=True) if name == "wrong masking" else violation(name, mask=False))
         )
         codes.append(await socket.close_code())
-        socket.writer.write_eof()
+        socket.finish()
         await socket.gone()
 
-    async with RawAgent(serve) as agent:
+    async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
             await caller.open_stream()
@@ -215,7 +217,7 @@ async def test_largest_message_of_the_agent_passes_and_one_byte_more_is_1009(liv
         assert len(caller.received_audio) == 1
 
 
-async def test_fragments_of_the_agent_are_joined(live_server):
+async def test_fragments_of_the_agent_are_joined(live_server, tls):
     async def serve(socket):
         await socket.send(accept_head(socket))
         message = b'{"type":"audio","data":"YQ=="}'
@@ -227,7 +229,7 @@ async def test_fragments_of_the_agent_are_joined(live_server):
         )
         await socket.gone()
 
-    async with RawAgent(serve) as agent:
+    async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
             await caller.open_stream()

@@ -2,11 +2,13 @@
 
 import asyncio
 
-from live import until
+from live import PLAIN_AND_TLS, until
 from live_raw import RawAgent, accept_head, raw_stream, ws_frame
 from numbered_checker import read_numbered
 
 from bridge.standins.numbered import make_numbered
+
+pytestmark = PLAIN_AND_TLS
 
 
 def events(caller) -> list[object]:
@@ -56,7 +58,7 @@ async def test_interrupt_before_any_audio_is_a_clear_too(live_server):
         assert events(caller) == ["clear", 0]
 
 
-async def test_interrupt_in_one_segment_with_audio_around_it(live_server):
+async def test_interrupt_in_one_segment_with_audio_around_it(live_server, tls):
     def audio(text):
         return ws_frame(b'{"type":"audio","data":"%s"}' % text, mask=False)
 
@@ -65,7 +67,7 @@ async def test_interrupt_in_one_segment_with_audio_around_it(live_server):
         await socket.send(accept_head(socket) + audio(b"YQ==") + interrupt + audio(b"Yg=="))
         await socket.gone()
 
-    async with RawAgent(serve) as agent:
+    async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
             await caller.open_stream()
@@ -138,13 +140,13 @@ async def test_caller_audio_held_for_a_stalled_agent_survives_an_interrupt(live_
         assert [read_numbered(item.audio)[1] for item in session.received] == list(range(sent))
 
 
-async def test_interrupt_after_the_agents_end_clears_nothing(live_server):
+async def test_interrupt_after_the_agents_end_clears_nothing(live_server, tls):
     async def serve(socket):
         frames = (b'{"type":"audio","data":"YQ=="}', b'{"type":"call_ended"}', b'{"type":"interrupt"}')
         await socket.send(accept_head(socket) + b"".join(ws_frame(text, mask=False) for text in frames))
         await socket.gone()
 
-    async with RawAgent(serve) as agent:
+    async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller, raw_stream(live, caller) as socket:
             texts = []

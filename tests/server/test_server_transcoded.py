@@ -8,10 +8,12 @@ import audioop
 import numpy as np
 import pytest
 import soxr
-from live import API_KEY, until
+from live import API_KEY, PLAIN_AND_TLS, until
 
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.audio import frames, speech
+
+pytestmark = PLAIN_AND_TLS
 
 LEAST_DB = 35.0
 # Name of the protocol, and the stand-in's options.

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import secrets
+import ssl
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 from unittest import mock
 
 import aiohttp
+import pytest
+from certificates import Tls
 
 from bridge.call.caller import CallerLeg
 from bridge.call.leg import Leg
@@ -49,6 +52,9 @@ DEFAULTS = {
 }
 
 LIMITS = {"close_s": 0.5, "playout_margin_s": 2.0}
+
+# For modules whose tests all start servers: each test runs without TLS, and with TLS on both legs and all requests.
+PLAIN_AND_TLS = pytest.mark.parametrize("tls", ["plain", "tls"], indirect=True)
 
 T = TypeVar("T")
 Factory = Callable[..., Awaitable["Live"]]
@@ -93,12 +99,20 @@ class Resources(NamedTuple):
 
 
 class Live:
-    """One running server with its stand-in agent service."""
+    """
+    One running server with its stand-in agent service.
 
-    def __init__(self, server: Server, agent: AgentService) -> None:
+    Attributes:
+        tls: None for a server and an agent without TLS.
+        ssl: How aiohttp's clients check the server's certificate.
+    """
+
+    def __init__(self, server: Server, agent: AgentService, tls: Tls | None) -> None:
         self.server = server
         self.agent = agent
-        self.url = f"http://127.0.0.1:{server.port}"
+        self.tls = tls
+        self.ssl: ssl.SSLContext | bool = tls.client if tls else True
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
 
     def caller(self, **options: Any) -> Caller:
         """A caller whose Twilio knows this server; use as an async context manager."""
@@ -106,6 +120,7 @@ class Live:
             "public_url": PUBLIC_URL,
             "account_sid": ACCOUNT_SID,
             "auth_token": AUTH_TOKEN,
+            "ssl": self.ssl,
             **options,
         }
         return Caller(self.url, **options)
@@ -189,7 +204,7 @@ class Live:
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         async with (
             aiohttp.ClientSession() as session,
-            session.get(self.url + path, headers=headers) as response,
+            session.get(self.url + path, headers=headers, ssl=self.ssl) as response,
         ):
             return response.status, await response.text()
 
@@ -211,7 +226,11 @@ class Live:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, agent: Mapping[str, Any] | None = None, limits: Mapping[str, Any] | None = None, **overrides: Any
+    *,
+    agent: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Any] | None = None,
+    tls: Tls | None = None,
+    **overrides: Any,
 ) -> AsyncIterator[Live]:
     """
     A server with its agent service; at the end, no resource of either is left.
@@ -219,18 +238,26 @@ async def serving(
     Args:
         agent: Arguments of the `AgentService`; by default its agent is silent.
         limits: Fields of `Limits`.
+        tls: Puts TLS on the server's port, the agent's API and its socket.
         overrides: Settings by variable name.
     """
-    options = {"behaviour": silent, "account": Account(key=API_KEY), **(agent or {})}
+    options = {
+        "behaviour": silent,
+        "account": Account(key=API_KEY),
+        "ssl": tls and tls.server(),
+        **(agent or {}),
+    }
     async with AgentService(**options) as service:
         before = Resources.now(counts_timers=False)._replace(timers=sys.maxsize)
-        texts = {name: str(value) for name, value in overrides.items()}
+        files = tls.write() if tls else {}
+        texts = {name: str(value) for name, value in {**files, **overrides}.items()}
         server = Server(
             make_settings({**service.environment(), **DEFAULTS, **texts}),
             Limits(**{**LIMITS, **(limits or {})}),
         )
-        await server.start()
-        live = Live(server, service)
+        with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(tls.trusted)} if tls else {}):
+            await server.start()
+        live = Live(server, service, tls)
         try:
             yield live
         finally:

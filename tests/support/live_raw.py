@@ -11,6 +11,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from certificates import Tls
 from live import DEADLINE_S, Live, soon
 
 from bridge.standins.sockets import abort_with_reset
@@ -84,6 +85,13 @@ class RawSocket:
             while await soon(self.reader.read(65536)):
                 pass
 
+    def finish(self) -> None:
+        """Send no more: end this half of a TCP connection, and all of a TLS one, which has no halves."""
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+        else:
+            self.writer.close()
+
     def reset(self) -> None:
         abort_with_reset(self.writer.transport)
 
@@ -114,9 +122,10 @@ def upgrade_request(caller: Caller, **headers: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[RawSocket]:
-    """A TCP connection to the server, nothing sent yet."""
-    socket = RawSocket(*await soon(asyncio.open_connection("127.0.0.1", port)), mask=True)
+async def connected(port: int, tls: Tls | None = None) -> AsyncIterator[RawSocket]:
+    """A connection to the server, nothing sent yet."""
+    context = tls.client if tls else None
+    socket = RawSocket(*await soon(asyncio.open_connection("127.0.0.1", port, ssl=context)), mask=True)
     try:
         yield socket
     finally:
@@ -126,7 +135,7 @@ async def connected(port: int) -> AsyncIterator[RawSocket]:
 @contextlib.asynccontextmanager
 async def raw_stream(live: Live, caller: Caller, *, start: bool = True) -> AsyncIterator[RawSocket]:
     """The media socket of an answered call, ``connected`` and ``start`` sent; the caller's own stays shut."""
-    async with connected(live.server.port) as socket:
+    async with connected(live.server.port, live.tls) as socket:
         await socket.send(upgrade_request(caller))
         socket.head = (await soon(socket.reader.readuntil(b"\r\n\r\n"))).decode()
         assert socket.head.startswith("HTTP/1.1 101 ")
@@ -140,14 +149,15 @@ async def raw_stream(live: Live, caller: Caller, *, start: bool = True) -> Async
 class RawAgent:
     """An agent's audio socket that does what the test says, instead of the stand-in's."""
 
-    def __init__(self, serve: Callable[[RawSocket], Awaitable[None]]) -> None:
+    def __init__(self, serve: Callable[[RawSocket], Awaitable[None]], tls: Tls | None = None) -> None:
         self.sockets: list[RawSocket] = []
         self._serve = serve
+        self._ssl = tls.server() if tls else None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> RawAgent:
-        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0, ssl=self._ssl)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -162,7 +172,8 @@ class RawAgent:
     @property
     def ws_url(self) -> str:
         assert self._server is not None
-        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/audio-websocket"
+        scheme = "wss" if self._ssl else "ws"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/audio-websocket"
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

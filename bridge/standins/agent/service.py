@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import ssl as tls
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class AgentService:
         account: Access rules and audio formats.
         behaviour: The agent's part in a call.
         faults: Deliberate misbehaviour, for all calls.
+        ssl: Serve https and wss.
 
     Attributes:
         rest_answers, upgrade_answers: Queues of the remaining answers; they begin with those of ``faults``.
@@ -63,6 +65,7 @@ class AgentService:
         account: Account = DEFAULT_ACCOUNT,
         behaviour: Behaviour = conversation,
         faults: Faults = NO_FAULTS,
+        ssl: tls.SSLContext | None = None,
     ) -> None:
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
@@ -79,6 +82,7 @@ class AgentService:
         # Called with every call as its socket opens, before the agent sends anything.
         self.on_session: Callable[[AgentSession], None] | None = None
         self._protocol = PROTOCOLS[protocol](account)
+        self._ssl = ssl
         self._runner: web.AppRunner | None = None
         self._new: asyncio.Queue[AgentSession] = asyncio.Queue()
 
@@ -104,7 +108,7 @@ class AgentService:
         app.router.add_route("*", "/{path:.*}", self._not_found)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.host, self.port).start()
+        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self._ssl).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -123,12 +127,12 @@ class AgentService:
     @property
     def url(self) -> str:
         """The base of the REST API."""
-        return f"http://{self.host}:{self.port}"
+        return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
 
     @property
     def ws_url(self) -> str:
         """The URL of the socket, without the part that names the call."""
-        return f"ws://{self.host}:{self.port}{self._protocol.socket_prefix}"
+        return f"{'wss' if self._ssl else 'ws'}://{self.host}:{self.port}{self._protocol.socket_prefix}"
 
     def environment(self) -> dict[str, str]:
         """Return the settings that point a bridge here; none for an agent that needs a settings file."""
@@ -143,8 +147,10 @@ class AgentService:
         async with asyncio.timeout(timeout_s):
             return await self._new.get()
 
-    async def post_webhook(self, url: str, event: str, call_id: str, **call: Any) -> int:
-        """Post a signed webhook of Retell; returns the HTTP status."""
+    async def post_webhook(
+        self, url: str, event: str, call_id: str, *, ssl: tls.SSLContext | bool = True, **call: Any
+    ) -> int:
+        """Post a signed webhook of Retell, and check the certificate by ``ssl``; returns the HTTP status."""
         body = json.dumps({"event": event, "call": {"call_id": call_id, **call}}).encode()
         headers = {
             "Content-Type": "application/json",
@@ -153,7 +159,7 @@ class AgentService:
         timeout = aiohttp.ClientTimeout(total=10)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url, data=body, headers=headers) as response,
+            session.post(url, data=body, headers=headers, ssl=ssl) as response,
         ):
             return response.status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl as tls
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -46,6 +47,7 @@ class Caller(PhoneCall):
         account_sid, call_sid: Default: random.
         auth_token: Signs webhook and upgrade; None sends no signatures.
         inject: Faults in the audio that is sent.
+        ssl: For https URLs: a context that trusts a private certificate.
 
     Attributes:
         sent: Audio frames sent, in order.
@@ -69,6 +71,7 @@ class Caller(PhoneCall):
         caller: str = "+14155550123",
         called: str = "+14155550100",
         inject: Injector | None = None,
+        ssl: tls.SSLContext | bool = True,
     ) -> None:
         super().__init__(
             url,
@@ -93,6 +96,7 @@ class Caller(PhoneCall):
         # Called with every valid message after it is recorded.
         self.on_message: Callable[[Received], None] | None = None
         self._inject = inject
+        self._ssl = ssl
         self._socket: ClientSocket | None = None
         self._playout: Playout | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,7 +108,7 @@ class Caller(PhoneCall):
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             ws_response_class=ClientSocket,  # type: ignore[arg-type]
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(ssl=self._ssl, limit=0),
         )
         return self
 
