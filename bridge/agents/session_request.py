@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import random
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -85,6 +86,10 @@ async def ask(
             body = await _request(resources, method, url, headers, json)
     except TimeoutError:
         raise SessionError(f"no session within {resources.session_s:g} s") from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        refusal = error.certificate_error
+        assert isinstance(refusal, ssl.SSLCertVerificationError)
+        raise SessionError(f"certificate refused: {refusal.verify_message}") from None
     except aiohttp.ClientError as error:
         raise SessionError(type(error).__name__) from None
     return _session_of(body, fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
@@ -144,6 +145,8 @@ class AgentLeg(Leg):
             detail = f"no session: {error}"
         except picows.WSInvalidStatusError as error:
             detail = f"upgrade refused: {error.response.status if error.response else 'no status'}"
+        except ssl.SSLCertVerificationError as error:
+            detail = f"certificate refused: {error.verify_message}"
         except (OSError, picows.WSError) as error:
             # Their texts may hold the peer's response, or the URL with the call's credential.
             detail = f"cannot open: {type(error).__name__}"
