@@ -78,7 +78,8 @@ class Settings(BaseModel):
     )
     port: int = Field(3000, ge=0, le=65535, description="the port to listen on; 0 takes any free one")
     bridge_tls_cert: str = Field(
-        "", description="a PEM file with the certificate chain: TLS on the port itself"
+        "",
+        description="a PEM file with the certificate chain: TLS on the port itself; SIGHUP reads it again",
     )
     bridge_tls_key: str = Field("", description="a PEM file with the key of BRIDGE_TLS_CERT")
     bridge_metrics_token: SecretStr = Field(

@@ -96,10 +96,22 @@ class Front:
             ssl_outgoing_bio_size=TLS_BUFFER_BYTES if ssl_context else None,
             start_serving=False,
         )
+        if getattr(self._server, "_ssl_context", None) is not ssl_context:
+            raise RuntimeError("this aiofastnet keeps its TLS context elsewhere: `set_tls` would do nothing")
         for listening in self._server.sockets:
             # Before listen(): accepted sockets inherit it, and so does the window that is offered.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.receive_buffer_bytes)
         await self._server.start_serving()
+
+    def set_tls(self, ssl_context: ssl.SSLContext) -> None:
+        """
+        Use another context for new connections of a front that began with one.
+
+        A certificate loaded into the first context would not do: OpenSSL keeps one for each kind of key, and still
+        shows the old one where the kind has changed.
+        """
+        # Another server on the same socket would need nothing private, but closing the first cuts its handshakes.
+        self._server._ssl_context = ssl_context  # type: ignore[union-attr]
 
     def stop_listening(self) -> None:
         """Accept no more connections; those that are open go on."""

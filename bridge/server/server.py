@@ -27,6 +27,7 @@ from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
 from bridge.server.paths import Paths
+from bridge.server.port_tls import port_tls
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.webhooks import Webhooks
@@ -91,10 +92,6 @@ class Server:
             auto_decompress=False,
             headers={"Accept-Encoding": "identity"},
         )
-        port_tls = None
-        if settings.bridge_tls_cert:
-            port_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            port_tls.load_cert_chain(settings.bridge_tls_cert, settings.bridge_tls_key)
         self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
         self._twilio = TwilioApi(
             self._http,
@@ -126,7 +123,7 @@ class Server:
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
         self._paths = Paths(settings, webhooks, retell, self._registry, self.metrics)
-        await self._front.start(settings.host, settings.port, ssl_context=port_tls)
+        await self._front.start(settings.host, settings.port, ssl_context=self._read_port_tls())
         self._live.start()
 
     @property
@@ -139,7 +136,12 @@ class Server:
         return self._live.snapshot()
 
     def reload(self) -> None:
-        """Read the files of agents and routes again, for new calls; bad files are refused whole."""
+        """
+        Read the certificate again, for new connections, and the files of agents and routes, for new calls.
+
+        A bad certificate is refused, and bad files are refused whole: what is in use stays.
+        """
+        self._reload_certificate()
         try:
             directory = self._settings.read_directory()
         except DirectoryError as error:
@@ -148,6 +150,25 @@ class Server:
             return
         self._sessions.replace(directory)
         log.info("reloaded", agents=sorted(directory.names))
+
+    def _reload_certificate(self) -> None:
+        try:
+            tls = self._read_port_tls()
+        except OSError as error:
+            log.error(
+                "certificate refused, the former one stays: correct the files and send SIGHUP again",
+                problem=str(error),
+            )
+            return
+        if tls is not None:
+            self._front.set_tls(tls)
+            log.info("certificate reloaded", file=self._settings.bridge_tls_cert)
+
+    def _read_port_tls(self) -> ssl.SSLContext | None:
+        settings = self._settings
+        if not settings.bridge_tls_cert:
+            return None
+        return port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
 
     def drain(self) -> None:
         """Take no new calls; `drained` waits for the running ones."""

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
 import pytest
+import trustme
 from certificates import Tls
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from live import until
+from live_raw import connected
+from trustme import KeyType
 
 from bridge.call.state import State
 from bridge.standins.agent.behaviours import silent
@@ -78,3 +88,75 @@ async def test_no_session_is_asked_for_where_the_certificate_is_not_valid(live_s
             await until(lambda: caller.received_audio == [b"hello"])
         assert agent.requests == []
     assert [line for line in logs.lines if "trying next" in line and reason in line]
+
+
+# The certificate of the port
+
+
+async def served(live) -> str:
+    """The serial number of the certificate that a new connection is shown."""
+    async with connected(live.server.port, live.tls) as socket:
+        return socket.writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+
+
+@pytest.mark.parametrize("key_type", [KeyType.ECDSA, KeyType.RSA])
+async def test_reload_shows_new_connections_the_new_certificate_and_running_calls_go_on(
+    live_server, tls, logs, key_type
+):
+    live = await live_server()
+    former = await served(live)
+    async with live.bridged() as (caller, session):
+        tls.write(key_type=key_type)
+        live.server.reload()
+        assert await served(live) != former
+        await caller.send_media(b"still here")
+        await session.send_audio(b"and here")
+        await until(lambda: session.received and caller.received)
+    async with live.bridged() as (caller, session):
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+    assert len([line for line in logs.lines if "certificate reloaded" in line]) == 1
+
+
+NOT_PEM = "must be PEM files of a certificate chain and of its key, not encrypted"
+
+
+def encrypt(certificate: Path, key: Path) -> None:
+    private = load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+    )
+
+
+BAD = {
+    "no certificate": (lambda certificate, key: certificate.unlink(), "BRIDGE_TLS_CERT: "),
+    "no key": (lambda certificate, key: key.unlink(), "BRIDGE_TLS_KEY: "),
+    "half a certificate": (
+        lambda certificate, key: certificate.write_bytes(certificate.read_bytes()[:99]),
+        NOT_PEM,
+    ),
+    "empty key": (lambda certificate, key: key.write_bytes(b""), NOT_PEM),
+    "encrypted key": (encrypt, NOT_PEM),
+    "key of another": (
+        lambda certificate, key: trustme.CA().issue_cert("x").private_key_pem.write_to_path(key),
+        "BRIDGE_TLS_KEY: is not the key of the first certificate in BRIDGE_TLS_CERT",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_certificate_is_refused_in_plain_words_and_the_former_stays(live_server, tls, logs, name):
+    live = await live_server()
+    former = await served(live)
+    spoil, problem = BAD[name]
+    spoil(*tls.write().values())
+    live.server.reload()
+    [line] = [line for line in logs.lines if "certificate refused, the former one stays" in line]
+    assert line.startswith("ERROR")
+    assert problem in line
+    # Wanted here.
+    logs.records.clear()
+    assert await served(live) == former
+    tls.write()
+    live.server.reload()
+    assert await served(live) != former

@@ -33,9 +33,9 @@ class Tls:
         self._authority.issue_cert(host, **validity).configure_cert(context)
         return context
 
-    def write(self, host: str = HOST) -> dict[str, Path]:
+    def write(self, **options: Any) -> dict[str, Path]:
         """Write a new certificate and its key to the files of the bridge's port; returns its settings."""
-        issued = self._authority.issue_cert(host)
+        issued = self._authority.issue_cert(HOST, **options)
         files = {"BRIDGE_TLS_CERT": self._folder / "port.pem", "BRIDGE_TLS_KEY": self._folder / "port.key"}
         for n, pem in enumerate(issued.cert_chain_pems):
             pem.write_to_path(files["BRIDGE_TLS_CERT"], append=n > 0)
