@@ -47,6 +47,10 @@ MARK_NAME_CHARS = 256
 HAPPY_EYEBALLS_S = 0.25
 
 
+class _NotOfferedError(picows.WSError):
+    """The agent's 101 names what the request does not offer; the text quotes nothing of it."""
+
+
 class AgentLeg(Leg):
     """
     Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
@@ -120,7 +124,7 @@ class AgentLeg(Leg):
                 endpoint = self._endpoint_of(await self._session())
                 is_tls = endpoint.url.startswith("wss:")
                 await picows.ws_connect(
-                    lambda: Handshake(self.wire, self.open),
+                    lambda request, response: self._handshake(response, endpoint.headers),
                     endpoint.url,
                     ssl_context=self._tls,
                     websocket_handshake_timeout=self._connect_s,
@@ -147,6 +151,8 @@ class AgentLeg(Leg):
             detail = f"upgrade refused: {error.response.status if error.response else 'no status'}"
         except ssl.SSLCertVerificationError as error:
             detail = f"certificate refused: {error.verify_message}"
+        except _NotOfferedError as error:
+            detail = f"upgrade refused: {error}"
         except (OSError, picows.WSError) as error:
             # Their texts may hold the peer's response, or the URL with the call's credential.
             detail = f"cannot open: {type(error).__name__}"
@@ -170,6 +176,20 @@ class AgentLeg(Leg):
         session = await self._agent.open_session(stream.call)
         self._on_session(session)
         return session
+
+    def _handshake(self, response: picows.WSUpgradeResponse, sent: Mapping[str, str]) -> Handshake:
+        # RFC 6455 4.1: the client fails the connection where the 101 names what the request does not offer.
+        if any(response.headers.getall("Sec-WebSocket-Extensions", ())):
+            raise _NotOfferedError("the agent names an extension, and none was offered")
+        offered = {
+            protocol.strip()
+            for name, protocols in sent.items()
+            if name.lower() == "sec-websocket-protocol"
+            for protocol in protocols.split(",")
+        }
+        if not offered.issuperset(response.headers.getall("Sec-WebSocket-Protocol", ())):
+            raise _NotOfferedError("the agent names a subprotocol that was not offered")
+        return Handshake(self.wire, self.open)
 
     async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
         # Opened here so that `_cut_handshake` can reach it. A dead first address costs only a quarter second.

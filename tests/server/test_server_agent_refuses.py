@@ -127,6 +127,50 @@ async def test_wrong_answer_to_the_upgrade_is_the_fallback(live_server, tls, nam
         await until(lambda: not agent._tasks)
 
 
+EXTENSION = "upgrade refused: the agent names an extension, and none was offered"
+PROTOCOL = "upgrade refused: the agent names a subprotocol that was not offered"
+OFFER = 'Sec-WebSocket-Protocol = "one, two"'
+# A header of the 101, one of the request, and what the log says if the two do not fit.
+NAMED = {
+    "extension": ("Sec-WebSocket-Extensions: permessage-deflate", "", EXTENSION),
+    "second extension": ("Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions: x", "", EXTENSION),
+    "no extension": ("Sec-WebSocket-Extensions:", "", None),
+    "subprotocol": ("Sec-WebSocket-Protocol: one", "", PROTOCOL),
+    "other subprotocol": ("Sec-WebSocket-Protocol: three", OFFER, PROTOCOL),
+    "offered subprotocol": ("Sec-WebSocket-Protocol: two", OFFER, None),
+}
+AGENTS_FILE = """
+[mine]
+url = "{url}"
+to_agent = '{{"data":"{{audio}}"}}'
+from_agent = {{ path = "data" }}
+[mine.headers]
+Authorization = "key"
+{offer}
+"""
+
+
+@pytest.mark.parametrize("name", NAMED)
+async def test_what_the_agent_names_in_its_101_must_have_been_offered(live_server, tls, tmp_path, logs, name):
+    header, offer, refusal = NAMED[name]
+
+    async def serve(socket):
+        await socket.send(accept_head(socket)[:-2] + header.encode() + b"\r\n\r\n")
+        await socket.send_frame(b'{"data":"YQ=="}')
+        await socket.gone()
+
+    async with RawAgent(serve, tls) as agent:
+        (tmp_path / "agents.toml").write_text(AGENTS_FILE.format(url=agent.ws_url, offer=offer))
+        live = await live_server(BRIDGE_AGENTS_FILE=tmp_path / "agents.toml", BRIDGE_AGENT="mine")
+        if refusal:
+            await check_refused(live)
+            assert [line for line in logs.lines if refusal in line]
+        else:
+            async with live.answered() as caller:
+                await caller.open_stream()
+                await until(lambda: caller.received_audio == [b"a"])
+
+
 async def test_no_session_is_the_fallback_at_once_and_no_stream(live_server):
     live = await live_server(agent={"faults": Faults(rest_answers=[HttpAnswer(status=402)])})
     async with live.caller() as caller:
