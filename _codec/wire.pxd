@@ -81,6 +81,7 @@ cdef class Wire(WebSocket):
     cdef bint must_wait(self) noexcept
     cdef bint is_far_ahead(self) noexcept
     cdef int hold(self, const char* payload, Py_ssize_t n) except -1
+    cdef bint is_full(self) noexcept
     cdef int pause_furthest(self) except -1
     cdef int make_room(self) except -1
     cdef bint takes_audio(self, Py_ssize_t audio_bytes) except -1

@@ -6,8 +6,8 @@ found (`SpanFinder`), copied once between the other side's prefix and suffix, ma
 made for it, nor for the binary frames of an agent whose audio is mu-law. All other messages go to the owner.
 
 Audio that cannot go out is held in order with what belongs between it: marks asked for by the agent, keys pressed by
-the caller. A peer whose audio is held is read on, because an interrupt comes the same way; only when the process
-holds more than its budget does it pause the one that is furthest ahead.
+the caller. An agent whose audio is held is read on, because an interrupt comes the same way. Only when its queue is
+full is it paused, before audio is lost, and when the process holds more than its budget, the one furthest ahead.
 
 Failures are those of `WebSocket`. The tests hold this half equal to a twin in plain Python.
 """
@@ -15,13 +15,13 @@ Failures are those of `WebSocket`. The tests hold this half equal to a twin in p
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
 
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
 from _codec.frame_ring cimport FrameRing
 from _codec.frame_writer cimport SCRATCH_BYTES, begin_gathering, end_gathering
 from _codec.held_budget cimport HeldBudget
 from _codec.media_json cimport Envelope, SpanFinder
+from _codec.put_text cimport put, put_number
 from _codec.rfc6455 cimport BINARY, TEXT
 from _codec.websocket cimport PAUSED_FOR_ROOM, WebSocket
 
@@ -34,6 +34,8 @@ cdef enum:
     SHORT_AUDIO_BYTES = 40
     # Held audio that goes out in one turn of the loop.
     FLUSH_BYTES = 65536
+    # A read brings less audio than this.
+    READ_BYTES = 65536
     # A prefix with numbers: its texts, and three numbers of at most 20 digits.
     HEAD_BYTES = 512
     NUMBERS_BYTES = 60
@@ -51,26 +53,6 @@ cdef char audio_scratch[SCRATCH_BYTES]
 cdef char held_scratch[SCRATCH_BYTES]
 
 
-cdef inline Py_ssize_t put(char* out, Py_ssize_t used, bytes text) noexcept:
-    """Add a text to ``out``, of which ``used`` bytes are used; return how many are then."""
-    memcpy(out + used, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
-    return used + PyBytes_GET_SIZE(text)
-
-
-cdef inline Py_ssize_t put_number(char* out, Py_ssize_t used, unsigned long long number) noexcept:
-    """Add a number in decimal digits, 20 at most."""
-    cdef char digits[20]
-    cdef int first = 20
-    while True:
-        first -= 1
-        digits[first] = <char>(c"0" + number % 10)
-        number //= 10
-        if number == 0:
-            break
-    memcpy(out + used, digits + first, <size_t>(20 - first))
-    return used + 20 - first
-
-
 @cython.auto_pickle(False)
 @cython.final
 cdef class Wire(WebSocket):
@@ -84,7 +66,8 @@ cdef class Wire(WebSocket):
         max_message_bytes: As `WebSocket` has it.
         budget: As `WebSocket` has it; counts held audio too.
         messages_left: As `WebSocket` has it; audio of less than 5 ms is not plain audio.
-        hold_ms: Bound on the audio held while the peer is not ready or does not read; beyond it the oldest is dropped.
+        hold_ms: Bound on the audio held while the peer is not ready or does not read. Near it a joined agent is not
+            read; beyond it the oldest is dropped.
 
     A *frame* in the counters ``audio_*``, ``dropped_frames`` and ``cleared_frames`` is one media message.
     """
@@ -270,7 +253,14 @@ cdef class Wire(WebSocket):
         self.dropped_frames += self.held.push_c(payload, n)
         if self.budget.used_bytes > self.budget.limit_bytes:
             self.pause_furthest()
+        elif self.is_full() and self.source is not None and self.source.is_client:
+            self.source.pause(PAUSED_FOR_ROOM)
         return 0
+
+    cdef bint is_full(self) noexcept:
+        """Whether what a source sends in one more read may not fit."""
+        cdef Py_ssize_t capacity_bytes = <Py_ssize_t>self.held.capacity_ms * 8
+        return self.held.samples > max(capacity_bytes // 2, capacity_bytes - READ_BYTES)
 
     cdef int pause_furthest(self) except -1:
         """Stop reading the agent whose audio takes the most room; a caller speaks on and cannot be paused."""
@@ -290,7 +280,10 @@ cdef class Wire(WebSocket):
         if self.held.entries == 0:
             self.budget.behind.discard(self)
         if self.source is not None and self.source.pauses & PAUSED_FOR_ROOM:
-            if self.held.entries == 0 or self.budget.used_bytes <= self.budget.limit_bytes // 4 * 3:
+            if self.held.entries == 0 or (
+                self.budget.used_bytes <= self.budget.limit_bytes // 4 * 3
+                and self.held.samples <= <Py_ssize_t>self.held.capacity_ms * 4
+            ):
                 self.source.resume(PAUSED_FOR_ROOM)
         return 0
 

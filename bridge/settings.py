@@ -159,8 +159,8 @@ class Settings(BaseModel):
         600_000,
         ge=20,
         le=3_600_000,
-        description="the agent's audio that is kept while Twilio cannot take it; beyond it the oldest is discarded. "
-        "Agents speak faster than real time, and are read on, because an interrupt comes behind their audio",
+        description="the agent's audio that is kept while Twilio cannot take it. Agents speak faster than real time, "
+        "and are read on, because an interrupt comes behind their audio; with this much kept they are not read",
     )
     bridge_held_bytes: int = Field(
         268_435_456,

@@ -125,6 +125,30 @@ async def test_reader_that_is_furthest_ahead_pauses_and_reads_on_when_its_audio_
     assert budget.used_bytes == 0
 
 
+async def test_agent_is_paused_before_its_queue_overflows_and_reads_on_at_half():
+    caller, _, _ = make_wire()
+    agent, pipe, _ = make_wire(is_client=True)
+    agent.join(caller)
+    sent = 0
+    while pipe.is_read:
+        caller.send_audio(AUDIO_1S)
+        sent += 1
+    # Ten minutes, less what one more read may bring.
+    assert sent == 592
+    for _ in range(8):
+        caller.send_audio(AUDIO_1S)
+    assert caller.dropped_frames == 0
+    caller.set_most_ahead(290 * 8000)
+    caller.set_ready()
+    while caller.audio_out_frames < 290:
+        await asyncio.sleep(0)
+    assert not pipe.is_read
+    caller.set_ahead(280 * 8000)
+    while caller.audio_out_frames < 300:
+        await asyncio.sleep(0)
+    assert pipe.is_read
+
+
 def test_callers_reader_is_never_paused():
     budget = HeldBudget(64 * KIB)
     agent, _, _ = make_wire(is_client=True, budget=budget)

@@ -76,6 +76,12 @@ class Pipe:
     def close(self) -> None:
         self.is_closed = True
 
+    def pause_reading(self) -> None:
+        """The script goes on: what it delivers had been read."""
+
+    def resume_reading(self) -> None:
+        """Nothing waits here."""
+
 
 class Owner:
     """Records the calls of a wire, and sends an item when its turn has come."""
