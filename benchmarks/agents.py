@@ -1,4 +1,4 @@
-"""The agents that the load can speak as, and the settings with which the bridge speaks to each."""
+"""The agents that the generator can play, and the bridge's settings for each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# As the generator numbers them (generator/agents.h).
+# In the generator's order (generator/agents.h).
 PROTOCOLS = (
     "retell",
     "retell-web",
@@ -22,10 +22,10 @@ PROTOCOLS = (
 DEFAULT = "retell"
 # The bridge sends a mark after each 200 ms of audio to the caller (bridge/call/heard.py), at 8 bytes per ms.
 MARK_EVERY_BYTES = 1600
-# The generator's room for one frame.
+# The size of the generator's buffer for one frame.
 FRAME_BYTES_MOST = 32_000
 KEY = "key_load"
-# What a settings file describes, by the name of its table; URL is the agent's socket.
+# Agents from a settings file, by the name of their table; URL stands for the base URL of the agent's socket.
 DESCRIBED = {
     "json": """
 [json]
@@ -56,14 +56,14 @@ interrupt = { type = "input_audio_buffer.speech_started" }
 @dataclass(frozen=True, kw_only=True)
 class PlayedAgent:
     """
-    An agent as the load plays it.
+    An agent that the generator plays.
 
     Attributes:
-        protocol: What it speaks; its place in `PROTOCOLS` is the generator's number.
-        allowed: What a frame may cost at most, relative to retell; None: it is only told.
-        has_token: Its socket is opened with the token of its session.
-        is_resampled: Its audio is not the caller's, so frames are counted and told by their order, not compared.
-        frame_bytes_most: What a frame of the caller's may have for this.
+        protocol: An entry of `PROTOCOLS`.
+        allowed: Highest cost of a frame relative to retell, or None for no limit.
+        has_token: Whether the bridge opens the socket with the session's token.
+        is_resampled: The bridge resamples the audio: frames are identified by their order, not compared.
+        frame_bytes_most: Size limit of a caller's frame.
     """
 
     protocol: str
@@ -84,7 +84,7 @@ AGENTS: Mapping[str, PlayedAgent] = {
     "openai": PlayedAgent(
         protocol="openai",
         allowed=None,
-        # Longer ones are sent on in pieces, with marks between.
+        # The bridge sends longer frames in pieces, with marks between them.
         frame_bytes_most=MARK_EVERY_BYTES,
     ),
     "openai-plain": PlayedAgent(protocol="openai"),
@@ -100,12 +100,12 @@ AGENTS: Mapping[str, PlayedAgent] = {
     "json": PlayedAgent(protocol="json"),
     "binary": PlayedAgent(protocol="binary", allowed=1.25),
 }
-# Without the audio's content these faults cannot be seen.
+# These faults show only in the audio's content.
 FAULTS_OF_CONTENT = ("swap", "corrupt")
 
 
 def name_of_run(agent: str) -> str:
-    """Return what a run of the bridge with this agent is called."""
+    """Return the name of a run with this agent."""
     return "bridge" if agent == DEFAULT else f"bridge, {agent}"
 
 
@@ -114,9 +114,9 @@ def settings_for(agent: str, api_url: str, media_url: str, directory: Path) -> d
     Return the bridge's settings for an agent.
 
     Args:
-        api_url: Base URL of what `benchmarks.calls.agent_api` serves.
+        api_url: Base URL of `benchmarks.calls.agent_api`.
         media_url: Base URL of the generator's WebSockets.
-        directory: Gets the files that the settings name.
+        directory: Where to write files that the settings refer to.
     """
     if agent in DESCRIBED:
         path = directory / "agents.toml"
@@ -144,7 +144,7 @@ def settings_for(agent: str, api_url: str, media_url: str, directory: Path) -> d
             "ELEVENLABS_WS_URL": f"{media_url}/v1/convai/conversation",
         }
     if agent == "elevenlabs-pcm":
-        # The key makes it ask for a signed URL, which can tell the call: resampled audio cannot.
+        # With a key the bridge asks for a signed URL, which identifies the call; resampled audio does not.
         return {
             "BRIDGE_AGENT": "elevenlabs",
             "ELEVENLABS_API_KEY": KEY,

@@ -39,7 +39,7 @@ class Meter:
 
 def _cpu_s(process: psutil.Process) -> float:
     # The scheduler counts nanoseconds; cpu_times counts ticks of 10 ms, too coarse for a short window.
-    # It leaves out threads that ended; the bridge's threads live from before the first call.
+    # schedstat leaves out finished threads; the bridge starts all its threads before the first call.
     try:
         tasks = list(Path(f"/proc/{process.pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
@@ -74,7 +74,7 @@ async def running_bridge(settings: Mapping[str, str], url: str, cores: set[int] 
     Run ``bridge serve``; yields its pid.
 
     Raises:
-        BridgeError: It does not get ready, or does not end with exit code 0 on SIGTERM.
+        BridgeError: The bridge does not become ready, or its exit code on SIGTERM is not 0.
     """
     with _started(settings, cores) as process:
         await asyncio.to_thread(process.wait_ready, url)
@@ -90,7 +90,7 @@ async def running_peer(
     Run a peer; yields its pid.
 
     Raises:
-        BridgeError: It does not listen in time, or does not end on SIGTERM.
+        BridgeError: The peer does not listen in time, or does not stop on SIGTERM.
     """
     with _started(settings, cores, command) as process:
         await asyncio.to_thread(process.wait_until, lambda: _listens(port))
@@ -100,10 +100,10 @@ async def running_peer(
 
 async def wait_ready(url: str) -> None:
     """
-    Wait until a bridge that runs already takes calls.
+    Wait until a running bridge accepts calls.
 
     Raises:
-        BridgeError: The time is over.
+        BridgeError: The bridge is not ready in time.
     """
     deadline = time.monotonic() + READY_S
     while not await asyncio.to_thread(is_ready, url):

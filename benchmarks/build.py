@@ -1,4 +1,4 @@
-"""What the benchmarks need and no package brings, made on the spot and kept in the user's cache directory."""
+"""Builds the C programs and peers of the benchmarks, once, in the user's cache directory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ STEP_DEADLINE_S = 300
 
 
 class BuildError(RuntimeError):
-    """Something could not be built; the text says what is missing."""
+    """A build failed; the text names the missing part."""
 
     @property
     def in_one_line(self) -> str:
-        """What was tried, and the last thing that was said of it."""
+        """The failed step and the last line of its output."""
         first, *more = str(self).splitlines()
         return f"{first} {more[-1].strip()}" if more else first
 
 
 def compiled(name: str, sources: Sequence[Path], options: Sequence[str] = ()) -> Path:
     """
-    Compile a C program, or find it compiled from the same sources: the first is the program, the others its headers.
+    Return a compiled C program, from the cache if nothing changed.
 
-    ``CC`` and ``CFLAGS`` of the environment are honoured (CFLAGS come last).
+    The first of ``sources`` is the program, the others are its headers. ``CC`` and ``CFLAGS`` of the environment
+    are used (CFLAGS come last).
 
     Raises:
-        BuildError: If there is no compiler, or it refuses.
+        BuildError: There is no compiler, or the program does not compile.
     """
     compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
     if compiler is None:
@@ -50,12 +51,12 @@ def compiled(name: str, sources: Sequence[Path], options: Sequence[str] = ()) ->
 
 
 def kept(name: str, inputs: Sequence[bytes], make: Callable[[Path], None]) -> Path:
-    """Return a directory that ``make`` fills, once for the same ``inputs``."""
+    """Return a directory filled by ``make``, which runs once for the same ``inputs``."""
     digest = hashlib.sha256(b"\0".join(inputs)).hexdigest()[:16]
     directory = _cache_dir() / f"{name}-{digest}"
     if directory.is_dir():
         return directory
-    # Runs side by side may build at the same time: each builds its own and the first one stays.
+    # Parallel runs may build at the same time: each builds its own copy, and the first one stays.
     building = Path(tempfile.mkdtemp(prefix=f"{name}-building-", dir=directory.parent))
     try:
         make(building)
@@ -79,7 +80,7 @@ def run(
     Run one step of a build.
 
     Raises:
-        BuildError: If it fails; the text ends with what it said last.
+        BuildError: The step fails; the text ends with the last lines of its output.
     """
     try:
         done = subprocess.run(

@@ -103,7 +103,7 @@ TARGET = [
         default=DEFAULT,
         show_default=True,
         type=click.Choice(list(AGENTS)),
-        help="Whose protocol the agents speak.",
+        help="The agent whose protocol is used.",
     ),
 ]
 RUNNING = [
@@ -146,7 +146,7 @@ REPORT = [
         ["--report"],
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
-        help="Add what was found to DIR/report.json, draw its pictures anew, and bring a page DIR.md up to date.",
+        help="Add the results to DIR/report.json, redraw its pictures, and update the page DIR.md.",
     )
 ]
 OUTPUT = [*JSON, *REPORT]
@@ -157,7 +157,7 @@ FLAGS = [
     click.Option(
         ["--agents", "is_agents"],
         is_flag=True,
-        help="Each agent in turn, and what it costs relative to retell.",
+        help="Each agent in turn, and its cost relative to retell.",
     ),
     click.Option(["--sweep", "is_sweep"], is_flag=True, help="Find how many calls one core carries."),
 ]
@@ -230,12 +230,12 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError("--compare does not go with --sweep or --peer.")
     if options.running and (plan.is_comparison or plan.is_sweep or options.peer or options.tls):
         raise click.UsageError(
-            "--url is one run of a bridge that is there: no --compare, --sweep, --peer or --tls."
+            "--url is for one run of a bridge that already runs: no --compare, --sweep, --peer or --tls."
         )
     has_agent = options.agent != DEFAULT
     if has_agent and (options.peer or plan.is_comparison or options.running or output.report):
         raise click.UsageError(
-            "--agent is for the bridge that is started here: no --peer, --compare, --url or --report."
+            "--agent is for a bridge that this command starts: no --peer, --compare, --url or --report."
         )
     is_one_run = not (plan.is_comparison or plan.is_sweep)
     is_plain = not (has_agent or options.peer or options.running or options.inject or output.report)
@@ -246,7 +246,7 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
     if AGENTS[options.agent].is_resampled and options.inject in FAULTS_OF_CONTENT:
         raise click.UsageError(
             f"--inject {options.inject} cannot be seen with {options.agent}: "
-            "resampled audio is told by its order alone."
+            "resampled audio is identified by its order alone."
         )
     for name in AGENTS if plan.is_agents else [options.agent]:
         if options.frame_bytes > AGENTS[name].frame_bytes_most:

@@ -1,8 +1,8 @@
 """
-The bridge against its peers on the same machine: rounds of runs between two runs of the floor, and their ratios.
+Compares the bridge with its peers on the same machine, in rounds of runs between two runs of the floor.
 
-A machine that others share changes its speed from minute to minute. So what counts is not a run's figure but its
-ratio to the mean of the floor before and after it, and only where these two agree.
+The speed of a shared machine changes from minute to minute. The result of a run is therefore its ratio to the mean of
+the floors before and after it, and only if these two agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from bridge.standins.process import BridgeError
 
 FLOORS_DIFFER_MAX = 0.10
-# More rounds than asked for, where some are invalid; then it is the machine's fault and no use to go on.
+# Invalid rounds are repeated up to this factor; beyond it the machine is too unsteady to go on.
 ROUNDS_PER_PAIR_MAX = 2
 
 Line = dict[str, Any]
@@ -24,7 +24,7 @@ MeasureOne = Callable[[str], Awaitable[Line]]
 
 @dataclass(frozen=True)
 class Round:
-    """The runs between two runs of the floor, or of another yardstick that is called so."""
+    """The runs between two runs of the floor, or of another ``yardstick``."""
 
     floor_before: Line
     runs: Sequence[Line]
@@ -32,7 +32,7 @@ class Round:
     yardstick: str = "floor"
 
     def why_invalid(self) -> str | None:
-        """Say why no ratio of this round counts, or None."""
+        """Return the reason why no ratio of this round counts, or None."""
         costs = [cost_of(self.floor_before), cost_of(self.floor_after)]
         if None in costs:
             return f"no {self.yardstick}"
@@ -43,7 +43,7 @@ class Round:
         return None
 
     def ratio(self, name: str) -> float | None:
-        """Return the cost of ``name`` relative to the floor, or None where that is invalid or was not measured."""
+        """Return the cost of ``name`` relative to the floor, or None if the run or the round is invalid or missing."""
         costs = [cost_of(run) for run in self.runs if run["name"] == name]
         floors = [cost_of(self.floor_before), cost_of(self.floor_after)]
         if self.why_invalid() or not costs or costs[0] is None:
@@ -53,7 +53,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many floors something costs."""
+    """A cost in multiples of the floor's."""
 
     median: float
     low: float
@@ -67,7 +67,7 @@ class Ratio:
 
 @dataclass
 class Comparison:
-    """All rounds, in the order in which they were made."""
+    """All rounds in order, and the reasons of peers that are left out."""
 
     rounds: list[Round] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -89,13 +89,13 @@ class Comparison:
         return [one.floor_before for one in self.rounds] + [one.floor_after for one in self.rounds[-1:]]
 
     def typical(self, name: str) -> Line:
-        """Return the run that stands for ``name``: the middle one by cost; an invalid one only if there is no other."""
+        """Return the middle run of ``name`` by cost; an invalid one only if there is no other."""
         runs = self.runs(name)
         usable = [run for run in runs if run["verdict"] != "invalid"] or runs
         return sorted(usable, key=lambda run: cost_of(run) or 0.0)[len(usable) // 2]
 
     def to_json(self) -> Line:
-        """Return what a program may want to know, without the runs."""
+        """Return the comparison as JSON, without the runs."""
         ratios = {name: self.ratio(name) for name in self.names() if name != "floor"}
         return {
             "rounds": len(self.rounds),
@@ -111,7 +111,7 @@ class Comparison:
 
 
 def cost_of(run: Line) -> float | None:
-    """Return the CPU microseconds per frame of a run, or None where it is invalid or relayed nothing."""
+    """Return the CPU microseconds per frame of a run, or None if it is invalid or relayed nothing."""
     cost: float | None = run["bridge_cpu_us_per_frame"]
     return None if run["verdict"] == "invalid" or not cost else cost
 
@@ -120,9 +120,9 @@ async def compare(
     peers: Iterable[str], pairs: int, measure: MeasureOne, tell: Callable[[str], None]
 ) -> Comparison:
     """
-    Measure until ``pairs`` rounds count and every peer has a ratio, or it is no use.
+    Measure until ``pairs`` rounds count and every peer has a ratio, or too many rounds are invalid.
 
-    Each round is floor, bridge, at most one other peer; its second floor is the first of the next round.
+    Each round is floor, bridge, and at most one other peer; its second floor is the first one of the next round.
     """
     comparison = Comparison()
     waiting = list(peers)
@@ -155,7 +155,7 @@ async def compare(
 
 
 def table(comparison: Comparison) -> str:
-    """Return the comparison for people: one row a bridge, its middle run, and its cost in floors over all rounds."""
+    """Return the comparison as text: for each bridge its middle run, and its cost in floors over all rounds."""
     lines = [
         f"{'':<9}{'us CPU':>8}  {'cost in floors':<22}{'% of':>5}{'added delay p99, ms':>21}{'':>7}"
         f"{'interrupt to clear, ms':>24}{'KB per':>8}{'generator':>13}",
@@ -192,7 +192,7 @@ def _row(run: Line, in_floors: str) -> str:
 
 
 def in_short(run: Line) -> str:
-    """Return a run's verdict with the first of its reasons."""
+    """Return the verdict of a run with its first reason."""
     word = {"ok": "OK", "failed": "FAILED", "invalid": "invalid"}[run["verdict"]]
     more = len(run["reasons"]) - 1
     return (

@@ -1,4 +1,4 @@
-"""What a frame costs with each agent, relative to retell: runs of each between two runs of retell, and the table."""
+"""Compares the cost of a frame with each agent to retell's, by runs between two runs of retell."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ async def compare_agents(
     agents: Sequence[str], rounds: int, measure: MeasureOne, tell: Callable[[str], None]
 ) -> Comparison:
     """
-    Measure until every agent has ``rounds`` ratios, or it is no use.
+    Measure until every agent has ``rounds`` ratios, or too many rounds are invalid.
 
-    Each round is retell, the agent, retell; its second retell is the first of the next round.
+    Each round is retell, the agent, retell; its second retell is the first one of the next round.
 
     Args:
-        measure: Makes one run with the agent that it is told.
+        measure: Makes one run with the named agent.
     """
     comparison = Comparison()
     waiting = list(agents) * rounds
@@ -45,7 +45,7 @@ async def compare_agents(
 
 
 def table(comparison: Comparison) -> str:
-    """Return the comparison for people: one row an agent, its middle run, and its cost relative to retell."""
+    """Return the comparison as text: for each agent its middle run, and its cost relative to retell."""
     lines = [
         f"{'':<16}{'us CPU':>8}  {'of retell':<22}{'':>9}{'added delay p99, ms':>21}",
         f"{'agent':<16}{'/frame':>8}  {'median (spread)':<22}{'allowed':>9}{'to agent':>11}{'to caller':>10}"
@@ -69,11 +69,11 @@ def table(comparison: Comparison) -> str:
         lines.append(_row(agent, comparison.typical(name), of_retell, allowed + ("!" if is_over else " ")))
     lines.append(
         f"{sum(one.why_invalid() is None for one in comparison.rounds)} of {len(comparison.rounds)} rounds count; "
-        "! costs more than is allowed"
+        "! costs more than allowed"
     )
     lines += [f"{name} is left out: {reason}" for name, reason in comparison.left_out.items()]
     lines += [
-        f"{agent}: resampled audio is counted, told by its order and length, and not compared"
+        f"{agent}: resampled audio is counted and identified by its order and length, but not compared"
         for agent, played in AGENTS.items()
         if played.is_resampled and comparison.runs(name_of_run(agent))
     ]

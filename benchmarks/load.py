@@ -1,20 +1,20 @@
 """
-How much does the bridge cost and delay under N calls, and does it lose anything?
+Measures the cost and delay of the bridge under N calls, and checks that it loses nothing.
 
     python -m benchmarks.load --calls 200 --seconds 10
     python -m benchmarks.load compare --calls 500 --seconds 10
     python -m benchmarks.load sweep --seconds 10
 
-N callers and their agents, played by a C program on other cores, talk for S seconds through a bridge that
-gets its calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms,
-due by the clock and not by the answers; each frame is compared byte for byte. The added delay is the time from
-sending to receiving. Exit code: 0 all arrived in time, 1 anything did not, 2 usage, 3 invalid (the generator was
-late or saturated, or the machine was not ours).
+A C program on other cores plays N callers and their agents. They talk for S seconds through a bridge that gets its
+calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms, due by the clock
+and not by the answers; each frame is compared byte for byte. The added delay is the time from sending to receiving.
+Exit code: 0 everything arrived in time, 1 something did not, 2 usage, 3 invalid (the generator was late or
+saturated, or other processes used the bridge's core).
 
---peer loads another bridge that does the same data path, `compare` all that this machine can run: floor and
-bridge in alternation, so that what counts is a ratio between neighbours and not the mood of the machine. `sweep`
-adds calls until something is lost or late. --agent speaks another agent's protocol than retell's, `agents` each of
-them in turn, between two runs with retell. Without a subcommand, --compare, --sweep and --agents do the same.
+--peer loads another bridge with the same data path. `compare` runs every peer that this machine can run, with the
+floor before and after, because ratios of neighbouring runs do not depend on the machine's speed. `sweep` adds calls
+until something is lost or late. --agent uses another agent's protocol than retell's; `agents` uses each of them in
+turn, between two runs with retell. Without a subcommand, --compare, --sweep and --agents do the same.
 
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.

@@ -1,4 +1,4 @@
-"""One run of the load: the bridge, or a peer, on one core, the generator on others, and what came of it."""
+"""Makes one run of the load: the bridge or a peer on one core, the generator on the others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunningBridge:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What one run is asked for; ``peer`` is None for the bridge, and only it can have another ``agent``."""
+    """The options of one run; ``peer`` is None for the bridge, and ``agent`` applies to the bridge only."""
 
     calls: int
     seconds: float
@@ -69,31 +69,32 @@ class Options:
             "seconds_ms": round(self.seconds * 1000),
             "frame_bytes": self.frame_bytes,
             "interrupt_ms": round(60_000 / rate) if rate else 0,
-            # Two ports next to each other: a bridge that already runs must have been told both.
+            # Two adjacent ports, because a running bridge is configured with both.
             "agent_port": self.agent_port + 1 if self.agent_port else 0,
             "inject": INJECTIONS.index(self.inject) + 1 if self.inject else 0,
-            # Peers have no session, so no token either.
+            # Peers have no session and so no token.
             "auth": 1 if self.peer is None and AGENTS[self.agent].has_token else 0,
             "agent": AGENTS[self.agent].number,
         }
 
     @property
     def name(self) -> str:
-        """What is loaded."""
+        """Name of the bridge or peer under load."""
         return self.peer or name_of_run(self.agent)
 
     @property
     def is_over_tls(self) -> bool:
-        """The floor is plain in any case: it is the yardstick."""
+        """False for the floor, which is the yardstick and always plain."""
         return self.tls and (self.peer is None or PEERS[self.peer].speaks_tls)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """
-    Where the stand-in agent is; ``environment`` makes the bridge trust its certificate.
+    The stand-in agent's addresses; ``environment`` makes the bridge trust its certificate.
 
-    ``placing`` is there if its service must be told which call is being placed; ``directory`` is for settings files.
+    ``placing`` is set if the agent's service needs the number of the call in progress; ``directory`` is for files of
+    the settings.
     """
 
     api_url: str
@@ -117,7 +118,7 @@ class Target:
 
 
 def choose_cores(options: Options) -> tuple[set[int], set[int]] | None:
-    """Return the cores of the bridge and those of the load, or None if there is nothing to share out."""
+    """Return the cores of the bridge and those of the load, or None for a run without pinning."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))
@@ -127,7 +128,7 @@ def choose_cores(options: Options) -> tuple[set[int], set[int]] | None:
 
 def build(options: Options) -> list[str]:
     """
-    Build what a run needs, so that a run does nothing but measure; returns the command of the peer, if it is one.
+    Build the programs of a run before it begins; returns the peer's command, empty for the bridge.
 
     Raises:
         BuildError: If the peer cannot be built here.
@@ -204,7 +205,7 @@ async def _target(
         "TWILIO_ACCOUNT_SID": account.sid,
         "TWILIO_AUTH_TOKEN": account.auth_token,
         "BRIDGE_MAX_CALLS": str(options.calls + 10),
-        # The callers have hung up: no question of Twilio's is waited for at the end.
+        # The callers hang up, so Twilio asks nothing after the media stream ends.
         "BRIDGE_RESUME_LINGER_S": "0",
         **settings_for(options.agent, agent.api_url, agent.media_url, agent.directory),
         **agent.environment,
@@ -298,7 +299,7 @@ def _settings(options: Options, limits: Limits) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """Name the machine as far as it matters for figures."""
+    """Return the system, number of cores and processor, to compare figures by."""
     model = platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What `--report DIR` leaves: every run as JSON, pictures, and a page for people where there is one to fill."""
+"""Writes the report of `--report DIR`: every run as JSON, the pictures, and the section of an existing page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What one command found."""
+    """The results of one command."""
 
     runs: Sequence[Line]
     comparison: Comparison | None = None
@@ -28,7 +28,7 @@ class Findings:
 
 @dataclass
 class Report:
-    """All findings on one machine; the latest take the place of earlier ones of the same kind."""
+    """All findings on one machine; new ones replace earlier ones of the same kind."""
 
     machine: str
     runs: list[Line] = field(default_factory=list)
@@ -69,15 +69,15 @@ def _replaced(known: list[Line], new: Line, *keys: str) -> list[Line]:
 
 def write_report(directory: Path, findings: Findings) -> None:
     """
-    Add findings to the report in ``directory`` and write its pictures anew; start anew on another machine.
+    Add findings to the report in ``directory`` and redraw its pictures; on another machine the report starts over.
 
-    Where a page ``directory``.md has the two marks, what is between them becomes the report as text.
+    If a page ``directory``.md has the two marks, the report as text replaces the part between them.
     """
     report = _load(directory / "report.json")
     report.add(findings)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "report.json").write_text(json.dumps(vars(report), indent=1) + "\n")
-    # Draws with matplotlib, which nothing else here needs.
+    # Imported here because only this needs matplotlib.
     from benchmarks.pictures import draw
 
     pictures = draw(report.runs, directory)
@@ -101,7 +101,7 @@ def _load(path: Path) -> Report:
         report = Report(**json.loads(path.read_text(), object_hook=_renamed))
         if report.machine == machine():
             return report
-        click.echo(f"{path} is of another machine ({report.machine}): begun anew", err=True)
+        click.echo(f"{path} is of another machine ({report.machine}): starting over", err=True)
     return Report(machine())
 
 

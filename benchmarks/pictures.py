@@ -1,4 +1,4 @@
-"""The pictures of a report: delay and CPU per frame against the number of calls, a line for each bridge."""
+"""Draws the pictures of a report: delay and CPU per frame by number of calls, one line per bridge."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOURS = {
 
 
 def draw(runs: Sequence[Line], directory: Path) -> list[Path]:
-    """Draw what these runs show; returns the pictures, none of a kind of which there is nothing to show."""
+    """Draw the pictures that these runs have points for; returns their paths."""
     delay, cost = directory / "delay.png", directory / "cpu-per-frame.png"
     drawn = []
     if _draw(delay, runs, _delay_ms, "added delay, p99 of the worse way, ms", limit=LIMIT_MS):
@@ -43,7 +43,7 @@ def _delay_ms(run: Line) -> float | None:
 
 
 def series(runs: Sequence[Line], value: Callable[[Line], float | None]) -> dict[str, list[tuple[int, float]]]:
-    """Return for each bridge its points (calls, median of the runs that say anything), in order of calls."""
+    """Return the points of each bridge in order of calls: (calls, median of the runs with a value)."""
     found: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         y = value(run)

@@ -10,7 +10,7 @@ PLAIN_LINE_EVERY_S = 3.0
 
 
 class Progress:
-    """Shows how far the present phase is."""
+    """Shows the progress of the present phase."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -30,7 +30,7 @@ class Progress:
         sys.stderr.flush()
 
     def finish(self) -> None:
-        """Leave the line to what is written next."""
+        """Clear the bar, so that the next output starts on an empty line."""
         if self._is_terminal:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""How many calls one core carries: more and more calls until something is lost or late."""
+"""Finds how many calls one core carries, by adding calls until something is lost or late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Line = dict[str, Any]
 
 @dataclass
 class Sweep:
-    """The steps of a sweep; ``carried`` is the last one with nothing lost and nothing late."""
+    """The steps of a sweep; ``carried`` is the number of calls at the last step that passed."""
 
     steps: list[Line] = field(default_factory=list)
     carried: int | None = None

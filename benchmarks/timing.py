@@ -1,4 +1,4 @@
-"""Several ways to do one job, timed against each other by turns."""
+"""Times several ways to do one job against each other, in turns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Candidate:
     """
     One way to do a job.
 
-    ``expression`` does it once, with the names in ``given`` and those that the statement ``setup`` makes; it may keep
-    a state in one of the latter. ``read`` turns its value into what all candidates of the job must agree on.
+    ``expression`` does it once, with the names in ``given`` and the names defined by the statement ``setup``, which
+    may hold state. ``read`` converts its value to the form in which all candidates of the job must agree.
     """
 
     name: str
@@ -29,9 +29,9 @@ class Candidate:
 @dataclass
 class Contest:
     """
-    A job and who can do it; the first candidate is what the others are held against.
+    A job and its candidates; the first candidate is the reference of the ratios.
 
-    ``expected`` is what each makes of it; None where they do the job in ways that differ, as resamplers do.
+    ``expected`` is the result of every candidate, or None if results may differ, as those of resamplers do.
     """
 
     job: str
@@ -43,7 +43,7 @@ class Contest:
         Let each candidate do the job once.
 
         Raises:
-            ValueError: If one does another job.
+            ValueError: A candidate gives another result.
         """
         for candidate in self.candidates:
             names = dict(candidate.given)
@@ -56,9 +56,9 @@ class Contest:
 @dataclass(frozen=True)
 class Score:
     """
-    What one candidate took.
+    The time of one candidate.
 
-    ``spread_percent`` is half of what lies between the quarters of its samples, of the median. ``times_first`` is
+    ``spread_percent`` is half the interquartile range of its samples, relative to the median. ``times_first`` is
     the median ratio of its samples to the first candidate's of the same round: neighbours see the same machine.
     """
 
@@ -79,8 +79,8 @@ class Samples:
 
     @classmethod
     def of(cls, candidate: Candidate, sample_s: float) -> Samples:
-        """Prepare samples that take about so long each."""
-        # CPU time: what others do on the machine meanwhile does not count.
+        """Prepare samples of about ``sample_s`` each."""
+        # CPU time leaves out other processes on the machine.
         timer = timeit.Timer(candidate.expression, candidate.setup, time.thread_time, dict(candidate.given))
         number, taken_s = 1, timer.timeit(1)
         while taken_s < sample_s / 4:
@@ -94,10 +94,10 @@ class Samples:
 
 def measure(contest: Contest, rounds: int, sample_s: float) -> list[Score]:
     """
-    Time all candidates, each once in every round; the garbage collector rests meanwhile.
+    Time all candidates, each once in every round, without the garbage collector.
 
     Raises:
-        ValueError: If a candidate does another job, or there are no two rounds.
+        ValueError: A candidate gives another result, or there are fewer than two rounds.
     """
     if rounds < 2:
         raise ValueError(f"rounds must be at least 2, got {rounds}")
@@ -113,14 +113,14 @@ def measure(contest: Contest, rounds: int, sample_s: float) -> list[Score]:
 
 
 def score(job: str, name: str, ns: list[float], first_ns: list[float]) -> Score:
-    """Sum up the samples of one candidate, beside the first one's."""
+    """Return the score of one candidate from its samples and those of the first one."""
     lower, median, upper = statistics.quantiles(ns, n=4, method="inclusive")
     ratios = [mine / first for mine, first in zip(ns, first_ns, strict=True)]
     return Score(job, name, median, (upper - lower) / 2 / median * 100, statistics.median(ratios))
 
 
 def table(scores: list[Score]) -> str:
-    """Return the scores for people, the jobs as headings."""
+    """Return the scores as text, with the jobs as headings."""
     lines = [f"{'':<46}{'ns':>10}{'spread':>10}{'ratio':>9}"]
     job = None
     for item in scores:
@@ -135,5 +135,5 @@ def table(scores: list[Score]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with two digits at least."""
+    """Return a number with at least two digits."""
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

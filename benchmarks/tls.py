@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1, made on the spot, for TLS on the agent's socket."""
+"""Makes a certificate for 127.0.0.1, for TLS on the agent's socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """Return a file with certificate and key, for the server, and one with the certificate, for those who trust it."""
+    """Return two files: certificate and key for the server, the certificate alone for its clients."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "load benchmark")])
     now = datetime.datetime.now(datetime.UTC)

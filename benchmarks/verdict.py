@@ -1,4 +1,4 @@
-"""What a load run found: the verdict with its reasons, a table for people, one JSON line for programs."""
+"""Judges a load run: the verdict with its reasons, a table as text, and one JSON line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CALL_FAULTS = (
 
 
 class Status(Enum):
-    """How a run ended; the value is the exit code."""
+    """The result of a run; the value is the exit code."""
 
     OK = 0
     FAILED = 1
@@ -38,7 +38,7 @@ class Status(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a run may show at most: the delay is the bridge's, the rest says whether the run can tell it."""
+    """Upper limits: the delay fails a run, the others make it invalid."""
 
     delay_p99_ms: float = 20
     lateness_p99_ms: float = 5
@@ -75,7 +75,7 @@ class Measured:
 
     @property
     def others_percent(self) -> float | None:
-        """How much of the bridge's core went to other processes, or was taken by the host of a virtual machine."""
+        """Share of the bridge's core used by other processes or taken by the host of a virtual machine."""
         return _percent(self.others_cpu_s, self.raw["window_s"]) if self.others_cpu_s is not None else None
 
     @property
@@ -91,7 +91,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The end of a run in a word, with every reason."""
+    """The status of a run with every reason."""
 
     status: Status
     reasons: list[str] = field(default_factory=list)
@@ -130,7 +130,7 @@ def judge(measured: Measured, limits: Limits) -> Verdict:
 
 
 def _why_invalid(measured: Measured, limits: Limits) -> list[str]:
-    """Say why the delays of a run are not the bridge's."""
+    """Return the reasons why a run's delays do not count."""
     invalid = []
     raw = measured.raw
     lateness_ms = raw["lateness_us"]["p99"] / 1000
@@ -149,7 +149,7 @@ def _why_invalid(measured: Measured, limits: Limits) -> list[str]:
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """Return the smallest of ``values`` that at least ``share`` of them do not exceed; NaN of none."""
+    """Return the smallest of ``values`` that at least ``share`` of them do not exceed, or NaN without values."""
     ordered = sorted(values)
     if not ordered:
         return math.nan
@@ -186,7 +186,7 @@ def to_json(measured: Measured, verdict: Verdict) -> dict[str, Any]:
 
 
 def table(measured: Measured) -> str:
-    """Return the findings for people, a few lines of at most 100 characters."""
+    """Return the findings as a few lines of text."""
     raw = measured.raw
     lines = [
         f"{'added delay, ms':<18}{'p50':>9}{'p99':>9}{'p99.9':>9}{'max':>9}{'frames':>11}"
@@ -217,15 +217,15 @@ def table(measured: Measured) -> str:
         f"late by {_quantiles(raw['lateness_us'])}"
     )
     if raw.get("marks"):
-        lines.append(f"marks              {raw['marks']} came to the callers and went back")
+        lines.append(f"marks              {raw['marks']} received by the callers and echoed")
     if not measured.settings.get("audio_compared", True):
-        lines.append("resampled audio is counted, told by its order and length, and not compared")
+        lines.append("resampled audio is counted and identified by its order and length, but not compared")
     lines += [f"note: {text}" for text in raw["notes"]]
     return "\n".join(lines)
 
 
 def name_of(measured: Measured) -> str:
-    """Return what was measured: the bridge, or a peer's name."""
+    """Return the name of the bridge or peer that was measured."""
     return str(measured.settings.get("name", "bridge"))
 
 
@@ -252,5 +252,5 @@ def _text(value: float | None, form: str) -> str:
 
 
 def settings_of(limits: Limits, **settings: Any) -> dict[str, Any]:
-    """Return what a run was asked for, as it goes into the JSON line."""
+    """Return the settings of a run for its JSON line."""
     return settings | {f"limit_{name}": value for name, value in asdict(limits).items()}
