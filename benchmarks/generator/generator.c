@@ -10,7 +10,7 @@
  *
  * Open loop: slot s of each 20 ms belongs to one direction of one call for ever, so a slow bridge cannot slow the load
  * down. Every frame carries its call, direction and number, and all its other bytes follow from these three; the
- * receiver makes the expected message again and compares all of it. Only audio that the bridge resamples is told by its
+ * receiver makes the expected message again and compares all of it. Only audio that the bridge resamples is identified by its
  * order and its length alone.
  *
  * What is due is sent on a tick of 0.1 ms, as a network card hands over what came in: to arm a timer for each frame
