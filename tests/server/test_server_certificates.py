@@ -56,7 +56,7 @@ async def test_agent_without_a_valid_certificate_is_the_fallback(live_server, in
             await caller.closed.wait()
             assert caller.close_code == 1011
             assert (await caller.follow_redirect()).verbs == FALLBACK
-        assert (agent.sessions, agent.faults) == ({}, [])
+        assert (agent.sessions, agent.violations) == ({}, [])
         assert (await live.metrics())['bridge_calls_ended_total{why="agent_lost"}'] == 1
     assert [line for line in logs.lines if "call ended" in line and reason in line]
 
@@ -73,7 +73,7 @@ async def test_agent_after_one_without_a_valid_certificate_answers(live_server, 
             session = await live.session_of(caller)
             await caller.send_media(b"hello")
             await until(lambda: session.received)
-        assert (agent.sessions, agent.faults) == ({}, [])
+        assert (agent.sessions, agent.violations) == ({}, [])
         assert (await live.metrics())["bridge_agents_replaced_total"] == 1
     assert [line for line in logs.lines if "trying next" in line and reason in line]
 
