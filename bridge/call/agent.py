@@ -21,6 +21,7 @@ from bridge.agents.agent import (
     Agent,
     Audio,
     Control,
+    Endpoint,
     Event,
     Failed,
     Ignored,
@@ -49,6 +50,13 @@ HAPPY_EYEBALLS_S = 0.25
 
 class _NotOfferedError(picows.WSError):
     """The agent's 101 names what the request does not offer; the text quotes nothing of it."""
+
+
+class _TooLate(picows.WSListener):
+    """Ends a connection whose leg has not waited for it."""
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        transport.disconnect(graceful=False)
 
 
 class AgentLeg(Leg):
@@ -121,27 +129,11 @@ class AgentLeg(Leg):
         detail = ""
         try:
             async with asyncio.timeout(self._connect_s):
-                endpoint = self._endpoint_of(await self._session())
-                is_tls = endpoint.url.startswith("wss:")
-                await picows.ws_connect(
-                    lambda request, response: self._handshake(response, endpoint.headers),
-                    endpoint.url,
-                    ssl_context=self._tls,
-                    websocket_handshake_timeout=self._connect_s,
-                    max_frame_size=self.limits.max_message_bytes,
-                    extra_headers=dict(endpoint.headers),
-                    # Redirects would carry the credential to another host.
-                    max_redirects=0,
-                    socket_factory=self._open_tcp,
-                    read_buffer_init_size=READ_BUFFER_BYTES,
-                    # The wire answers pings. The first frame must come up unread, because the wire takes over there.
-                    enable_auto_pong=False,
-                    ssl_incoming_bio_size=TLS_BUFFER_BYTES if is_tls else None,
-                    ssl_outgoing_bio_size=TLS_BUFFER_BYTES if is_tls else None,
-                    ssl_shutdown_timeout=self.limits.close_s if is_tls else None,
-                )
+                await self._open_socket(self._endpoint_of(await self._session()))
         except asyncio.CancelledError:
             self._cut_handshake()
+            # The task keeps this exception, whose traceback leads back here: a cycle.
+            self._connecting = None
             raise
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
@@ -166,8 +158,34 @@ class AgentLeg(Leg):
         self._cut_handshake()
         # picows returns without an error if the peer closes before it answers the upgrade.
         self._closing_since = self._clock()
-        self._leave()
+        # The call first: the next agent may take over the audio that waits here.
         self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
+        self._leave_unopened()
+
+    async def _open_socket(self, endpoint: Endpoint) -> None:
+        is_tls = endpoint.url.startswith("wss:")
+        try:
+            await picows.ws_connect(
+                lambda request, response: self._handshake(response, endpoint.headers),
+                endpoint.url,
+                ssl_context=self._tls,
+                websocket_handshake_timeout=self._connect_s,
+                max_frame_size=self.limits.max_message_bytes,
+                extra_headers=dict(endpoint.headers),
+                # Redirects would carry the credential to another host.
+                max_redirects=0,
+                socket_factory=self._open_tcp,
+                read_buffer_init_size=READ_BUFFER_BYTES,
+                # The wire answers pings. The first frame must come up unread, because the wire takes over there.
+                enable_auto_pong=False,
+                ssl_incoming_bio_size=TLS_BUFFER_BYTES if is_tls else None,
+                ssl_outgoing_bio_size=TLS_BUFFER_BYTES if is_tls else None,
+                ssl_shutdown_timeout=self.limits.close_s if is_tls else None,
+            )
+        except (OSError, picows.WSError) as error:
+            # picows' connection keeps the error, and the frames of the error's traceback keep the connection and
+            # this leg: a cycle.
+            raise error.with_traceback(None) from None
 
     async def _session(self) -> Mapping[str, str]:
         stream = self._stream
@@ -177,7 +195,9 @@ class AgentLeg(Leg):
         self._on_session(session)
         return session
 
-    def _handshake(self, response: picows.WSUpgradeResponse, sent: Mapping[str, str]) -> Handshake:
+    def _handshake(self, response: picows.WSUpgradeResponse, sent: Mapping[str, str]) -> picows.WSListener:
+        if self._has_left:
+            return _TooLate()
         # RFC 6455 4.1: the client fails the connection where the 101 names what the request does not offer.
         if any(response.headers.getall("Sec-WebSocket-Extensions", ())):
             raise _NotOfferedError("the agent names an extension, and none was offered")
@@ -242,7 +262,7 @@ class AgentLeg(Leg):
         if self._transport is None and self._connecting is not None:
             self._connecting.cancel()
             # Here, not in the task: a task that is cancelled before its first step never runs its own clean-up.
-            self._leave()
+            self._leave_unopened()
 
     def take_over(self, other: AgentSide) -> None:
         if isinstance(other, AgentLeg):

@@ -225,7 +225,7 @@ class Leg:
                 if self._transport is not None:
                     self._transport.abort()
                 else:
-                    self._leave()
+                    self._leave_unopened()
             return
         if self._transport is None:
             return
@@ -325,6 +325,11 @@ class Leg:
             self.end_by_peer(None, "no close frame")
         self._transport = None
         self._leave()
+
+    def _leave_unopened(self) -> None:
+        """Leave without a connection, whose loss would have cleared the cycle of wire and leg."""
+        if not self._has_left:
+            self.wire.connection_lost(None)
 
     def _leave(self) -> None:
         if not self._has_left:

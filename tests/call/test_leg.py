@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import ClassVar
 
@@ -384,3 +386,23 @@ async def test_agent_audio_before_start_waits_and_goes_out_in_order():
             assert read_from_server(text.decode(), STREAM_SID).payload == f"{n:04d}"
         call.end(Why.CALLER_STOPPED, time.monotonic())
         assert await socket.close_code() == 1000
+
+
+def test_memory_of_a_leg_whose_socket_never_came_comes_back_without_the_garbage_collector():
+    gone: list[bool] = []
+    gc.collect()
+    gc.disable()
+    try:
+        now = time.monotonic()
+        call = Call(CALL_LIMITS, Nothing(), now)
+        leg = CallerLeg(OneStream(), call, LegLimits(**LIMITS), process(lambda leg: gone.append(True)))
+        held = [weakref.ref(leg), weakref.ref(leg.wire)]
+        call.end(Why.CALLER_LOST, now)
+        # A tick that comes late changes nothing.
+        for _ in range(2):
+            leg.on_tick(now + 1)
+        del call, leg
+        assert [reference() for reference in held] == [None, None]
+    finally:
+        gc.enable()
+    assert gone == [True]

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import gc
 import time
+import weakref
 
 import pytest
 from live import FACTOR, PLAIN_AND_TLS, until
 from live_raw import RawAgent, accept_head
 
+from bridge.call.agent import AgentLeg
 from bridge.standins.agent.faults import Faults, HttpAnswer
 
 pytestmark = PLAIN_AND_TLS
@@ -194,3 +197,67 @@ async def check_refused_quietly(live):
         await caller.open_stream()
         await asyncio.wait_for(caller.closed.wait(), SLACK_S)
         assert caller.close_code == 1011
+
+
+NEVER_OPEN = {
+    "refused": lambda socket: socket.send(b"HTTP/1.1 503 x\r\n\r\n"),
+    "wrong": lambda socket: socket.send(accept_head(socket)[:-2] + b"Sec-WebSocket-Extensions: x\r\n\r\n"),
+    "closed": lambda socket: socket.aclose(),
+    "late": lambda socket: socket.gone(),
+    "abandoned": lambda socket: socket.gone(),
+}
+
+
+@pytest.mark.parametrize("how", NEVER_OPEN)
+async def test_memory_of_a_leg_that_never_opened_comes_back_without_the_garbage_collector(
+    live_server, tls, monkeypatch, how
+):
+    held = []
+    connect = AgentLeg.connect
+
+    def watched_connect(leg):
+        held.extend([weakref.ref(leg), weakref.ref(leg.wire)])
+        connect(leg)
+
+    monkeypatch.setattr(AgentLeg, "connect", watched_connect)
+    async with RawAgent(NEVER_OPEN[how], tls) as agent:
+        connect_s = CONNECT_S if how == "late" else 5
+        live = await live_server(RETELL_WS_URL=agent.ws_url, BRIDGE_AGENT_CONNECT_S=connect_s)
+        gc.collect()
+        gc.disable()
+        try:
+            async with live.answered() as caller:
+                await caller.open_stream()
+                await until(lambda: agent.sockets)
+                if how == "abandoned":
+                    await caller.hang_up()
+                await caller.closed.wait()
+            await until(lambda: live.is_idle)
+            await until(lambda: not any(reference() for reference in held))
+        finally:
+            gc.enable()
+    assert held
+
+
+async def test_agent_that_answers_the_upgrade_of_a_call_that_is_over_is_cut(
+    live_server, tls, monkeypatch, logs
+):
+    over = asyncio.Event()
+
+    async def answer_late(socket):
+        await over.wait()
+        await socket.send(accept_head(socket))
+        await socket.gone()
+
+    # As if the answer came in before the cut.
+    monkeypatch.setattr(AgentLeg, "_cut_handshake", lambda leg: None)
+    async with RawAgent(answer_late, tls) as agent:
+        live = await live_server(RETELL_WS_URL=agent.ws_url)
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await until(lambda: agent.sockets and agent.sockets[0].head)
+            await caller.hang_up()
+        await until(lambda: live.is_idle)
+        over.set()
+        await until(lambda: not agent._tasks)
+    assert [line for line in logs.lines if "Exception" in line] == []
