@@ -48,24 +48,30 @@ cdef void fill_tables() noexcept nogil:
 fill_tables()
 
 
+cdef void mulaw_to_pcm16_c(const char* mulaw, Py_ssize_t n, char* out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        memcpy(out + 2 * i, PCM16_OF_ULAW[<unsigned char>mulaw[i]], 2)
+
+
 def mulaw_to_pcm16(ulaw):
     """Decode mu-law, in any bytes-like object, to 16-bit little-endian samples."""
     cdef Py_buffer view
-    cdef Py_ssize_t i, count
-    cdef const unsigned char* source
-    cdef unsigned char* target
     cdef bytes result
     PyObject_GetBuffer(ulaw, &view, PyBUF_SIMPLE)
     try:
-        count = view.len
-        source = <const unsigned char*>view.buf
-        result = PyBytes_FromStringAndSize(NULL, 2 * count)
-        target = <unsigned char*>PyBytes_AS_STRING(result)
-        for i in range(count):
-            memcpy(target + 2 * i, PCM16_OF_ULAW[source[i]], 2)
+        result = PyBytes_FromStringAndSize(NULL, 2 * view.len)
+        mulaw_to_pcm16_c(<const char*>view.buf, view.len, PyBytes_AS_STRING(result))
     finally:
         PyBuffer_Release(&view)
     return result
+
+
+cdef void pcm16_to_mulaw_c(const char* pcm, Py_ssize_t n, char* out) noexcept nogil:
+    cdef const unsigned char* source = <const unsigned char*>pcm
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <char>ULAW_OF_14_BITS[(source[2 * i] >> 2) | (source[2 * i + 1] << 6)]
 
 
 def pcm16_to_mulaw(pcm):
@@ -76,20 +82,13 @@ def pcm16_to_mulaw(pcm):
         ValueError: If the length is odd.
     """
     cdef Py_buffer view
-    cdef Py_ssize_t i, count
-    cdef const unsigned char* source
-    cdef unsigned char* target
     cdef bytes result
     PyObject_GetBuffer(pcm, &view, PyBUF_SIMPLE)
     try:
         if view.len % 2:
             raise ValueError(f"pcm must hold whole 16-bit samples, got {view.len} bytes")
-        count = view.len // 2
-        source = <const unsigned char*>view.buf
-        result = PyBytes_FromStringAndSize(NULL, count)
-        target = <unsigned char*>PyBytes_AS_STRING(result)
-        for i in range(count):
-            target[i] = ULAW_OF_14_BITS[(source[2 * i] >> 2) | (source[2 * i + 1] << 6)]
+        result = PyBytes_FromStringAndSize(NULL, view.len // 2)
+        pcm16_to_mulaw_c(<const char*>view.buf, view.len // 2, PyBytes_AS_STRING(result))
     finally:
         PyBuffer_Release(&view)
     return result
