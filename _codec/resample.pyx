@@ -15,12 +15,8 @@ from libc.string cimport memmove, memset
 from _codec import kaiser
 
 cdef enum:
-    TAPS = 32
     HALF = TAPS // 2
-    HISTORY = TAPS - 1
-    BLOCK = 160  # 20 ms at 8 kHz
     TILE = 8
-    MAX_FACTOR = 3
 
 if kaiser.TAPS_PER_PHASE != TAPS:
     raise ImportError(f"built for {TAPS} taps per phase, got {kaiser.TAPS_PER_PHASE}: rebuild the codec")
@@ -102,18 +98,6 @@ cdef class Resampler:
     Source of the filter: the window design of J. F. Kaiser, 1974, in ``_codec.kaiser``.
     """
 
-    # Going up, one stream of samples at 8 kHz; going down, stream p holds the samples at p before a
-    # multiple of the factor. Value HISTORY of a stream is its first unused one.
-    cdef double streams[MAX_FACTOR][HISTORY + BLOCK]
-    # The filter's taps by phase; set once.
-    cdef double taps[MAX_FACTOR][TAPS]
-    # How many times higher one rate is than the other; set once.
-    cdef Py_ssize_t factor
-    # Going down, the stream that takes the next sample; advanced by `decimate`.
-    cdef Py_ssize_t next_stream
-    # The output has the higher rate; set once.
-    cdef bint up
-
     def __cinit__(self, from_hz, to_hz):
         factor, up = kaiser.ratio(from_hz, to_hz)
         self.factor = factor
@@ -137,27 +121,31 @@ cdef class Resampler:
             ValueError: If the length is odd.
         """
         cdef Py_buffer view
-        cdef Py_ssize_t count, produced
         cdef bytes result
         PyObject_GetBuffer(pcm, &view, PyBUF_SIMPLE)
         try:
             if view.len % 2:
                 raise ValueError(f"pcm must hold whole 16-bit samples, got {view.len} bytes")
-            count = view.len // 2
-            if self.up:
-                produced = count * self.factor
-            elif count > self.next_stream:
-                produced = (count - self.next_stream - 1) // self.factor + 1
-            else:
-                produced = 0
-            result = PyBytes_FromStringAndSize(NULL, 2 * produced)
-            if self.up:
-                self.interpolate(<const unsigned char*>view.buf, count, <unsigned char*>PyBytes_AS_STRING(result))
-            else:
-                self.decimate(<const unsigned char*>view.buf, count, <unsigned char*>PyBytes_AS_STRING(result))
+            result = PyBytes_FromStringAndSize(NULL, 2 * self.out_samples(view.len // 2))
+            self.process_c(<const char*>view.buf, view.len // 2, PyBytes_AS_STRING(result))
         finally:
             PyBuffer_Release(&view)
         return result
+
+    cdef Py_ssize_t out_samples(self, Py_ssize_t count) noexcept nogil:
+        if self.up:
+            return count * self.factor
+        if count > self.next_stream:
+            return (count - self.next_stream - 1) // self.factor + 1
+        return 0
+
+    cdef Py_ssize_t process_c(self, const char* pcm, Py_ssize_t count, char* out) noexcept nogil:
+        cdef Py_ssize_t made = self.out_samples(count)
+        if self.up:
+            self.interpolate(<const unsigned char*>pcm, count, <unsigned char*>out)
+        else:
+            self.decimate(<const unsigned char*>pcm, count, <unsigned char*>out)
+        return made
 
     cdef void interpolate(self, const unsigned char* pcm, Py_ssize_t count, unsigned char* out) noexcept nogil:
         """Write ``count * factor`` samples to ``out``."""
@@ -182,7 +170,7 @@ cdef class Resampler:
             count -= size
 
     cdef void decimate(self, const unsigned char* pcm, Py_ssize_t count, unsigned char* out) noexcept nogil:
-        """Write as many samples to ``out`` as ``process`` counts."""
+        """Write `out_samples` samples to ``out``."""
         cdef double sums[BLOCK]
         cdef Py_ssize_t i, p, ready
         cdef Py_ssize_t done = 0
