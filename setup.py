@@ -23,6 +23,7 @@ extensions = [
     for name in (
         "g711",
         "resample",
+        "transcode",
         "held_budget",
         "frame_ring",
         "media_json",

@@ -2,12 +2,15 @@
 
 __all__ = [
     "MARK_NAME",
+    "PCM_RATES_HZ",
     "Envelope",
     "FrameRing",
+    "FromMulaw",
     "Handshake",
     "HeldBudget",
     "Resampler",
     "SpanFinder",
+    "ToMulaw",
     "Wire",
     "decoded_bytes",
     "is_base64",
@@ -23,6 +26,7 @@ try:
     from _codec.held_budget import HeldBudget
     from _codec.media_json import Envelope, SpanFinder
     from _codec.resample import Resampler
+    from _codec.transcode import PCM_RATES_HZ, FromMulaw, ToMulaw
     from _codec.wire import MARK_NAME, Wire
 except ImportError as error:
     raise ImportError(
