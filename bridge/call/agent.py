@@ -14,7 +14,7 @@ import picows
 import structlog
 from aiohappyeyeballs import start_connection
 
-from _codec import Handshake, decoded_bytes, is_base64
+from _codec import FromMulaw, Handshake, ToMulaw, decoded_bytes, is_base64
 from _codec.resume import TLS_BUFFER_BYTES
 from bridge.agents.agent import (
     MULAW_8K,
@@ -36,7 +36,7 @@ from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.sides import AgentSide
 from bridge.call.state import Call
-from bridge.call.transcode import FromMulaw, ToMulaw, can_transcode
+from bridge.call.transcode import can_transcode
 
 log = structlog.get_logger()
 
@@ -237,9 +237,9 @@ class AgentLeg(Leg):
         self._is_ready = True
         dialogue = self._dialogue
         if dialogue.from_agent_format != MULAW_8K:
-            self._decode = ToMulaw(dialogue.from_agent_format)
+            self._decode = ToMulaw(dialogue.from_agent_format.sample_rate_hz)
         if dialogue.to_agent_format != MULAW_8K:
-            self._encode = FromMulaw(dialogue.to_agent_format)
+            self._encode = FromMulaw(dialogue.to_agent_format.sample_rate_hz)
         self._set_format()
         self.call.on_agent_open(self._clock())
         self.wire.set_ready()
@@ -386,8 +386,8 @@ class AgentLeg(Leg):
             if not can_transcode(audio.format):
                 self.on_ignored("unknown_audio")
                 return
-            if self._decode is None or self._decode.format != audio.format:
-                self._decode = ToMulaw(audio.format)
+            if self._decode is None or self._decode.rate_hz != audio.format.sample_rate_hz:
+                self._decode = ToMulaw(audio.format.sample_rate_hz)
             payload = b64encode(self._decode(b64decode(payload)))
             if not payload:
                 return
