@@ -1,6 +1,7 @@
 """Designs the low-pass filters of the resamplers, for the compiled codec and for its twin in Python."""
 
 import math
+import struct
 from functools import cache
 
 BASE_HZ = 8000
@@ -41,6 +42,12 @@ def bessel_i0(x: float) -> float:
     return total
 
 
+def single(value: float) -> float:
+    """Round to single precision, in which the resamplers compute."""
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
+
+
 @cache
 def phases(factor: int, up: bool) -> tuple[tuple[float, ...], ...]:
     """
@@ -50,7 +57,7 @@ def phases(factor: int, up: bool) -> tuple[tuple[float, ...], ...]:
     1 on the way down and ``factor`` on the way up, which compensates for the zeros inserted between samples.
 
     The cut-off of exactly 4 kHz makes every ``factor``-th tap zero except the centre, so phase 0 is a pure delay: on
-    the way up, samples that both rates share pass unchanged.
+    the way up, samples that both rates share pass unchanged. All taps are rounded to single precision.
 
     Source: J. F. Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", 1974:
     beta = 0.1102 (A - 8.7) and length - 1 = (A - 8) / (2.285 * transition in radians).
@@ -68,4 +75,4 @@ def phases(factor: int, up: bool) -> tuple[tuple[float, ...], ...]:
         window = bessel_i0(beta * math.sqrt(1 - (distance / centre) ** 2)) / bessel_i0(beta)
         return gain * math.sin(angle) / angle * window
 
-    return tuple(tuple(tap(q * factor + p) for q in range(TAPS_PER_PHASE)) for p in range(factor))
+    return tuple(tuple(single(tap(q * factor + p)) for q in range(TAPS_PER_PHASE)) for p in range(factor))

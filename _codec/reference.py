@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from _codec.kaiser import HALF_LENGTH, TAPS_PER_PHASE, phases, ratio
+from _codec.kaiser import HALF_LENGTH, TAPS_PER_PHASE, phases, ratio, single
 
 Buffer = bytes | bytearray | memoryview
 
@@ -125,11 +125,11 @@ class Resampler:
 
     @staticmethod
     def _weighed(parts: list[tuple[tuple[float, ...], list[int]]]) -> int:
-        """Add the products of taps and samples strictly in order, round half to even and saturate."""
+        """Add the products strictly in order and in single precision, round half to even and saturate."""
         total = 0.0
         for taps, samples in parts:
             for tap, sample in zip(taps, samples, strict=True):
-                total += tap * sample
+                total = single(total + single(tap * sample))
         return max(-32768, min(32767, round(total)))
 
 

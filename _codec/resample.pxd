@@ -1,5 +1,6 @@
 cdef enum:
     TAPS = 32
+    HALF = TAPS // 2
     HISTORY = TAPS - 1
     BLOCK = 160  # 20 ms at 8 kHz
     MAX_FACTOR = 3
@@ -9,9 +10,9 @@ cdef class Resampler:
     cdef:
         # Going up, one stream of samples at 8 kHz; going down, stream p holds the samples at p before a
         # multiple of the factor. Value HISTORY of a stream is its first unused one.
-        double streams[MAX_FACTOR][HISTORY + BLOCK]
+        float streams[MAX_FACTOR][HISTORY + BLOCK]
         # The filter's taps by phase; set once.
-        double taps[MAX_FACTOR][TAPS]
+        float taps[MAX_FACTOR][TAPS]
         # How many times higher one rate is than the other; set once.
         Py_ssize_t factor
         # Going down, the stream that takes the next sample; advanced by `decimate`.

@@ -1,10 +1,16 @@
 """
 Resamples audio between 8 kHz and 16 or 24 kHz with a polyphase FIR filter.
 
+The sums are in single precision and in a fixed order: phase by phase, and in each phase from the newest sample to the
+oldest. Each product and each partial sum is rounded, because ``-ffp-contract=off`` keeps compilers from fusing them. So
+the bytes of the output are those of the reference on every processor, whatever the width of its vectors.
+
 Unsupported rates and an odd number of bytes raise ValueError, an argument that is not bytes-like TypeError, one that is
 not contiguous BufferError, lack of memory MemoryError; all of them leave the state unchanged. Sums beyond 16 bits
 saturate. ``process`` allocates the exact output first, and the loops write at most BLOCK samples into their buffers
-before they empty them. The import fails with ImportError if the taps of `kaiser` do not fit the arrays.
+before they empty them: 3 KB in an object and 1 KB on the stack. The C functions cannot fail: they read only the given
+length, and the caller provides an output of the size that resample.pxd states. The import fails with ImportError if the
+taps of `kaiser` do not fit the arrays.
 """
 
 cimport cython
@@ -14,74 +20,64 @@ from libc.string cimport memmove, memset
 
 from _codec import kaiser
 
-cdef enum:
-    HALF = TAPS // 2
-    TILE = 8
-
 if kaiser.TAPS_PER_PHASE != TAPS:
     raise ImportError(f"built for {TAPS} taps per phase, got {kaiser.TAPS_PER_PHASE}: rebuild the codec")
 
+cdef extern from *:
+    """
+    /* Four floats. GCC and Clang make vector instructions of their operators, or scalar ones where there are none. */
+    typedef float lanes __attribute__((vector_size(16), aligned(4), may_alias));
 
-cdef inline int rounded(double value) noexcept nogil:
-    """Round half to even and saturate to 16 bits."""
-    # Beyond 2**52 a double has no fraction, so the processor rounds when it adds.
-    cdef double shifted = (value + 6755399441055744.0) - 6755399441055744.0
-    if shifted > 32767.0:
-        return 32767
-    if shifted < -32768.0:
-        return -32768
-    return <int>shifted
+    /* Add taps[0] * newest[j] + taps[1] * newest[j - 1] + ... to sums[j], for each j below count. newest has
+     * n_taps - 1 values before it. Twenty sums at a time stay in registers. */
+    static void add_phase(float* sums, const float* newest, const float* taps, int n_taps, Py_ssize_t count) {
+        Py_ssize_t j = 0;
+        for (; j + 20 <= count; j += 20) {
+            lanes tile[5];
+            for (int i = 0; i < 5; i++) tile[i] = *(const lanes*)(sums + j + 4 * i);
+            for (int q = 0; q < n_taps; q++) {
+                for (int i = 0; i < 5; i++) tile[i] += taps[q] * *(const lanes*)(newest + j - q + 4 * i);
+            }
+            for (int i = 0; i < 5; i++) *(lanes*)(sums + j + 4 * i) = tile[i];
+        }
+        for (; j < count; j++) {
+            for (int q = 0; q < n_taps; q++) sums[j] += taps[q] * newest[j - q];
+        }
+    }
+    """
+    void add_phase(float* sums, const float* newest, const float* taps, int n_taps, Py_ssize_t count) noexcept nogil
 
 
-cdef inline int sample_at(const unsigned char* pcm, Py_ssize_t index) noexcept nogil:
+cdef inline float sample_at(const unsigned char* pcm, Py_ssize_t index) noexcept nogil:
     return <short>(pcm[2 * index] | (pcm[2 * index + 1] << 8))
 
 
-cdef inline void store(unsigned char* pcm, Py_ssize_t index, int sample) noexcept nogil:
-    pcm[2 * index] = <unsigned char>(sample & 0xFF)
-    pcm[2 * index + 1] = <unsigned char>((sample >> 8) & 0xFF)
+cdef inline void round_sums(short* samples, const float* sums, Py_ssize_t count) noexcept nogil:
+    """Round half to even and saturate."""
+    cdef Py_ssize_t j
+    cdef int whole
+    for j in range(count):
+        # No sum reaches 2**22. From 2**23 on a float has no fraction, so the processor rounds when it adds.
+        whole = <int>((sums[j] + <float>12582912.0) - <float>12582912.0)
+        samples[j] = <short>max(<int>-32768, min(<int>32767, whole))
 
 
-cdef void add_phase(
-    double* sums, const double* newest, const double* taps, Py_ssize_t count
-) noexcept nogil:
-    """
-    Add ``taps[0] * newest[j] + taps[1] * newest[j - 1] + ...`` to ``sums[j]``, for ``count`` values of j.
-
-    ``newest`` has HISTORY values before it. Eight sums at a time stay in registers. Each sum adds its products in the
-    order of the taps, so the tiles do not change a bit of the result.
-    """
-    cdef double tile[TILE]
-    cdef Py_ssize_t base = 0
-    cdef Py_ssize_t j, q
-    cdef const double* window
-    cdef double tap, total
-    while count - base >= TILE:
-        for j in range(TILE):
-            tile[j] = sums[base + j]
-        for q in range(TAPS):
-            tap = taps[q]
-            window = newest + base - q
-            for j in range(TILE):
-                tile[j] += tap * window[j]
-        for j in range(TILE):
-            sums[base + j] = tile[j]
-        base += TILE
-    while base < count:
-        total = sums[base]
-        for q in range(TAPS):
-            total += taps[q] * newest[base - q]
-        sums[base] = total
-        base += 1
+cdef inline void store(unsigned char* pcm, Py_ssize_t step, const short* samples, Py_ssize_t count) noexcept nogil:
+    """Write one sample to every ``step`` samples of ``pcm``."""
+    cdef Py_ssize_t j
+    cdef unsigned short sample
+    for j in range(count):
+        sample = <unsigned short>samples[j]
+        pcm[0] = <unsigned char>sample
+        pcm[1] = <unsigned char>(sample >> 8)
+        pcm += 2 * step
 
 
-cdef void add_delayed(
-    double* sums, const double* newest, const double* taps, Py_ssize_t count
-) noexcept nogil:
+cdef inline void add_delayed(float* sums, const float* newest, float tap, Py_ssize_t count) noexcept nogil:
     """Do the work of ``add_phase`` for phase 0, whose taps are zero except the middle one."""
     cdef Py_ssize_t j
     for j in range(count):
-        sums[j] += taps[HALF] * newest[j - HALF]
+        sums[j] += tap * newest[j - HALF]
 
 
 @cython.final
@@ -149,8 +145,9 @@ cdef class Resampler:
 
     cdef void interpolate(self, const unsigned char* pcm, Py_ssize_t count, unsigned char* out) noexcept nogil:
         """Write ``count * factor`` samples to ``out``."""
-        cdef double sums[BLOCK]
-        cdef double* fresh = &self.streams[0][HISTORY]
+        cdef float[BLOCK] sums
+        cdef short[BLOCK] samples
+        cdef float* fresh = &self.streams[0][HISTORY]
         cdef Py_ssize_t i, p, size
         while count > 0:
             size = min(count, <Py_ssize_t>BLOCK)
@@ -159,42 +156,51 @@ cdef class Resampler:
             for p in range(self.factor):
                 memset(sums, 0, sizeof(sums))
                 if p == 0:
-                    add_delayed(sums, fresh, self.taps[0], size)
+                    add_delayed(sums, fresh, self.taps[0][HALF], size)
                 else:
-                    add_phase(sums, fresh, self.taps[p], size)
-                for i in range(size):
-                    store(out, i * self.factor + p, rounded(sums[i]))
-            memmove(&self.streams[0][0], &self.streams[0][size], HISTORY * sizeof(double))
+                    add_phase(sums, fresh, self.taps[p], TAPS, size)
+                round_sums(samples, sums, size)
+                store(out + 2 * p, self.factor, samples, size)
+            memmove(&self.streams[0][0], &self.streams[0][size], HISTORY * sizeof(float))
             pcm += 2 * size
             out += 2 * size * self.factor
             count -= size
 
     cdef void decimate(self, const unsigned char* pcm, Py_ssize_t count, unsigned char* out) noexcept nogil:
         """Write `out_samples` samples to ``out``."""
-        cdef double sums[BLOCK]
-        cdef Py_ssize_t i, p, ready
-        cdef Py_ssize_t done = 0
-        while done < count:
-            ready = 0
-            while done < count and ready < BLOCK:
-                self.streams[self.next_stream][HISTORY + ready] = sample_at(pcm, done)
-                done += 1
-                if self.next_stream == 0:
-                    ready += 1
-                    self.next_stream = self.factor
-                self.next_stream -= 1
+        cdef float[BLOCK] sums
+        cdef short[BLOCK] samples
+        cdef float* fresh
+        cdef Py_ssize_t i, p, size, made
+        while count > 0:
+            size = min(count, self.next_stream + 1 + (BLOCK - 1) * self.factor)
+            made = self.out_samples(size)
+            for p in range(self.factor):
+                i = self.next_stream - p
+                fresh = &self.streams[p][HISTORY]
+                if i < 0:
+                    # This stream has the first value already.
+                    i += self.factor
+                    fresh += 1
+                while i < size:
+                    fresh[0] = sample_at(pcm, i)
+                    fresh += 1
+                    i += self.factor
+            self.next_stream += made * self.factor - size
             memset(sums, 0, sizeof(sums))
-            add_delayed(sums, &self.streams[0][HISTORY], self.taps[0], ready)
+            add_delayed(sums, &self.streams[0][HISTORY], self.taps[0][HALF], made)
             for p in range(1, self.factor):
-                add_phase(sums, &self.streams[p][HISTORY], self.taps[p], ready)
-            for i in range(ready):
-                store(out, i, rounded(sums[i]))
-            out += 2 * ready
-            self.keep_history(ready)
+                add_phase(sums, &self.streams[p][HISTORY], self.taps[p], TAPS, made)
+            round_sums(samples, sums, made)
+            store(out, 1, samples, made)
+            self.keep_history(made)
+            pcm += 2 * size
+            out += 2 * made
+            count -= size
 
     cdef void keep_history(self, Py_ssize_t used) noexcept nogil:
         """Move the last values to the front, and with them the value of an incomplete group, if any."""
         cdef Py_ssize_t p
         cdef Py_ssize_t kept = min(<Py_ssize_t>(HISTORY + 1), <Py_ssize_t>(HISTORY + BLOCK) - used)
         for p in range(self.factor):
-            memmove(&self.streams[p][0], &self.streams[p][used], kept * sizeof(double))
+            memmove(&self.streams[p][0], &self.streams[p][used], kept * sizeof(float))

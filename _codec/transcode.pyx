@@ -8,7 +8,7 @@ An unsupported rate raises ValueError, audio that is not bytes TypeError, lack o
 the state unchanged. No audio is invalid: every byte is mu-law, every two bytes are a sample, and sums beyond 16 bits
 saturate. The C functions cannot fail: they read only the given length, and the caller provides an output of the size
 that ``out_bytes`` gives, which is at most 6 bytes for a byte of mu-law. The filter works on blocks of BLOCK samples at
-8000 Hz, so that an object takes 6 KB and ``convert_c`` 2 KB of stack for any length of the audio.
+8000 Hz, so that an object takes 3 KB and ``convert_c`` 2 KB of stack for any length of the audio.
 """
 
 cimport cython

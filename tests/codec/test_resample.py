@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from _codec import reference, resample
+from _codec import kaiser, reference, resample
 
 PAIRS = [(8000, 16000), (8000, 24000), (16000, 8000), (24000, 8000)]
 UP = PAIRS[:2]
@@ -37,6 +37,17 @@ def spectrum(codec: ModuleType, hz: float, from_hz: int, to_hz: int) -> np.ndarr
     output = np.frombuffer(codec.Resampler(from_hz, to_hz).process(sine(hz, from_hz, 0.12)), "<i2")
     window = output[-round(to_hz * WINDOW_S) :]
     return np.abs(np.fft.rfft(window)) / (len(window) / 2) / AMPLITUDE
+
+
+def exactly_resampled(pcm: bytes, from_hz: int, to_hz: int) -> np.ndarray:
+    """The same filter in double precision, without phases."""
+    factor, up = kaiser.ratio(from_hz, to_hz)
+    filter_taps = np.array(kaiser.phases(factor, up)).T.ravel()
+    samples = np.frombuffer(pcm, "<i2").astype(float)
+    if up:
+        samples = np.kron(samples, [1.0] + [0.0] * (factor - 1))
+    filtered = np.convolve(samples, filter_taps)[: len(samples)][:: 1 if up else factor]
+    return np.clip(np.rint(filtered), -32768, 32767).astype(int)
 
 
 def in_pieces(resampler, pcm: bytes, rng: random.Random) -> bytes:
@@ -149,6 +160,14 @@ class TestResampler:
         with pytest.raises(ValueError, match=rf"8000 and 16000 or 8000 and 24000 .*got {from_hz} to {to_hz}"):
             codec.Resampler(from_hz, to_hz)
 
+    @pytest.mark.parametrize(("from_hz", "to_hz"), PAIRS)
+    def test_single_precision_is_at_most_one_step_from_exact_sums(self, codec, from_hz, to_hz):
+        pcm = noise(3000) + b"\xff\x7f" * 100
+        got = np.frombuffer(codec.Resampler(from_hz, to_hz).process(pcm), "<i2").astype(int)
+        apart = np.abs(got - exactly_resampled(pcm, from_hz, to_hz))
+        assert apart.max() <= 1
+        assert np.count_nonzero(apart) < len(apart) / 100
+
     def test_half_a_sample_is_refused_and_leaves_no_trace(self, codec):
         resampler = codec.Resampler(8000, 16000)
         with pytest.raises(ValueError, match="got 5 bytes"):
@@ -162,6 +181,13 @@ class TestResampler:
     @pytest.mark.parametrize("wrapped", [bytes, bytearray, memoryview])
     def test_any_bytes_like_is_read(self, codec, wrapped):
         assert len(codec.Resampler(8000, 24000).process(wrapped(bytes(320)))) == 960
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("up", [True, False])
+def test_no_sum_is_too_large_to_be_rounded(factor, up):
+    phases = np.abs(kaiser.phases(factor, up))
+    assert 32768 * (phases.sum(axis=1).max() if up else phases.sum()) < 2**22
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), PAIRS)
