@@ -25,6 +25,7 @@ extensions = [
         "resample",
         "transcode",
         "held_budget",
+        "scratch",
         "frame_ring",
         "media_json",
         "base64_text",

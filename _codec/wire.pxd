@@ -1,5 +1,6 @@
 from _codec.frame_ring cimport FrameRing
 from _codec.media_json cimport SpanFinder
+from _codec.transcode cimport FromMulaw, ToMulaw
 from _codec.websocket cimport WebSocket
 
 cdef class Wire(WebSocket):
@@ -17,8 +18,8 @@ cdef class Wire(WebSocket):
         # The texts between the numbers of outgoing audio; None: no numbers.
         tuple numbered
         # Converters of incoming audio to mu-law and of mu-law to outgoing audio; None: it is mu-law already.
-        object decode
-        object encode
+        ToMulaw decode
+        FromMulaw encode
 
         # Messages that carry a number; counted by `next_number`.
         unsigned long long messages_numbered

@@ -1,10 +1,10 @@
-from collections.abc import Callable
 from re import Pattern
 from typing import final
 
 from _codec.held_budget import HeldBudget
 from _codec.media_json import Envelope, SpanFinder
 from _codec.owner import Owner
+from _codec.transcode import FromMulaw, ToMulaw
 from _codec.websocket import WebSocket
 
 MARK_NAME: Pattern[str]
@@ -44,8 +44,8 @@ class Wire(WebSocket):
         *,
         is_binary: bool = False,
         numbered: tuple[bytes, bytes, bytes] | None = None,
-        decode: Callable[[bytes], bytes] | None = None,
-        encode: Callable[[bytes], bytes] | None = None,
+        decode: ToMulaw | None = None,
+        encode: FromMulaw | None = None,
     ) -> None: ...
     def set_marks(self, prefix: bytes, suffix: bytes, every_bytes: int) -> None: ...
     def set_most_ahead(self, most_bytes: int) -> None: ...

@@ -18,16 +18,17 @@ from libc.stdio cimport snprintf
 
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
 from _codec.frame_ring cimport FrameRing
-from _codec.frame_writer cimport SCRATCH_BYTES, begin_gathering, end_gathering
+from _codec.frame_writer cimport begin_gathering, end_gathering
 from _codec.held_budget cimport HeldBudget
 from _codec.media_json cimport Envelope, SpanFinder
 from _codec.put_text cimport put, put_number
 from _codec.rfc6455 cimport BINARY, TEXT
+from _codec.scratch cimport Scratch
+from _codec.transcode cimport FromMulaw, ToMulaw
 from _codec.websocket cimport PAUSED_FOR_ROOM, WebSocket
 
 import asyncio
 import re
-from binascii import a2b_base64, b2a_base64
 
 cdef enum:
     # Audio below 5 ms costs as much as any message, and nobody needs much of it: it is not counted as plain audio.
@@ -48,9 +49,15 @@ MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
 
 cdef unsigned long long NEVER = 0xFFFF_FFFF_FFFF_FFFF
 
-# Shared by all wires of the process, which has one event loop: they hold nothing between two callbacks.
-cdef char audio_scratch[SCRATCH_BYTES]
-cdef char held_scratch[SCRATCH_BYTES]
+# Shared by all wires of the process, which has one event loop: they hold nothing between two callbacks. A frame passes
+# through those of its sender and then through those of its receiver, each once.
+cdef Scratch samples_in = Scratch()
+cdef Scratch mulaw_in = Scratch()
+cdef Scratch text_in = Scratch()
+cdef Scratch held_out = Scratch()
+cdef Scratch mulaw_out = Scratch()
+cdef Scratch samples_out = Scratch()
+cdef Scratch text_out = Scratch()
 
 
 @cython.auto_pickle(False)
@@ -87,8 +94,8 @@ cdef class Wire(WebSocket):
         *,
         bint is_binary=False,
         numbered=None,
-        decode=None,
-        encode=None,
+        ToMulaw decode=None,
+        FromMulaw encode=None,
     ):
         """
         Set how audio is found in incoming messages (None: not at all) and wrapped in outgoing ones.
@@ -99,8 +106,7 @@ cdef class Wire(WebSocket):
                 frame's number, the second, the ms of audio before it, the third; the wire counts all three.
                 The prefix and the texts have at most 452 bytes together.
             decode: Converts incoming audio to mu-law of 8 kHz; None if it is mu-law already.
-            encode: Converts mu-law of 8 kHz to outgoing audio. Both take and return bytes of any length, and do
-                not raise.
+            encode: Converts mu-law of 8 kHz to outgoing audio.
 
         Raises:
             ValueError: If the prefix and the texts of ``numbered`` are too long.
@@ -353,21 +359,19 @@ cdef class Wire(WebSocket):
 
     cdef int write_other_audio(self, const char* payload, Py_ssize_t n) except -1:
         """Write audio to an agent whose format is not the base64 text of mu-law."""
-        cdef bytes audio, text
+        cdef char* audio = mulaw_out.room(n)
+        cdef char* converted
+        n = decode_c(payload, n, audio)
         if n == 0:
             return 0
-        if self.encode is None and n <= SCRATCH_BYTES:
-            n = decode_c(payload, n, audio_scratch)
-            return self.write_frame(BINARY, audio_scratch, n, NULL, 0, NULL, 0)
-        audio = a2b_base64(PyBytes_FromStringAndSize(payload, n))
         if self.encode is not None:
-            audio = self.encode(audio)
-            if not audio:
-                return 0
+            converted = samples_out.room(self.encode.out_bytes(n))
+            n = self.encode.convert_c(audio, n, converted)
+            audio = converted
         if self.is_binary:
-            return self.write_frame(BINARY, PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio), NULL, 0, NULL, 0)
-        text = b2a_base64(audio, newline=False)
-        return self.write_text_audio(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+            return self.write_frame(BINARY, audio, n, NULL, 0, NULL, 0)
+        converted = text_out.room(encoded_bytes(n))
+        return self.write_text_audio(converted, encode_c(audio, n, converted))
 
     cdef int flush(self) except -1:
         """Send what is held and may go, in order; beyond a turn's work the rest follows in the next turn."""
@@ -393,12 +397,9 @@ cdef class Wire(WebSocket):
 
     cdef int flush_frame(self, Py_ssize_t n) except -1:
         """Send the oldest frame held, n bytes of base64 text."""
-        cdef bytes payload
-        if n <= SCRATCH_BYTES:
-            self.held.pop_c(held_scratch)
-            return self.write_audio(held_scratch, n)
-        payload = self.held.pop()
-        return self.write_audio(PyBytes_AS_STRING(payload), n)
+        cdef char* payload = held_out.room(n)
+        self.held.pop_c(payload)
+        return self.write_audio(payload, n)
 
     cdef int flush_in_next_turn(self) except -1:
         if not self.is_flush_due:
@@ -415,6 +416,7 @@ cdef class Wire(WebSocket):
         """``text`` is borrowed: valid until return."""
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t end = 0
+        cdef char* audio
         if opcode == BINARY:
             if not self.is_binary:
                 return WebSocket.on_message(self, opcode, text, n)
@@ -423,8 +425,8 @@ cdef class Wire(WebSocket):
         if self.finder is not None and self.finder.find_c(text, n, &start, &end):
             self.messages_in += 1
             if self.decode is not None:
-                audio = a2b_base64(PyBytes_FromStringAndSize(text + start, end - start))
-                return self.on_other_audio(PyBytes_AS_STRING(audio), PyBytes_GET_SIZE(audio))
+                audio = samples_in.room(end - start)
+                return self.on_other_audio(audio, decode_c(text + start, end - start, audio))
             if not self.takes_audio(decoded_bytes_c(text + start, end - start)):
                 return 0
             self.audio_in_bytes += <unsigned long long>decoded_bytes_c(text + start, end - start)
@@ -450,22 +452,18 @@ cdef class Wire(WebSocket):
 
     cdef int on_other_audio(self, const char* audio, Py_ssize_t n) except -1:
         """Take audio of an agent whose format is not the base64 text of mu-law."""
-        cdef bytes mulaw, text
+        cdef char* converted
         if not self.takes_audio(n):
             return 0
         if self.decode is not None:
-            mulaw = self.decode(PyBytes_FromStringAndSize(audio, n))
-            audio = PyBytes_AS_STRING(mulaw)
-            n = PyBytes_GET_SIZE(mulaw)
+            converted = mulaw_in.room(self.decode.out_bytes(n))
+            n = self.decode.convert_c(audio, n, converted)
+            audio = converted
         if n == 0:
             return 0
         self.audio_in_bytes += <unsigned long long>n
-        if encoded_bytes(n) <= SCRATCH_BYTES:
-            n = encode_c(audio, n, audio_scratch)
-            return self.pass_on(audio_scratch, n)
-        text = PyBytes_FromStringAndSize(NULL, encoded_bytes(n))
-        n = encode_c(audio, n, PyBytes_AS_STRING(text))
-        return self.pass_on(PyBytes_AS_STRING(text), n)
+        converted = text_in.room(encoded_bytes(n))
+        return self.pass_on(converted, encode_c(audio, n, converted))
 
     cdef int pass_on(self, const char* payload, Py_ssize_t n) except -1:
         """Hand one frame, base64 text of mu-law, to the partner or the owner."""

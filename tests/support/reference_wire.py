@@ -444,7 +444,7 @@ class Wire:
         if not self._takes_audio(len(audio)):
             return
         if self._decode is not None:
-            audio = self._decode(audio)
+            audio = self._decode(bytes(audio))
         if audio:
             self.audio_in_bytes += len(audio)
             self._pass_on(base64.b64encode(audio))
