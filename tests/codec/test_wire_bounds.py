@@ -140,12 +140,15 @@ async def test_agent_is_paused_before_its_queue_overflows_and_reads_on_at_half()
     assert caller.dropped_frames == 0
     caller.set_most_ahead(290 * 8000)
     caller.set_ready()
-    while caller.audio_out_frames < 290:
+    # A turn of the loop sends 64 KiB.
+    for _ in range(100):
         await asyncio.sleep(0)
+    assert caller.audio_out_frames == 290
     assert not pipe.is_read
     caller.set_ahead(280 * 8000)
-    while caller.audio_out_frames < 300:
+    for _ in range(10):
         await asyncio.sleep(0)
+    assert caller.audio_out_frames == 300
     assert pipe.is_read
 
 
