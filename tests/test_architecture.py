@@ -94,7 +94,7 @@ MEASURE_THE_CORE = {"benchmarks.codec", "benchmarks.agents"}
 # Third parties, and patterns of the modules that may import them.
 ONLY_IN = {
     "picows": [
-        *("_codec.*", "bridge.http.*", "bridge.call.caller", "bridge.call.agent"),
+        *("_codec.*", "bridge.http.*", "bridge.call.caller", "bridge.call.agent*"),
         *("bridge.server.media_socket", "bridge.server.server"),
     ],
     "aiofastnet": ["_codec.*", "bridge.http.*"],
@@ -112,7 +112,7 @@ ONLY_IN = {
         "benchmarks.*",
     ],
     "aiohttp_retry": ["bridge.agents.session_request"],
-    "aiohappyeyeballs": ["bridge.call.agent"],
+    "aiohappyeyeballs": ["bridge.call.agent_socket"],
     "retell": ["bridge.retell_agent.api"],
     "httpx": ["bridge.retell_agent.api"],
     "dotenv": ["bridge.retell_agent.command"],

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import ssl
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import picows
 import structlog
-from aiohappyeyeballs import start_connection
 
 from _codec import FromMulaw, Handshake, ToMulaw, decoded_bytes, is_base64
-from _codec.resume import TLS_BUFFER_BYTES
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
     Audio,
     Control,
-    Endpoint,
     Event,
     Failed,
     Ignored,
@@ -32,6 +26,7 @@ from bridge.agents.agent import (
     Transfer,
 )
 from bridge.agents.setting_types import E164
+from bridge.call.agent_socket import AgentSocket, why_not_open
 from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.sides import AgentSide
@@ -40,23 +35,8 @@ from bridge.call.transcode import can_transcode
 
 log = structlog.get_logger()
 
-# Initial size; picows doubles it when a read fills it.
-READ_BUFFER_BYTES = 4096
 # Longest name of an agent's mark, because marks queue up while Twilio does not read.
 MARK_NAME_CHARS = 256
-# RFC 8305 5: the recommended delay between connection attempts.
-HAPPY_EYEBALLS_S = 0.25
-
-
-class _NotOfferedError(picows.WSError):
-    """The agent's 101 names what the request does not offer; the text quotes nothing of it."""
-
-
-class _TooLate(picows.WSListener):
-    """Ends a connection whose leg has not waited for it."""
-
-    def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        transport.disconnect(graceful=False)
 
 
 class AgentLeg(Leg):
@@ -96,12 +76,10 @@ class AgentLeg(Leg):
         self._dialogue = agent.dialogue(stream, self.wire.next_number)
         self._connect_s = connect_s
         self._transfer_prefixes = transfer_prefixes
-        self._tls = process.tls
+        self._socket = AgentSocket(process.tls, connect_s, limits.close_s, limits.max_message_bytes)
         # Opens the socket, from `connect` on.
         self._connecting: asyncio.Task[None] | None = None
         self._connecting_since = self._clock()
-        # The socket during the handshake, when no transport has it yet.
-        self._tcp: socket.socket | None = None
         # Set by `Control.READY`, or by the open socket if the dialogue does not wait for that.
         self._is_ready = False
         # Transcode the audio; None while it is mu-law at 8000 Hz. Set when the agent is ready, and by a frame that
@@ -126,66 +104,36 @@ class AgentLeg(Leg):
         self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="agent connect")
 
     async def _connect(self) -> None:
-        detail = ""
+        detail = "closed before the upgrade"
         try:
             async with asyncio.timeout(self._connect_s):
-                await self._open_socket(self._endpoint_of(await self._session()))
+                await self._socket.open(self._endpoint_of(await self._session()), self._handshake)
         except asyncio.CancelledError:
-            self._cut_handshake()
+            if self._transport is None:
+                self._socket.cut()
             # The task keeps this exception, whose traceback leads back here: a cycle.
             self._connecting = None
             raise
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
-        except SessionError as error:
-            detail = f"no session: {error}"
-        except picows.WSInvalidStatusError as error:
-            detail = f"upgrade refused: {error.response.status if error.response else 'no status'}"
-        except ssl.SSLCertVerificationError as error:
-            detail = f"certificate refused: {error.verify_message}"
-        except _NotOfferedError as error:
-            detail = f"upgrade refused: {error}"
-        except (OSError, picows.WSError) as error:
-            # Their texts may hold the peer's response, or the URL with the call's credential.
-            detail = f"cannot open: {type(error).__name__}"
+        except (SessionError, OSError, picows.WSError) as error:
+            detail = why_not_open(error)
         except Exception as error:
             # Nobody awaits this task, so any fault must end the call here.
             log.exception("fault while opening the agent's socket", call_sid=self.call.call_sid)
-            detail = f"cannot open: {type(error).__name__}"
+            detail = why_not_open(error)
         if self._transport is not None or self._closing_since is not None:
             # The socket has been open, and the wire has reported its end.
             return
-        self._cut_handshake()
         # picows returns without an error if the peer closes before it answers the upgrade.
+        self._socket.cut()
         self._closing_since = self._clock()
         # The call first: the next agent may take over the audio that waits here.
-        self.call.on_agent_lost(self._clock(), detail=detail or "closed before the upgrade")
+        self.call.on_agent_lost(self._clock(), detail=detail)
         self._leave_unopened()
 
-    async def _open_socket(self, endpoint: Endpoint) -> None:
-        is_tls = endpoint.url.startswith("wss:")
-        try:
-            await picows.ws_connect(
-                lambda request, response: self._handshake(response, endpoint.headers),
-                endpoint.url,
-                ssl_context=self._tls,
-                websocket_handshake_timeout=self._connect_s,
-                max_frame_size=self.limits.max_message_bytes,
-                extra_headers=dict(endpoint.headers),
-                # Redirects would carry the credential to another host.
-                max_redirects=0,
-                socket_factory=self._open_tcp,
-                read_buffer_init_size=READ_BUFFER_BYTES,
-                # The wire answers pings. The first frame must come up unread, because the wire takes over there.
-                enable_auto_pong=False,
-                ssl_incoming_bio_size=TLS_BUFFER_BYTES if is_tls else None,
-                ssl_outgoing_bio_size=TLS_BUFFER_BYTES if is_tls else None,
-                ssl_shutdown_timeout=self.limits.close_s if is_tls else None,
-            )
-        except (OSError, picows.WSError) as error:
-            # picows' connection keeps the error, and the frames of the error's traceback keep the connection and
-            # this leg: a cycle.
-            raise error.with_traceback(None) from None
+    def _handshake(self) -> picows.WSListener | None:
+        return None if self._has_left else Handshake(self.wire, self.open)
 
     async def _session(self) -> Mapping[str, str]:
         stream = self._stream
@@ -195,36 +143,8 @@ class AgentLeg(Leg):
         self._on_session(session)
         return session
 
-    def _handshake(self, response: picows.WSUpgradeResponse, sent: Mapping[str, str]) -> picows.WSListener:
-        if self._has_left:
-            return _TooLate()
-        # RFC 6455 4.1: the client fails the connection where the 101 names what the request does not offer.
-        if any(response.headers.getall("Sec-WebSocket-Extensions", ())):
-            raise _NotOfferedError("the agent names an extension, and none was offered")
-        offered = {
-            protocol.strip()
-            for name, protocols in sent.items()
-            if name.lower() == "sec-websocket-protocol"
-            for protocol in protocols.split(",")
-        }
-        if not offered.issuperset(response.headers.getall("Sec-WebSocket-Protocol", ())):
-            raise _NotOfferedError("the agent names a subprotocol that was not offered")
-        return Handshake(self.wire, self.open)
-
-    async def _open_tcp(self, url: picows.WSParsedURL) -> socket.socket:
-        # Opened here so that `_cut_handshake` can reach it. A dead first address costs only a quarter second.
-        found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        self._tcp = await start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
-        return self._tcp
-
-    def _cut_handshake(self) -> None:
-        # picows leaves the socket of a cancelled handshake open until its own deadline.
-        if self._tcp is not None and self._transport is None:
-            with contextlib.suppress(OSError):
-                self._tcp.shutdown(socket.SHUT_RDWR)
-
     def open(self, transport: asyncio.Transport) -> None:
-        self._tcp = None
+        self._socket.hand_over()
         super().open(transport)
         if self._closing_since is None:
             self._send(self._dialogue.opening())

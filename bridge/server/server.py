@@ -10,7 +10,6 @@ from __future__ import annotations
 import ssl
 import time
 
-import aiohttp
 import picows
 import structlog
 
@@ -26,6 +25,7 @@ from bridge.metrics import Metrics
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
+from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import Paths
 from bridge.server.port_tls import port_tls
 from bridge.server.registry import Registry
@@ -80,18 +80,8 @@ class Server:
             DirectoryError: A file of agents or routes has become bad since the settings were read.
         """
         settings, limits = self._settings, self._limits
-        tls = ssl.create_default_context()
-        # As aiohttp's own context: some servers refuse a client that names no protocol.
-        tls.set_alpn_protocols(["http/1.1"])
-        self._http = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=settings.bridge_session_s),
-            # Shorter than any server's own time-out: no request goes into a connection that is being closed.
-            connector=aiohttp.TCPConnector(limit=100, keepalive_timeout=10.0, ssl=tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Compression is refused: the size limit applies to the bytes read, not to the decompressed bytes.
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity"},
-        )
+        tls = client_tls()
+        self._http = http_session(tls, settings.bridge_session_s)
         self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
         self._twilio = TwilioApi(
             self._http,

@@ -11,6 +11,7 @@ from live import FACTOR, PLAIN_AND_TLS, until
 from live_raw import RawAgent, accept_head
 
 from bridge.call.agent import AgentLeg
+from bridge.call.agent_socket import AgentSocket
 from bridge.standins.agent.faults import Faults, HttpAnswer
 
 pytestmark = PLAIN_AND_TLS
@@ -250,7 +251,7 @@ async def test_agent_that_answers_the_upgrade_of_a_call_that_is_over_is_cut(
         await socket.gone()
 
     # As if the answer came in before the cut.
-    monkeypatch.setattr(AgentLeg, "_cut_handshake", lambda leg: None)
+    monkeypatch.setattr(AgentSocket, "cut", lambda socket: None)
     async with RawAgent(answer_late, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:

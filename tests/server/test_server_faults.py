@@ -23,7 +23,7 @@ async def test_whatever_opening_the_agents_socket_raises_ends_the_call(live_serv
     async def connect(*args, **kwargs):
         raise RuntimeError("canary-of-a-fault")
 
-    monkeypatch.setattr("bridge.call.agent.picows.ws_connect", connect)
+    monkeypatch.setattr("bridge.call.agent_socket.picows.ws_connect", connect)
     async with live.answered() as caller:
         await caller.open_stream()
         await caller.closed.wait()
