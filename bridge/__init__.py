@@ -13,7 +13,7 @@ checks the token in its ``start`` and makes the agent's side, and ``server.live`
 
 The way of a **frame**: each side's socket has a `_codec.Wire`. It finds the base64 text in a message of Twilio or the
 agent, copies it once into a message for the other side, and sends that. ``call.state`` joined the two wires and sees
-no frame. Audio that cannot be sent yet waits in the wire's ring.
+no frame. Audio that cannot be sent yet waits in the wire's ring, in order with marks and keys.
 
 The way of an **interrupt**: the wire passes the agent's message to ``call.agent``, the agent's dialogue reads it, and
 ``call.state`` makes ``call.caller`` discard unplayed audio and send Twilio ``clear``, all in one stack. ``call.leg`` is

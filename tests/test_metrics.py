@@ -14,6 +14,7 @@ FAMILIES = {
     "bridge_calls_admitted": ("gauge", set()),
     "bridge_draining": ("gauge", set()),
     "bridge_held_bytes": ("gauge", set()),
+    "bridge_agents_ahead": ("counter", set()),
     "bridge_calls": ("counter", set()),
     "bridge_calls_ended": ("counter", {"why"}),
     "bridge_calls_refused": ("counter", {"reason"}),

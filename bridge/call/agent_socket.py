@@ -16,6 +16,8 @@ from bridge.agents.agent import Endpoint, SessionError
 
 # Initial size; picows doubles it when a read fills it.
 READ_BUFFER_BYTES = 4096
+# Bounds what the kernel takes of an agent that is not read, which no budget counts; it would grow to megabytes.
+RECEIVE_BUFFER_BYTES = 262_144
 # RFC 8305 5: the recommended delay between connection attempts.
 HAPPY_EYEBALLS_S = 0.25
 
@@ -94,6 +96,7 @@ class AgentSocket:
         # Opened here so that `cut` can reach it. A dead first address costs only a quarter second.
         found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         self._tcp = await start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
+        self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         return self._tcp
 
     def hand_over(self) -> None:

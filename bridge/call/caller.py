@@ -137,6 +137,7 @@ class CallerLeg(Leg):
         self.wire.set_ahead(ahead_bytes)
         if ahead_bytes >= MOST_AHEAD_S * BYTES_PER_S and not self._has_warned:
             self._has_warned = True
+            self._metrics.agents_ahead.inc()
             log.warning(
                 "agent is minutes ahead of the caller: audio is held, because Twilio discards what it cannot keep",
                 ahead_s=round(unplayed_s),
