@@ -265,3 +265,33 @@ async def test_what_an_agent_asks_of_twilio_is_asked_after_its_last_words(
         assert asked == [(caller.call_sid, "Twiml" if wish == "transfer_call" else "Status")]
         verbs = (await caller.follow_redirect()).verbs
         assert verbs == (["Dial", "Hangup"] if wish == "transfer_call" else ["Hangup"])
+
+
+async def test_keys_pressed_before_the_next_agent_is_ready_keep_their_place(live_server, tls, tmp_path):
+    async with (
+        RawAgent(says_nothing, tls) as raw,
+        AgentService(
+            protocol="retell-twilio", behaviour=silent, account=Account(key="key"), ssl=tls and tls.server()
+        ) as second,
+    ):
+        live = await live_server(
+            **{**second.environment(), "BRIDGE_AGENT": "openai,retell-twilio"},
+            OPENAI_API_KEY="key",
+            OPENAI_REALTIME_URL=raw.ws_url,
+            BRIDGE_AGENT_CONNECT_S=0.7 * FACTOR,
+        )
+        async with live.answered() as caller:
+            await caller.open_stream()
+            for n, key in enumerate("12#"):
+                await caller.send_media(make_numbered(n))
+                await caller.send_dtmf(key)
+            session = await second.next_session(DEADLINE_S)
+            await until(lambda: len(session.dtmf) == 3)
+            await caller.send_dtmf("4")
+            await until(lambda: len(session.dtmf) == 4)
+            assert "".join(session.dtmf) == "12#4"
+            order = [
+                message["event"] for message in session.messages if message["event"] in ("media", "dtmf")
+            ]
+            assert order == ["media", "dtmf"] * 3 + ["dtmf"]
+            assert session.violations == []
