@@ -124,7 +124,9 @@ class Metrics:
             "bridge_held_bytes", "Audio and partial messages held for all calls", registry=r
         )
         self.agents_ahead = Counter(
-            "bridge_agents_ahead", "Calls whose agent was more than nine minutes ahead of the caller", registry=r
+            "bridge_agents_ahead",
+            "Calls whose agent was more than nine minutes ahead of the caller",
+            registry=r,
         )
         self.calls = Counter("bridge_calls", "Calls that became live", registry=r)
         self.calls_ended = Counter("bridge_calls_ended", "Calls that ended", ["why"], registry=r)

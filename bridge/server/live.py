@@ -273,7 +273,9 @@ class Live:
         now = self._clock()
         self._metrics.loop_lag_s.observe(max(0.0, now - self._tick_due))
         # Armed first: after a fault below, the other deadlines of the process stay.
-        self._tick_due = max(self._tick_due + ROUND_S / SLICES, now)
+        # Without a call, a round in one tick: an idle process sleeps.
+        slices = SLICES if self._calls or self._legs else 1
+        self._tick_due = max(self._tick_due + ROUND_S / slices, now)
         self._ticking = asyncio.get_running_loop().call_later(self._tick_due - now, self._on_tick)
         self._gather.set_calls(len(self._calls))
         if not self._round:
