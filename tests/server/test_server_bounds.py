@@ -16,6 +16,8 @@ HOLD_FRAMES = 50
 HOLD_MS = 20 * HOLD_FRAMES
 WRITE_HIGH_BYTES = 4096
 STALL_S = 0.5
+# 16 s of audio in kernels and TLS before a stall is noticed; with aiofastnet's own TLS buffers it would be over 20 s.
+BEFORE_A_STALL_FRAMES = 800
 
 
 async def flood_caller(caller, session, live: Live, count: int) -> None:
@@ -88,6 +90,29 @@ async def test_agent_that_reads_late_gets_the_newest_in_order(live_server):
         assert (await live.metrics())['bridge_frames_dropped_total{direction="to_agent"}'] == lost > 0
         await caller.send_media(make_numbered(count))
         await until(lambda: session.received[-1].audio == make_numbered(count))
+
+
+async def test_agent_that_stalls_is_noticed_after_seconds_of_audio(live_server):
+    live = await live_server(BRIDGE_STALL_S=60)
+    count = 3 * BEFORE_A_STALL_FRAMES
+    async with live.bridged() as (caller, session):
+        session.pause_reading()
+        await caller.send_frames((make_numbered(n) for n in range(count)), paced=False)
+        await until(lambda: live.traffic.from_caller == count)
+        assert live.traffic.to_agent < BEFORE_A_STALL_FRAMES
+        session.resume_reading()
+
+
+async def test_caller_who_stalls_is_noticed_after_seconds_of_audio(live_server):
+    live = await live_server(BRIDGE_STALL_S=60)
+    count = 3 * BEFORE_A_STALL_FRAMES
+    async with live.bridged() as (caller, session):
+        caller.pause_reading()
+        await session.send_frames((make_numbered(n) for n in range(count)), paced=False)
+        await until(lambda: live.traffic.from_agent == count)
+        # The rest is held, within reach of an interrupt.
+        assert live.traffic.to_caller < BEFORE_A_STALL_FRAMES
+        caller.resume_reading()
 
 
 async def test_other_calls_notice_nothing_of_one_that_does_not_read(live_server):

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from bridge.standins.sockets import abort_with_reset
+from bridge.standins.sockets import abort_with_reset, pause_reading
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -62,7 +62,7 @@ class SessionSocket:
 
     def pause_reading(self) -> None:
         """Stop reading; pings stay unanswered too."""
-        self._open_transport().pause_reading()
+        pause_reading(self._open_transport())
 
     def resume_reading(self) -> None:
         """Resume reading."""

@@ -13,7 +13,7 @@ import aiohttp
 
 from bridge.standins.audio import SAMPLE_RATE_HZ, SILENT_FRAME, frames
 from bridge.standins.inject import Delivery, Injector
-from bridge.standins.sockets import ClientSocket, abort_with_reset
+from bridge.standins.sockets import ClientSocket, abort_with_reset, pause_reading
 from bridge.standins.twilio.messages import FromServer, ToServer, TwilioWarning, read_from_server
 from bridge.standins.twilio.playout import Playout
 from bridge.standins.twilio.webhook import PhoneCall, sign
@@ -280,7 +280,7 @@ class Caller(PhoneCall):
 
     def pause_reading(self) -> None:
         """Stop reading, as a slow or dead peer does."""
-        self._open_socket().transport.pause_reading()
+        pause_reading(self._open_socket().transport)
 
     def resume_reading(self) -> None:
         """Resume reading."""
