@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Tls
 from live import ACCOUNT_SID, AUTH_TOKEN, FACTOR
 
 from bridge.standins.process import BridgeProcess, free_port
@@ -160,7 +161,8 @@ def test_certificate_that_is_not_there_is_exit_1(start, tmp_path):
     missing = str(tmp_path / "none.pem")
     process = start("serve", PORT="0", BRIDGE_TLS_CERT=missing, BRIDGE_TLS_KEY=missing, **PRODUCTION)
     assert process.wait(START_S) == 1
-    assert len(process.events("cannot start")) == 1
+    [line] = process.events("cannot start")
+    assert line["error"] == f"BRIDGE_TLS_CERT: {missing} cannot be read: No such file or directory"
     assert "Traceback" not in process.log
 
 
@@ -230,4 +232,22 @@ def test_hangup_signal_reads_the_routes_again_and_keeps_them_where_the_new_ones_
     assert refused["level"] == "error"
     assert "unknown agent 'parrot'" in str(refused["problem"])
     assert len(server.events("reloaded")) == 1
+    assert server.stop(START_S) == 0
+
+
+def test_hangup_signal_reads_the_certificate_again_and_keeps_it_where_the_new_one_is_bad(start, tmp_path):
+    tls = Tls(tmp_path)
+    files = {name: str(path) for name, path in tls.write().items()}
+    server = start("serve", PORT="0", **DEVELOPMENT, **files)
+    server.wait_for("serving")
+    tls.write()
+    server.send_signal(signal.SIGHUP)
+    assert server.wait_for("certificate reloaded")["file"] == files["BRIDGE_TLS_CERT"]
+    Path(files["BRIDGE_TLS_KEY"]).write_text("")
+    server.send_signal(signal.SIGHUP)
+    refused = server.wait_for(
+        "certificate refused, the former one stays: correct the files and send SIGHUP again"
+    )
+    assert refused["level"] == "error"
+    assert "BRIDGE_TLS_KEY" in str(refused["problem"])
     assert server.stop(START_S) == 0
