@@ -51,8 +51,6 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
         "BRIDGE_PAGE_PASSWORD",
         "BRIDGE_CALLER_ID",
         "BRIDGE_RECORD_DIR",
-        "BRIDGE_GATHER_MS",
-        "BRIDGE_HELD_BYTES",
         "BRIDGE_TRANSCRIPTS",
         "BRIDGE_KEEP_H",
         "BRIDGE_LOG_NUMBERS",
@@ -74,7 +72,7 @@ def test_any_other_unknown_name_with_the_prefix_is_one_warning(name):
         ("BRIDGE_PLAYOUT_MARGIN_S", "5"),
         ("BRIDGE_TWILIO_API_S", "10"),
         ("BRIDGE_SEND_BUFFER_BYTES", "32768"),
-        ("BRIDGE_WRITE_HIGH_BYTES", "8192"),
+        ("BRIDGE_WRITE_HIGH_BYTES", "4096"),
         ("BRIDGE_CODEC", "the compiled codec"),
     ],
 )
