@@ -42,7 +42,7 @@ TO_CALLER = '{{"event":"media","streamSid":"{stream}","media":{{"payload":"{payl
 
 
 class Owner:
-    """Hears nothing of audio that passes natively; ``relay``, for a spoilt path, takes every text message."""
+    """Receives no audio that passes natively; with ``relay``, for a spoilt path, it reads every text message."""
 
     def __init__(self, relay: Callable[[bytes], None] | None) -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()

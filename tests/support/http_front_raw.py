@@ -215,7 +215,7 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def serving(is_tls: bool = False, limits: FrontLimits = LIMITS, **options: Any) -> AsyncIterator[Scene]:
-    """Serve a `RecordingApp`; nothing may be open when it is over."""
+    """Serve a `RecordingApp`; at the end no connection may be open."""
     app = RecordingApp()
     front = Front(app, limits, upgraded=app.live_listeners, **options)
     await front.start("127.0.0.1", 0, ssl_context=_tls().server() if is_tls else None)

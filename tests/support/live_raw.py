@@ -40,7 +40,7 @@ def ws_frame(
 
 
 class RawSocket:
-    """One end of a WebSocket; what it sends is the test's business."""
+    """One end of a WebSocket that sends any bytes of the test."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, mask: bool) -> None:
         self.reader = reader
@@ -69,7 +69,7 @@ class RawSocket:
         return first & 0xF, bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
 
     async def close_code(self) -> int | None:
-        """The code of the peer's close frame, which is answered; None where the peer just goes away."""
+        """Answer the peer's close frame and return its code; None without a closing handshake."""
         while (found := await self.read_frame()) is not None:
             opcode, payload = found
             if opcode == CLOSE:
@@ -147,7 +147,7 @@ async def raw_stream(live: Live, caller: Caller, *, start: bool = True) -> Async
 
 
 class RawAgent:
-    """An agent's audio socket that does what the test says, instead of the stand-in's."""
+    """An agent's audio socket under the test's control, in place of the stand-in's."""
 
     def __init__(self, serve: Callable[[RawSocket], Awaitable[None]], tls: Tls | None = None) -> None:
         self.sockets: list[RawSocket] = []

@@ -20,7 +20,7 @@ class NumberedChecker:
     Counts the faults in a stream of numbered frames.
 
     Attributes:
-        received: Frames taken, faulty ones included.
+        received: All frames, faulty ones included.
         duplicates: Frames with a number that came before.
         reordered: Frames that came after one with a higher number.
         corrupt: Frames whose checksum is wrong.
@@ -36,7 +36,7 @@ class NumberedChecker:
         self._highest = -1
 
     def check(self, audio: bytes, *, now: float | None = None, due: float | None = None) -> int | None:
-        """Take the next frame; returns its number, None if it has none. Times are for ``late`` only."""
+        """Count the next frame; returns its number, None if it has none. Only ``late`` needs the times."""
         self.received += 1
         if now is not None and due is not None and now - due > self._late_s:
             self.late += 1
@@ -57,12 +57,12 @@ class NumberedChecker:
         return n
 
     def lost(self, sent: int | None = None) -> int:
-        """Return how many of the ``sent`` frames never came; default: of those up to the highest seen."""
+        """Return the number of missing frames out of ``sent``; by default out of those up to the highest seen."""
         expected = self._highest + 1 if sent is None else sent
         return max(0, expected - len(self._seen) - self.corrupt)
 
     def faults(self, sent: int | None = None) -> dict[str, int]:
-        """Return every count that is not zero, by name: empty if all is well."""
+        """Return the counts above zero, by name."""
         counts = {
             "lost": self.lost(sent),
             "duplicates": self.duplicates,

@@ -56,27 +56,27 @@ class Client:
         self.closed = asyncio.Event()
         self.socket: aiohttp.ClientWebSocketResponse
 
-    # What each protocol does its own way
+    # Overridden by protocols
 
     async def connect(self) -> None:
-        """Register, if that is asked for, and open the socket."""
+        """Register, if the protocol requires it, and open the socket."""
         raise NotImplementedError
 
     async def greet(self) -> None:
-        """Say what must be said before audio may flow."""
+        """Send the messages required before audio may flow."""
 
     async def say(self, wire: bytes) -> None:
         """Send the caller's audio."""
         await self.socket.send_bytes(wire)
 
     async def take(self, message: dict[str, Any]) -> None:
-        """Take a message of the agent's."""
+        """Process a message from the agent."""
         raise NotImplementedError
 
     async def take_text(self, text: str) -> None:
         await self.take(json.loads(text))
 
-    # What all do
+    # Shared by all protocols
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -301,7 +301,7 @@ CLIENTS: dict[str, type[Client]] = {
 async def connected(
     protocol: str, *, greets: bool = True, violates: bool = False, **options: Any
 ) -> AsyncIterator[tuple[Any, Any]]:
-    """A service of its own, a call to it and the call at its side; the call must be without violations."""
+    """Yield both ends of a call to a new service, which must leave no violations."""
     async with AgentService(protocol=protocol, **options) as service, calling(service, greets=greets) as pair:
         yield pair
         assert service.violations == []
