@@ -9,7 +9,7 @@ cdef class HeldBudget:
     """
     One budget for audio that waits and for messages that are incomplete, over all sockets of a process.
 
-    It only counts: whoever holds bytes looks at the limit. `Wire` pauses a reader, `WebSocket` refuses a message.
+    It only counts. `Wire` and `WebSocket` check the limit: the first pauses an agent, the second refuses a message.
 
     Raises:
         ValueError: If ``limit_bytes`` is below 1.

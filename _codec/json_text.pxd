@@ -1,5 +1,5 @@
-# What stands in a JSON string beside plain characters: escapes (RFC 8259, section 7) and UTF-8 (RFC 3629, section 4).
-# Nothing here can fail; each function looks at the bound before each byte.
+# Scans the strings of a JSON text: escapes (RFC 8259, section 7) and UTF-8 (RFC 3629, section 4). The functions cannot
+# fail; each checks the bound before it reads a byte.
 
 
 cdef inline bint is_hex(unsigned char c) noexcept nogil:
@@ -8,9 +8,9 @@ cdef inline bint is_hex(unsigned char c) noexcept nogil:
 
 cdef inline Py_ssize_t after_escape(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
     """
-    Return the index after the escape whose backslash is at i, -1 if it is none, or half of a surrogate pair.
+    Return the index after the escape whose backslash is at i; -1 if it is no escape, or half of a surrogate pair.
 
-    A pair stands for one character, but parsers differ about a lone half: a full one decides.
+    Parsers differ about a lone half of a pair, so a full parser reads messages with one.
     """
     cdef unsigned char c
     if n - i < 2:
@@ -62,7 +62,7 @@ cdef inline Py_ssize_t any_string_end(const unsigned char* p, Py_ssize_t n, Py_s
     """
     Return the index of the quote that ends the string whose text starts at i.
 
-    -1 if it does not end, is not what JSON allows, or has a control character beyond that, or half of a surrogate pair.
+    -1 if the string has no end, is not valid JSON, or contains DEL or half of a surrogate pair.
     """
     while i >= 0:
         while i < n and 0x20 <= p[i] < 0x7F and p[i] != c"\"" and p[i] != c"\\":

@@ -1,4 +1,4 @@
-# Puts a message together in a buffer. Nothing here can fail; the caller gives the room.
+# Assembles a message in a buffer. The functions cannot fail; the caller provides the room.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcpy

@@ -1,8 +1,8 @@
 """
-Reading on after a pause: the only place that knows the private name which TLS takes, and how large its buffers are.
+Resumes reading after a pause. The only module that calls a private method of aiofastnet's TLS transport.
 
-aiofastnet's TLS transport reads the socket when it is resumed, and returns if nothing is there, before it looks at
-what it has already read and not decrypted. Those bytes would wait for the peer's next ones.
+A resumed TLS transport reads its socket and returns if the socket is empty, before it looks at bytes that it has read
+but not decrypted. Without the call here those bytes wait until the peer sends more.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from importlib.metadata import version
 
 import aiofastnet
 
-# A TLS record and half of the next. What waits in there is neither seen as congestion nor recalled by an interrupt.
+# The size of a TLS transport's buffers: two records. Bytes in there do not count as congestion, and an interrupt cannot
+# recall them.
 TLS_BUFFER_BYTES = 32768
-# Less than one TLS record's worth is decrypted at once: the rest is what a resumed transport must not forget.
+# The test reads one record at a time and pauses after the first.
 _RECORD_BYTES = 16384
 _RECORDS = 3
 _TEST_S = 5.0
 
 
 def resume_reading(transport: asyncio.Transport | aiofastnet.Transport) -> None:
-    """Resume reading, and take at once what a TLS transport has read but not delivered."""
+    """Resume reading, and deliver the bytes that a TLS transport has already read."""
     transport.resume_reading()
     retry = getattr(transport, "_retry_ssl_read", None)
     if retry is not None:

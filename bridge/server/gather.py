@@ -1,10 +1,10 @@
 """
-Looks at the sockets at intervals instead of waking for each.
+Looks at the sockets at intervals instead of waking up for each frame.
 
-With hundreds of calls most of the time goes into falling asleep and waking up once per frame. A callback that sleeps
-and asks to be called again makes the event loop poll without waiting, so that it finds a batch of frames each time.
-A frame waits at most for one interval, and so does a timer or a signal. The event loop's own hooks are out of reach
-from Python, and a selector of our own would cost more per frame than uvloop's.
+With hundreds of calls a fifth of the CPU time goes into falling asleep and waking up once per frame. A callback that
+sleeps and schedules itself again makes the event loop poll without waiting, so that each poll finds a batch of frames.
+A frame, a timer or a signal waits for one interval at most. uvloop's own hooks are out of reach from Python, and an
+asyncio selector in its place costs more per frame.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 # Below this many calls the loop is asleep most of the time, and waking up is cheaper than looking in vain.
 FROM_CALLS = 20
-# A pass over the sockets that takes this many intervals shows a process near its limit: it takes what there is.
+# A pass over the sockets that takes this many intervals means that the process is near its limit: it does not sleep.
 BUSY_INTERVALS = 8
 
 
@@ -29,7 +29,7 @@ class Gather:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._is_wanted = False
-        # A callback is under way; set by `set_calls`, cleared by the callback that is not wanted any more.
+        # The callback is scheduled; set by `set_calls`, cleared by the callback when it is no longer wanted.
         self._is_armed = False
         self._woke_at = 0.0
 
