@@ -12,16 +12,19 @@ import sys
 
 import structlog
 
+from bridge.log_writer import LogWriter
 
-def set_up_logs(log_format: str, level: str) -> None:
+
+def set_up_logs(log_format: str, level: str) -> LogWriter:
     """
-    Send all logs to standard error.
+    Send all logs to standard error, from a thread of its own; returns their writer, which counts dropped lines.
 
     Args:
         log_format: ``console``, ``json``, or empty: console on a terminal, else json.
         level: The least level that is logged.
     """
-    is_console = log_format == "console" or (not log_format and sys.stderr.isatty())
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    is_console = log_format == "console" or (not log_format and is_terminal)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -30,7 +33,7 @@ def set_up_logs(log_format: str, level: str) -> None:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(
             # The other formatters print local variables, which may be secrets.
-            colors=sys.stderr.isatty(),
+            colors=is_terminal,
             exception_formatter=structlog.dev.plain_traceback,
         )
         if is_console
@@ -47,17 +50,18 @@ def set_up_logs(log_format: str, level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
+    writer = LogWriter(sys.stderr.fileno() if sys.stderr is not None else None)
+    writer.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [writer]
     root.setLevel(level.upper())
     # picows logs each fault of a peer as an error, and the whole answer to a refused handshake. The legs log both in
     # their own words.
     logging.getLogger("picows").setLevel(logging.CRITICAL)
     logging.getLogger("aiofastnet").setLevel(logging.CRITICAL)
+    return writer

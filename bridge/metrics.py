@@ -107,6 +107,16 @@ class _TrafficCollector(Collector):
         yield CounterMetricFamily("bridge_dtmf", "Keys pressed by callers", value=now.dtmf)
 
 
+class _LogCollector(Collector):
+    def __init__(self, dropped: Callable[[], int]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "bridge_log_lines_dropped", "Log lines that nobody read in time", value=self._dropped()
+        )
+
+
 @dataclass
 class Metrics:
     """All metrics of one process."""
@@ -179,6 +189,15 @@ class Metrics:
             total: Sums them; called at each scrape.
         """
         self.registry.register(_TrafficCollector(total))
+
+    def watch_log(self, dropped: Callable[[], int]) -> None:
+        """
+        Expose the lines that the log lost.
+
+        Args:
+            dropped: Counts them; called at each scrape.
+        """
+        self.registry.register(_LogCollector(dropped))
 
     def ignored(self, side: str, reason: str) -> None:
         """Count an ignored message of a call that goes on."""

@@ -14,6 +14,7 @@ import uvloop
 
 from bridge.agents.directory import DirectoryError
 from bridge.http.front import on_loop_exception
+from bridge.log_writer import LogWriter
 from bridge.logs import set_up_logs
 from bridge.server.server import Server
 from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
@@ -39,16 +40,17 @@ def run(overrides: Mapping[str, str]) -> int:
         for problem in error.problems:
             print(f"  - {problem}", file=sys.stderr)  # noqa: T201
         return 2
-    set_up_logs(settings.bridge_log_format, settings.bridge_log_level)
+    writer = set_up_logs(settings.bridge_log_format, settings.bridge_log_level)
     for warning in settings.warnings:
         log.warning("setting ignored", detail=warning)
     # With the default of four threads, a few look-ups at a dead name server delay all others.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
-    return uvloop.run(_serve(settings))
+    return uvloop.run(_serve(settings, writer))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, writer: LogWriter) -> int:
     server = Server(settings)
+    server.metrics.watch_log(lambda: writer.dropped)
     stopping = asyncio.Event()
     forced = asyncio.Event()
 

@@ -26,6 +26,7 @@ ROOMS = [
     ("bridge.serve", "serve"),
     ("bridge.seal", "seal"),
     ("bridge.logs", "logs"),
+    ("bridge.log_writer", "logs"),
     ("bridge.metrics", "metrics"),
     ("bridge.settings", "settings"),
     ("bridge.setting_names", "settings"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
+import os
+import re
 import resource
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +22,7 @@ import pytest
 from certificates import Tls
 from live import ACCOUNT_SID, AUTH_TOKEN, FACTOR
 
-from bridge.standins.process import BridgeProcess, free_port
+from bridge.standins.process import KEPT, BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 
 START_S = 20.0 * FACTOR
@@ -251,3 +256,44 @@ def test_hangup_signal_reads_the_certificate_again_and_keeps_it_where_the_new_on
     assert refused["level"] == "error"
     assert "BRIDGE_TLS_KEY" in str(refused["problem"])
     assert server.stop(START_S) == 0
+
+
+def test_log_that_nobody_reads_stops_nothing(tmp_path):
+    """Unsigned requests fill the pipe of the log; health checks and signed webhooks are still answered."""
+    port = free_port()
+    reader, stderr = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "serve"],
+        stdin=subprocess.DEVNULL,
+        stderr=stderr,
+        cwd=tmp_path,
+        env={name: os.environ[name] for name in KEPT if name in os.environ}
+        | PRODUCTION
+        | {"PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path), "BRIDGE_METRICS_TOKEN": "token"},
+    )
+    os.close(stderr)
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
+        began = time.monotonic()
+        while True:
+            try:
+                connection.connect()
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() - began < START_S
+                time.sleep(0.05)
+        for _ in range(4000):
+            connection.request("POST", "/voice", b"", {"Content-Type": "application/x-www-form-urlencoded"})
+            answer = connection.getresponse()
+            assert answer.status == 403
+            answer.read()
+        connection.request("GET", "/metrics", headers={"Authorization": "Bearer token"})
+        text = connection.getresponse().read().decode()
+        found = re.search(r"^bridge_log_lines_dropped_total (\S+)$", text, re.MULTILINE)
+        assert found is not None
+        assert float(found[1]) > 0
+        connection.close()
+    finally:
+        process.terminate()
+        assert process.wait(START_S) == 0
+        os.close(reader)
