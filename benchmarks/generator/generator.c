@@ -13,9 +13,8 @@
  * receiver makes the expected message again and compares all of it. Only audio that the bridge resamples is identified by its
  * order and its length alone.
  *
- * The process sleeps until the next tick of 0.1 ms, sends what is due and takes what has come, as a network card hands
- * over what came in. To wake up for each frame would cost a virtual machine more than the frame. So a delay is measured
- * up to a tick too long.
+ * What is due is sent on a tick of 0.1 ms, as a network card hands over what came in: to arm a timer for each frame
+ * would cost a virtual machine more than the frame, and the load would be lost on its own clock.
  *
  * Linux only (epoll, timerfd).
  */
@@ -146,26 +145,26 @@ static void listen_for_agents(void)
     printf("{\"event\":\"listening\",\"agent_port\":%d}\n", ntohs(address.sin_port));
 }
 
-static int start_ticks(void)
+static void watch_ticks(struct leg *mark)
 {
     struct itimerspec ticks = {.it_interval.tv_nsec = TICK, .it_value.tv_nsec = TICK};
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-    if (fd < 0 || timerfd_settime(fd, 0, &ticks, NULL))
+    mark->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (mark->fd < 0 || timerfd_settime(mark->fd, 0, &ticks, NULL))
         fail("timerfd");
-    return fd;
+    watch(mark, EPOLL_CTL_ADD, false);
 }
 
-/* Returns at once if a tick has passed since the last call. */
-static void sleep_until_tick(int fd)
+/* The kernel starts the next tick only when this one is read. */
+static void on_tick(int fd)
 {
     uint64_t ticks;
-    if (read(fd, &ticks, sizeof ticks) < 0 && errno != EINTR)
+    if (read(fd, &ticks, sizeof ticks) < 0 && errno != EAGAIN)
         fail("timerfd");
 }
 
 int main(int argc, char **argv)
 {
-    static struct leg listener_mark, stdin_mark;
+    static struct leg listener_mark, stdin_mark, tick_mark;
     struct epoll_event events[EVENTS_PER_TURN];
     struct rlimit limit;
     read_settings(argc, argv);
@@ -189,21 +188,22 @@ int main(int argc, char **argv)
     listener_mark.fd = listener_fd;
     watch(&listener_mark, EPOLL_CTL_ADD, false);
     watch(&stdin_mark, EPOLL_CTL_ADD, false);
-    int tick_fd = start_ticks(), n = 0;
+    watch_ticks(&tick_mark);
     schedule_start = clock_ns();
     while (phase != DONE) {
         uint64_t now = clock_ns();
         fire_due(now);
         advance(now);
-        if (slot_due(slots_fired) > now && n < EVENTS_PER_TURN)
-            sleep_until_tick(tick_fd);
-        n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, 0);
+        bool is_behind = slot_due(slots_fired) <= now;
+        int n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, is_behind ? 0 : -1);
         for (int i = 0; i < n; i++) {
             struct leg *leg = events[i].data.ptr;
             if (leg == &listener_mark)
                 on_accept();
             else if (leg == &stdin_mark)
                 on_stdin();
+            else if (leg == &tick_mark)
+                on_tick(leg->fd);
             else if (leg->state == LEG_CONNECTING)
                 on_connected(leg);
             else {
