@@ -1,8 +1,9 @@
 """
 Resumes reading after a pause. The only module that calls a private method of aiofastnet's TLS transport.
 
-A resumed TLS transport reads its socket and returns if the socket is empty, before it looks at bytes that it has read
-but not decrypted. Without the call here those bytes wait until the peer sends more.
+A resumed TLS transport reads its socket before it looks at bytes that it has read but not decrypted. Those bytes wait
+until the peer sends more; they are lost if the peer has closed; and if they fill their buffer, the connection is
+dropped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from importlib.metadata import version
 
 import aiofastnet
@@ -17,23 +19,42 @@ import aiofastnet
 # The size of a TLS transport's buffers: two records. Bytes in there do not count as congestion, and an interrupt cannot
 # recall them.
 TLS_BUFFER_BYTES = 32768
-# The test reads one record at a time and pauses after the first.
+# The test reads less than a TLS record at a time, and pauses after each read.
+_READ_BYTES = 1000
 _RECORD_BYTES = 16384
 _RECORDS = 3
 _TEST_S = 5.0
 
 
-def resume_reading(transport: asyncio.Transport | aiofastnet.Transport) -> None:
-    """Resume reading, and deliver the bytes that a TLS transport has already read."""
-    transport.resume_reading()
+def resume_reading(
+    transport: asyncio.Transport | aiofastnet.Transport, is_wanted: Callable[[], bool]
+) -> None:
+    """
+    Resume reading; deliver first the bytes that a TLS transport has already read.
+
+    TLS resumes in the next turn of the loop, if ``is_wanted`` still says so.
+    """
     retry = getattr(transport, "_retry_ssl_read", None)
-    if retry is not None:
-        asyncio.get_running_loop().call_soon(retry)
+    if retry is None:
+        transport.resume_reading()
+    else:
+        asyncio.get_running_loop().call_soon(_resume_tls, transport, retry, is_wanted)
+
+
+def _resume_tls(
+    transport: asyncio.Transport | aiofastnet.Transport,
+    retry: Callable[[], None],
+    is_wanted: Callable[[], bool],
+) -> None:
+    if is_wanted():
+        transport.resume_reading()
+        # At once: later, the socket may be read first.
+        retry()
 
 
 async def self_test() -> None:
     """
-    Pause a TLS connection of this process with itself in the middle of what has arrived, and resume it.
+    Pause a TLS connection of this process with itself again and again in the middle of what has arrived.
 
     Raises:
         RuntimeError: If the rest does not come: the installed aiofastnet does not do what `resume_reading` expects.
@@ -59,7 +80,12 @@ async def self_test() -> None:
             opened = await asyncio.gather(
                 aiofastnet.connect_accepted_socket(loop, asyncio.Protocol, ends[0], ssl=contexts[0]),
                 aiofastnet.create_connection(
-                    loop, lambda: reader, sock=ends[1], ssl=contexts[1], server_hostname="self-test"
+                    loop,
+                    lambda: reader,
+                    sock=ends[1],
+                    ssl=contexts[1],
+                    server_hostname="self-test",
+                    ssl_incoming_bio_size=TLS_BUFFER_BYTES,
                 ),
             )
             transports = [transport for transport, _ in opened]
@@ -79,13 +105,13 @@ async def self_test() -> None:
 
 
 class _Reader(asyncio.BufferedProtocol):
-    """Pauses at the first bytes, resumes in the next turn, and is done when all have come."""
+    """Pauses at each read, resumes in the next turn, and is done when all have come."""
 
     _transport: aiofastnet.Transport
 
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.done = done
-        self._room = bytearray(_RECORD_BYTES)
+        self._room = bytearray(_READ_BYTES)
         self._read_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,9 +122,8 @@ class _Reader(asyncio.BufferedProtocol):
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._read_bytes == 0:
-            self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(resume_reading, self._transport)
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(resume_reading, self._transport, lambda: True)
         self._read_bytes += nbytes
         if self._read_bytes == _RECORDS * _RECORD_BYTES and not self.done.done():
             self.done.set_result(None)

@@ -152,8 +152,12 @@ cdef class WebSocket(FrameWriter):
         if self.pauses & reason:
             self.pauses &= ~reason
             if self.pauses == 0 and self.transport is not None:
-                resume_reading(self.transport)
+                resume_reading(self.transport, self.is_wanted)
         return 0
+
+    def is_wanted(self):
+        """Whether the peer's messages are to be read."""
+        return self.pauses == 0
 
     def feed(self, bytes data not None):
         """Read bytes that came with the handshake, as if the transport had just delivered them."""

@@ -395,4 +395,4 @@ class Connection(asyncio.BufferedProtocol):
             if is_paused:
                 self._transport.pause_reading()
             else:
-                resume_reading(self._transport)
+                resume_reading(self._transport, lambda: not self._is_read_paused)
