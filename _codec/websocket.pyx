@@ -108,15 +108,10 @@ cdef class WebSocket(FrameWriter):
         return NoResult.OK
 
     cpdef buffer_updated(self, Py_ssize_t n):
-        cdef Py_ssize_t total, used = 0
-        cdef char* data
         if self.reads_shared:
-            data = shared
-            total = n
+            self.read(shared, n)
         else:
-            data = self.partial
-            total = self.partial_used + n
-        self.read(data, total)
+            self.read(self.partial, self.partial_used + n)
 
     @cython.final
     cdef int read(self, char* data, Py_ssize_t n) except -1:
