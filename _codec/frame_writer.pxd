@@ -21,13 +21,27 @@ cdef class FrameWriter(Protocol):
         Transport native_transport
         # The peer is a server: frames sent are masked, frames received are not; set once.
         readonly bint is_client
-        # The transport's send buffer is full; set by `pause_writing`, cleared by `resume_writing`.
+        # The transport's buffer or the kernel's queue is full.
         readonly bint is_congested
+        # Set by `pause_writing`, cleared by `resume_writing`.
+        bint is_transport_full
+        # The peer has too much to acknowledge; set by `look_at_queue` and cleared by it.
+        bint is_queue_full
+        # The socket whose queue in the kernel is bounded, and the bound, which is 0 where there is none.
+        int queue_fd
+        Py_ssize_t most_queued_bytes
+        # Bytes written since the last look at the queue.
+        Py_ssize_t unlooked_bytes
         # A close frame has gone out, or the connection is lost: nothing more is sent; never cleared.
         readonly bint is_closing
 
     # For subclasses. Called once, before the close frame goes out.
     cdef int before_close(self) except -1
+
+    cdef int count_written(self, Py_ssize_t n) except -1
+    cdef int queued_bytes(self) noexcept
+    cdef int look_later(self, double delay_s) except -1
+    cdef int report_congestion(self) except -1
 
     # Write one frame whose payload is a, b and c in a row; does nothing without a transport.
     cdef int write_frame(

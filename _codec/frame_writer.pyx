@@ -4,6 +4,9 @@ The sending half of a WebSocket (RFC 6455) on an aiofastnet transport: frames, m
 Frames that are written between `begin_gathering` and `end_gathering` go to the transport together, as soon as they
 are long enough or another socket's turn comes, so that each socket's frames keep their order. Lack of memory raises
 MemoryError; what a lost connection is given is discarded.
+
+The kernel takes more than any socket option allows: it lets the last packet of its queue grow to 64 KB. Where that
+matters, the queue itself is looked at.
 """
 
 cimport cython
@@ -16,13 +19,26 @@ from aiofastnet.transport cimport Protocol, Transport
 
 from _codec.rfc6455 cimport CLOSE, HEADER_MAX_BYTES, NO_STATUS, PING, TEXT, apply_mask, put_header
 
+import asyncio
 import os
+
+cdef extern from "<sys/ioctl.h>":
+    int ioctl(int fd, unsigned long request, ...)
+    # Bytes that were written to a socket and not yet acknowledged by its peer; an error outside Linux.
+    unsigned long TIOCOUTQ
 
 cdef enum:
     # Frames that wait are written once they are this long together. More would save little, and an interrupt stands
     # behind what a slow peer's transport has taken.
     WRITE_BYTES = 4096
+    # A look at the queue for so many bytes costs little.
+    LOOK_BYTES = 4096
     MASKS_BYTES = 4096
+
+# A full queue does not report that it has room. It is looked at in turns that double, because a peer is near or far: on
+# 1 Mbit/s the longest turn takes 2.5 KB.
+cdef double FIRST_LOOK_S = 0.001
+cdef double LAST_LOOK_S = 0.02
 
 # Shared by all sockets of the process, which has one event loop.
 cdef char pending[SCRATCH_BYTES]
@@ -61,6 +77,7 @@ cdef int write_pending() except -1:
         socket.native_transport.write_c(pending, n)
     elif socket.transport is not None:
         socket.transport.write(PyBytes_FromStringAndSize(pending, n))
+    socket.count_written(n)
     return 0
 
 
@@ -85,7 +102,8 @@ cdef class FrameWriter(Protocol):
     Sends one side's frames; `WebSocket` reads.
 
     Args:
-        owner: Receives ``on_congestion(is_congested)``, when the transport's buffer fills and when it has emptied.
+        owner: Receives ``on_congestion(is_congested)``, when the transport's buffer or the bounded queue fills, and
+            when neither is full any more.
         is_client: This side opened the connection: it masks.
     """
 
@@ -99,6 +117,17 @@ cdef class FrameWriter(Protocol):
         self.transport = transport
         if isinstance(transport, Transport):
             self.native_transport = transport
+
+    def bound_queue(self, int fd, Py_ssize_t most_bytes):
+        """
+        Count the peer as congested while it has more than this to acknowledge, and until it has half of that.
+
+        Args:
+            fd: The open socket.
+            most_bytes: The bound, which a write may exceed by its own length.
+        """
+        self.queue_fd = fd
+        self.most_queued_bytes = most_bytes
 
     def send_text(self, bytes message not None):
         """Send a text message at once; after the close frame, nothing."""
@@ -151,6 +180,7 @@ cdef class FrameWriter(Protocol):
                     self.transport.write(PyBytes_FromStringAndSize(own, i))
             finally:
                 PyMem_Free(own)
+            self.count_written(i)
             return 0
         if pending_for is not self or pending_bytes + n + HEADER_MAX_BYTES > SCRATCH_BYTES:
             write_pending()
@@ -189,12 +219,51 @@ cdef class FrameWriter(Protocol):
             apply_mask(out + i, n, mask)
         return i + n
 
+    cdef int count_written(self, Py_ssize_t n) except -1:
+        """Look at the queue, if there is a bound and enough has been written."""
+        self.unlooked_bytes += n
+        if self.unlooked_bytes < LOOK_BYTES or self.most_queued_bytes == 0 or self.transport is None:
+            return 0
+        self.unlooked_bytes = 0
+        if not self.is_queue_full and self.queued_bytes() > self.most_queued_bytes:
+            self.is_queue_full = True
+            self.look_later(FIRST_LOOK_S)
+            self.report_congestion()
+        return 0
+
+    @cython.final
+    cdef int queued_bytes(self) noexcept:
+        cdef int queued = 0
+        return queued if ioctl(self.queue_fd, TIOCOUTQ, &queued) == 0 else 0
+
+    cdef int look_later(self, double delay_s) except -1:
+        asyncio.get_running_loop().call_later(delay_s, self.look_at_queue, delay_s)
+        return 0
+
+    def look_at_queue(self, double waited_s):
+        """Clear the flag and report if the full queue has emptied by half; otherwise look again later."""
+        if self.transport is None:
+            return
+        if self.queued_bytes() > self.most_queued_bytes // 2:
+            self.look_later(min(2 * waited_s, LAST_LOOK_S))
+            return
+        self.is_queue_full = False
+        if not self.is_transport_full:
+            self.resume_writing()
+
+    cdef int report_congestion(self) except -1:
+        cdef bint is_congested = self.is_transport_full or self.is_queue_full
+        if is_congested != self.is_congested:
+            self.is_congested = is_congested
+            self.owner.on_congestion(is_congested)
+        return 0
+
     def pause_writing(self):
         """Set the flag and report; called from within our own write, so nothing is written here."""
-        self.is_congested = True
-        self.owner.on_congestion(True)
+        self.is_transport_full = True
+        self.report_congestion()
 
     def resume_writing(self):
         """Clear the flag and report."""
-        self.is_congested = False
-        self.owner.on_congestion(False)
+        self.is_transport_full = False
+        self.report_congestion()

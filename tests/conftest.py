@@ -15,6 +15,9 @@ import pytest
 import structlog
 import uvloop
 from certificates import Tls
+from slow_path import slow_path
+
+__all__ = ["slow_path"]
 
 # What `--quick` leaves out, and why; the rest takes less than a minute on 2 cores.
 NOT_QUICK = {
