@@ -269,6 +269,17 @@ async def test_keys_and_marks_pass_through_to_retells_twilio_socket(start):
         assert session.messages[-1]["event"] == "stop"
 
 
+async def test_name_of_a_mark_is_passed_on_up_to_256_characters(start):
+    live = await start("retell-twilio")
+    longest = 256 * "n"
+    async with live.bridged() as (_, session):
+        await session.send_mark(longest + "n")
+        await session.send_mark(longest)
+        await until(lambda: session.marks)
+        assert session.marks == [longest]
+        assert await live.ignored("agent", "mark_name_too_long") == 1
+
+
 # By phone
 
 

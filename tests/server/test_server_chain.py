@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
-from live import DEADLINE_S, FACTOR, PLAIN_AND_TLS, soon, until
+from live import DEADLINE_S, FACTOR, PLAIN_AND_TLS, serving, soon, until
 from live_raw import RawAgent, accept_head, ws_frame
 
 from bridge.call.state import State
@@ -295,3 +296,24 @@ async def test_keys_pressed_before_the_next_agent_is_ready_keep_their_place(live
             ]
             assert order == ["media", "dtmf"] * 3 + ["dtmf"]
             assert session.violations == []
+
+
+async def test_request_that_twilio_does_not_answer_is_given_up_when_the_process_stops(
+    clean_loop, tls, monkeypatch
+):
+    asked, given_up = asyncio.Event(), asyncio.Event()
+
+    async def change() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(TwilioApi, "_change", lambda api, call_sid, form: change())
+    async with serving(agent={"protocol": "elevenlabs"}, tls=tls) as live:
+        async with live.bridged() as (_, session):
+            await session.send_tool_call("hang_up", {})
+            await soon(asked.wait())
+        assert not given_up.is_set()
+    assert given_up.is_set()

@@ -95,3 +95,17 @@ async def test_interrupt_and_end_of_an_agent_of_samples(live_server):
             if item.message.event == "media"
         ]
         assert abs(len(b"".join(after)) - 20 * 160) <= 80
+
+
+async def test_half_a_sample_before_an_interrupt_does_not_shift_what_follows(live_server):
+    account = Account(key=API_KEY, from_caller_format="pcm_8000", to_caller_format="pcm_8000")
+    live = await live_server(agent={"protocol": "retell-web", "account": account})
+    words = b"".join(frames(speech("agent_answer")))[8000:8160]
+    pcm = audioop.ulaw2lin(words, 2)
+    async with live.bridged() as (caller, session):
+        await session.send_raw(pcm + b"\x7f")
+        await session.send_interrupt()
+        await session.send_raw(pcm)
+        await until(lambda: len(caller.received) == 3)
+        assert [item.message.event for item in caller.received] == ["media", "clear", "media"]
+        assert caller.received_audio == [words, words]
