@@ -55,7 +55,10 @@ class Owner:
 
 
 def make_wire(
-    is_client: bool = False, budget: HeldBudget | None = None, messages_left: int = 1000
+    is_client: bool = False,
+    budget: HeldBudget | None = None,
+    messages_left: int = 1000,
+    hold_ms: int = 600_000,
 ) -> tuple[Wire, Pipe, Owner]:
     owner, pipe = Owner(), Pipe()
     wire = Wire(
@@ -64,7 +67,7 @@ def make_wire(
         max_message_bytes=1 << 20,
         budget=budget or HeldBudget(64 << 20),
         messages_left=messages_left,
-        hold_ms=600_000,
+        hold_ms=hold_ms,
     )
     owner.wire = wire
     wire.set_format(SpanFinder("data", {"type": "audio"}), Envelope(b"<", b">"))
@@ -333,6 +336,16 @@ async def test_items_are_kept_when_the_oldest_audio_is_dropped_and_go_to_another
     assert owner.calls == []
 
 
+async def test_audio_that_another_wire_has_no_room_for_counts_as_dropped_there():
+    first, _, _ = make_wire(is_client=True)
+    second, _, _ = make_wire(is_client=True, hold_ms=500)
+    for _ in range(40):
+        first.send_audio(AUDIO_20MS)
+    first.hand_held_to(second)
+    assert (first.held_bytes, second.held_bytes) == (0, 25 * 160)
+    assert (first.dropped_frames, second.dropped_frames) == (0, 15)
+
+
 async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():
     caller, pipe, _ = make_wire()
     caller.set_ready()
@@ -346,3 +359,19 @@ async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():
     assert caller.cleared_frames == 1
     caller.send_audio(AUDIO_20MS)
     assert texts(pipe)[4:] == [b"clear", b"<%b>" % AUDIO_20MS]
+
+
+# The masks
+
+
+async def test_frames_to_a_server_have_masks_that_differ():
+    agent, pipe, _ = make_wire(is_client=True)
+    # More than come from the kernel at once.
+    count = 3000
+    for _ in range(count):
+        agent.send_text(b"text")
+    masks = [frame[2:6] for frame in pipe.writes]
+    # Of so many random masks, two are alike in one run of a thousand.
+    assert len(set(masks)) >= count - 1
+    for frame, mask in zip(pipe.writes, masks, strict=True):
+        assert frame[6:] == bytes(a ^ b for a, b in zip(b"text", mask, strict=True))
