@@ -157,20 +157,15 @@ async def compare(
 def table(comparison: Comparison) -> str:
     """Return the comparison as text: for each bridge its middle run, and its cost in floors over all rounds."""
     lines = [
-        f"{'':<13}{'us CPU':>8}  {'cost in floors':<22}{'% of':>5}{'added delay p99, ms':>21}{'':>7}"
+        f"{'':<9}{'us CPU':>8}  {'cost in floors':<22}{'% of':>5}{'added delay p99, ms':>21}{'':>7}"
         f"{'interrupt to clear, ms':>24}{'KB per':>8}{'generator':>13}",
-        f"{'':<13}{'/frame':>8}  {'median (spread)':<22}{'core':>5}{'to agent':>11}{'to caller':>10}{'lost':>7}"
+        f"{'':<9}{'/frame':>8}  {'median (spread)':<22}{'core':>5}{'to agent':>11}{'to caller':>10}{'lost':>7}"
         f"{'p50':>10}{'p99':>7}{'max':>7}{'call':>8}{'%':>6}{'late':>7}  ",
     ]
     for name in comparison.names():
         ratio = comparison.ratio(name)
         in_floors = "1" if name == "floor" else "invalid" if ratio is None else str(ratio)
         lines.append(_row(comparison.typical(name), in_floors))
-    bridge, gathering = comparison.ratio("bridge"), comparison.ratio("floor-gather")
-    if bridge and gathering:
-        lines.append(
-            f"the bridge costs {bridge.median / gathering.median:.2f} floors that gather as it does (medians)"
-        )
     rounds = comparison.to_json()
     lines.append(
         f"{rounds['rounds'] - rounds['rounds_invalid']} of {rounds['rounds']} rounds count; in the others the floors "
@@ -187,7 +182,7 @@ def _row(run: Line, in_floors: str) -> str:
         for q, width in (("p50", 10), ("p99", 7), ("max", 7))
     )
     return (
-        f"{run['name']:<13}{number(run['bridge_cpu_us_per_frame'], 1, '.2f'):>8}  {in_floors:<22}"
+        f"{run['name']:<9}{number(run['bridge_cpu_us_per_frame'], 1, '.2f'):>8}  {in_floors:<22}"
         f"{number(run['bridge_load_percent'], 1, '.0f'):>5}"
         f"{number(run['to_agent_delay_p99_us'], 1e3, '.1f'):>11}"
         f"{number(run['to_caller_delay_p99_us'], 1e3, '.1f'):>10}{lost:>7}{clear}"

@@ -18,7 +18,6 @@ LIMIT_MS = 20
 COLOURS = {
     "bridge": "#c0392b",
     "floor": "#2c3e50",
-    "floor-gather": "#7f8c8d",
     "go": "#16a085",
     "node": "#27ae60",
     "aiohttp": "#2980b9",

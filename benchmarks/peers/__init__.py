@@ -19,8 +19,6 @@ from benchmarks.build import BuildError, compiled, kept, run
 
 HERE = Path(__file__).parent
 NPM_PACKAGES = ("ws@8.23.0", "bufferutil@4.1.0")
-# BRIDGE_GATHER_MS by default.
-GATHER_US = "500"
 GO_MODULE = "github.com/gorilla/websocket@v1.5.3"
 # Where Debian's golang-github-gorilla-websocket-dev puts its source.
 GO_PATH = Path("/usr/share/gocode")
@@ -52,10 +50,6 @@ class Peer:
 
 def _build_floor(tell: Tell) -> Command:
     return [str(compiled("floor", [HERE / "floor.c", HERE.parent / "generator" / "basics.h"]))]
-
-
-def _build_gathering_floor(tell: Tell) -> Command:
-    return [*_build_floor(tell), GATHER_US]
 
 
 def _build_node(tell: Tell) -> Command:
@@ -119,7 +113,6 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("floor", "C, epoll", _build_floor, speaks_tls=False),
-        Peer("floor-gather", "C, epoll every 0.5 ms", _build_gathering_floor, speaks_tls=False),
         Peer("node", "Node.js, ws", _build_node),
         Peer("go", "Go, gorilla/websocket", _build_go),
         Peer("aiohttp", "aiohttp, orjson, uvloop", _build_python("aiohttp")),

@@ -375,11 +375,9 @@ static void read_agent_url(const char *url)
     snprintf(agent_host, sizeof agent_host, "%s:%d", address, port);
 }
 
-/* With an argument, the microseconds to sleep between two looks at the sockets, it gathers as the bridge does. */
-int main(int argc, char **argv)
+int main(void)
 {
     static struct leg listener;
-    struct timespec interval = {.tv_nsec = argc > 1 ? strtol(argv[1], NULL, 10) * 1000 : 0};
     struct epoll_event events[EVENTS_PER_TURN];
     struct rlimit limit;
     const char *port = getenv("PORT");
@@ -395,9 +393,7 @@ int main(int argc, char **argv)
     listener.fd = listen_on(port ? atoi(port) : 0);
     watch(&listener, EPOLL_CTL_ADD, false);
     for (;;) {
-        if (interval.tv_nsec)
-            nanosleep(&interval, NULL);
-        int n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, interval.tv_nsec ? 0 : -1);
+        int n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, -1);
         for (int i = 0; i < n; i++) {
             struct leg *leg = events[i].data.ptr;
             if (leg == &listener)
