@@ -14,10 +14,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,11 +39,13 @@ struct bytes {
 static uint16_t base64_pair[4096];
 static int8_t base64_value[256];
 
+static uint64_t nanoseconds(struct timespec t) { return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec; }
+
 static uint64_t clock_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+    return nanoseconds(t);
 }
 
 static uint64_t mix(uint64_t *state) /* splitmix64 */

@@ -8,12 +8,13 @@
 
 #define PERIOD (20 * MS)
 #define TICK (MS / 10)
+#define GATHER (MS / 2)
 
 enum {
     RING = 1024,           /* frames remembered per direction: 20 s, longer than any delay worth waiting for */
     SCRATCH_BYTES = 1 << 20,
     HEAD_BYTES_MAX = 16384,
-    SENDS_PER_TURN = 64,   /* bounds how long received frames wait for their time stamp */
+    SENDS_PER_TURN = 64,   /* so that a generator that is behind still receives */
     EVENTS_PER_TURN = 128,
     NOTES = 10,
     INJECT_EVERY = 50,     /* 2 % of the frames, so that `late` reaches the 99th percentile */

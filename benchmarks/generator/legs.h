@@ -5,7 +5,6 @@
 #ifdef WITH_TLS
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <signal.h>
 #endif
 
 enum leg_state { LEG_CONNECTING, LEG_HEAD, LEG_OPEN, LEG_CLOSING, LEG_CLOSED };
@@ -32,18 +31,80 @@ static struct leg *legs;
 static int epoll_fd;
 static uint8_t outgoing[65536 + 1024];
 static uint64_t random_state;
+/* CLOCK_REALTIME minus CLOCK_MONOTONIC, read again before each look at the sockets: the kernel's stamps are of the first. */
+static uint64_t real_offset_ns;
+/* When the kernel received the last bytes that `socket_receive` returned. */
+static uint64_t arrived_ns;
+static uint64_t reads_without_stamp;
 
 /* What the loss of a leg means for its call. */
 static void on_leg_gone(struct leg *leg, int code, const char *why);
 
 /* ---------------------------------------------------------------- the socket, with TLS on the agents' if so built */
 
+static ssize_t socket_send(struct leg *leg, const void *data, size_t n)
+{
+    return send(leg->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/*
+ * Receives, and sets `arrived_ns`. The stamp is that of the last packet: a frame that waits with a later one gets the
+ * later one's. Bytes from before the socket was accepted have no stamp and get the time of reading.
+ */
+static ssize_t socket_receive(struct leg *leg, void *data, size_t n)
+{
+    struct iovec into = {.iov_base = data, .iov_len = n};
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(struct timespec))];
+    } control;
+    struct msghdr message = {
+        .msg_iov = &into, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t received = recvmsg(leg->fd, &message, MSG_DONTWAIT);
+    if (received <= 0)
+        return received;
+    struct cmsghdr *stamp = CMSG_FIRSTHDR(&message);
+    struct timespec t;
+    if (!stamp || stamp->cmsg_level != SOL_SOCKET || stamp->cmsg_type != SO_TIMESTAMPNS) {
+        arrived_ns = clock_ns();
+        reads_without_stamp++;
+        return received;
+    }
+    memcpy(&t, CMSG_DATA(stamp), sizeof t);
+    arrived_ns = nanoseconds(t) - real_offset_ns;
+    return received;
+}
+
 #ifdef WITH_TLS
 static SSL_CTX *tls_context;
+static BIO_METHOD *tls_socket;
+
+static int tls_socket_read(BIO *bio, char *data, int n)
+{
+    ssize_t received = socket_receive(BIO_get_data(bio), data, (size_t)n);
+    BIO_clear_retry_flags(bio);
+    if (received < 0 && errno == EAGAIN)
+        BIO_set_retry_read(bio);
+    return (int)received;
+}
+
+static int tls_socket_write(BIO *bio, const char *data, int n)
+{
+    ssize_t sent = socket_send(BIO_get_data(bio), data, (size_t)n);
+    BIO_clear_retry_flags(bio);
+    if (sent < 0 && errno == EAGAIN)
+        BIO_set_retry_write(bio);
+    return (int)sent;
+}
+
+static long tls_socket_control(BIO *bio, int command, long number, void *pointer)
+{
+    (void)bio, (void)number, (void)pointer;
+    return command == BIO_CTRL_FLUSH;
+}
 
 static void tls_setup(const char *pem)
 {
-    signal(SIGPIPE, SIG_IGN);
     tls_context = SSL_CTX_new(TLS_server_method());
     if (!tls_context || SSL_CTX_use_certificate_chain_file(tls_context, pem) != 1 ||
         SSL_CTX_use_PrivateKey_file(tls_context, pem, SSL_FILETYPE_PEM) != 1) {
@@ -52,13 +113,21 @@ static void tls_setup(const char *pem)
     }
     SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(tls_context, 1);
+    tls_socket = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket with stamps");
+    if (!tls_socket || !BIO_meth_set_read(tls_socket, tls_socket_read) ||
+        !BIO_meth_set_write(tls_socket, tls_socket_write) || !BIO_meth_set_ctrl(tls_socket, tls_socket_control))
+        fail("TLS");
 }
 
 static void tls_accept(struct leg *leg)
 {
+    BIO *bio = BIO_new(tls_socket);
     leg->tls = SSL_new(tls_context);
-    if (!leg->tls || !SSL_set_fd(leg->tls, leg->fd))
+    if (!leg->tls || !bio)
         fail("TLS");
+    BIO_set_data(bio, leg);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(leg->tls, bio, bio);
     SSL_set_accept_state(leg->tls); /* the first reads are the handshake */
 }
 
@@ -86,7 +155,7 @@ static ssize_t leg_send(struct leg *leg, const void *data, size_t n)
         return tls_result(leg, SSL_write(leg->tls, data, (int)n));
     }
 #endif
-    return send(leg->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return socket_send(leg, data, n);
 }
 
 static ssize_t leg_receive(struct leg *leg, void *data, size_t n)
@@ -97,7 +166,7 @@ static ssize_t leg_receive(struct leg *leg, void *data, size_t n)
         return tls_result(leg, SSL_read(leg->tls, data, (int)n));
     }
 #endif
-    return recv(leg->fd, data, n, MSG_DONTWAIT);
+    return socket_receive(leg, data, n);
 }
 
 /* True if more was read from the socket than was handed out: epoll does not know of it. */
@@ -142,6 +211,7 @@ static struct leg *new_leg(int fd, bool is_caller, struct call *call)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     /* BBR, the default of some systems, arms a timer for every frame; on loopback there is nothing to pace. */
     setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &(int){1}, sizeof(int));
     *leg = (struct leg){.fd = fd, .is_caller = is_caller, .call = call, .next = legs, .state = LEG_HEAD};
     legs = leg;
     return leg;

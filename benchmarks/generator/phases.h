@@ -67,6 +67,7 @@ static void print_result(double window_s, double window_cpu_s, uint64_t missing,
     print_count("interrupts_unanswered", unanswered);
     print_count("clears_unexpected", clears_unexpected);
     print_count("marks", marks);
+    print_count("reads_without_stamp", reads_without_stamp);
     print_way("to_agent", &ways[TO_AGENT]);
     print_way("to_caller", &ways[TO_CALLER]);
     print_histogram("clear_us", &clear_delay);

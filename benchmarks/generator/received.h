@@ -63,7 +63,7 @@ static void on_audio(struct call *call, enum direction direction, const char *wi
         flow->next = number + 1;
     uint64_t sent_ns = flow->sent_ns[number % RING];
     if (phase >= STEADY && sent_ns >= window_start && sent_ns < window_end)
-        record(&way->delay, now - sent_ns);
+        record(&way->delay, now > sent_ns ? now - sent_ns : 0); /* 0: the system's clock was set meanwhile */
 }
 
 static void on_clear(struct call *call, uint64_t now)
@@ -341,12 +341,11 @@ static bool read_once(struct leg *leg)
             leg_gone(leg, 1006, n ? strerror(errno) : "connection ended");
         return false;
     }
-    uint64_t now = clock_ns();
     have += (size_t)n;
     leg->unparsed.length = 0;
     while (used < have && leg->state != LEG_CLOSED) {
         uint8_t *at = scratch + used;
-        size_t step = leg->state == LEG_HEAD ? on_head(leg, at, have - used) : on_frame(leg, at, have - used, now);
+        size_t step = leg->state == LEG_HEAD ? on_head(leg, at, have - used) : on_frame(leg, at, have - used, arrived_ns);
         if (!step)
             break;
         used += step;

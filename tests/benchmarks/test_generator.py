@@ -289,6 +289,11 @@ def test_faultless_relay_shows_no_fault(results: dict[str, dict[str, Any]]) -> N
     assert 0 < result["clear_us"]["p50"] <= result["clear_us"]["max"]
 
 
+def test_delays_are_measured_by_the_stamps_of_the_kernel(results: dict[str, dict[str, Any]]) -> None:
+    # Only the first bytes on an accepted socket may be from before it asks for stamps.
+    assert results["faultless"]["reads_without_stamp"] <= 2 * CALLS
+
+
 @pytest.mark.parametrize(
     ("run", "is_expected"),
     [
