@@ -203,6 +203,7 @@ int main(int argc, char **argv)
     if (getrandom(&random_state, sizeof random_state, 0) != sizeof random_state)
         fail("getrandom");
     base64_setup();
+    audio_setup();
     calls = calloc((size_t)settings.calls, sizeof *calls);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (!calls || epoll_fd < 0)
