@@ -18,6 +18,8 @@ from pathlib import Path
 from benchmarks.build import BuildError, compiled, kept, run
 
 HERE = Path(__file__).parent
+# The bridge's default interval, BRIDGE_GATHER_MS.
+GATHER_US = 500
 NPM_PACKAGES = ("ws@8.23.0", "bufferutil@4.1.0")
 GO_MODULE = "github.com/gorilla/websocket@v1.5.3"
 # Where Debian's golang-github-gorilla-websocket-dev puts its source.
@@ -50,6 +52,10 @@ class Peer:
 
 def _build_floor(tell: Tell) -> Command:
     return [str(compiled("floor", [HERE / "floor.c", HERE.parent / "generator" / "basics.h"]))]
+
+
+def _build_gathering_floor(tell: Tell) -> Command:
+    return [*_build_floor(tell), "--gather-us", str(GATHER_US)]
 
 
 def _build_node(tell: Tell) -> Command:
@@ -113,6 +119,12 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("floor", "C, epoll", _build_floor, speaks_tls=False),
+        Peer(
+            "floor-gather",
+            f"the floor, with a sleep of {GATHER_US} us between two polls",
+            _build_gathering_floor,
+            speaks_tls=False,
+        ),
         Peer("node", "Node.js, ws", _build_node),
         Peer("go", "Go, gorilla/websocket", _build_go),
         Peer("aiohttp", "aiohttp, orjson, uvloop", _build_python("aiohttp")),

@@ -2,7 +2,10 @@
  * The floor: the least that a bridge can cost. One thread, epoll, no runtime, and of a bridge's work the data path
  * alone: unmask, find the base64 text, wrap it anew, mask, send.
  *
- *   floor                   settings in the environment, as for every peer:
+ *   floor                   waits for its sockets
+ *   floor --gather-us N     sleeps N microseconds between two looks at its sockets, so that it handles them in groups
+ *
+ * Settings in the environment, as for every peer:
  *   PORT                    serves ws://127.0.0.1:PORT/media/ID
  *   AGENT_WS_URL            ws://ADDRESS:PORT/PATH; a call is taken on to AGENT_WS_URL/ID when its `start` is there
  *
@@ -375,12 +378,24 @@ static void read_agent_url(const char *url)
     snprintf(agent_host, sizeof agent_host, "%s:%d", address, port);
 }
 
-int main(void)
+static long read_gather_us(int argc, char **argv)
+{
+    char *end = "";
+    long us = argc == 3 && !strcmp(argv[1], "--gather-us") ? strtol(argv[2], &end, 10) : 0;
+    if ((argc != 1 && us < 1) || *end || us >= 1000000) {
+        fprintf(stderr, "usage: floor [--gather-us N]\n");
+        exit(2);
+    }
+    return us;
+}
+
+int main(int argc, char **argv)
 {
     static struct leg listener;
     struct epoll_event events[EVENTS_PER_TURN];
     struct rlimit limit;
     const char *port = getenv("PORT");
+    struct timespec gather = {.tv_nsec = read_gather_us(argc, argv) * 1000};
     read_agent_url(getenv("AGENT_WS_URL"));
     if (!getrlimit(RLIMIT_NOFILE, &limit)) {
         limit.rlim_cur = limit.rlim_max;
@@ -392,8 +407,11 @@ int main(void)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     listener.fd = listen_on(port ? atoi(port) : 0);
     watch(&listener, EPOLL_CTL_ADD, false);
+    prctl(PR_SET_TIMERSLACK, 1000); /* the default of 50 us is a tenth of the interval */
     for (;;) {
-        int n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, -1);
+        if (gather.tv_nsec)
+            nanosleep(&gather, NULL);
+        int n = epoll_wait(epoll_fd, events, EVENTS_PER_TURN, gather.tv_nsec ? 0 : -1);
         for (int i = 0; i < n; i++) {
             struct leg *leg = events[i].data.ptr;
             if (leg == &listener)
