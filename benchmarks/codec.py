@@ -24,7 +24,6 @@ ratecv 2.2 to 5.5, the reference 6000.
 from __future__ import annotations
 
 import base64
-import json
 import math
 import platform
 import struct
@@ -39,6 +38,7 @@ from typing import Any
 import click
 
 from _codec import base64_text, frame_ring, g711, media_json, reference, reference_ring, resample
+from benchmarks.json_lines import append_line
 from benchmarks.progress import Progress
 from benchmarks.timing import Candidate, Contest, Score, measure, table
 
@@ -254,9 +254,7 @@ def main(rounds: int, sample_ms: float, json_file: Path | None) -> None:
     click.echo(table(scores))
     if missing_libraries():
         click.echo(f"left out, not installed: python -m pip install {' '.join(missing_libraries())}")
-    if json_file:
-        with json_file.open("a") as output:
-            output.write(json.dumps(to_json(scores, rounds)) + "\n")
+    append_line(json_file, to_json(scores, rounds))
 
 
 if __name__ == "__main__":
