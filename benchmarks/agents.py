@@ -109,6 +109,11 @@ def name_of_run(agent: str) -> str:
     return "bridge" if agent == DEFAULT else f"bridge, {agent}"
 
 
+def agent_of_run(name: str) -> str:
+    """Return the agent of a run by the name of the run."""
+    return next(agent for agent in AGENTS if name_of_run(agent) == name)
+
+
 def settings_for(agent: str, api_url: str, media_url: str, directory: Path) -> dict[str, str]:
     """
     Return the bridge's settings for an agent.

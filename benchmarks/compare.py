@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
+from benchmarks.verdict import Line, in_short
 from bridge.standins.process import BridgeError
 
 FLOORS_DIFFER_MAX = 0.10
 # Invalid rounds are repeated up to this factor; beyond it the machine is too unsteady to go on.
 ROUNDS_PER_PAIR_MAX = 2
+# Beside the floor, in every round: a floor that gathers as the bridge does.
+GATHERING_FLOOR = "floor-gather"
+IN_EVERY_ROUND = (GATHERING_FLOOR, "bridge")
 
-Line = dict[str, Any]
 MeasureOne = Callable[[str], Awaitable[Line]]
 
 
@@ -42,13 +44,29 @@ class Round:
             return f"its {self.yardstick}s differ by {difference:.0%} > {FLOORS_DIFFER_MAX:.0%}"
         return None
 
-    def ratio(self, name: str) -> float | None:
-        """Return the cost of ``name`` relative to the floor, or None if the run or the round is invalid or missing."""
-        costs = [cost_of(run) for run in self.runs if run["name"] == name]
-        floors = [cost_of(self.floor_before), cost_of(self.floor_after)]
-        if self.why_invalid() or not costs or costs[0] is None:
+    def ratio(self, name: str, to: str | None = None) -> float | None:
+        """
+        Return the cost of ``name`` relative to the floor, or None if the run or the round is invalid or missing.
+
+        Args:
+            to: Name of another run of this round, to use instead of the floor.
+        """
+        cost = self._cost(name)
+        floors = [cost_of(self.floor_before), cost_of(self.floor_after)] if to is None else [self._cost(to)]
+        known = [floor for floor in floors if floor is not None]
+        if self.why_invalid() or cost is None or len(known) < len(floors):
             return None
-        return costs[0] / statistics.mean(floor for floor in floors if floor is not None)
+        return cost / statistics.mean(known)
+
+    def why_to_repeat(self) -> str | None:
+        """Return the reason why a run of this round has no ratio, or None."""
+        for run in self.runs:
+            if self.ratio(run["name"]) is None:
+                return self.why_invalid() or f"{run['name']} is {in_short(run)}"
+        return None
+
+    def _cost(self, name: str) -> float | None:
+        return next((cost_of(run) for run in self.runs if run["name"] == name), None)
 
 
 @dataclass(frozen=True)
@@ -72,19 +90,21 @@ class Comparison:
     rounds: list[Round] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def ratio(self, name: str) -> Ratio | None:
-        """Return the median over the rounds that count, or None if there is none."""
-        ratios = [ratio for one in self.rounds if (ratio := one.ratio(name)) is not None]
+    def ratio(self, name: str, to: str | None = None) -> Ratio | None:
+        """Return the median over the rounds that count, or None if there is none; ``to`` as in `Round.ratio`."""
+        ratios = [ratio for one in self.rounds if (ratio := one.ratio(name, to)) is not None]
         if not ratios:
             return None
         return Ratio(statistics.median(ratios), min(ratios), max(ratios), len(ratios))
 
     def names(self) -> list[str]:
-        return ["floor", *dict.fromkeys(run["name"] for one in self.rounds for run in one.runs)]
+        """Return the names of all runs, the floor first."""
+        floors = [one.floor_before["name"] for one in self.rounds]
+        return list(dict.fromkeys(floors + [run["name"] for one in self.rounds for run in one.runs]))
 
     def runs(self, name: str) -> list[Line]:
         """Return every run of ``name``, each floor once."""
-        if name != "floor":
+        if name != self.names()[0]:
             return [run for one in self.rounds for run in one.runs if run["name"] == name]
         return [one.floor_before for one in self.rounds] + [one.floor_after for one in self.rounds[-1:]]
 
@@ -96,18 +116,35 @@ class Comparison:
 
     def to_json(self) -> Line:
         """Return the comparison as JSON, without the runs."""
-        ratios = {name: self.ratio(name) for name in self.names() if name != "floor"}
         return {
             "rounds": len(self.rounds),
-            "rounds_invalid": sum(one.why_invalid() is not None for one in self.rounds),
-            "cost_in_floors": {
-                name: None
-                if r is None
-                else {"median": r.median, "low": r.low, "high": r.high, "count": r.count}
-                for name, r in ratios.items()
-            },
+            "rounds_invalid": self.rounds_invalid,
+            "cost_in_floors": self._ratios_as_json(self.names()[1:], to=None),
+            "cost_in_gathering_floors": self._ratios_as_json(self.beside_gathering_floor(), GATHERING_FLOOR),
             "left_out": self.left_out,
         }
+
+    @property
+    def rounds_invalid(self) -> int:
+        return sum(one.why_invalid() is not None for one in self.rounds)
+
+    def beside_gathering_floor(self) -> list[str]:
+        """Return the names that have a cost in gathering floors."""
+        names = self.names()[1:]
+        return [name for name in names if name != GATHERING_FLOOR] if GATHERING_FLOOR in names else []
+
+    def _ratios_as_json(self, names: Iterable[str], to: str | None) -> Line:
+        ratios = {name: self.ratio(name, to) for name in names}
+        return {name: None if ratio is None else asdict(ratio) for name, ratio in ratios.items()}
+
+    def end_of_table(self) -> list[str]:
+        """Return how many rounds count, and what is left out."""
+        count = len(self.rounds) - self.rounds_invalid
+        return [
+            f"{count} of {len(self.rounds)} rounds count; in the others the {self.rounds[0].yardstick}s before and "
+            f"after differ by more than {FLOORS_DIFFER_MAX:.0%}, or are invalid themselves",
+            *(f"{name} is left out: {reason}" for name, reason in self.left_out.items()),
+        ]
 
 
 def cost_of(run: Line) -> float | None:
@@ -122,84 +159,99 @@ async def compare(
     """
     Measure until ``pairs`` rounds count and every peer has a ratio, or too many rounds are invalid.
 
-    Each round is floor, bridge, and at most one other peer; its second floor is the first one of the next round.
+    Each round is floor, gathering floor, bridge, and at most one other peer.
     """
-    comparison = Comparison()
-    waiting = list(peers)
-    counted = 0
-    floor = await measure("floor")
-    most = ROUNDS_PER_PAIR_MAX * max(pairs, len(waiting))
-    while (counted < pairs or waiting) and len(comparison.rounds) < most:
-        names = ["bridge", *waiting[:1]]
-        runs = []
-        for name in names:
-            try:
-                runs.append(await measure(name))
-            except BridgeError as error:
-                if name == "bridge":
-                    raise
-                comparison.left_out[name] = str(error).splitlines()[0]
-        after = await measure("floor")
-        done = Round(floor, runs, after)
-        comparison.rounds.append(done)
-        floor = after
-        for name in names[1:]:
-            waiting.remove(name)
-            if name not in comparison.left_out and done.ratio(name) is None:
+    rounds = Rounds(measure, tell, floor="floor", in_every_round=IN_EVERY_ROUND)
+    return await rounds.measure_all(peers, pairs)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Makes rounds of runs; the second floor of a round is the first one of the next round."""
+
+    measure: MeasureOne
+    tell: Callable[[str], None]
+    floor: str
+    in_every_round: Sequence[str] = ()
+    yardstick: str = "floor"
+
+    async def measure_all(self, waiting: Iterable[str], pairs: int = 0) -> Comparison:
+        """
+        Measure until ``pairs`` rounds count and each of ``waiting`` has a ratio, or too many rounds are invalid.
+
+        Args:
+            waiting: Names for one round each; a name may be there several times.
+        """
+        comparison = Comparison()
+        waiting = list(waiting)
+        counted = 0
+        most = ROUNDS_PER_PAIR_MAX * max(pairs, len(waiting))
+        before = await self.measure(self.floor)
+        while (counted < pairs or waiting) and len(comparison.rounds) < most:
+            runs = [await self.measure(name) for name in self.in_every_round]
+            name = waiting.pop(0) if waiting else None
+            if name:
+                try:
+                    runs.append(await self.measure(name))
+                except BridgeError as error:
+                    comparison.left_out[name] = str(error).splitlines()[0]
+                    waiting = [other for other in waiting if other != name]
+                    name = None
+            if not runs:
+                continue
+            done = Round(before, runs, await self.measure(self.floor), self.yardstick)
+            before = done.floor_after
+            comparison.rounds.append(done)
+            if name and done.ratio(runs[-1]["name"]) is None:
                 waiting.append(name)
-        reason = done.why_invalid()
-        counted += done.ratio("bridge") is not None
-        if reason:
-            tell(f"round {len(comparison.rounds)} is invalid: {reason}")
-    return comparison
+            ratios = [done.ratio(run["name"]) for run in runs[: len(self.in_every_round)]]
+            counted += None not in ratios
+            reason = done.why_to_repeat()
+            if reason:
+                self.tell(f"round {len(comparison.rounds)} is invalid: {reason}")
+        return comparison
 
 
 def table(comparison: Comparison) -> str:
     """Return the comparison as text: for each bridge its middle run, and its cost in floors over all rounds."""
     lines = [
-        f"{'':<9}{'us CPU':>8}  {'cost in floors':<22}{'% of':>5}{'added delay p99, ms':>21}{'':>7}"
-        f"{'interrupt to clear, ms':>24}{'KB per':>8}{'generator':>13}",
-        f"{'':<9}{'/frame':>8}  {'median (spread)':<22}{'core':>5}{'to agent':>11}{'to caller':>10}{'lost':>7}"
-        f"{'p50':>10}{'p99':>7}{'max':>7}{'call':>8}{'%':>6}{'late':>7}  ",
+        f"{'':<13}{'us CPU':>8}  {'cost in floors':<22}{'in gathering floors':<22}{'% of':>5}"
+        f"{'added delay p99, ms':>21}{'':>7}{'interrupt to clear, ms':>24}{'KB per':>8}{'generator':>13}",
+        f"{'':<13}{'/frame':>8}  {'median (spread)':<22}{'median (spread)':<22}{'core':>5}"
+        f"{'to agent':>11}{'to caller':>10}{'lost':>7}{'p50':>10}{'p99':>7}{'max':>7}{'call':>8}{'%':>6}{'late':>7}  ",
     ]
-    for name in comparison.names():
-        ratio = comparison.ratio(name)
-        in_floors = "1" if name == "floor" else "invalid" if ratio is None else str(ratio)
-        lines.append(_row(comparison.typical(name), in_floors))
-    rounds = comparison.to_json()
-    lines.append(
-        f"{rounds['rounds'] - rounds['rounds_invalid']} of {rounds['rounds']} rounds count; in the others the floors "
-        f"before and after differ by more than {FLOORS_DIFFER_MAX:.0%}, or are invalid themselves"
-    )
-    lines += [f"{name} is left out: {reason}" for name, reason in comparison.left_out.items()]
-    return "\n".join(lines)
+    lines += [_row(comparison, name) for name in comparison.names()]
+    return "\n".join(lines + comparison.end_of_table())
 
 
-def _row(run: Line, in_floors: str) -> str:
-    lost = run["to_agent_lost"] + run["to_caller_lost"]
+def in_floors(ratio: Ratio | None, is_floor: bool) -> str:
+    """Return a cost in floors as text."""
+    return "1" if is_floor else "invalid" if ratio is None else str(ratio)
+
+
+def _row(comparison: Comparison, name: str) -> str:
+    run = comparison.typical(name)
+    plain = in_floors(comparison.ratio(name), name == "floor")
+    gathering = ""
+    if name != "floor":
+        gathering = in_floors(comparison.ratio(name, GATHERING_FLOOR), name == GATHERING_FLOOR)
     clear = "".join(
         f"{number(run[f'interrupt_to_clear_{q}_us'], 1e3, '.1f'):>{width}}"
         for q, width in (("p50", 10), ("p99", 7), ("max", 7))
     )
     return (
-        f"{run['name']:<9}{number(run['bridge_cpu_us_per_frame'], 1, '.2f'):>8}  {in_floors:<22}"
+        f"{name:<13}{number(run['bridge_cpu_us_per_frame'], 1, '.2f'):>8}  {plain:<22}{gathering:<22}"
         f"{number(run['bridge_load_percent'], 1, '.0f'):>5}"
         f"{number(run['to_agent_delay_p99_us'], 1e3, '.1f'):>11}"
-        f"{number(run['to_caller_delay_p99_us'], 1e3, '.1f'):>10}{lost:>7}{clear}"
+        f"{number(run['to_caller_delay_p99_us'], 1e3, '.1f'):>10}{lost_of(run):>7}{clear}"
         f"{number(run['bridge_kb_per_call'], 1, '.0f'):>8}{number(run['generator_load_percent'], 1, '.0f'):>6}"
         f"{number(run['generator_lateness_p99_us'], 1e3, '.1f'):>7}  {in_short(run)}"
     )
 
 
-def in_short(run: Line) -> str:
-    """Return the verdict of a run with its first reason."""
-    word = {"ok": "OK", "failed": "FAILED", "invalid": "invalid"}[run["verdict"]]
-    more = len(run["reasons"]) - 1
-    return (
-        word
-        + (f": {run['reasons'][0]}" if run["reasons"] else "")
-        + (f" and {more} more" if more > 0 else "")
-    )
+def lost_of(run: Line) -> int:
+    """Return the frames that a run lost, both ways together."""
+    return int(run["to_agent_lost"]) + int(run["to_caller_lost"])
 
 
 def number(value: float | None, unit: float, form: str) -> str:

@@ -23,7 +23,6 @@ Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,17 +35,18 @@ from benchmarks import command_line
 from benchmarks.agents import AGENTS, name_of_run
 from benchmarks.build import BuildError
 from benchmarks.command_line import Output, Plan, check_usage, options_from
-from benchmarks.compare import Comparison, Line, compare, in_short, number
+from benchmarks.compare import IN_EVERY_ROUND, Comparison, compare, lost_of, number
 from benchmarks.compare import table as comparison_table
 from benchmarks.compare_agents import OTHERS, compare_agents
 from benchmarks.compare_agents import table as agents_table
 from benchmarks.generator.driver import GeneratorError
+from benchmarks.json_lines import append_line
 from benchmarks.measure import Options, build, choose_cores, run
 from benchmarks.page import Findings, write_report
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
 from benchmarks.sweep import Sweep, sweep
-from benchmarks.verdict import Limits, Status, judge, table, to_json
+from benchmarks.verdict import Limits, Line, Status, in_short, judge, table, to_json
 from bridge.standins.process import BridgeError
 
 
@@ -60,14 +60,12 @@ class Command:
     output: Output
 
     async def measure(self, options: Options) -> tuple[str, Line]:
-        """Make one run; returns its table and its JSON line."""
+        """Make one run; returns its table with the verdict, and its JSON line."""
         measured = await run(options, self.limits, Progress())
         verdict = judge(measured, self.limits)
         line = to_json(measured, verdict)
-        if self.output.json_file:
-            with self.output.json_file.open("a") as output:
-                output.write(json.dumps(line) + "\n")
-        return table(measured), line
+        append_line(self.output.json_file, line)
+        return f"{table(measured)}\n{verdict}", line
 
     def ramped(self, **changes: Any) -> Options:
         """Return the options with other calls or another peer, and a ramp to match."""
@@ -78,7 +76,6 @@ class Command:
 def run_once(command: Command) -> int:
     text, line = asyncio.run(command.measure(command.options))
     click.echo(text)
-    click.echo(f"{_verdict(line)}")
     if command.output.report:
         write_report(command.output.report, Findings(runs=[line]))
     return int(Status[line["verdict"].upper()].value)
@@ -105,7 +102,7 @@ def run_comparison(command: Command) -> int:
         return line
 
     async def all_rounds() -> Comparison:
-        others = [name for name in peers if name != "floor"]
+        others = [name for name in peers if name not in ("floor", *IN_EVERY_ROUND)]
         return await compare(others, command.plan.pairs_wanted, measure, click.echo)
 
     comparison = asyncio.run(all_rounds())
@@ -135,7 +132,7 @@ def run_agents(command: Command) -> int:
     click.echo(agents_table(comparison))
     if comparison.left_out or any(line["verdict"] == "failed" for line in lines):
         return int(Status.FAILED.value)
-    are_all_known = all(comparison.ratio(name) for name in comparison.names() if name != "floor")
+    are_all_known = all(comparison.ratio(name) for name in comparison.names()[1:])
     return int((Status.OK if are_all_known else Status.INVALID).value)
 
 
@@ -156,20 +153,14 @@ def run_sweep(command: Command) -> int:
     return int((Status.FAILED if found.carried is None else Status.OK).value)
 
 
-def _in_one_line(line: Line, width: int = 8) -> str:
-    lost = line["to_agent_lost"] + line["to_caller_lost"]
+def _in_one_line(line: Line, width: int = max(map(len, PEERS))) -> str:
     return (
         f"{line['name']:<{width}} {number(line['bridge_cpu_us_per_frame'], 1, '.2f'):>6} us CPU per frame"
         f" {number(line['bridge_load_percent'], 1, '.0f'):>4} %, p99 delay"
         f" {number(line['to_agent_delay_p99_us'], 1e3, '.1f'):>6} and"
-        f" {number(line['to_caller_delay_p99_us'], 1e3, '.1f'):>6} ms, lost {lost}, generator"
+        f" {number(line['to_caller_delay_p99_us'], 1e3, '.1f'):>6} ms, lost {lost_of(line)}, generator"
         f" {number(line['generator_load_percent'], 1, '.0f'):>3} %, {in_short(line)}"
     )
-
-
-def _verdict(line: Line) -> str:
-    reasons = "; ".join(line["reasons"])
-    return "OK" if line["verdict"] == "ok" else f"{in_short(line).partition(':')[0]}: {reasons}"
 
 
 @click.group(

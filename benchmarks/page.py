@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from benchmarks.compare import Comparison, Line, number
+from benchmarks.compare import GATHERING_FLOOR, Comparison, Ratio, in_floors, lost_of, number
 from benchmarks.measure import machine
 from benchmarks.sweep import Sweep
+from benchmarks.verdict import Line
 
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 
@@ -119,7 +120,7 @@ COLUMNS: list[tuple[str, Callable[[Line], str]]] = [
     ("% of the core", lambda run: number(run["bridge_load_percent"], 1, ".0f")),
     ("p99 delay to agent, ms", lambda run: number(run["to_agent_delay_p99_us"], 1e3, ".2f")),
     ("p99 delay to caller, ms", lambda run: number(run["to_caller_delay_p99_us"], 1e3, ".2f")),
-    ("lost", lambda run: str(run["to_agent_lost"] + run["to_caller_lost"])),
+    ("lost", lambda run: str(lost_of(run))),
     (
         "interrupt to clear p50 / p99 / max, ms",
         lambda run: " / ".join(
@@ -140,10 +141,15 @@ def as_markdown(report: Report, pictures: Sequence[str]) -> str:
     for found in report.comparisons:
         over = ", TLS to the agent (the floor without)" if found["tls"] else ""
         rows = [
-            [name, _in_floors(found, name), *(form(run) for _, form in COLUMNS)]
+            [name, *_costs_in_floors(found, name), *(form(run) for _, form in COLUMNS)]
             for name, run in found["typical"].items()
         ]
-        header = ["", "cost in floors: median (spread)", *(title for title, _ in COLUMNS)]
+        header = [
+            "",
+            "cost in floors: median (spread)",
+            "in gathering floors",
+            *(title for title, _ in COLUMNS),
+        ]
         parts.append(
             f"### {found['calls']} calls{over}\n\n"
             f"{found['date'][:10]}, {found['seconds']:g} s a run; {found['rounds'] - found['rounds_invalid']} of "
@@ -165,14 +171,15 @@ def as_markdown(report: Report, pictures: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _in_floors(found: Line, name: str) -> str:
-    if name == "floor":
-        return "1"
-    ratio = found["cost_in_floors"][name]
-    if ratio is None:
-        return "invalid"
-    spread = f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio["count"] > 1 else ""
-    return f"{ratio['median']:.2f}{spread}"
+def _costs_in_floors(found: Line, name: str) -> tuple[str, str]:
+    def cost(kind: str, floor: str) -> str:
+        ratio = found[kind].get(name)
+        return in_floors(Ratio(**ratio) if ratio else None, name == floor)
+
+    # Older reports have no gathering floor.
+    has_gathering = name != "floor" and found.get("cost_in_gathering_floors")
+    gathering = cost("cost_in_gathering_floors", GATHERING_FLOOR) if has_gathering else ""
+    return cost("cost_in_floors", "floor"), gathering
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

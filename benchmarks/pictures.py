@@ -12,12 +12,14 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 
-from benchmarks.compare import Line, cost_of
+from benchmarks.compare import cost_of
+from benchmarks.verdict import Line
 
 LIMIT_MS = 20
 COLOURS = {
     "bridge": "#c0392b",
     "floor": "#2c3e50",
+    "floor-gather": "#95a5a6",
     "go": "#16a085",
     "node": "#27ae60",
     "aiohttp": "#2980b9",

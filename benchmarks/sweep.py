@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+from benchmarks.verdict import Line
 
 TRIES_PER_STEP = 3
-
-Line = dict[str, Any]
 
 
 @dataclass

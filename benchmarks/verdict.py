@@ -28,6 +28,9 @@ CALL_FAULTS = (
 )
 
 
+Line = dict[str, Any]
+
+
 class Status(Enum):
     """The result of a run; the value is the exit code."""
 
@@ -103,6 +106,12 @@ class Verdict:
         return f"{head}: {'; '.join(self.reasons)}"
 
 
+def in_short(run: Line) -> str:
+    """Return the verdict of a run with its first reason."""
+    first, *more = run["reasons"] or [""]
+    return str(Verdict(Status[run["verdict"].upper()], [first + (f" and {len(more)} more" if more else "")]))
+
+
 def judge(measured: Measured, limits: Limits) -> Verdict:
     """
     Return the verdict on a run.
@@ -156,10 +165,10 @@ def quantile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def to_json(measured: Measured, verdict: Verdict) -> dict[str, Any]:
+def to_json(measured: Measured, verdict: Verdict) -> Line:
     """Return the run as one flat object, units in the keys."""
     raw = measured.raw
-    line: dict[str, Any] = {"verdict": verdict.status.name.lower(), "reasons": verdict.reasons}
+    line: Line = {"verdict": verdict.status.name.lower(), "reasons": verdict.reasons}
     line |= measured.settings
     line |= {
         key: value

@@ -40,7 +40,10 @@ def line(name: str, cost: float | None, verdict: str = "ok", **more: Any) -> dic
 def one_round(before: float, bridge: float, after: float, /, **verdicts: str) -> Round:
     return Round(
         line("floor", before, verdicts.get("before", "ok")),
-        [line("bridge", bridge, verdicts.get("bridge", "ok"))],
+        [
+            line("floor-gather", 6.0, verdicts.get("gather", "ok")),
+            line("bridge", bridge, verdicts.get("bridge", "ok")),
+        ],
         line("floor", after, verdicts.get("after", "ok")),
     )
 
@@ -59,6 +62,27 @@ def test_floors_that_differ_by_more_than_a_tenth_make_a_round_invalid(after: flo
 @pytest.mark.parametrize("which", ["before", "bridge", "after"])
 def test_invalid_run_gives_no_ratio(which: str) -> None:
     assert one_round(8.0, 10.0, 8.0, **{which: "invalid"}).ratio("bridge") is None
+
+
+def test_ratio_to_the_gathering_floor_is_to_its_run_in_the_same_round() -> None:
+    assert one_round(8.0, 9.0, 8.4).ratio("bridge", "floor-gather") == pytest.approx(1.5)
+    assert one_round(8.0, 9.0, 8.4, gather="invalid").ratio("bridge", "floor-gather") is None
+    assert one_round(8.0, 9.0, 8.4, gather="invalid").ratio("bridge") is not None
+
+
+async def test_round_without_its_gathering_floor_is_made_again() -> None:
+    machine = Machine(floor=[8.0], bridge=[9.0])
+    verdicts = iter(["invalid", "ok"])
+    lines: list[str] = []
+
+    async def measure(name: str) -> dict[str, Any]:
+        found = await machine.measure(name)
+        return found | {"verdict": next(verdicts), "reasons": ["late"]} if name == "floor-gather" else found
+
+    comparison = await compare([], 1, measure, lines.append)
+    assert len(comparison.rounds) == 2
+    assert lines == ["round 1 is invalid: floor-gather is invalid: late"]
+    assert str(comparison.ratio("bridge", "floor-gather")) == "1.50"
 
 
 def test_failed_run_still_has_its_cost() -> None:
@@ -87,7 +111,7 @@ class Machine:
     """Measures by a script: costs by name, in order, the last one for ever."""
 
     def __init__(self, **costs: list[float]) -> None:
-        self.costs = costs
+        self.costs = {"floor-gather": [6.0]} | costs
         self.order: list[str] = []
 
     async def measure(self, name: str) -> dict[str, Any]:
@@ -99,7 +123,8 @@ class Machine:
 async def test_floor_and_bridge_alternate_and_peers_are_between() -> None:
     machine = Machine(floor=[8.0], bridge=[10.0], node=[16.0])
     comparison = await compare(["node"], 3, machine.measure, lambda text: None)
-    assert machine.order == ["floor", "bridge", "node", "floor", "bridge", "floor", "bridge", "floor"]
+    first, others = ["floor", "floor-gather", "bridge", "node"], ["floor", "floor-gather", "bridge"]
+    assert machine.order == [*first, *others, *others, "floor"]
     assert str(comparison.ratio("node")) == "2.00"
     assert len(comparison.runs("floor")) == 4
 
@@ -108,7 +133,7 @@ async def test_invalid_round_is_made_again_with_its_peer() -> None:
     machine = Machine(floor=[8.0, 12.0, 12.0], bridge=[10.0], node=[18.0])
     lines: list[str] = []
     comparison = await compare(["node"], 1, machine.measure, lines.append)
-    assert machine.order == ["floor", "bridge", "node", "floor", "bridge", "node", "floor"]
+    assert machine.order == 2 * ["floor", "floor-gather", "bridge", "node"] + ["floor"]
     assert lines == ["round 1 is invalid: its floors differ by 50% > 10%"]
     assert str(comparison.ratio("node")) == "1.50"
 
@@ -123,7 +148,7 @@ async def test_peer_that_does_not_start_is_left_out() -> None:
 
     comparison = await compare(["node"], 1, measure, lambda text: None)
     assert comparison.left_out == {"node": "The peer ended with exit code 1 before it was ready."}
-    assert machine.order == ["floor", "bridge", "floor"]
+    assert machine.order == ["floor", "floor-gather", "bridge", "floor"]
 
 
 async def test_comparison_on_a_machine_that_is_never_quiet_ends_without_a_ratio() -> None:
@@ -137,9 +162,10 @@ async def test_comparison_on_a_machine_that_is_never_quiet_ends_without_a_ratio(
 def test_table_has_a_row_for_each_bridge_and_says_what_is_left_out() -> None:
     comparison = Comparison([one_round(8, 10, 8), one_round(8, 9, 8)], {"go": "go is not installed here"})
     text = table(comparison)
-    floor, bridge = text.splitlines()[2:4]
+    floor, gathering, bridge = text.splitlines()[2:5]
     assert floor.split()[:3] == ["floor", "8.00", "1"]
-    assert "1.19 (1.12 to 1.25)" in bridge
+    assert gathering.split()[:7] == ["floor-gather", "6.00", "0.75", "(0.75", "to", "0.75)", "1"]
+    assert "1.19 (1.12 to 1.25)   1.58 (1.50 to 1.67)" in bridge
     assert "go is left out: go is not installed here" in text
     assert "2 of 2 rounds count" in text
 
@@ -194,7 +220,9 @@ def test_report_keeps_other_runs_and_fills_the_page(tmp_path: Path) -> None:
     write_report(tmp_path / "found", Findings(runs=runs, comparison=comparison))
     text = page.read_text()
     assert "### 500 calls" in text
-    assert "| bridge | 1.25 | 10.00 |" in text
+    assert "| floor | 1 |  | 8.00 |" in text
+    assert "| floor-gather | 0.75 | 1 | 6.00 |" in text
+    assert "| bridge | 1.25 | 1.67 | 10.00 |" in text
     assert "![delay](found/delay.png)" in text
     for name in ("delay.png", "cpu-per-frame.png"):
         assert (tmp_path / "found" / name).read_bytes().startswith(b"\x89PNG")
