@@ -8,6 +8,7 @@
 
 #define PERIOD (20 * MS)
 #define TICK (MS / 10)
+#define CALLS_ONE_BY_ONE 500
 #define GATHER (MS / 2)
 
 enum {

@@ -13,8 +13,8 @@
  * receiver makes the expected message again and compares all of it. Only audio that the bridge resamples is identified by its
  * order and its length alone.
  *
- * Due frames are sent on a tick of 0.1 ms, as a network card delivers frames in groups: a timer for each frame would cost
- * more than the frame. The sockets are looked at every 0.5 ms, because waking up for each of them costs more than
+ * Up to 500 calls each frame is sent when it is due, as the frames of independent callers arrive. Beyond, due frames are
+ * sent together on a tick of 0.1 ms: to wake up for each of them would need more than a core. The sockets are looked at every 0.5 ms, because waking up for each of them costs more than
  * reading it. Delays do not contain that interval, because the kernel stamps each frame when it arrives at the
  * generator's socket. If a second frame arrives on the same socket before the first is read, both get the second's stamp.
  * A delay is therefore at most 0.5 ms too high and never too low, unless the generator is late itself. The answers of
@@ -151,13 +151,14 @@ static void listen_for_agents(void)
 
 static struct leg listener_mark, stdin_mark;
 
-/* Sleeps until the next tick, unless more is due. */
-static void wait_for_tick(void)
+/* Sleeps until a frame or a look at the sockets is due, or the next tick. */
+static void wait_for_work(uint64_t look_due)
 {
-    uint64_t now = clock_ns(), tick = (now / TICK + 1) * TICK;
-    if (slot_due(slots_fired) > now)
+    uint64_t now = clock_ns(), frame_due = slot_due(slots_fired);
+    uint64_t wake = settings.calls > CALLS_ONE_BY_ONE ? (now / TICK + 1) * TICK : frame_due < look_due ? frame_due : look_due;
+    if (frame_due > now)
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME,
-                        &(struct timespec){.tv_sec = (time_t)(tick / SECOND), .tv_nsec = (long)(tick % SECOND)}, NULL);
+                        &(struct timespec){.tv_sec = (time_t)(wake / SECOND), .tv_nsec = (long)(wake % SECOND)}, NULL);
 }
 
 static void read_real_offset(void)
@@ -216,9 +217,9 @@ int main(int argc, char **argv)
     listener_mark.fd = listener_fd;
     watch(&listener_mark, EPOLL_CTL_ADD, false);
     watch(&stdin_mark, EPOLL_CTL_ADD, false);
-    prctl(PR_SET_TIMERSLACK, 1000); /* the default of 50 us is half a tick */
+    prctl(PR_SET_TIMERSLACK, 1000); /* the default of 50 us is longer than the time between two frames */
     schedule_start = clock_ns();
-    for (uint64_t look_due = 0; phase != DONE; wait_for_tick()) {
+    for (uint64_t look_due = 0; phase != DONE; wait_for_work(look_due)) {
         uint64_t now = clock_ns();
         fire_due(now);
         advance(now);
