@@ -341,3 +341,4 @@ class AgentLeg(Leg):
             self.call.end(Why.FAULT, self._clock())
         else:
             self.call.on_agent_lost(self._clock(), detail="fault in the bridge")
+        self.close(1011)

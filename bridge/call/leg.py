@@ -146,7 +146,7 @@ class Leg:
         raise NotImplementedError
 
     def end_by_fault(self) -> None:
-        """A message could not be handled because of a fault in this program."""
+        """A message could not be handled because of a fault in this program: close this side."""
         raise NotImplementedError
 
     def on_ignored(self, reason: str) -> None:
@@ -301,7 +301,6 @@ class Leg:
         # A fault in this program ends this call, not the process.
         log.exception("fault on a leg", side=self.side, call_sid=self.call.call_sid)
         self.end_by_fault()
-        self.close(1011)
 
     def on_binary(self, message: bytes) -> None:
         self.on_ignored("binary")

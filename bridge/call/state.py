@@ -35,6 +35,7 @@ class CallObserver(Protocol):
     Follows what becomes of a call.
 
     ``on_agent_replaced``: ``old`` is unavailable for the reason ``detail``, and ``new`` is tried in its place.
+    ``on_call_closed``: the agent's side is closing; answer with `Call.close_caller` as soon as the outcome is kept.
     """
 
     def on_call_bridged(self, call: Call) -> None: ...
@@ -62,7 +63,7 @@ class Call:
     Args:
         limits: The deadlines.
         observer: Called when both sides are open, when an agent is replaced, when Twilio must end or transfer the
-            call (answer with `on_twilio_answered`), and once when both sides are closing.
+            call (answer with `on_twilio_answered`), and once when the call is over (answer with `close_caller`).
         now: The time of the media socket's upgrade.
     """
 
@@ -80,7 +81,7 @@ class Call:
         self.started_at: float | None = None
         self._limits = limits
         self._observer = observer
-        # The two sides, from `attach` and `on_start` until the call is closed.
+        # The two sides, from `attach` and `on_start` until the call is closed; the caller's until `close_caller`.
         self._caller: CallerSide | None = None
         self._agent: AgentSide | None = None
         # The agents that are left to try.
@@ -341,9 +342,20 @@ class Call:
         end = ENDS[self.why]
         if self._agent is not None and not is_agent_closed:
             self._agent.close(end.agent_code)
-        if self._caller is not None:
-            self._caller.close(end.caller_code)
-        self._observer.on_call_closed(self)
         # The sides refer to the call: this breaks the cycle, so that memory comes back without the collector.
-        self._caller = self._agent = None
-        self._chain = None
+        self._agent = self._chain = None
+        try:
+            self._observer.on_call_closed(self)
+        except BaseException:
+            self.close_caller()
+            raise
+
+    def close_caller(self) -> None:
+        """
+        Close the caller's side of a call that is over; a second time, this changes nothing.
+
+        Twilio asks `/voice/resume` right after it, and by then every process must know how the call ended.
+        """
+        caller, self._caller = self._caller, None
+        if caller is not None and self.why is not None:
+            caller.close(ENDS[self.why].caller_code)

@@ -235,7 +235,8 @@ class Live:
             call.on_twilio_answered(self._clock())
 
     def on_call_closed(self, call: Call) -> None:
-        """Both sides are closing."""
+        """The call is over: close the caller's socket."""
+        call.close_caller()
         now = self._clock()
         sides = self._calls.pop(call)
         assert call.why is not None

@@ -96,6 +96,7 @@ class PlainLeg(Leg):
 
     def end_by_fault(self) -> None:
         self.reported.append("fault")
+        self.close(1011)
 
 
 class ClientLeg(PlainLeg):
@@ -346,7 +347,8 @@ class Nothing:
     def on_call_bridged(self, call: Call) -> None: ...
     def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
-    def on_call_closed(self, call: Call) -> None: ...
+    def on_call_closed(self, call: Call) -> None:
+        call.close_caller()
 
 
 class OneStream:

@@ -54,6 +54,7 @@ class CallsObserver:
     def on_twilio_asked(self, call: Call) -> None: ...
 
     def on_call_closed(self, call: Call) -> None:
+        call.close_caller()
         self.calls.finish(self.call_sid, self.record, 0.0)
 
 

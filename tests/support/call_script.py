@@ -211,4 +211,5 @@ class _Observer:
         self._log.append(("observer", "Twilio asked", call.transfer_to))
 
     def on_call_closed(self, call: Call) -> None:
+        call.close_caller()
         self._log.append(("observer", "closed"))

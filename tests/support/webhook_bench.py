@@ -129,6 +129,7 @@ class Bench:
     def on_twilio_asked(self, call: Call) -> None: ...
 
     def on_call_closed(self, call: Call) -> None:
+        call.close_caller()
         outcome = ENDS[call.why].outcome
         if outcome is not None:
             self.calls.finish(call.call_sid, outcome, 0.0)
