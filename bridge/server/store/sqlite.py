@@ -1,0 +1,117 @@
+"""A store in a file, for the processes of one host, and for one that comes back after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from bridge.server.store.store import Kept, StoreError
+
+# How long one statement waits for other processes; below the bound of a question.
+BUSY_S = 0.2
+# Texts whose time is over are deleted once in this many changes.
+PURGE_EVERY = 500
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (
+    key TEXT PRIMARY KEY, version INTEGER NOT NULL, text TEXT NOT NULL, until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS kept_until ON kept (until);
+"""
+READ = "SELECT version, text FROM kept WHERE key = ? AND until > ?"
+# An expired text counts as none, and its version goes on: nobody takes the new text for the old one.
+INSERT = """
+INSERT INTO kept VALUES (:key, 1, :text, :until) ON CONFLICT (key) DO UPDATE
+SET version = version + 1, text = :text, until = :until WHERE kept.until <= :now
+"""
+UPDATE = """
+UPDATE kept SET version = version + 1, text = :text, until = :until
+WHERE key = :key AND version = :after AND until > :now
+"""
+PURGE = "DELETE FROM kept WHERE until <= ?"
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """
+    Keeps texts in an SQLite database, on a thread of its own.
+
+    Args:
+        path: The file; made with the mode 0600 at the first question.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "store")
+        # Opened and used only on the thread.
+        self._connection: sqlite3.Connection | None = None
+        self._changes = 0
+        self._is_closed = False
+
+    async def read(self, key: str) -> Kept | None:
+        def work(connection: sqlite3.Connection) -> Kept | None:
+            row = connection.execute(READ, (key, time.time())).fetchone()
+            return Kept(*row) if row is not None else None
+
+        return await self._run(work)
+
+    async def write(self, key: str, text: str, ttl_s: float, after: int) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            now = time.time()
+            values = {"key": key, "text": text, "until": now + ttl_s, "after": after, "now": now}
+            self._changes += 1
+            if self._changes % PURGE_EVERY == 0:
+                connection.execute(PURGE, (now,))
+            # One statement is one transaction.
+            return connection.execute(UPDATE if after else INSERT, values).rowcount == 1
+
+        return await self._run(work)
+
+    async def close(self) -> None:
+        def work() -> None:
+            if self._connection is not None:
+                self._connection.close()
+
+        if self._is_closed:
+            return
+        self._is_closed = True
+        closing = self._thread.submit(work)
+        # A thread that hangs must not hold up the end of the process's calls.
+        self._thread.shutdown(wait=False)
+        await asyncio.wait({asyncio.wrap_future(closing)}, timeout=BUSY_S)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._is_closed:
+            raise StoreError("closed")
+
+        def guarded() -> T:
+            try:
+                if self._connection is None:
+                    self._connection = _open(self._path)
+                return work(self._connection)
+            except (sqlite3.Error, OSError) as error:
+                raise StoreError(str(error)) from None
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # SQLite gives the files beside it the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # What a killed process has written stays; a power cut may take the last changes.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

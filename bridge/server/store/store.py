@@ -1,0 +1,42 @@
+"""What the processes of one bridge share: texts under keys, each changed only by who has seen its last change."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class StoreError(Exception):
+    """The store did not answer as it should; the text says why, without secrets."""
+
+
+class Kept(NamedTuple):
+    """A text in the store; ``version`` counts its changes from 1 on."""
+
+    version: int
+    text: str
+
+
+class Store(Protocol):
+    """
+    Keeps texts under keys.
+
+    A method may take any time, and raises `StoreError` if the store cannot answer; `Breaker` bounds both. No
+    connection is needed before the first question, and a lost one is opened again by a later question.
+    """
+
+    async def read(self, key: str) -> Kept | None:
+        """The text under a key; None if there is none, or if its time is over."""
+        ...
+
+    async def write(self, key: str, text: str, ttl_s: float, after: int) -> bool:
+        """
+        Keep a text, if the one before it still has the version ``after``; 0 if there must be none.
+
+        Returns:
+            False if another process was faster: read again.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give everything back; the last call."""
+        ...
