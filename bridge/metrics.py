@@ -169,6 +169,10 @@ class Metrics:
         self.agents_replaced = Counter(
             "bridge_agents_replaced", "Unavailable agents after which the next one was tried", registry=r
         )
+        self.store_available = Gauge("bridge_store_available", "1 while the store answers", registry=r)
+        self.store_failures = Counter(
+            "bridge_store_failures", "Questions that the store did not answer in time", registry=r
+        )
         self.interrupt_to_clear_s = Histogram(
             "bridge_interrupt_to_clear_seconds",
             "From an interrupt to the clear sent to Twilio",

@@ -1,0 +1,83 @@
+"""Bounds every question to the store, and asks none for a while after one has failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from bridge.metrics import Metrics
+from bridge.server.store.store import StoreError
+
+log = structlog.get_logger()
+
+ASK_S = 0.3
+OPEN_S = 5.0
+
+T = TypeVar("T")
+
+
+class StoreUnavailableError(Exception):
+    """The store did not answer in time, or has failed lately: go on with what this process knows."""
+
+
+class Breaker:
+    """
+    Asks the questions.
+
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        # Until when no question is asked; None while the store answers.
+        self._open_until: float | None = None
+        # While the first question after a failure is under way, the others do not wait for it.
+        self._is_trying = False
+        metrics.store_available.set(1)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a question would fail at once."""
+        return self._open_until is not None and (self._is_trying or self._clock() < self._open_until)
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """
+        Ask one question, at most `ASK_S` long.
+
+        Raises:
+            StoreUnavailableError: It failed, or was not asked.
+        """
+        if self.is_open:
+            raise StoreUnavailableError
+        is_trial = self._open_until is not None
+        self._is_trying = is_trial or self._is_trying
+        try:
+            async with asyncio.timeout(ASK_S):
+                answer = await question()
+        except TimeoutError:
+            self._fail(f"no answer within {ASK_S:g} s")
+            raise StoreUnavailableError from None
+        except StoreError as error:
+            self._fail(str(error))
+            raise StoreUnavailableError from None
+        finally:
+            if is_trial:
+                self._is_trying = False
+        if self._open_until is not None:
+            self._open_until = None
+            self._metrics.store_available.set(1)
+            log.info("store answers again")
+        return answer
+
+    def _fail(self, problem: str) -> None:
+        self._metrics.store_failures.inc()
+        if self._open_until is None:
+            self._metrics.store_available.set(0)
+            log.warning("store unavailable, going on with what this process knows", problem=problem)
+        self._open_until = self._clock() + OPEN_S

@@ -1,0 +1,122 @@
+"""One failed question opens the breaker: nobody waits for 5 s, and each change is logged once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge.metrics import Metrics
+from bridge.server.store import breaker as breaker_module
+from bridge.server.store.breaker import OPEN_S, Breaker, StoreUnavailableError
+from bridge.server.store.store import StoreError
+
+
+class Bench:
+    """A breaker on a clock of its own, and a store that does what ``does`` says."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.metrics = Metrics()
+        self.breaker = Breaker(self.metrics, lambda: self.now)
+        self.does: StoreError | asyncio.Event | None = None
+        self.asked = 0
+
+    async def question(self) -> str:
+        self.asked += 1
+        if isinstance(self.does, StoreError):
+            raise self.does
+        if self.does is not None:
+            await self.does.wait()
+        return "answer"
+
+    async def ask(self) -> str | None:
+        try:
+            return await self.breaker.ask(self.question)
+        except StoreUnavailableError:
+            return None
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_answer_comes_through(bench):
+    assert await bench.ask() == "answer"
+    assert not bench.breaker.is_open
+    assert bench.metric("bridge_store_available") == 1
+
+
+async def test_after_a_failure_nothing_is_asked_until_the_time_is_over(bench):
+    bench.does = StoreError("gone")
+    assert await bench.ask() is None
+    bench.does = None
+    bench.now += OPEN_S - 0.01
+    assert bench.breaker.is_open
+    assert await bench.ask() is None
+    assert bench.asked == 1
+    bench.now += 0.02
+    assert await bench.ask() == "answer"
+    assert not bench.breaker.is_open
+
+
+async def test_store_that_hangs_is_not_waited_for(bench, monkeypatch):
+    monkeypatch.setattr(breaker_module, "ASK_S", 0.01)
+    bench.does = asyncio.Event()
+    assert await asyncio.wait_for(bench.ask(), 5) is None
+    assert bench.breaker.is_open
+
+
+async def test_while_one_question_tries_the_others_do_not_wait(bench):
+    bench.does = StoreError("gone")
+    await bench.ask()
+    bench.now += OPEN_S
+    bench.does = gate = asyncio.Event()
+    trial = asyncio.ensure_future(bench.ask())
+    await asyncio.sleep(0)
+    assert bench.breaker.is_open
+    assert await bench.ask() is None
+    gate.set()
+    assert await trial == "answer"
+    assert await bench.ask() == "answer"
+
+
+async def test_cancelled_trial_leaves_the_next_one_to_try(bench):
+    bench.does = StoreError("gone")
+    await bench.ask()
+    bench.now += OPEN_S
+    bench.does = asyncio.Event()
+    trial = asyncio.ensure_future(bench.ask())
+    await asyncio.sleep(0)
+    trial.cancel()
+    await asyncio.wait({trial})
+    bench.does = None
+    assert await bench.ask() == "answer"
+
+
+async def test_changes_are_logged_once_and_failures_counted(bench, logs):
+    bench.does = StoreError("gone")
+    for _ in range(3):
+        await bench.ask()
+        bench.now += OPEN_S
+    assert bench.metric("bridge_store_available") == 0
+    assert bench.metric("bridge_store_failures_total") == 3
+    bench.does = None
+    await bench.ask()
+    await bench.ask()
+    assert bench.metric("bridge_store_available") == 1
+    assert [line.count("store unavailable") for line in logs.lines].count(1) == 1
+    assert [line.count("store answers again") for line in logs.lines].count(1) == 1
+
+
+async def test_fault_of_the_program_is_no_failure_of_the_store(bench):
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await bench.breaker.ask(broken)
+    assert not bench.breaker.is_open
