@@ -42,6 +42,7 @@ ROOMS = [
     ("bridge.call.limits", "limits"),
     ("bridge.call", "call"),
     ("bridge.call.*", "call"),
+    ("bridge.server.store*", "store"),
     ("bridge.server", "server"),
     ("bridge.server.*", "server"),
     ("bridge.standins.twilio*", "standins/twilio"),
@@ -73,12 +74,15 @@ ARROWS: dict[str, set[str]] = {
     "vendors": {"_codec", "agents"},
     "settings": {"agents", "limits"},
     "call": {"_codec", "agents", "limits", "metrics"},
+    # No file of the server's: what it must know of a call comes as arguments.
+    "store": {"agents", "call", "metrics", "seal", "settings"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
+        "store",
         # Retell's webhook is checked by the rule of its vendor.
         "vendors",
     },
-    "serve": {"_codec", "agents", "http", "logs", "metrics", "server", "settings"},
+    "serve": {"_codec", "agents", "http", "logs", "metrics", "server", "settings", "store"},
     "cli": {"retell_agent", "serve", "standins"},
     "main": {"cli"},
     "face": {"_codec", "agents", "server", "settings"},
