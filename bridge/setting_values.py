@@ -53,7 +53,21 @@ def _numbers(text: str) -> str:
     return text
 
 
+def _store_url(text: str) -> str:
+    if text not in ("", "memory") and not re.fullmatch(r"sqlite:[^\x00]+", text):
+        raise ValueError("must be sqlite:PATH or memory")
+    return text
+
+
+def _directory(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return text
+
+
 AccountSid = Annotated[str, AfterValidator(_account_sid)]
 AgentNames = Annotated[str, AfterValidator(_names)]
 Fallback = Annotated[str, AfterValidator(_fallback)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
+StateDirectory = Annotated[str, AfterValidator(_directory)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
@@ -12,7 +14,15 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
 from bridge.agents.setting_types import Host, HttpUrl, Seconds, Switch, problems_of
 from bridge.setting_names import check_names
-from bridge.setting_values import AccountSid, AgentNames, Fallback, NumberPrefixes, only
+from bridge.setting_values import (
+    AccountSid,
+    AgentNames,
+    Fallback,
+    NumberPrefixes,
+    StateDirectory,
+    StoreUrl,
+    only,
+)
 
 # A call has two sockets. The spare ones are for the agent's REST API, the log and the interpreter.
 DESCRIPTORS_PER_CALL = 2
@@ -88,8 +98,15 @@ class Settings(BaseModel):
         "forwards are answered",
     )
     bridge_workers: Annotated[str, only("1")] = Field("1", description="processes that share the port")
-    bridge_store: Annotated[str, only("memory")] = Field(
-        "memory", description="where processes keep what they must agree on"
+    bridge_store: StoreUrl = Field(
+        "",
+        description="where processes keep what they must agree on: sqlite:PATH or memory. By default a file in "
+        "BRIDGE_STATE_DIR, from which a restarted process knows its calls; with signatures off memory",
+    )
+    bridge_state_dir: StateDirectory = Field(
+        "",
+        description="the directory of that file. By default systemd's STATE_DIRECTORY, else voice-bridge in the user's "
+        "state directory",
     )
     bridge_max_calls: int = Field(
         500, ge=1, le=100_000, description="live and admitted calls; beyond it callers hear the busy tone"
@@ -249,6 +266,17 @@ class Settings(BaseModel):
         return tuple(prefix for prefix in self.bridge_transfer_to.split(",") if prefix)
 
     @property
+    def state_dir(self) -> Path:
+        """Where the process may keep files from one start to the next; it need not exist."""
+        if self.bridge_state_dir:
+            return Path(self.bridge_state_dir)
+        if from_systemd := self._variables.get("state_directory"):
+            # One of several, with colons between.
+            return Path(from_systemd.partition(":")[0])
+        of_user = self._variables.get("xdg_state_home")
+        return (Path(of_user) if of_user else Path.home() / ".local/state") / "voice-bridge"
+
+    @property
     def stream_base(self) -> str:
         """``PUBLIC_URL`` with the scheme of a WebSocket: https gives wss, http gives ws."""
         return "ws" + self.public_url.removeprefix("http")
@@ -328,6 +356,12 @@ def _cross_checks(s: Settings) -> list[tuple[str, str]]:
     if bool(s.bridge_tls_cert) != bool(s.bridge_tls_key):
         missing = "bridge_tls_key" if s.bridge_tls_cert else "bridge_tls_cert"
         found.append((missing, f"{missing.upper()}: is missing: certificate and key go together"))
+    if s.bridge_store.startswith("sqlite:"):
+        folder = Path(s.bridge_store.removeprefix("sqlite:")).parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            found.append(
+                ("bridge_store", "BRIDGE_STORE: the file's directory is missing or cannot be written")
+            )
     if s.bridge_hold_from_caller_ms < s.bridge_agent_connect_s * 1000:
         found.append(
             (

@@ -209,7 +209,7 @@ def test_settings_cannot_be_changed():
 def test_defaults_of_the_documented_names():
     settings = load_settings(GOOD)
     assert (settings.host, settings.port) == ("0.0.0.0", 3000)
-    assert (settings.bridge_max_calls, settings.bridge_workers, settings.bridge_store) == (500, "1", "memory")
+    assert (settings.bridge_max_calls, settings.bridge_workers, settings.bridge_store) == (500, "1", "")
     assert (settings.bridge_playout_max_s, settings.bridge_drain_s, settings.bridge_session_s) == (
         60,
         3600,

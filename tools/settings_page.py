@@ -42,6 +42,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_metrics_token",
         "bridge_workers",
         "bridge_store",
+        "bridge_state_dir",
         "bridge_max_calls",
         "bridge_http_connections",
         "bridge_drain_s",

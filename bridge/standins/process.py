@@ -59,7 +59,8 @@ class BridgeProcess:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=folder,
-                env={**environment, **settings},
+                # CallSids of another run mean nothing in this one.
+                env={**environment, "BRIDGE_STATE_DIR": str(folder), **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

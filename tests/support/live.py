@@ -9,6 +9,7 @@ import os
 import secrets
 import ssl
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -247,12 +248,14 @@ async def serving(
         "ssl": tls and tls.server(),
         **(agent or {}),
     }
-    async with AgentService(**options) as service:
+    async with contextlib.AsyncExitStack() as stack:
+        service = await stack.enter_async_context(AgentService(**options))
         before = Resources.now(counts_timers=False)._replace(timers=sys.maxsize)
         files = tls.write() if tls else {}
+        state_dir = stack.enter_context(tempfile.TemporaryDirectory())
         texts = {name: str(value) for name, value in {**files, **overrides}.items()}
         server = Server(
-            make_settings({**service.environment(), **DEFAULTS, **texts}),
+            make_settings({**service.environment(), **DEFAULTS, "BRIDGE_STATE_DIR": state_dir, **texts}),
             Limits(**{**LIMITS, **(limits or {})}),
         )
         with mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(tls.trusted)} if tls else {}):

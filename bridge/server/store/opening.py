@@ -1,0 +1,42 @@
+"""Chooses the store that the settings ask for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import structlog
+
+from bridge.server.store.memory import MemoryStore
+from bridge.server.store.sqlite import SqliteStore
+from bridge.server.store.store import Store
+from bridge.settings import Settings
+
+log = structlog.get_logger()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of the settings. If the state directory cannot be written, a warning is logged and memory is used."""
+    url = settings.bridge_store
+    if url == "memory" or not (url or settings.bridge_validate_signatures):
+        return MemoryStore()
+    if url:
+        return SqliteStore(Path(url.removeprefix("sqlite:")))
+    path = default_path(settings)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        log.warning(
+            "state directory cannot be written: a call is forgotten when the process ends",
+            problem=str(error),
+            setting="BRIDGE_STATE_DIR",
+        )
+        return MemoryStore()
+    return SqliteStore(path)
+
+
+def default_path(settings: Settings) -> Path:
+    """The file of this account and address, so that staging and production on one host do not share it."""
+    name = f"{settings.twilio_account_sid}\n{settings.public_url}"
+    return settings.state_dir / f"store-{hashlib.sha256(name.encode()).hexdigest()[:16]}.sqlite3"
