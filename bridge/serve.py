@@ -17,6 +17,7 @@ from bridge.http.front import on_loop_exception
 from bridge.log_writer import LogWriter
 from bridge.logs import set_up_logs
 from bridge.server.server import Server
+from bridge.server.store.agreement import StoreTooNewError
 from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
 
 log = structlog.get_logger()
@@ -63,6 +64,13 @@ async def _serve(settings: Settings, writer: LogWriter) -> int:
         loop.add_signal_handler(number, on_signal)
     try:
         await server.start()
+    except StoreTooNewError:
+        log.error(
+            "cannot start: a newer version of the bridge uses the store; install that version, or set BRIDGE_STORE to "
+            "another store"
+        )
+        await server.stop()
+        return 2
     except (OSError, DirectoryError) as error:
         log.error("cannot start", port=settings.port, error=str(error))
         await server.stop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -18,6 +20,7 @@ from bridge.call.state import Call
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
 from bridge.server.registry import Registry
+from bridge.server.store.agreement import Agreement
 
 log = structlog.get_logger()
 
@@ -72,6 +75,7 @@ class Live:
     def __init__(
         self,
         registry: Registry,
+        agreement: Agreement,
         metrics: Metrics,
         held: HeldBudget,
         gather: Gather,
@@ -79,6 +83,7 @@ class Live:
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
+        self._agreement = agreement
         self._metrics = metrics
         self._held = held
         self._gather = gather
@@ -92,7 +97,10 @@ class Live:
         self._caller_legs = 0
         # The counts of calls that are over.
         self._past = Traffic()
-        self._asking: set[asyncio.Task[None]] = set()
+        # Requests to Twilio and questions to the store that are under way.
+        self._tasks: set[asyncio.Task[None]] = set()
+        # The present question about admitted calls.
+        self._looking: asyncio.Task[None] | None = None
         self._last_close_at = float("-inf")
         # Set while a drained process has neither open nor admitted calls.
         self._idle = asyncio.Event()
@@ -171,6 +179,7 @@ class Live:
             async with asyncio.timeout(drain_s):
                 await self._idle.wait()
         self.end_all()
+        await self._agreement.settled()
         left_s = self._last_close_at + linger_s - self._clock()
         if left_s > 0:
             await asyncio.sleep(left_s)
@@ -195,10 +204,10 @@ class Live:
             leg.abort()
 
     async def stop(self) -> None:
-        """Stop ticking and cancel the requests to Twilio."""
-        for task in self._asking:
+        """Stop ticking and cancel the requests to Twilio and the questions to the store."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
         self._gather.set_calls(0)
@@ -224,9 +233,13 @@ class Live:
 
     def on_twilio_asked(self, call: Call) -> None:
         """The agent wants the phone call ended or transferred."""
-        task = asyncio.get_running_loop().create_task(self._ask(call), name="ask Twilio")
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        self._start(self._ask(call), "ask Twilio")
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _ask(self, call: Call) -> None:
         try:
@@ -235,27 +248,32 @@ class Live:
             call.on_twilio_answered(self._clock())
 
     def on_call_closed(self, call: Call) -> None:
-        """The call is over: close the caller's socket."""
+        """The call is over: its caller's socket closes once all processes can know how it ended."""
+        assert call.why is not None
+        outcome = ENDS[call.why].outcome
+        # Before `start` only the socket's path says which call it is.
+        call_sid = call.call_sid or self._registry.admitted_at(self._calls[call].media_id) or ""
+        if call_sid and outcome is not None:
+            self._registry.finish(call_sid, outcome, self._clock(), call.transfer_to)
+        self._agreement.after_end(call_sid, partial(self._close, call, call_sid))
+
+    def _close(self, call: Call, call_sid: str) -> None:
+        """Close the caller's socket and take the call out of the book."""
         call.close_caller()
         now = self._clock()
         sides = self._calls.pop(call)
         assert call.why is not None
-        outcome = ENDS[call.why].outcome
-        # Before `start` only the socket's path says which call it is.
-        call_sid = call.call_sid or self._registry.admitted_at(sides.media_id)
         traffic = _traffic_of(call, sides)
         self._past.add(traffic)
         if call.call_sid:
             self._last_close_at = now
             self._metrics.calls_ended.labels(call.why.value).inc()
-        if call_sid and outcome is not None:
-            self._registry.finish(call_sid, outcome, now, call.transfer_to)
         if call.stats.first_agent_audio_s is not None:
             self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
-        is_trouble = call.why is Why.REFUSED or outcome is Outcome.AGENT_LOST
+        is_trouble = call.why is Why.REFUSED or ENDS[call.why].outcome is Outcome.AGENT_LOST
         (log.warning if is_trouble else log.info)(
             "call ended",
-            call_sid=call_sid or "",
+            call_sid=call_sid,
             why=call.why.value,
             detail=call.detail,
             duration_s=round(now - call.opened_at, 3),
@@ -281,6 +299,8 @@ class Live:
         self._gather.set_calls(len(self._calls))
         if not self._round:
             self._rounds += 1
+            if self._registry.admitted_calls() and (self._looking is None or self._looking.done()):
+                self._looking = self._start(self._release_taken(), "look for taken calls")
             self._round = [*self._calls, *self._legs]
             self._slice_size = -(-len(self._round) // SLICES)
         for _ in range(min(self._slice_size, len(self._round))):
@@ -289,6 +309,12 @@ class Live:
         if unclaimed:
             self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
         self._check_idle()
+
+    async def _release_taken(self) -> None:
+        """Give the places of admitted calls back whose media socket has opened at another process."""
+        for call_sid in self._registry.admitted_calls():
+            if await self._agreement.is_taken(call_sid):
+                self._registry.release(call_sid)
 
     def _tick(self, due: Call | Leg, now: float) -> None:
         try:

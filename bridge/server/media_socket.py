@@ -19,10 +19,11 @@ from bridge.call.echo import EchoSide
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import CallLimits, Limits
 from bridge.call.sides import AgentSide
-from bridge.call.state import Call
+from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.live import Live
 from bridge.server.registry import Registry
+from bridge.server.store.agreement import Agreement
 from bridge.settings import Settings
 from bridge.twilio import media
 from bridge.twilio.signature import Signatures
@@ -30,6 +31,8 @@ from bridge.twilio.tokens import BadToken, Tokens
 
 log = structlog.get_logger()
 
+# Messages that come while the store is asked: 300 ms of audio are 3 KB.
+WAITING_BYTES_MAX = 1 << 18
 MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
 
 
@@ -49,6 +52,7 @@ class MediaSockets:
         process: Process,
         live: Live,
         registry: Registry,
+        agreement: Agreement,
         sessions: Sessions,
         tokens: Tokens,
         signatures: Signatures,
@@ -57,6 +61,7 @@ class MediaSockets:
         self.process = process
         self.live = live
         self.registry = registry
+        self.agreement = agreement
         self.sessions = sessions
         self.tokens = tokens
         self._signatures = signatures
@@ -120,9 +125,15 @@ class TwilioStream:
         self._media_id = media_id
         # Set by a verified `start`.
         self._stream_sid: str | None = None
+        # Messages behind a `start` whose token the store is asked about; None at any other time.
+        self._waiting: list[bytes] | None = None
+        self._waiting_bytes = 0
 
     def read(self, message: bytes, leg: CallerLeg) -> None:
         """Call the leg's method for what a message of Twilio means."""
+        if self._waiting is not None:
+            self._wait(message, leg)
+            return
         try:
             found = media.parse(message, self._stream_sid)
         except media.BadMessage as error:
@@ -148,14 +159,36 @@ class TwilioStream:
         if self._stream_sid is not None:
             leg.on_ignored("second_start")
             return
-        chain = self._verify(start, leg)
-        if isinstance(chain, str):
-            leg.on_refused(chain)
+        if refusal := self._verify(start, leg):
+            leg.on_refused(refusal)
+
+    def _wait(self, message: bytes, leg: CallerLeg) -> None:
+        assert self._waiting is not None
+        if self._waiting_bytes + len(message) > WAITING_BYTES_MAX:
+            leg.on_ignored("before_start")
             return
+        self._waiting.append(message)
+        self._waiting_bytes += len(message)
+
+    def _on_claimed(self, start: media.Start, leg: CallerLeg, chain: AgentChain, refusal: str | None) -> None:
+        """The store has answered whether the token is used for the first time."""
+        waiting, self._waiting = self._waiting or [], None
+        call = leg.call
+        if call.state is State.CLOSED:
+            return
+        if refusal is not None:
+            # The call is another process's.
+            self._sockets.registry.drop(call.call_sid)
+            call.call_sid = ""
+            leg.on_refused(refusal)
+            return
+        self._sockets.process.metrics.calls.inc()
         self._stream_sid = start.stream_sid
         leg.on_start(chain)
+        for message in waiting:
+            leg.on_text(message)
 
-    def _verify(self, start: media.Start, leg: CallerLeg) -> AgentChain | str:
+    def _verify(self, start: media.Start, leg: CallerLeg) -> str | None:
         """Check all claims of ``start``, the token last: only a valid one uses the token up."""
         sockets = self._sockets
         try:
@@ -175,12 +208,16 @@ class TwilioStream:
         if not agents or agents[0].dial is not None:
             return "agent"
         call = leg.call
-        if refusal := sockets.registry.claim(token.call_sid, token.media_id, session, call):
+        if refusal := sockets.registry.claim(token.call_sid, token.media_id, session, call, token.attempt):
             return refusal
         call.call_sid = token.call_sid
-        sockets.process.metrics.calls.inc()
         info = CallInfo(token.call_sid, token.from_number, token.to_number)
-        return AgentChain(sockets, call, info, start, session)
+        chain = AgentChain(sockets, call, info, start, session)
+        self._waiting = []
+        sockets.agreement.claim(
+            token.call_sid, token.attempt, token.media_id, partial(self._on_claimed, start, leg, chain)
+        )
+        return None
 
     @property
     def stream_sid(self) -> str:

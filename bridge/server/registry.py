@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from bridge.agents.sessions import Session
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.state import Call
+from bridge.server.store.agreement import Record, Stage
 
 REMEMBERED_S = 24 * 3600
 REMEMBERED_CALLS = 100_000
@@ -33,6 +34,7 @@ class Entry:
 
     Attributes:
         until: When an unclaimed admitted call ends, or a finished call is forgotten; seconds, monotonic.
+        attempt: How often the call was admitted again, for another agent.
         session: The session with the agents, whole.
         answer: The TwiML of a call that has no media socket.
         transfer_to: The number that the call was transferred to.
@@ -45,10 +47,42 @@ class Entry:
     phase: Phase
     until: float
     session: Session
+    attempt: int = 0
     answer: str = ""
     transfer_to: str = ""
     outcome: Outcome | None = None
     call: Call | None = None
+
+    @classmethod
+    def of(cls, call_sid: str, record: Record) -> Entry:
+        """
+        A call that another process knows, for an answer; it is not entered in the registry of this one.
+
+        Raises:
+            TypeError: A version of the bridge that this one does not understand admitted the call.
+        """
+        return cls(
+            call_sid,
+            record.media_id,
+            _PHASES.get(record.stage, Phase.OVER),
+            record.until,
+            Session.of(record.session) if record.session else Session((), {}),
+            record.attempt,
+            record.answer,
+            record.transfer_to,
+            next((outcome for outcome in Outcome if outcome.value == record.outcome), None),
+        )
+
+
+_PHASES = {Stage.ADMITTED.value: Phase.ADMITTED, Stage.LIVE.value: Phase.LIVE}
+
+
+class AdmittedElsewhereError(Exception):
+    """Another process has admitted the call; ``entry`` is what it made of it."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry.call_sid)
+        self.entry = entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +107,18 @@ class Registry:
     Args:
         max_calls: Live plus admitted plus being admitted.
         claim_s: How long an admitted call's media socket may take.
+        on_over: Called with each entry that has become over.
 
     Attributes:
         is_draining: Set by `drain`: no new calls.
     """
 
-    def __init__(self, max_calls: int, claim_s: float) -> None:
+    def __init__(
+        self, max_calls: int, claim_s: float, on_over: Callable[[Entry], None] = lambda entry: None
+    ) -> None:
         self._max_calls = max_calls
         self._claim_s = claim_s
+        self._on_over = on_over
         self._admitting: dict[str, _Admitting] = {}
         self._admitted: OrderedDict[str, Entry] = OrderedDict()
         self._live: dict[str, Entry] = {}
@@ -124,6 +162,7 @@ class Registry:
         media_id: str,
         open_session: Callable[[], Awaitable[Admission]],
         clock: Callable[[], float],
+        attempt: int = 0,
     ) -> Entry:
         """
         Open one session for a CallSid, however many requests ask for it at once.
@@ -143,6 +182,7 @@ class Registry:
                         Phase.ADMITTED,
                         clock() + self._claim_s,
                         admission.session,
+                        attempt,
                         admission.answer,
                     )
                     self._admitted[call_sid] = entry
@@ -173,11 +213,13 @@ class Registry:
 
     def renew(self, entry: Entry, now: float) -> None:
         """Give an admitted call that is answered again the full time for its media socket."""
-        if entry.phase is Phase.ADMITTED:
+        if self._admitted.get(entry.call_sid) is entry:
             entry.until = now + self._claim_s
             self._admitted.move_to_end(entry.call_sid)
 
-    def claim(self, call_sid: str, media_id: str, session: Session, call: Call) -> str | None:
+    def claim(
+        self, call_sid: str, media_id: str, session: Session, call: Call, attempt: int = 0
+    ) -> str | None:
         """
         Make a call live: its token is good and its media socket is open.
 
@@ -187,10 +229,14 @@ class Registry:
             None, or the reason of a refusal: the token is used, or another session has the CallSid.
         """
         entry = self.find(call_sid)
+        if entry is not None and entry.call is None and entry.attempt < attempt:
+            # Another process has admitted the call again.
+            self.drop(call_sid)
+            entry = None
         if entry is None:
             if self.is_full:
                 return "full"
-            entry = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session)
+            entry = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session, attempt)
         elif entry.phase is Phase.LIVE:
             return "call_live"
         elif entry.phase is Phase.OVER:
@@ -217,6 +263,7 @@ class Registry:
         self._over[call_sid] = entry
         if len(self._over) > REMEMBERED_CALLS:
             self._over.popitem(last=False)
+        self._on_over(entry)
 
     def on_tick(self, now: float) -> int:
         """End admitted calls that nobody claimed and forget old ones; returns the number of unclaimed ones."""
@@ -248,9 +295,10 @@ class Registry:
         if entry := self._live.get(call_sid):
             entry.session = replace(entry.session, credentials=credentials)
 
-    def forget_over(self, call_sid: str) -> None:
-        """Forget a finished call that comes back, because the agent that it went to is unavailable."""
-        self._over.pop(call_sid, None)
+    def drop(self, call_sid: str) -> None:
+        """Forget a call that is another process's, or that comes back because its agent is unavailable."""
+        for entries in (self._live, self._admitted, self._over):
+            entries.pop(call_sid, None)
 
     def give_up_admitted(self, outcome: Outcome, now: float) -> int:
         """End all admitted calls; returns their number."""
@@ -258,6 +306,14 @@ class Registry:
         for call_sid in call_sids:
             self.finish(call_sid, outcome, now)
         return len(call_sids)
+
+    def release(self, call_sid: str) -> None:
+        """Forget an admitted call whose media socket is at another process."""
+        self._admitted.pop(call_sid, None)
+
+    def admitted_calls(self) -> list[str]:
+        """The CallSids of calls whose media socket is due, the oldest first."""
+        return list(self._admitted)
 
     def admitted_at(self, media_id: str) -> str | None:
         """The CallSid of the admitted call whose media socket has this ID."""

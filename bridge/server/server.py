@@ -22,14 +22,18 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.metrics import Metrics
+from bridge.seal import Seal
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import Paths
 from bridge.server.port_tls import port_tls
-from bridge.server.registry import Registry
+from bridge.server.registry import Entry, Registry
 from bridge.server.retell_webhook import RetellWebhook
+from bridge.server.store.agreement import Agreement
+from bridge.server.store.breaker import Breaker
+from bridge.server.store.opening import open_store
 from bridge.server.webhooks import Webhooks
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
@@ -37,6 +41,9 @@ from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import Tokens
 
 log = structlog.get_logger()
+
+# Beyond a session's own time: another process opens it if this one died.
+ADMIT_MARGIN_S = 2.0
 
 
 class Server:
@@ -51,11 +58,19 @@ class Server:
         self._settings = settings
         self._limits = limits or Limits()
         self._clock = time.monotonic
-        self._registry = Registry(settings.bridge_max_calls, self._limits.token_s)
+        self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._on_over)
+        self._agreement = Agreement(
+            open_store(settings),
+            Breaker(self.metrics),
+            Seal(settings.auth_tokens),
+            settings.bridge_session_s + ADMIT_MARGIN_S,
+            self._limits.token_s,
+        )
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
         self._live = Live(
             self._registry,
+            self._agreement,
             self.metrics,
             self._held,
             Gather(settings.bridge_gather_ms / 1000),
@@ -78,6 +93,7 @@ class Server:
         Raises:
             OSError: The address cannot be bound, or the certificate cannot be read.
             DirectoryError: A file of agents or routes has become bad since the settings were read.
+            StoreTooNewError: A newer version of the bridge uses the store.
         """
         settings, limits = self._settings, self._limits
         tls = client_tls()
@@ -104,15 +120,24 @@ class Server:
             ),
             self._live,
             self._registry,
+            self._agreement,
             self._sessions,
             tokens,
             signatures,
         )
         webhooks = Webhooks(
-            settings, self._sessions, self._registry, tokens, signatures, self.metrics, self._clock
+            settings,
+            self._sessions,
+            self._registry,
+            self._agreement,
+            tokens,
+            signatures,
+            self.metrics,
+            self._clock,
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
         self._paths = Paths(settings, webhooks, retell, self._registry, self.metrics)
+        await self._agreement.start()
         await self._front.start(settings.host, settings.port, ssl_context=self._read_port_tls())
         self._live.start()
 
@@ -178,7 +203,12 @@ class Server:
         await self._front.close()
         await self._registry.close()
         await self._live.stop()
+        await self._agreement.close()
         await self._http.close()
+
+    def _on_over(self, entry: Entry) -> None:
+        assert entry.outcome is not None
+        self._agreement.end(entry.call_sid, entry.attempt, entry.outcome, entry.transfer_to, entry.answer)
 
     async def _ask_twilio(self, call: Call) -> None:
         if call.transfer_to:

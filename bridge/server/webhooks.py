@@ -7,6 +7,7 @@ fallback TwiML.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
@@ -22,7 +23,9 @@ from bridge.agents.sessions import Sessions
 from bridge.call.ends import Outcome, Why
 from bridge.http.messages import BAD_REQUEST, FORBIDDEN, NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
-from bridge.server.registry import Admission, Entry, Phase, Registry
+from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
+from bridge.server.store.agreement import Agreement, Record, Stage
+from bridge.server.store.breaker import StoreUnavailableError
 from bridge.settings import Settings
 from bridge.twilio import twiml
 from bridge.twilio.signature import Signatures
@@ -50,6 +53,7 @@ class Webhooks:
         settings: Settings,
         sessions: Sessions,
         registry: Registry,
+        agreement: Agreement,
         tokens: Tokens,
         signatures: Signatures,
         metrics: Metrics,
@@ -58,6 +62,7 @@ class Webhooks:
         self._settings = settings
         self._sessions = sessions
         self._registry = registry
+        self._agreement = agreement
         self._tokens = tokens
         self._signatures = signatures
         self._metrics = metrics
@@ -81,7 +86,8 @@ class Webhooks:
     async def _admit(self, form: MultiDict[str]) -> str:
         call_sid = form["CallSid"]
         info = CallInfo(call_sid, form.get("From", ""), form.get("To", ""))
-        entry = self._registry.find(call_sid)
+        is_new = not self._registry.is_being_admitted(call_sid)
+        entry = await self._known(call_sid) if is_new else None
         if entry is not None:
             return self._answer_of(entry, info)
         if not self._registry.is_being_admitted(call_sid):
@@ -91,23 +97,60 @@ class Webhooks:
                 self._metrics.refused("full")
                 log.warning("call refused", call_sid=call_sid, reason="full")
                 return twiml.busy()
-        chain = self._sessions.chain(info)
-
-        async def open_session() -> Admission:
-            return await self._open(info, chain)
-
         try:
-            entry = await self._registry.admit(call_sid, secrets.token_hex(16), open_session, self._clock)
+            return await self._open_and_answer(info, self._sessions.chain(info), 0)
         except SessionError as error:
             return self._fallback(call_sid, "no_session", str(error))
+
+    async def _known(self, call_sid: str) -> Entry | None:
+        """What this process or, by the store, another one knows of a call; None of a call without a session."""
+        mine = self._registry.find(call_sid)
+        if mine is not None and mine.phase is Phase.LIVE:
+            return mine
+        record: Record | None = None
+        with contextlib.suppress(StoreUnavailableError):
+            record = await self._agreement.find(call_sid)
+        # It may have changed meanwhile.
+        mine = self._registry.find(call_sid)
+        if record is None or (mine is not None and not self._is_newer(record, mine)):
+            return mine
+        return None if record.stage == Stage.OPENING else Entry.of(call_sid, record)
+
+    def _is_newer(self, record: Record, mine: Entry) -> bool:
+        if record.attempt != mine.attempt:
+            return record.attempt > mine.attempt
+        return record.owner != self._agreement.owner and record.stage in (Stage.LIVE, Stage.OVER)
+
+    async def _open_and_answer(self, info: CallInfo, chain: Sequence[str], attempt: int) -> str:
+        """Open a session, if no other process does, and answer with its TwiML."""
+        call_sid, media_id = info.call_sid, secrets.token_hex(16)
+
+        async def open_session() -> Admission:
+            if (standing := await self._agreement.admit(call_sid, attempt)) is not None:
+                raise AdmittedElsewhereError(Entry.of(call_sid, standing))
+            try:
+                admission = await self._open(info, chain, attempt)
+            except BaseException:
+                self._agreement.release(call_sid)
+                raise
+            if not admission.answer:
+                standing = await self._agreement.offer(call_sid, attempt, media_id, admission.session)
+                if standing is not None:
+                    raise AdmittedElsewhereError(Entry.of(call_sid, standing))
+            return admission
+
+        try:
+            entry = await self._registry.admit(call_sid, media_id, open_session, self._clock, attempt)
+        except AdmittedElsewhereError as error:
+            entry = error.entry
         return self._answer_of(entry, info)
 
-    async def _open(self, info: CallInfo, chain: Sequence[str]) -> Admission:
+    async def _open(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Admission:
         session = await self._sessions.open(info, chain)
         sip_uri = self._sessions.sip_uri(session)
         if sip_uri is None:
             return Admission(session)
-        state = ResumeState(info.call_sid, 0, int(time.time()), list(session.agents[1:]))
+        state = ResumeState(info.call_sid, attempt, int(time.time()), list(session.agents[1:]))
         action = f"{self._settings.public_url}/voice/dialled?s={self._tokens.seal_resume(state)}"
         log.info("call dialled", call_sid=info.call_sid, agent=session.agents[0])
         return Admission(session, twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
@@ -153,10 +196,9 @@ class Webhooks:
 
     async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
         info = CallInfo(state.call_sid, form.get("From", ""), form.get("To", ""))
-        entry = self._registry.find(state.call_sid)
+        entry = await self._known(state.call_sid)
         is_next = entry is None or (
-            entry.outcome in (Outcome.DIALLED, Outcome.AGENT_LOST)
-            and list(entry.session.agents[1:])[-len(state.agents) :] == state.agents
+            entry.outcome in (Outcome.DIALLED, Outcome.AGENT_LOST) and entry.attempt <= state.attempt
         )
         if entry is not None and not is_next:
             # Twilio asks again, and the next agent is already found.
@@ -166,13 +208,8 @@ class Webhooks:
                 return self._fallback(state.call_sid, "draining")
             if self._registry.is_full:
                 return self._fallback(state.call_sid, "full")
-        self._registry.forget_over(state.call_sid)
-
-        async def open_session() -> Admission:
-            return await self._open(info, state.agents)
-
-        entry = await self._registry.admit(state.call_sid, secrets.token_hex(16), open_session, self._clock)
-        return self._answer_of(entry, info)
+        self._registry.drop(state.call_sid)
+        return await self._open_and_answer(info, state.agents, state.attempt + 1)
 
     def _stream(self, entry: Entry, info: CallInfo) -> str:
         settings = self._settings
@@ -182,10 +219,11 @@ class Webhooks:
             asdict(entry.session),
             info.from_number,
             info.to_number,
+            entry.attempt,
         )
         # A dialled agent is tried only after the media socket.
         dialled = list(self._sessions.from_dialled(entry.session.agents[1:]))
-        state = ResumeState(entry.call_sid, 0, int(time.time()), dialled)
+        state = ResumeState(entry.call_sid, entry.attempt, int(time.time()), dialled)
         return twiml.stream(
             f"{settings.stream_base}/media/{entry.media_id}",
             self._tokens.seal_media(token),
@@ -208,7 +246,7 @@ class Webhooks:
         if state is not None:
             # Twilio asks only when its end of the socket is gone, which a half-open socket does not show.
             self._registry.end(call_sid, Why.CALLER_LOST, self._clock())
-        entry = self._registry.find(call_sid) if state is not None else None
+        entry = await self._known(call_sid) if state is not None else None
         outcome = entry.outcome if entry is not None else None
         log.info("resume requested", call_sid=call_sid, outcome=outcome.value if outcome else "unknown")
         if entry is not None and outcome in (Outcome.ENDED, Outcome.TRANSFERRED):

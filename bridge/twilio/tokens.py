@@ -29,7 +29,8 @@ class MediaToken:
     """
     What the media socket needs to know: bound to one CallSid and one socket path.
 
-    ``session`` holds the fields of the call's session with its agents, whole.
+    ``session`` holds the fields of the call's session with its agents, whole; ``attempt`` is how often the call was
+    admitted again.
     """
 
     call_sid: str
@@ -37,12 +38,13 @@ class MediaToken:
     session: Mapping[str, Any]
     from_number: str
     to_number: str
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
     """
-    What a request for `/voice/resume` or `/voice/dialled` is about: the call, how often it was re-attached, since
+    What a request for `/voice/resume` or `/voice/dialled` is about: the call, how often it was admitted again, since
     when (Unix time), and the agents that are left to try.
     """
 

@@ -1,0 +1,157 @@
+"""Two processes with one store tell one truth; a store that fails touches no running call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, until
+
+from bridge.call.limits import Limits
+from bridge.server.server import Server
+from bridge.standins.numbered import make_numbered
+
+FALLBACK = ["Say", "Hangup"]
+STREAM = ["Connect", "Redirect"]
+
+
+@contextlib.asynccontextmanager
+async def beside(live: Live, url: str) -> AsyncIterator[Live]:
+    """Another server over the same store, with the same agent."""
+    settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": url})
+    server = Server(settings, Limits(**LIMITS))
+    await server.start()
+    try:
+        yield Live(server, live.agent, None)
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+async def pair(live_server, tmp_path) -> AsyncIterator[tuple[Live, Live]]:
+    url = f"sqlite:{tmp_path}/store.sqlite3"
+    live = await live_server(BRIDGE_STORE=url)
+    async with beside(live, url) as other:
+        yield live, other
+
+
+async def closed(caller) -> int:
+    await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+    return caller.close_code
+
+
+async def test_resume_of_a_call_that_ended_at_the_other_process_hangs_up(pair):
+    a, b = pair
+    async with a.bridged() as (caller, session):
+        await session.send_call_ended()
+        # Twilio asks the moment the socket closes.
+        assert await closed(caller) == 1000
+        caller.endpoint.url = b.url
+        assert (await caller.follow_redirect()).verbs == ["Hangup"]
+        assert (await caller.post_voice()).verbs == ["Hangup"]
+    assert len(a.agent.sessions) == 1
+
+
+async def test_resume_of_a_lost_agent_at_the_other_process_is_the_fallback(pair):
+    a, b = pair
+    async with a.bridged() as (caller, session):
+        session.abort()
+        assert await closed(caller) == 1011
+        caller.endpoint.url = b.url
+        assert (await caller.follow_redirect()).verbs == FALLBACK
+
+
+async def test_used_token_is_refused_at_the_other_process_and_the_call_goes_on(pair):
+    a, b = pair
+    async with a.bridged() as (caller, session):
+        async with b.caller(call_sid=caller.call_sid) as thief:
+            await thief.open_stream(caller.answer.stream_url, parameters=caller.answer.parameters)
+            assert await closed(thief) == 1008
+        assert b.live_calls == 0
+        assert (await b.metrics())['bridge_calls_refused_total{reason="call_live"}'] == 1
+        await caller.send_media(b"still here")
+        await until(lambda: session.received)
+    assert len(a.agent.sessions) == 1
+
+
+async def test_same_call_at_both_processes_is_one_session(pair):
+    a, b = pair
+    async with a.caller() as first, b.caller(call_sid=first.call_sid) as second:
+        answers = await asyncio.gather(first.post_voice(), second.post_voice())
+        assert [answer.verbs for answer in answers] == [STREAM, STREAM]
+        assert len(a.agent.sessions) == 1
+
+
+async def test_call_admitted_here_and_taken_there_is_counted_there_alone(pair):
+    a, b = pair
+    async with a.answered() as caller:
+        assert (a.admitted, b.admitted) == (1, 0)
+        caller.endpoint.url = b.url
+        await caller.open_stream()
+        await until(lambda: b.live_calls == 1)
+        await until(lambda: a.admitted == 0)
+        a.server.drain()
+        await asyncio.wait_for(a.server.drained(), DEADLINE_S)
+        await caller.send_stop()
+        await closed(caller)
+
+
+async def test_call_of_a_process_before_its_restart_is_known_after_it(live_server, tmp_path):
+    url = f"sqlite:{tmp_path}/store.sqlite3"
+    a = await live_server(BRIDGE_STORE=url)
+    async with a.bridged() as (caller, session):
+        await session.send_call_ended()
+        await closed(caller)
+        await a.server.stop()
+        async with beside(a, url) as b:
+            caller.endpoint.url = b.url
+            assert (await caller.follow_redirect()).verbs == ["Hangup"]
+
+
+async def test_words_behind_start_wait_for_the_store(live_server, tmp_path):
+    path = tmp_path / "store.sqlite3"
+    live = await live_server(BRIDGE_STORE=f"sqlite:{path}")
+    async with live.answered() as caller:
+        with locked(path):
+            await caller.open_stream()
+            await caller.send_frames((make_numbered(n) for n in range(10)), paced=False)
+            session = await live.session_of(caller)
+            await until(lambda: len(session.received) == 10)
+            assert [item.audio for item in session.received] == [make_numbered(n) for n in range(10)]
+
+
+async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_server, tmp_path, logs):
+    path = tmp_path / "store.sqlite3"
+    live = await live_server(BRIDGE_STORE=f"sqlite:{path}")
+    async with live.bridged() as (caller, session):
+        with locked(path):
+            async with live.bridged() as (new, new_session):
+                await new.send_media(b"hello")
+                await until(lambda: new_session.received)
+                await new_session.send_call_ended()
+                assert await closed(new) == 1000
+                assert (await new.follow_redirect()).verbs == ["Hangup"]
+            await caller.send_frames((make_numbered(n) for n in range(50)), paced=False)
+            await session.send_frames((make_numbered(n) for n in range(50)), paced=False)
+            await until(lambda: len(session.received) == 50 and len(caller.received) == 50)
+            assert (await live.metrics())["bridge_store_available"] == 0
+        assert sum("store unavailable" in line for line in logs.lines) == 1
+        await session.send_call_ended()
+        assert await closed(caller) == 1000
+
+
+class locked:  # reads as a verb
+    """The file as a process leaves it that hangs within a change."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
