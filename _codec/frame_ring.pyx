@@ -23,8 +23,8 @@ cdef enum:
     SAMPLES_PER_MS = 8
     LENGTH_BYTES = sizeof(uint32_t)
     FIRST_ARENA_BYTES = 1024
-    # Marks and keys: nobody asks for as many in a conversation.
-    MAX_ITEMS = 1024
+    # Marks and keys: a mark for each frame of two minutes.
+    MAX_ITEMS = 8192
 
 # A day. The bound also keeps the size of the block far below the limit of a 32-bit length.
 MAX_CAPACITY_MS = 24 * 3600 * 1000
@@ -87,7 +87,7 @@ cdef class FrameRing:
         return self.entries
 
     def push_item(self, item):
-        """Queue an item behind all payloads; returns False if 1024 wait already."""
+        """Queue an item behind all payloads; returns False if 8192 wait already."""
         if self.item_count == MAX_ITEMS:
             return False
         if self.items is None:

@@ -5,7 +5,7 @@ from collections import deque
 from _codec.reference import decoded_bytes
 
 SAMPLES_PER_MS = 8
-MAX_ITEMS = 1024
+MAX_ITEMS = 8192
 MAX_CAPACITY_MS = 24 * 3600 * 1000
 
 
@@ -74,7 +74,7 @@ class FrameRing:
         return len(self._items)
 
     def push_item(self, item: object) -> bool:
-        """Queue an item behind all payloads; returns False if 1024 wait already."""
+        """Queue an item behind all payloads; returns False if 8192 wait already."""
         if len(self._items) == MAX_ITEMS:
             return False
         self._items.append((self._pushed, item))

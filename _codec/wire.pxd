@@ -40,6 +40,8 @@ cdef class Wire(WebSocket):
         # Audio, and the items between, that wait until the peer is ready and reads; emptied by `flush`, `clear_audio`, `hand_held_to` and
         # `lose_held`.
         FrameRing held
+        # From how much held audio on an agent is not read; set once.
+        Py_ssize_t hold_bytes
         # The wire whose audio comes here, which stops reading when the process holds too much; set and cleared by
         # that one's `join`.
         Wire source
@@ -82,7 +84,6 @@ cdef class Wire(WebSocket):
     cdef bint must_wait(self) noexcept
     cdef bint is_far_ahead(self) noexcept
     cdef int hold(self, const char* payload, Py_ssize_t n) except -1
-    cdef bint is_full(self) noexcept
     cdef int pause_furthest(self) except -1
     cdef int make_room(self) except -1
     cdef bint takes_audio(self, Py_ssize_t audio_bytes) except -1

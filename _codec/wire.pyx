@@ -35,8 +35,8 @@ cdef enum:
     SHORT_AUDIO_BYTES = 40
     # Held audio that goes out in one turn of the loop.
     FLUSH_BYTES = 65536
-    # A read brings less audio than this.
-    READ_BYTES = 65536
+    # The audio of a message of 16 MiB.
+    LONGEST_MESSAGE_MS = 1600000
     # A prefix with numbers: its texts, and three numbers of at most 20 digits.
     HEAD_BYTES = 512
     NUMBERS_BYTES = 60
@@ -73,14 +73,16 @@ cdef class Wire(WebSocket):
         max_message_bytes: As `WebSocket` has it.
         budget: As `WebSocket` has it; counts held audio too.
         messages_left: As `WebSocket` has it; audio of less than 5 ms is not plain audio.
-        hold_ms: Bound on the audio held while the peer is not ready or does not read. Near it a joined agent is not
-            read; beyond it the oldest is dropped.
+        hold_ms: Bound on the audio held while the peer is not ready or does not read. An agent takes the newest: the
+            oldest is dropped. A caller takes all: a joined agent is not read, and may end its message.
 
     A *frame* in the counters ``audio_*``, ``dropped_frames`` and ``cleared_frames`` is one media message.
     """
 
     def __cinit__(self, owner, *, HeldBudget budget not None, int hold_ms, **_):
-        self.held = FrameRing(hold_ms, budget)
+        # An agent is paused at the bound, and may be in the middle of its longest message.
+        self.held = FrameRing(hold_ms if self.is_client else hold_ms + LONGEST_MESSAGE_MS, budget)
+        self.hold_bytes = <Py_ssize_t>hold_ms * 8
         self.prefix = b""
         self.suffix = b""
         self.frames_at_clear = NEVER
@@ -257,16 +259,13 @@ cdef class Wire(WebSocket):
         if self.held.entries == 0:
             self.budget.behind.add(self)
         self.dropped_frames += self.held.push_c(payload, n)
-        if self.budget.used_bytes > self.budget.limit_bytes:
-            self.pause_furthest()
-        elif self.is_full() and self.source is not None and self.source.is_client:
+        if self.source is None or not self.source.is_client or self.source.pauses & PAUSED_FOR_ROOM:
+            return 0
+        if self.held.samples >= self.hold_bytes:
             self.source.pause(PAUSED_FOR_ROOM)
+        elif self.budget.used_bytes > self.budget.limit_bytes:
+            self.pause_furthest()
         return 0
-
-    cdef bint is_full(self) noexcept:
-        """Whether what a source sends in one more read may not fit."""
-        cdef Py_ssize_t capacity_bytes = <Py_ssize_t>self.held.capacity_ms * 8
-        return self.held.samples > max(capacity_bytes // 2, capacity_bytes - READ_BYTES)
 
     cdef int pause_furthest(self) except -1:
         """Stop reading the agent whose audio takes the most room; a caller speaks on and cannot be paused."""
@@ -288,7 +287,7 @@ cdef class Wire(WebSocket):
         if self.source is not None and self.source.pauses & PAUSED_FOR_ROOM:
             if self.held.entries == 0 or (
                 self.budget.used_bytes <= self.budget.limit_bytes // 4 * 3
-                and self.held.samples <= <Py_ssize_t>self.held.capacity_ms * 4
+                and self.held.samples <= self.hold_bytes // 2
             ):
                 self.source.resume(PAUSED_FOR_ROOM)
         return 0

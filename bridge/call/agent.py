@@ -294,10 +294,10 @@ class AgentLeg(Leg):
 
     def _on_audio(self, audio: Audio) -> None:
         payload = audio.payload
-        self.wire.count_as_audio(payload)
         if not is_base64(payload):
             self.on_ignored("not_base64")
             return
+        self.wire.count_as_audio(payload)
         if not payload:
             self.on_ignored("empty_audio")
             return

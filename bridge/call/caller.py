@@ -99,13 +99,14 @@ class CallerLeg(Leg):
 
     def on_media(self, payload: bytes) -> None:
         """One frame that the finder left: base64 text of mu-law, 8 kHz, if the carrier is right."""
-        self.wire.count_as_audio(payload)
         if not is_base64(payload):
             self.on_ignored("not_base64")
-        elif not payload:
-            self.on_ignored("empty_audio")
-        else:
+            return
+        self.wire.count_as_audio(payload)
+        if payload:
             self.call.on_caller_audio(payload)
+        else:
+            self.on_ignored("empty_audio")
 
     def on_mark(self, name: str) -> None:
         """The audio before this mark has played, or a clear has discarded it."""

@@ -41,15 +41,15 @@ class Heard:
             self._played_at = now
         return True
 
-    def on_clear(self, sent_bytes: int, now: float) -> int | None:
+    def on_clear(self, sent_bytes: int, held_bytes: int, now: float) -> int | None:
         """
-        Twilio discards the unplayed audio.
+        Twilio discards the unplayed audio, and the bridge what it held.
 
         Returns:
-            How much of the turn the caller heard, in ms; None if all that was sent of it.
+            How much of the turn the caller heard, in ms; None if all of it.
         """
         heard_bytes = self._heard_bytes(sent_bytes, now)
-        is_all = heard_bytes >= sent_bytes
+        is_all = heard_bytes >= sent_bytes and held_bytes == 0
         heard_ms = max(0, heard_bytes - self._turn_began_bytes) // BYTES_PER_MS
         self._generation += 1
         self._played_bytes = sent_bytes

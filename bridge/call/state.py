@@ -217,8 +217,11 @@ class Call:
         self.stats.interrupts += 1
         self._playout_s = 0.0
         self._sent_bytes_since_tick = 0
+        held_bytes = self._caller.held_bytes
         self._caller.send_clear()
-        return self._heard.on_clear(self._caller.sent_bytes, now) if self._heard is not None else None
+        if self._heard is None:
+            return None
+        return self._heard.on_clear(self._caller.sent_bytes, held_bytes, now)
 
     def on_agent_hang_up(self, now: float) -> None:
         """The agent ends the phone call."""
@@ -329,6 +332,9 @@ class Call:
         self._playout_s = max(0.0, self._playout_s - (now - self._ticked_at))
         self._playout_s += self._sent_bytes_since_tick / 8000
         self._sent_bytes_since_tick = 0
+        # While Twilio does not read, held audio does not play.
+        if self._caller is not None:
+            self._playout_s = max(self._playout_s, self._caller.held_bytes / 8000)
         self._ticked_at = now
 
     def _enter(self, state: State, deadline: float | None) -> None:

@@ -200,6 +200,15 @@ def test_lost_agent_whose_audio_has_played_closes_at_once():
     assert script.call.state is State.CLOSED
 
 
+def test_audio_that_is_held_while_twilio_does_not_read_has_not_played():
+    script = bridged()
+    script.run([(1, "agent_audio", AUDIO_20MS, 10 * AUDIO_1S_BYTES)])
+    script.caller.held_bytes = 9 * AUDIO_1S_BYTES
+    script.run([(1.5, "tick"), (20, "tick"), (20, "agent_lost")])
+    assert script.call.state is State.PLAYING_OUT
+    assert script.caller.unplayed_s == pytest.approx(9)
+
+
 def test_caller_side_learns_how_much_is_unplayed():
     script = bridged()
     script.run([(1, "agent_audio", AUDIO_20MS, 10 * AUDIO_1S_BYTES), (1.25, "tick")])

@@ -26,6 +26,7 @@ CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG
 MAX_FRAGMENTS = 1024
 NO_STATUS = 1005
 SHORT_AUDIO_BYTES = 40
+LONGEST_MESSAGE_MS = 1_600_000
 
 WRITE_BYTES = 4096
 SCRATCH_BYTES = 16384
@@ -152,7 +153,7 @@ class Wire:
         self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
         self.dropped_frames = self.cleared_frames = 0
         self._owner: Owner | None = owner
-        self._held = FrameRing(hold_ms)
+        self._held = FrameRing(hold_ms if is_client else hold_ms + LONGEST_MESSAGE_MS)
         self._most_ahead_bytes = self._ahead_bytes = 0
         self._frames_at_clear = -1
         self._envelope = Envelope(b"", b"")
