@@ -15,6 +15,8 @@ FAMILIES = {
     "bridge_draining": ("gauge", set()),
     "bridge_held_bytes": ("gauge", set()),
     "bridge_agents_ahead": ("counter", set()),
+    "bridge_store_available": ("gauge", set()),
+    "bridge_store_failures": ("counter", set()),
     "bridge_calls": ("counter", set()),
     "bridge_calls_ended": ("counter", {"why"}),
     "bridge_calls_refused": ("counter", {"reason"}),

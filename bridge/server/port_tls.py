@@ -3,7 +3,49 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class PortTls:
+    """
+    The certificate of the port, read at the start and again by `reload`.
+
+    Args:
+        certificate: A PEM file, or empty for a port without TLS.
+        key: The PEM file of its key.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._certificate = certificate
+        self._key = key
+
+    def read(self) -> ssl.SSLContext | None:
+        """
+        The context of new connections; None without TLS.
+
+        Raises:
+            OSError: As `port_tls`.
+        """
+        return port_tls(self._certificate, self._key) if self._certificate else None
+
+    def reload(self, use: Callable[[ssl.SSLContext], None]) -> None:
+        """Read the files again and give ``use`` the new context; bad files are logged, and nothing changes."""
+        try:
+            tls = self.read()
+        except OSError as error:
+            log.error(
+                "certificate refused, the former one stays: correct the files and send SIGHUP again",
+                problem=str(error),
+            )
+            return
+        if tls is not None:
+            use(tls)
+            log.info("certificate reloaded", file=self._certificate)
 
 
 def port_tls(certificate: str, key: str) -> ssl.SSLContext:

@@ -7,7 +7,6 @@ way of a frame reads a clock or owns a timer.
 
 from __future__ import annotations
 
-import ssl
 import time
 
 import picows
@@ -22,18 +21,15 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front, FrontLimits, Request, Response
 from bridge.metrics import Metrics
-from bridge.seal import Seal
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import Paths
-from bridge.server.port_tls import port_tls
+from bridge.server.port_tls import PortTls
 from bridge.server.registry import Entry, Registry
 from bridge.server.retell_webhook import RetellWebhook
-from bridge.server.store.agreement import Agreement
-from bridge.server.store.breaker import Breaker
-from bridge.server.store.opening import open_store
+from bridge.server.store.opening import open_agreement
 from bridge.server.webhooks import Webhooks
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
@@ -41,9 +37,6 @@ from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import Tokens
 
 log = structlog.get_logger()
-
-# Beyond a session's own time: another process opens it if this one died.
-ADMIT_MARGIN_S = 2.0
 
 
 class Server:
@@ -59,13 +52,8 @@ class Server:
         self._limits = limits or Limits()
         self._clock = time.monotonic
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._on_over)
-        self._agreement = Agreement(
-            open_store(settings),
-            Breaker(self.metrics),
-            Seal(settings.auth_tokens),
-            settings.bridge_session_s + ADMIT_MARGIN_S,
-            self._limits.token_s,
-        )
+        self._agreement = open_agreement(settings, self.metrics, self._limits.token_s)
+        self._tls = PortTls(settings.bridge_tls_cert, settings.bridge_tls_key)
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
         self._live = Live(
@@ -138,7 +126,7 @@ class Server:
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
         self._paths = Paths(settings, webhooks, retell, self._registry, self.metrics)
         await self._agreement.start()
-        await self._front.start(settings.host, settings.port, ssl_context=self._read_port_tls())
+        await self._front.start(settings.host, settings.port, ssl_context=self._tls.read())
         self._live.start()
 
     @property
@@ -156,7 +144,7 @@ class Server:
 
         A bad certificate is refused, and bad files are refused whole: what is in use stays.
         """
-        self._reload_certificate()
+        self._tls.reload(self._front.set_tls)
         try:
             directory = self._settings.read_directory()
         except DirectoryError as error:
@@ -165,25 +153,6 @@ class Server:
             return
         self._sessions.replace(directory)
         log.info("reloaded", agents=sorted(directory.names))
-
-    def _reload_certificate(self) -> None:
-        try:
-            tls = self._read_port_tls()
-        except OSError as error:
-            log.error(
-                "certificate refused, the former one stays: correct the files and send SIGHUP again",
-                problem=str(error),
-            )
-            return
-        if tls is not None:
-            self._front.set_tls(tls)
-            log.info("certificate reloaded", file=self._settings.bridge_tls_cert)
-
-    def _read_port_tls(self) -> ssl.SSLContext | None:
-        settings = self._settings
-        if not settings.bridge_tls_cert:
-            return None
-        return port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
 
     def drain(self) -> None:
         """Take no new calls; `drained` waits for the running ones."""

@@ -7,12 +7,31 @@ from pathlib import Path
 
 import structlog
 
+from bridge.metrics import Metrics
+from bridge.seal import Seal
+from bridge.server.store.agreement import Agreement
+from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.store import Store
 from bridge.settings import Settings
 
 log = structlog.get_logger()
+
+
+# Beyond a session's own time: another process opens it if this one died.
+ADMIT_MARGIN_S = 2.0
+
+
+def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agreement:
+    """What the processes with these settings agree on; ``claim_s`` is how long a media socket may take."""
+    return Agreement(
+        open_store(settings),
+        Breaker(metrics),
+        Seal(settings.auth_tokens),
+        settings.bridge_session_s + ADMIT_MARGIN_S,
+        claim_s,
+    )
 
 
 def open_store(settings: Settings) -> Store:
