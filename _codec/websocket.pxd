@@ -2,9 +2,13 @@ from _codec.frame_writer cimport FrameWriter
 from _codec.held_budget cimport HeldBudget
 
 cdef enum:
-    # Why a peer is not read, as bits: a turn of the loop has done enough for it; the process holds too much audio.
+    # Why a peer is not read, as bits: a turn of the loop has done enough for it; the process holds too much audio; it
+    # sends on after it has broken the protocol.
     PAUSED_FOR_A_TURN = 1
     PAUSED_FOR_ROOM = 2
+    PAUSED_FOR_GOOD = 4
+    # What a peer may send after that: what was on its way, and its close frame.
+    MOST_DISCARDED_BYTES = 1048576
 
 
 cdef class WebSocket(FrameWriter):
@@ -23,6 +27,8 @@ cdef class WebSocket(FrameWriter):
         # Messages that are not plain audio which the peer may send; counted by `spend`, raised by `renew` and
         # `count_as_audio`.
         readonly Py_ssize_t messages_left
+        # Bytes that came after the stream's end; counted by `read`.
+        Py_ssize_t discarded_bytes
         # How many of them are left of the present turn; set by `read`, counted by `spend`.
         Py_ssize_t turn_left
 

@@ -124,6 +124,9 @@ cdef class WebSocket(FrameWriter):
         finally:
             end_gathering()
         self.keep_partial(data + used, n - used)
+        self.discarded_bytes += n if self.is_failed else 0
+        if self.discarded_bytes > MOST_DISCARDED_BYTES:
+            self.pause(PAUSED_FOR_GOOD)
         if self.turn_left <= 0 and not self.is_failed:
             self.pause(PAUSED_FOR_A_TURN)
             asyncio.get_running_loop().call_soon(self.read_on)
@@ -156,8 +159,7 @@ cdef class WebSocket(FrameWriter):
 
     def feed(self, bytes data not None):
         """Read bytes that came with the handshake, as if the transport had just delivered them."""
-        cdef Py_ssize_t offset = 0
-        cdef Py_ssize_t room, n
+        cdef Py_ssize_t room, n, offset = 0
         cdef char* out
         begin_gathering()
         try:
@@ -203,8 +205,7 @@ cdef class WebSocket(FrameWriter):
     @cython.final
     cdef int parse(self, char* data, Py_ssize_t n, Py_ssize_t* used) except -1:
         """Take all whole frames in data, which is unmasked in place; ``used`` is their length."""
-        cdef Py_ssize_t i = 0
-        cdef Py_ssize_t header, length
+        cdef Py_ssize_t header, length, i = 0
         cdef int64_t length64
         cdef int opcode
         cdef uint32_t mask = 0

@@ -361,6 +361,22 @@ async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():
     assert texts(pipe)[4:] == [b"clear", b"<%b>" % AUDIO_20MS]
 
 
+# After a violation
+
+
+async def test_peer_that_sends_on_after_a_violation_is_read_for_a_mebibyte_and_no_longer():
+    agent, pipe, owner = make_wire(is_client=True)
+    agent.feed(from_server(b"", first=0x91))
+    assert [name for name, *_ in owner.calls] == ["on_violation"]
+    agent.feed(bytes(1000 * KIB))
+    assert pipe.is_read
+    agent.feed(bytes(24 * KIB))
+    assert not pipe.is_read
+    agent.set_ready()
+    assert not pipe.is_read
+    agent.connection_lost(None)
+
+
 # The masks
 
 
