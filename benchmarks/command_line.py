@@ -13,7 +13,7 @@ import click
 from benchmarks.agents import AGENTS, DEFAULT, FAULTS_OF_CONTENT, FRAME_BYTES_MOST
 from benchmarks.generator.driver import INJECTIONS
 from benchmarks.measure import Options, RunningBridge
-from benchmarks.peers import PEERS
+from benchmarks.peers import BRIDGE, PEERS
 
 CALLS_PER_RAMP_SECOND = 100
 PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
@@ -21,9 +21,18 @@ PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
 Value = TypeVar("Value")
 
 
+def _peers(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str | None, ...]:
+    """Split names at their commas; the bridge is None."""
+    names = dict.fromkeys(name for value in values for name in value.split(","))
+    for name in names:
+        if name not in (BRIDGE, *PEERS):
+            raise click.BadParameter(f"unknown peer {name!r}; available: {', '.join((BRIDGE, *PEERS))}")
+    return tuple(None if name == BRIDGE else name for name in names)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The kind of measurement: one run if no flag is set."""
+    """The kind of measurement: one run if no flag is set. ``peers`` are those of a sweep, None for the bridge."""
 
     is_comparison: bool
     is_agents: bool
@@ -31,10 +40,15 @@ class Plan:
     pairs: int | None
     sweep_step: int
     sweep_most: int
+    peers: Sequence[str | None]
 
     @property
     def pairs_wanted(self) -> int:
         return self.pairs or (PAIRS_OF_AGENTS if self.is_agents else PAIRS_OF_FLOORS)
+
+    @property
+    def peers_wanted(self) -> Sequence[str | None]:
+        return self.peers or [None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +110,16 @@ INJECT = [
         help="Make this fault in every 50th frame; the run must fail.",
     )
 ]
-TARGET = [
-    click.Option(["--peer"], type=click.Choice(list(PEERS)), help="Load this instead of the bridge."),
+PEER = [
+    click.Option(
+        ["--peer", "peers"],
+        multiple=True,
+        callback=_peers,
+        metavar="PEER[,PEER]",
+        help=f"Load this instead of the bridge: {', '.join(PEERS)}. A sweep takes several, and bridge.",
+    ),
+]
+AGENT = [
     click.Option(
         ["--agent"],
         default=DEFAULT,
@@ -176,14 +198,14 @@ STEPS = [
         ["--sweep-most"], default=2000, show_default=True, type=click.IntRange(1), help="Calls to stop at."
     ),
 ]
-PLAN = [*FLAGS, *PAIRS, *STEPS]
+PLAN = [*FLAGS, *PAIRS, *STEPS, *PEER]
 EVERY_RUN = [*CALLS, *LOAD, *LIMITS, *JSON]
 
-RUN = [*EVERY_RUN, *TARGET, *INJECT, *RUNNING, *REPORT]
+RUN = [*EVERY_RUN, *PEER, *AGENT, *INJECT, *RUNNING, *REPORT]
 COMPARE = [*EVERY_RUN, *PAIRS, *INJECT, *REPORT]
 AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
-SWEEP = [*EVERY_RUN, *STEPS, *TARGET, *INJECT, *REPORT]
-ALL = [*CALLS, *LOAD, *TARGET, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
+SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
+ALL = [*CALLS, *LOAD, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
 
 def gathered(
@@ -212,10 +234,11 @@ def options_from(values: Mapping[str, Any]) -> Options:
             url=url.rstrip("/"), public_url=(public_url or url).rstrip("/"), pid=values["pid"]
         )
     return Options(
+        peer=next(iter(values["peers"]), None),
         calls=values["calls"],
         ramp_s=values["calls"] / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
         running=running,
-        **gathered(dict, [*LOAD, *TARGET, *INJECT], values),
+        **gathered(dict, [*LOAD, *AGENT, *INJECT], values),
     )
 
 
@@ -228,6 +251,8 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
     """
     if plan.is_comparison and (plan.is_sweep or options.peer):
         raise click.UsageError("--compare does not go with --sweep or --peer.")
+    if len(plan.peers) > 1 and not plan.is_sweep:
+        raise click.UsageError("Only a sweep takes several peers.")
     if options.running and (plan.is_comparison or plan.is_sweep or options.peer or options.tls):
         raise click.UsageError(
             "--url is for one run of a bridge that already runs: no --compare, --sweep, --peer or --tls."

@@ -24,7 +24,7 @@ class Findings:
 
     runs: Sequence[Line]
     comparison: Comparison | None = None
-    sweep: Sweep | None = None
+    sweeps: Sequence[Sweep] = ()
 
 
 @dataclass
@@ -53,9 +53,9 @@ class Report:
                 name: findings.comparison.typical(name) for name in findings.comparison.names()
             }
             self.comparisons = _replaced(self.comparisons, found, "calls", "tls")
-        if findings.sweep:
-            found = {"name": first["name"], "tls": first["tls"], **setting}
-            found |= {"carried": findings.sweep.carried, "why_ended": findings.sweep.why_ended}
+        for sweep in findings.sweeps:
+            found = {"name": sweep.steps[0]["name"], "tls": sweep.steps[0]["tls"], **setting}
+            found |= {"carried": sweep.carried, "why_ended": sweep.why_ended}
             self.sweeps = _replaced(self.sweeps, found, "name", "tls")
 
 

@@ -115,6 +115,7 @@ def _tool(name: str) -> str:
     return path
 
 
+BRIDGE = "bridge"
 PEERS = {
     peer.name: peer
     for peer in (

@@ -138,6 +138,33 @@ def test_pairs_have_a_default_for_each_kind(
     assert asked_for(line, monkeypatch)[1].plan.pairs_wanted == pairs
 
 
+@pytest.mark.parametrize(
+    "line", [["--peer", "bridge,go", "--peer", "floor"], ["--peer", "bridge", "--peer", "go,floor"]]
+)
+def test_sweep_takes_several_peers(line: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked_for(["sweep", *line], monkeypatch)[1].plan.peers == (None, "go", "floor")
+
+
+def test_sweep_over_tls_loads_one_peer_after_the_other(tmp_path: Path) -> None:
+    steps = ["--sweep-step", "2", "--sweep-most", "4", "--seconds", "0.5", "--json", str(tmp_path / "lines")]
+    command = [sys.executable, "-m", "benchmarks.load", "sweep", "--tls", "--peer", "bridge,floor", *steps]
+    limits = [*LIMITS, "--report", str(tmp_path / "found")]
+    done = subprocess.run(
+        [*command, *limits], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bridge: one core carries 4 calls" in done.stdout
+    assert "floor: one core carries 4 calls" in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    # The floor stays plain.
+    assert [(line["name"], line["tls"], line["calls"]) for line in lines] == [
+        *(("bridge", True, calls) for calls in (2, 4)),
+        *(("floor", False, calls) for calls in (2, 4)),
+    ]
+    report = json.loads((tmp_path / "found" / "report.json").read_text())
+    assert {found["name"]: found["carried"] for found in report["sweeps"]} == {"bridge": 4, "floor": 4}
+
+
 def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
         monkeypatch.setenv(name, "x")
@@ -152,6 +179,8 @@ def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.Mon
     [
         (["--calls", "5", "compare"], "Options go after the subcommand."),
         (["compare", "--peer", "floor"], "No such option"),
+        (["--peer", "go,node"], "Only a sweep takes several peers."),
+        (["sweep", "--peer", "go,other"], "unknown peer 'other'"),
         (["sweep", "--url", "http://127.0.0.1:1"], "No such option"),
         (["sweep", "--agent", "json", "--report", "x"], "--agent"),
         (["other"], "No such command"),
