@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ def _peers(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tupl
         if name not in (BRIDGE, *PEERS):
             raise click.BadParameter(f"unknown peer {name!r}; available: {', '.join((BRIDGE, *PEERS))}")
     return tuple(None if name == BRIDGE else name for name in names)
+
+
+def _settings(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    for value in values:
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", value):
+            raise click.BadParameter(f"expected NAME=VALUE, got {value!r}")
+    return tuple((name, text) for name, _, text in (value.partition("=") for value in values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +136,15 @@ AGENT = [
         help="The agent whose protocol is used.",
     ),
 ]
+SET = [
+    click.Option(
+        ["--set", "bridge_settings"],
+        multiple=True,
+        callback=_settings,
+        metavar="NAME=VALUE",
+        help="A setting of the bridge that this command starts. May be repeated.",
+    )
+]
 RUNNING = [
     click.Option(
         ["--url"],
@@ -199,13 +216,13 @@ STEPS = [
     ),
 ]
 PLAN = [*FLAGS, *PAIRS, *STEPS, *PEER]
-EVERY_RUN = [*CALLS, *LOAD, *LIMITS, *JSON]
+EVERY_RUN = [*CALLS, *LOAD, *SET, *LIMITS, *JSON]
 
 RUN = [*EVERY_RUN, *PEER, *AGENT, *INJECT, *RUNNING, *REPORT]
 COMPARE = [*EVERY_RUN, *PAIRS, *INJECT, *REPORT]
 AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
 SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
-ALL = [*CALLS, *LOAD, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
+ALL = [*CALLS, *LOAD, *SET, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
 
 def gathered(
@@ -238,7 +255,7 @@ def options_from(values: Mapping[str, Any]) -> Options:
         calls=values["calls"],
         ramp_s=values["calls"] / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
         running=running,
-        **gathered(dict, [*LOAD, *AGENT, *INJECT], values),
+        **gathered(dict, [*LOAD, *SET, *AGENT, *INJECT], values),
     )
 
 
@@ -256,6 +273,10 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
     if options.running and (plan.is_comparison or plan.is_sweep or options.peer or options.tls):
         raise click.UsageError(
             "--url is for one run of a bridge that already runs: no --compare, --sweep, --peer or --tls."
+        )
+    if options.bridge_settings and (options.running or not (plan.is_comparison or None in plan.peers_wanted)):
+        raise click.UsageError(
+            "--set is for a bridge that this command starts: no --url, and not peers alone."
         )
     has_agent = options.agent != DEFAULT
     if has_agent and (options.peer or plan.is_comparison or options.running or output.report):

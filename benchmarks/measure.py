@@ -7,7 +7,7 @@ import datetime
 import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,12 +46,17 @@ class RunningBridge:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of one run; ``peer`` is None for the bridge, and ``agent`` applies to the bridge only."""
+    """
+    The options of one run; ``peer`` is None for the bridge.
+
+    ``agent`` and ``bridge_settings`` apply to the bridge only; the settings override those of the benchmark.
+    """
 
     calls: int
     seconds: float
     peer: str | None
     agent: str = DEFAULT
+    bridge_settings: Sequence[tuple[str, str]] = ()
     tls: bool
     running: RunningBridge | None = None
     agent_port: int
@@ -209,6 +214,7 @@ async def _target(
         "BRIDGE_RESUME_LINGER_S": "0",
         **settings_for(options.agent, agent.api_url, agent.media_url, agent.directory),
         **agent.environment,
+        **dict(options.bridge_settings),
     }
     webhooks = Webhooks(url=url, public_url=url, account=account, placing=agent.placing)
     async with running_bridge(settings, url, cores) as pid:
@@ -294,6 +300,7 @@ def _settings(options: Options, limits: Limits) -> dict[str, Any]:
         frame_bytes=options.frame_bytes,
         interrupts_per_call_per_minute=options.interrupts_per_minute,
         inject=options.inject,
+        set=" ".join(f"{name}={value}" for name, value in options.bridge_settings if options.peer is None),
         pinned=choose_cores(options) is not None,
     )
 

@@ -13,7 +13,7 @@ import click
 from benchmarks.compare import GATHERING_FLOOR, Comparison, Ratio, in_floors, lost_of, number
 from benchmarks.measure import machine
 from benchmarks.sweep import Sweep
-from benchmarks.verdict import Line
+from benchmarks.verdict import Line, and_set, set_in
 
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 
@@ -46,6 +46,7 @@ class Report:
             found = {
                 "calls": bridge["calls"],
                 "tls": bridge["tls"],
+                "set": set_in(bridge),
                 **setting,
                 **findings.comparison.to_json(),
             }
@@ -54,18 +55,19 @@ class Report:
             }
             self.comparisons = _replaced(self.comparisons, found, "calls", "tls")
         for sweep in findings.sweeps:
-            found = {"name": sweep.steps[0]["name"], "tls": sweep.steps[0]["tls"], **setting}
+            step = sweep.steps[0]
+            found = {"name": step["name"], "tls": step["tls"], "set": set_in(step), **setting}
             found |= {"carried": sweep.carried, "why_ended": sweep.why_ended}
             self.sweeps = _replaced(self.sweeps, found, "name", "tls")
 
 
-def _kind(run: Line) -> tuple[str, int, bool]:
-    return run["name"], run["calls"], run["tls"]
+def _kind(run: Line) -> tuple[str, int, bool, str]:
+    return run["name"], run["calls"], run["tls"], set_in(run)
 
 
 def _replaced(known: list[Line], new: Line, *keys: str) -> list[Line]:
-    others = [one for one in known if any(one[key] != new[key] for key in keys)]
-    return sorted([*others, new], key=lambda one: [str(one[key]).zfill(8) for key in keys])
+    others = [one for one in known if set_in(one) != set_in(new) or any(one[key] != new[key] for key in keys)]
+    return sorted([*others, new], key=lambda one: [*(str(one[key]).zfill(8) for key in keys), set_in(one)])
 
 
 def write_report(directory: Path, findings: Findings) -> None:
@@ -151,7 +153,7 @@ def as_markdown(report: Report, pictures: Sequence[str]) -> str:
             *(title for title, _ in COLUMNS),
         ]
         parts.append(
-            f"### {found['calls']} calls{over}\n\n"
+            f"### {found['calls']} calls{over}{and_set(found)}\n\n"
             f"{found['date'][:10]}, {found['seconds']:g} s a run; {found['rounds'] - found['rounds_invalid']} of "
             f"{found['rounds']} rounds count.\n\n{_grid(header, rows)}"
         )
@@ -159,7 +161,7 @@ def as_markdown(report: Report, pictures: Sequence[str]) -> str:
     if report.sweeps:
         rows = [
             [
-                one["name"] + (" (TLS to the agent)" if one["tls"] else ""),
+                one["name"] + (" (TLS to the agent)" if one["tls"] else "") + and_set(one),
                 "-" if one["carried"] is None else str(one["carried"]),
                 one["why_ended"],
                 one["date"][:10],

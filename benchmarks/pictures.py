@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from benchmarks.compare import cost_of
-from benchmarks.verdict import Line
+from benchmarks.verdict import Line, and_set
 
 LIMIT_MS = 20
 COLOURS = {
@@ -50,7 +50,7 @@ def series(runs: Sequence[Line], value: Callable[[Line], float | None]) -> dict[
     for run in runs:
         y = value(run)
         if y is not None:
-            name = run["name"] + (", TLS" if run["tls"] else "")
+            name = run["name"] + and_set(run) + (", TLS" if run["tls"] else "")
             found.setdefault(name, {}).setdefault(run["calls"], []).append(y)
     return {
         name: [(calls, statistics.median(points[calls])) for calls in sorted(points)]

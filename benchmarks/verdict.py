@@ -165,6 +165,16 @@ def quantile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def set_in(run: Line) -> str:
+    """Return the settings that --set gave to the bridge; runs of older reports have none."""
+    return str(run.get("set", ""))
+
+
+def and_set(run: Line) -> str:
+    """Return the settings of `set_in` as the end of a title."""
+    return f", {set_in(run)}" if set_in(run) else ""
+
+
 def to_json(measured: Measured, verdict: Verdict) -> Line:
     """Return the run as one flat object, units in the keys."""
     raw = measured.raw

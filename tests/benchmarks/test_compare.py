@@ -229,6 +229,22 @@ def test_report_keeps_other_runs_and_fills_the_page(tmp_path: Path) -> None:
     assert '"calls": 200' in (tmp_path / "found" / "report.json").read_text()
 
 
+def test_report_keeps_runs_with_other_settings_apart(tmp_path: Path) -> None:
+    page = tmp_path / "found.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    for given in ("", "BRIDGE_GATHER_MS=0", ""):
+        one = Round(line("floor", 8), [line("bridge", 10, set=given)], line("floor", 8))
+        runs = [one.floor_before, *one.runs]
+        write_report(tmp_path / "found", Findings(runs=runs, comparison=Comparison([one])))
+    report = json.loads((tmp_path / "found" / "report.json").read_text())
+    assert sorted(run["set"] for run in report["runs"] if run["name"] == "bridge") == [
+        "",
+        "BRIDGE_GATHER_MS=0",
+    ]
+    assert page.read_text().count("### 500 calls\n") == 1
+    assert page.read_text().count("### 500 calls, BRIDGE_GATHER_MS=0\n") == 1
+
+
 def test_report_of_before_the_rename_of_void_is_read(tmp_path: Path) -> None:
     comparison = Comparison([one_round(8, 10, 20)])
     old = {

@@ -165,6 +165,17 @@ def test_sweep_over_tls_loads_one_peer_after_the_other(tmp_path: Path) -> None:
     assert {found["name"]: found["carried"] for found in report["sweeps"]} == {"bridge": 4, "floor": 4}
 
 
+def test_setting_reaches_the_bridge_and_the_results(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.load", "--calls", "2", "--seconds", "0.5", *LIMITS]
+    out = tmp_path / "line"
+    given = ["--set", "BRIDGE_GATHER_MS=0", "--set", "BRIDGE_MAX_CALLS=1", "--json", str(out)]
+    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1
+    line = json.loads(out.read_text())
+    assert line["set"] == "BRIDGE_GATHER_MS=0 BRIDGE_MAX_CALLS=1"
+    assert line["calls_up"] == 1
+
+
 def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
         monkeypatch.setenv(name, "x")
@@ -179,6 +190,8 @@ def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.Mon
     [
         (["--calls", "5", "compare"], "Options go after the subcommand."),
         (["compare", "--peer", "floor"], "No such option"),
+        (["--set", "x"], "expected NAME=VALUE"),
+        (["--set", "A=1", "--peer", "go"], "--set is for a bridge"),
         (["--peer", "go,node"], "Only a sweep takes several peers."),
         (["sweep", "--peer", "go,other"], "unknown peer 'other'"),
         (["sweep", "--url", "http://127.0.0.1:1"], "No such option"),
