@@ -62,14 +62,16 @@ class PlayedAgent:
         protocol: An entry of `PROTOCOLS`.
         allowed: Highest cost of a frame relative to retell, or None for no limit.
         has_token: Whether the bridge opens the socket with the session's token.
-        is_resampled: The bridge resamples the audio: frames are identified by their order, not compared.
-        frame_bytes_most: Size limit of a caller's frame.
+        resampled_hz: Sampling rate to which the bridge resamples the audio, or None for mu-law.
+        frame_bytes_least: Lower size limit of a caller's frame.
+        frame_bytes_most: Upper size limit of a caller's frame.
     """
 
     protocol: str
     allowed: float | None = 1.10
     has_token: bool = False
-    is_resampled: bool = False
+    resampled_hz: int | None = None
+    frame_bytes_least: int = 16
     frame_bytes_most: int = FRAME_BYTES_MOST
 
     @property
@@ -92,7 +94,9 @@ AGENTS: Mapping[str, PlayedAgent] = {
     "elevenlabs-pcm": PlayedAgent(
         protocol="elevenlabs-pcm",
         allowed=None,
-        is_resampled=True,
+        resampled_hz=16_000,
+        # The part of a frame that depends on the frame before must be the smaller one.
+        frame_bytes_least=80,
         # Two bytes a sample and twice the samples.
         frame_bytes_most=FRAME_BYTES_MOST // 4,
     ),
@@ -100,8 +104,6 @@ AGENTS: Mapping[str, PlayedAgent] = {
     "json": PlayedAgent(protocol="json"),
     "binary": PlayedAgent(protocol="binary", allowed=1.25),
 }
-# These faults show only in the audio's content.
-FAULTS_OF_CONTENT = ("swap", "corrupt")
 
 
 def name_of_run(agent: str) -> str:

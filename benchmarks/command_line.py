@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from benchmarks.agents import AGENTS, DEFAULT, FAULTS_OF_CONTENT, FRAME_BYTES_MOST
+from benchmarks.agents import AGENTS, DEFAULT, FRAME_BYTES_MOST
 from benchmarks.generator.driver import INJECTIONS
 from benchmarks.measure import Options, RunningBridge
 from benchmarks.peers import BRIDGE, PEERS
@@ -289,11 +289,8 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError(
             "--agents does not go with --agent, --peer, --compare, --sweep, --url, --report or --inject."
         )
-    if AGENTS[options.agent].is_resampled and options.inject in FAULTS_OF_CONTENT:
-        raise click.UsageError(
-            f"--inject {options.inject} cannot be seen with {options.agent}: "
-            "resampled audio is identified by its order alone."
-        )
     for name in AGENTS if plan.is_agents else [options.agent]:
         if options.frame_bytes > AGENTS[name].frame_bytes_most:
             raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_most} at most with {name}.")
+        if options.frame_bytes < AGENTS[name].frame_bytes_least:
+            raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_least} at least with {name}.")

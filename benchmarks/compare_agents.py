@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.agents import AGENTS, DEFAULT, agent_of_run, name_of_run
+from benchmarks.agents import AGENTS, DEFAULT, agent_of_run
 from benchmarks.compare import Comparison, MeasureOne, Rounds, in_floors, lost_of, number
 from benchmarks.verdict import Line, in_short
 
@@ -48,11 +48,6 @@ def table(comparison: Comparison) -> str:
             )
         )
     lines += [*comparison.end_of_table(), "! costs more than allowed"]
-    lines += [
-        f"{agent}: resampled audio is counted and identified by its order and length, but not compared"
-        for agent, played in AGENTS.items()
-        if played.is_resampled and comparison.runs(name_of_run(agent))
-    ]
     return "\n".join(lines)
 
 

@@ -29,6 +29,7 @@ from benchmarks.generator.driver import INJECTIONS, Generator, build_generator
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
 from benchmarks.tls import make_certificate, trust
+from benchmarks.transcoded import write_transcoded
 from benchmarks.verdict import Limits, Measured, settings_of
 from bridge.standins.process import BridgeError, free_port
 
@@ -160,15 +161,21 @@ async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
         async with AsyncExitStack() as stack:
             if cores:
                 stack.enter_context(on_cores(cores[1]))
-            served, environment = None, {}
+            files: dict[str, Path] = {}
+            environment: dict[str, str] = {}
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-load-files-")))
             if options.is_over_tls:
-                served, trusted = make_certificate(directory)
+                files["GENERATOR_TLS_PEM"], trusted = make_certificate(directory)
                 environment = trust(trusted)
-            generator = await Generator.start(executable, options.generator_settings, served)
+            resampled_hz = AGENTS[options.agent].resampled_hz
+            if resampled_hz:
+                files["GENERATOR_TRANSCODED"] = await asyncio.to_thread(
+                    write_transcoded, directory, options.frame_bytes, resampled_hz
+                )
+            generator = await Generator.start(executable, options.generator_settings, files)
             stack.push_async_callback(generator.stop)
-            media_url = f"ws{'s' if served else ''}://127.0.0.1:{generator.agent_port}"
-            placing = Placing() if AGENTS[options.agent].is_resampled else None
+            media_url = f"ws{'s' if options.is_over_tls else ''}://127.0.0.1:{generator.agent_port}"
+            placing = Placing() if resampled_hz else None
             api_port = await stack.enter_async_context(agent_api(options.agent_port, media_url, placing))
             agent = Agent(
                 api_url=f"http://127.0.0.1:{api_port}",
@@ -289,7 +296,6 @@ def _settings(options: Options, limits: Limits) -> dict[str, Any]:
     return settings_of(
         limits,
         name=options.name,
-        audio_compared=not AGENTS[options.agent].is_resampled,
         tls=options.is_over_tls,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=machine(),

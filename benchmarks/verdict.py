@@ -237,8 +237,6 @@ def table(measured: Measured) -> str:
     )
     if raw.get("marks"):
         lines.append(f"marks              {raw['marks']} received by the callers and echoed")
-    if not measured.settings.get("audio_compared", True):
-        lines.append("resampled audio is counted and identified by its order and length, but not compared")
     lines += [f"note: {text}" for text in raw["notes"]]
     return "\n".join(lines)
 

@@ -94,7 +94,7 @@ MEET = [{"standins", "standins/twilio"}, {"standins", "standins/agent"}, {"agent
 # Modules between the walls of the stand-ins that see both sides.
 SEE_BOTH_SIDES = {f"bridge.standins.{name}" for name in ("accounting", "commands", "demo", "picture")}
 # Modules of the benchmarks that measure the native core itself.
-MEASURE_THE_CORE = {"benchmarks.codec", "benchmarks.agents"}
+MEASURE_THE_CORE = {"benchmarks.codec", "benchmarks.transcoded"}
 
 # Third parties, and patterns of the modules that may import them.
 ONLY_IN = {

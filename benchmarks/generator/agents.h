@@ -22,8 +22,7 @@ struct answer {
  *     where there is no id, and where the bridge waits for a word of the agent's.
  * is_settled_first: no audio may come before the first of `answers` was asked.
  * is_binary: audio is binary both ways; else base64 text between the two texts of each way.
- * audio_factor: bytes of the agent's audio for one of the caller's. If not 1 it is resampled, so that frames can only
- *     be counted and identified by their order.
+ * audio_factor: bytes of the agent's audio for one of the caller's. If not 1 it is resampled, see transcoded.h.
  */
 struct protocol {
     bool has_id, is_probed, is_settled_first, is_binary;

@@ -71,6 +71,15 @@ static void make_audio(const struct form *form, uint8_t *out, uint32_t call, uns
     }
 }
 
+/* Writes audio as it goes on the wire; `audio` has two bytes of zeros behind its end. */
+static void write_audio(const struct form *form, uint8_t *out, const uint8_t *audio)
+{
+    if (form->is_binary)
+        memcpy(out, audio, form->audio_bytes);
+    else
+        base64(audio, form->audio_bytes, (char *)out);
+}
+
 /* Changes one byte behind the header. */
 static void corrupt_audio(const struct form *form, uint8_t *out)
 {

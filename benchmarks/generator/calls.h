@@ -20,6 +20,8 @@ enum {
     NOTES = 10,
     INJECT_EVERY = 50,     /* 2 % of the frames, so that `late` reaches the 99th percentile */
     INJECT_AT = 25,
+    CONTENTS = 20,         /* of resampled audio, as in benchmarks/transcoded.py */
+    HISTORY_BYTES = 33,    /* mu-law bytes that the beginning of a resampled frame depends on, a multiple of 3 */
 };
 
 #define UP_DEADLINE (10 * SECOND)
@@ -32,6 +34,8 @@ enum {
 
 enum direction { TO_AGENT, TO_CALLER };
 enum frame_state { OUTSTANDING, RECEIVED, CLEARED };
+/* What a resampler has had before a frame: nothing, the frame before it, or something else because of a fault. */
+enum frame_origin { FOLLOWING, FRESH, AFTER_FAULT };
 enum phase { RAMP, SETTLING, STEADY, DRAIN, CLOSING, DONE };
 enum call_state { CALL_NONE, CALL_WAITING, CALL_UP, CALL_STOPPING, CALL_OVER };
 enum inject { INJECT_NONE, INJECT_DROP, INJECT_DUP, INJECT_SWAP, INJECT_CORRUPT, INJECT_LATE };
@@ -39,7 +43,15 @@ enum inject { INJECT_NONE, INJECT_DROP, INJECT_DUP, INJECT_SWAP, INJECT_CORRUPT,
 struct flow {
     uint32_t sent, next;
     uint64_t *sent_ns;
-    uint8_t *state;
+    uint8_t *state, *origin;
+    uint32_t last;         /* the frame that was sent last */
+    bool is_fresh, is_bad; /* nothing was sent yet; the last frame had a fault */
+};
+
+/* All contents in one way as they are on the wire; `head_bytes` of those received depend on the frame before. */
+struct transcoded {
+    uint8_t *sent, *fresh, *following;
+    size_t head_bytes;
 };
 
 struct call {
@@ -78,6 +90,22 @@ static int notes_count;
 static uint8_t scratch[SCRATCH_BYTES];
 static uint8_t expected[AUDIO_ROOM];
 static struct form callers_form, agents_form;
+static struct transcoded transcoded[2];
+
+static const struct form *form_sent(enum direction direction)
+{
+    return direction == TO_AGENT ? &callers_form : &agents_form;
+}
+
+static const struct form *form_received(enum direction direction)
+{
+    return direction == TO_AGENT ? &agents_form : &callers_form;
+}
+
+static size_t content_of(const struct call *call, uint32_t number)
+{
+    return (call->number * 7 + number) % CONTENTS;
+}
 
 __attribute__((format(printf, 1, 2))) static void note(const char *format, ...)
 {
@@ -112,7 +140,8 @@ static void on_leg_gone(struct leg *leg, int code, const char *why)
 /* Puts frame `number` on the wire and notes when. */
 static void transmit(struct call *call, enum direction direction, uint32_t number, bool corrupt)
 {
-    const struct form *form = direction == TO_AGENT ? &callers_form : &agents_form;
+    const struct form *form = form_sent(direction);
+    struct flow *flow = &call->flow[direction];
     uint8_t *start = outgoing + 8, *p = start;
     if (direction == TO_AGENT) {
         p = LITERAL_TO(p, "{\"event\":\"media\",\"sequenceNumber\":\"");
@@ -125,7 +154,10 @@ static void transmit(struct call *call, enum direction direction, uint32_t numbe
     } else if (!form->is_binary) {
         p = fill(p, protocol->to_bridge[0], call->turn, call->stream_sid);
     }
-    make_audio(form, p, call->number, direction, number);
+    if (protocol->audio_factor == 1)
+        make_audio(form, p, call->number, direction, number);
+    else
+        memcpy(p, transcoded[direction].sent + content_of(call, number) * form->wire_bytes, form->wire_bytes);
     if (corrupt)
         corrupt_audio(form, p);
     p += form->wire_bytes;
@@ -136,7 +168,12 @@ static void transmit(struct call *call, enum direction direction, uint32_t numbe
     } else if (!form->is_binary) {
         p = fill(p, protocol->to_bridge[1], call->turn, call->stream_sid);
     }
-    call->flow[direction].sent_ns[number % RING] = clock_ns();
+    bool is_after_fault = flow->is_bad || number != flow->last + 1;
+    flow->origin[number % RING] = flow->is_fresh ? FRESH : is_after_fault ? AFTER_FAULT : FOLLOWING;
+    flow->last = number;
+    flow->is_fresh = false;
+    flow->is_bad = corrupt;
+    flow->sent_ns[number % RING] = clock_ns();
     put_frame(direction == TO_AGENT ? call->caller : call->agent, form->is_binary ? OP_BINARY : OP_TEXT, start,
               (size_t)(p - start));
 }

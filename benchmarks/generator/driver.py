@@ -83,11 +83,19 @@ class Generator:
         return self._process.pid
 
     @classmethod
-    async def start(cls, executable: Path, settings: Mapping[str, int], tls_pem: Path | None = None) -> Self:
+    async def start(
+        cls, executable: Path, settings: Mapping[str, int], files: Mapping[str, Path] | None = None
+    ) -> Self:
+        """
+        Start the generator.
+
+        Args:
+            files: The files that it reads, by environment variable: `GENERATOR_TLS_PEM`, `GENERATOR_TRANSCODED`.
+        """
         process = await asyncio.create_subprocess_exec(
             str(executable),
             *(f"{name}={value}" for name, value in settings.items()),
-            env={**os.environ, "GENERATOR_TLS_PEM": str(tls_pem or "")},
+            env={**os.environ, **{name: str(path) for name, path in (files or {}).items()}},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -3,6 +3,7 @@
  * server that speaks like the voice agent. Started by driver.py, which says who is to be called.
  *
  *   generator key=value...            settings, see `settings` below
+ *   GENERATOR_TRANSCODED              in the environment, for resampled audio: the file of benchmarks/transcoded.py
  *   GENERATOR_TLS_PEM                 in the environment, if built WITH_TLS: certificate and key of the agent's server
  *   stdin   one line a call, tab-separated: number, address, port, host header, path, signature or "-", account SID,
  *           call SID, stream SID, custom parameters (JSON); then "end". Closing stdin ends the process.
@@ -10,8 +11,8 @@
  *
  * Open loop: slot s of each 20 ms belongs to one direction of one call for ever, so a slow bridge cannot slow the load
  * down. Every frame carries its call, direction and number, and all its other bytes follow from these three; the
- * receiver makes the expected message again and compares all of it. Only audio that the bridge resamples is identified by its
- * order and its length alone.
+ * receiver makes the expected message again and compares all of it. Audio that the bridge resamples is compared with what
+ * a reference resampler made of it.
  *
  * Up to 500 calls each frame is sent when it is due, as the frames of independent callers arrive. Beyond, due frames are
  * sent together on a tick of 0.1 ms: to wake up for each of them would need more than a core. The sockets are looked at every 0.5 ms, because waking up for each of them costs more than
@@ -57,7 +58,9 @@ static void begin_call(char *line)
     for (int i = 0; i < 2; i++) {
         call->flow[i].sent_ns = calloc(RING, sizeof(uint64_t));
         call->flow[i].state = calloc(RING, 1);
-        if (!call->flow[i].sent_ns || !call->flow[i].state)
+        call->flow[i].origin = calloc(RING, 1);
+        call->flow[i].is_fresh = true;
+        if (!call->flow[i].sent_ns || !call->flow[i].state || !call->flow[i].origin)
             fail("memory");
     }
     uint8_t nonce[18] = {0};
@@ -212,6 +215,8 @@ int main(int argc, char **argv)
 #ifdef WITH_TLS
     tls_setup(getenv("GENERATOR_TLS_PEM"));
 #endif
+    if (protocol->audio_factor != 1)
+        transcoded_setup(getenv("GENERATOR_TRANSCODED"));
     listen_for_agents();
     fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
     listener_mark.fd = listener_fd;
@@ -235,9 +240,15 @@ int main(int argc, char **argv)
         for (int k = 0; k < 2; k++) {
             free(calls[i].flow[k].sent_ns);
             free(calls[i].flow[k].state);
+            free(calls[i].flow[k].origin);
         }
         free(calls[i].upgrade);
         free(calls[i].start);
+    }
+    for (int i = 0; i < 2; i++) {
+        free(transcoded[i].sent);
+        free(transcoded[i].fresh);
+        free(transcoded[i].following);
     }
     free(calls);
     return 0;

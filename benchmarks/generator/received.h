@@ -2,18 +2,19 @@
 #ifndef GENERATOR_RECEIVED_H
 #define GENERATOR_RECEIVED_H
 #include "calls.h"
+#include "transcoded.h"
 
 /* Says which frame this is; false if it is none that was sent this way. */
 static bool tell_frame(struct call *call, enum direction direction, const char *wire, size_t n, uint32_t *number)
 {
-    const struct form *form = direction == TO_AGENT ? &agents_form : &callers_form;
+    const struct form *form = form_received(direction);
     struct flow *flow = &call->flow[direction];
     uint32_t named_call;
     unsigned named_direction;
     if (n != form->wire_bytes)
         return false;
     if (protocol->audio_factor != 1) {
-        *number = flow->sent - flow->next > RING ? flow->sent - RING : flow->next;
+        *number = find_by_content(call, direction, wire);
         return true;
     }
     return read_header(form, wire, &named_call, &named_direction, number) && named_call == call->number &&
@@ -23,8 +24,8 @@ static bool tell_frame(struct call *call, enum direction direction, const char *
 static bool is_as_sent(struct call *call, enum direction direction, uint32_t number, const char *wire, size_t n)
 {
     if (protocol->audio_factor != 1)
-        return true;
-    make_audio(direction == TO_AGENT ? &agents_form : &callers_form, expected, call->number, direction, number);
+        return is_transcoded(call, direction, number, wire);
+    make_audio(form_received(direction), expected, call->number, direction, number);
     return !memcmp(expected, wire, n);
 }
 

@@ -29,6 +29,8 @@ FAULTS = [
     ("binary", "corrupt", "corrupt"),
     ("elevenlabs-pcm", "drop", "lost"),
     ("elevenlabs-pcm", "dup", "duplicated"),
+    ("elevenlabs-pcm", "swap", "reordered"),
+    ("elevenlabs-pcm", "corrupt", "corrupt"),
 ]
 
 
@@ -87,12 +89,6 @@ def test_only_openai_has_marks(lines: dict[tuple[str, str | None], Line], agent:
     assert ("marks" in line["shown"]) == (agent == "openai")
 
 
-def test_run_says_where_audio_was_not_compared(lines: dict[tuple[str, str | None], Line]) -> None:
-    said = {agent for agent in AGENTS if "not compared" in lines[agent, None]["shown"]}
-    assert said == {"elevenlabs-pcm"}
-    assert {agent for agent in AGENTS if not lines[agent, None]["audio_compared"]} == said
-
-
 @pytest.mark.parametrize(("agent", "fault", "counter"), FAULTS)
 @pytest.mark.parametrize("way", ["to_agent", "to_caller"])
 def test_injected_fault_shows_in_its_counter(
@@ -118,9 +114,8 @@ def test_every_protocol_is_some_agents() -> None:
         (["--agents", "--agent", "json"], "--agent"),
         (["--agents", "--report", "x"], "--report"),
         (["--agents", "--inject", "drop"], "--inject"),
-        (["--agent", "elevenlabs-pcm", "--inject", "swap"], "identified by its order alone"),
-        (["--agent", "elevenlabs-pcm", "--inject", "corrupt"], "identified by its order alone"),
         (["--agent", "elevenlabs-pcm", "--frame-bytes", "8001"], "8000 at most"),
+        (["--agent", "elevenlabs-pcm", "--frame-bytes", "79"], "80 at least"),
         (["--agents", "--frame-bytes", "1601"], "1600 at most with openai"),
         (["--agent", "nobody"], "Invalid value"),
     ],
@@ -197,7 +192,6 @@ async def test_table_marks_what_costs_more_than_is_allowed() -> None:
     assert "1.20" in rows["json"]
     assert "1.10!" in rows["json"]
     assert "1.25 " in rows["binary"]
-    assert "not compared" in text
 
 
 def test_all_agents_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
