@@ -21,7 +21,7 @@ CALLER, CALLED = "+15005550100", "+15005550006"
 
 
 class Refused(Exception):
-    """The bridge did not take the call; the text describes its answer."""
+    """The bridge refused the call; the text describes its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Account:
 
 @dataclass
 class Placing:
-    """The number of the call in progress, where calls are placed one at a time."""
+    """The number of the call in progress if calls are placed one at a time."""
 
     number: int = 0
 
@@ -48,8 +48,8 @@ class Webhooks:
     """
     Places calls by the webhook; ``times_ms`` and ``refusals`` record the outcome.
 
-    With ``placing``, calls are placed one at a time, and it gives their number to an agent's service that does not
-    get it in the request.
+    With ``placing``, calls are placed one at a time. It holds the number of the present call for an agent's service
+    whose requests do not contain it.
     """
 
     url: str
@@ -64,7 +64,7 @@ class Webhooks:
         self._run = secrets.token_hex(12)
 
     async def place_calls(self, calls: int, ramp_s: float, begin: Callable[[Caller], None]) -> None:
-        """Place ``calls`` calls spread over ``ramp_s``; ``begin`` gets each one that the bridge takes."""
+        """Place ``calls`` calls spread over ``ramp_s``; ``begin`` is called for each call that the bridge accepts."""
         slots = asyncio.Semaphore(1 if self.placing else WEBHOOKS_AT_ONCE)
         started = time.monotonic()
         connector = aiohttp.TCPConnector(limit=WEBHOOKS_AT_ONCE)
@@ -111,14 +111,14 @@ class Webhooks:
 
 @dataclass(kw_only=True)
 class DirectCalls:
-    """Places calls at a peer, which has no webhook: the path of its media socket names the call."""
+    """Places calls at a peer. A peer has no webhook, so the path of its media socket identifies the call."""
 
     port: int
     times_ms: list[float] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
     async def place_calls(self, calls: int, ramp_s: float, begin: Callable[[Caller], None]) -> None:
-        """Begin ``calls`` calls spread over ``ramp_s``."""
+        """Call ``begin`` for ``calls`` calls spread over ``ramp_s``."""
         started = time.monotonic()
         for number in range(calls):
             await asyncio.sleep(started + ramp_s * number / calls - time.monotonic())
@@ -144,8 +144,8 @@ async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None 
     Serve the agents' REST APIs on 127.0.0.1; yields the port. A call id ends in the number of the call.
 
     Args:
-        media_url: Base URL of the sockets, for a service that gives the whole URL.
-        placing: Gives the number where the request does not.
+        media_url: Base URL of the sockets, for a service that returns a whole URL.
+        placing: Number of the call for requests that do not contain it.
     """
     placed = placing or Placing()
 

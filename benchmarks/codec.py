@@ -1,24 +1,23 @@
 """
-Is each function of the native core worth having, beside the library that one would take instead?
+Compares each function of the native core with the library that one would use instead.
 
     python -m benchmarks.codec
     python -m benchmarks.codec --json codec.jsonl
 
-Each job is what one frame of 20 ms asks for, done by the compiled core, by its plain-Python reference and by the
-obvious libraries. They take turns in many short samples of CPU time; the ratio is to the compiled core in the same
-turn. Before that each must do the job right. Libraries that are not installed are named and left out; the extra
-`bench` has them.
+Each job is one step of the work on a frame of 20 ms. The compiled core, its plain-Python reference and the usual
+libraries do it in turns, in many short samples of CPU time; the ratio is to the compiled core in the same turn. Each
+candidate is checked first. Libraries that are not installed are named and left out; the extra `bench` installs them.
 
-Not all do quite the same. Nothing else tells base64 without decoding it. soxr is its streaming `ResampleStream` at
-HQ, which is better than a telephone needs; audioop's `ratecv` draws straight lines, and on the way down folds what
-is above 4 kHz into the voice. A deque is neither bounded by time nor one block of memory, as the ring is. The wire
+Not all candidates do the same. No other library checks base64 without decoding it. soxr is its streaming
+`ResampleStream` at HQ, which is better than a telephone needs. audioop's `ratecv` interpolates linearly, and on the way
+down aliases everything above 4 kHz. A deque has no time limit and is not one block of memory, as the ring is. The wire
 has no counterpart: `benchmarks.load` measures it.
 
-Last answer (2026-11-22, 2 shared cores, Python 3.11.7), how many times the core's time each takes: orjson 2.3 to find
-the audio (0.43 us); pybase64 9 and binascii 15 to check base64; join 2.3 and orjson 4.7 to wrap; audioop 1.1 to
-decode and 3.6 to encode mu-law; deque 0.64 to queue; the reference 4 to 620. So neither decoding mu-law nor the ring
-is there for its speed. To resample, since that is in single precision (2026-11-26, the same machine): soxr 3.1 to 5.3,
-ratecv 2.2 to 5.5, the reference 6000.
+Last answer (2026-11-22, 2 shared cores, Python 3.11.7), in multiples of the core's time: to find the audio orjson 2.3
+(0.43 us); to check base64 pybase64 9 and binascii 15; to wrap join 2.3 and orjson 4.7; audioop 1.1 to decode and 3.6 to
+encode mu-law; to queue deque 0.64; the reference 4 to 620. Speed is therefore not the reason for decoding mu-law in the
+core, nor for the ring. Resampling in single precision (2026-11-26, the same machine): soxr 3.1 to 5.3, ratecv 2.2 to
+5.5, the reference 6000.
 """
 
 from __future__ import annotations
@@ -208,7 +207,7 @@ def ring_contest(payload: bytes) -> Contest:
     candidates = []
     for name, codec in (("FrameRing", frame_ring), ("reference", reference_ring)):
         ring = codec.FrameRing(2 * WAITING_FRAMES * PTIME_MS)
-        # What it returns is how many were dropped, none.
+        # push returns the number of dropped frames, which is 0.
         given = {"put": ring.push, "get": ring.pop, "payload": payload}
         candidates.append(Candidate(name, "put(payload) or get()", given, fill))
     queue: Any = import_module("collections").deque()
@@ -228,7 +227,9 @@ def to_json(scores: list[Score], rounds: int) -> dict[str, Any]:
     }
 
 
-@click.command(help="Time the native core beside its reference and the libraries that do the same.")
+@click.command(
+    help="Compare the speed of the native core with its reference and with libraries for the same jobs."
+)
 @click.option(
     "--rounds", default=25, show_default=True, type=click.IntRange(2), help="Turns of each candidate."
 )

@@ -1,8 +1,8 @@
 /*
- * What the agent's side of a call says and expects, for each protocol that the bridge speaks.
+ * The messages of the agent's side of a call, for each protocol that the bridge speaks.
  *
- * In the texts `#` is the number of the agent's turn (any number, in what comes) and `$` the stream's SID; several
- * messages stand on lines of their own.
+ * In the texts `#` is the number of the agent's turn (in messages of the bridge: any number) and `$` the stream's SID;
+ * several messages are separated by line breaks.
  */
 #ifndef GENERATOR_AGENTS_H
 #define GENERATOR_AGENTS_H
@@ -10,17 +10,17 @@
 
 enum { ANSWERS_MAX = 5 };
 
-/* A message of the bridge's by its beginning, and what it gets for an answer; NULL: nothing. */
+/* The beginning of a message of the bridge, and the answer to it; NULL for none. */
 struct answer {
     const char *asked, *answer;
 };
 
 /*
- * has_id: the path of the agent's socket ends in the number of the call. Where it does not, the socket is known by the
- *     first audio on it.
- * is_probed: the caller sends its first frame at once, and the call is up when the agent has got it. So it must be
- *     where there is no id, and where the bridge waits for a word of the agent's.
- * is_settled_first: no audio may come before the first of `answers` was asked.
+ * has_id: the path of the agent's socket ends in the number of the call. Otherwise the first audio on the socket
+ *     identifies the call.
+ * is_probed: the caller sends its first frame at once, and the call is up when the agent receives it. Needed without an
+ *     id, and if the bridge waits for a message of the agent.
+ * is_settled_first: no audio may come before the message that the first of `answers` answers.
  * is_binary: audio is binary both ways; else base64 text between the two texts of each way.
  * audio_factor: bytes of the agent's audio for one of the caller's. If not 1 it is resampled, see transcoded.h.
  */
@@ -102,7 +102,7 @@ static const struct protocol protocols[] = {
 
 static const struct protocol *protocol = &protocols[0];
 
-/* Writes a text with its places filled, without an end; returns where it stops. */
+/* Writes a text with its places filled, up to a line break; returns its end. */
 static uint8_t *fill(uint8_t *p, const char *text, uint32_t turn, const char *stream_sid)
 {
     for (;;) {
@@ -115,7 +115,7 @@ static uint8_t *fill(uint8_t *p, const char *text, uint32_t turn, const char *st
     }
 }
 
-/* Returns what follows such a text where `at` begins with it, else NULL. */
+/* Returns the end of such a text if `at` begins with it, else NULL. */
 static const char *after(const char *at, const char *end, const char *text, const char *stream_sid)
 {
     for (;;) {
@@ -138,7 +138,7 @@ static const char *after(const char *at, const char *end, const char *text, cons
     }
 }
 
-/* Finds the base64 text of a frame to the agent: all of the message around it must be as it should. */
+/* Finds the base64 text of a frame to the agent; the whole message around it must be as expected. */
 static bool find_audio(const char **text, size_t *n, const char *stream_sid)
 {
     const char *end = *text + *n, *audio, *audio_end;
@@ -159,7 +159,7 @@ static const struct answer *find_answer(const char *text, size_t n)
     return NULL;
 }
 
-/* Sends messages that stand on lines of their own. */
+/* Sends messages that are separated by line breaks. */
 static void put_texts(struct leg *leg, const char *texts, uint32_t turn, const char *stream_sid)
 {
     for (; texts; texts = strchr(texts, '\n'), texts = texts ? texts + 1 : NULL) {

@@ -87,7 +87,7 @@ static void corrupt_audio(const struct form *form, uint8_t *out)
     *byte = form->is_binary ? *byte ^ 1 : *byte == 'A' ? 'B' : 'A';
 }
 
-/* Reads what the frame says of itself; `wire` is at least a header long. */
+/* Reads the header of a frame; `wire` has at least its length. */
 static bool read_header(const struct form *form, const char *wire, uint32_t *call, unsigned *direction, uint32_t *number)
 {
     uint8_t header[HEADER_BYTES];

@@ -1,4 +1,4 @@
-/* What the generator needs that is no business of calls: time, randomness, histograms, SHA-1, base64, small writers. */
+/* Basics without knowledge of calls: time, randomness, histograms, SHA-1, base64, small writers. */
 #ifndef GENERATOR_BASICS_H
 #define GENERATOR_BASICS_H
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-/* The calls: their state, what is counted of them, and the frames that are sent on them. */
+/* The calls: their state, their counters, and the frames that are sent on them. */
 #ifndef GENERATOR_CALLS_H
 #define GENERATOR_CALLS_H
 #include "agents.h"
@@ -12,7 +12,7 @@
 #define GATHER (MS / 2)
 
 enum {
-    RING = 1024,           /* frames remembered per direction: 20 s, longer than any delay worth waiting for */
+    RING = 1024,           /* frames remembered per direction: 20 s, longer than any delay of interest */
     SCRATCH_BYTES = 1 << 20,
     HEAD_BYTES_MAX = 16384,
     SENDS_PER_TURN = 64,   /* so that a generator that is behind still receives */
@@ -34,7 +34,7 @@ enum {
 
 enum direction { TO_AGENT, TO_CALLER };
 enum frame_state { OUTSTANDING, RECEIVED, CLEARED };
-/* What a resampler has had before a frame: nothing, the frame before it, or something else because of a fault. */
+/* The input of a resampler before a frame: the frame before it, nothing, or another frame because of a fault. */
 enum frame_origin { FOLLOWING, FRESH, AFTER_FAULT };
 enum phase { RAMP, SETTLING, STEADY, DRAIN, CLOSING, DONE };
 enum call_state { CALL_NONE, CALL_WAITING, CALL_UP, CALL_STOPPING, CALL_OVER };
@@ -135,7 +135,7 @@ static void on_leg_gone(struct leg *leg, int code, const char *why)
     }
 }
 
-/* ---------------------------------------------------------------- what is sent */
+/* ---------------------------------------------------------------- sending */
 
 /* Puts frame `number` on the wire and notes when. */
 static void transmit(struct call *call, enum direction direction, uint32_t number, bool corrupt)
@@ -196,7 +196,7 @@ static void interrupt(struct call *call, uint64_t now)
 {
     call->interrupt_due = now + (uint64_t)settings.interrupt_ms * MS;
     if (call->interrupt_ns)
-        return; /* the last one is not answered yet; at the end that is a failure */
+        return; /* the last one is unanswered, which fails the run if it stays so */
     call->interrupt_ns = now;
     call->interrupt_boundary = call->flow[TO_CALLER].sent;
     interrupts++;

@@ -1,4 +1,4 @@
-"""Builds and drives the load generator, a C program (generator.c) that plays both ends of all calls."""
+"""Builds and drives the load generator, a C program (generator.c) that plays both ends of every call."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INJECTIONS = ("drop", "dup", "swap", "corrupt", "late")
 
 
 class GeneratorError(RuntimeError):
-    """The generator could not be built, or ended before its result."""
+    """The generator could not be built, or it ended before its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """One call as the generator has to make it: where its media goes, and what its ``start`` message says."""
+    """One call that the generator makes: where its media socket is, and the content of its ``start`` message."""
 
     number: int
     address: str
@@ -56,10 +56,10 @@ class Caller:
 
 def build_generator(with_tls: bool = False) -> Path:
     """
-    Compile the generator, or find it compiled from the same sources; ``with_tls`` for TLS on the agents' sockets.
+    Return the compiled generator; ``with_tls`` for TLS on the agents' sockets.
 
     Raises:
-        GeneratorError: If there is no compiler, or it refuses.
+        GeneratorError: There is no compiler, or the generator does not compile.
     """
     try:
         if with_tls:
@@ -72,7 +72,7 @@ def build_generator(with_tls: bool = False) -> Path:
 
 
 class Generator:
-    """The running generator: calls go in, events come out, the last of them the result."""
+    """The running generator. It takes calls and reports events; the last event is the result."""
 
     def __init__(self, process: asyncio.subprocess.Process, agent_port: int) -> None:
         self._process = process
@@ -116,7 +116,7 @@ class Generator:
         self._process.stdin.write(line.encode())
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what the generator reports, up to and including its result."""
+        """Yield the generator's events; ends with the result."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             event = json.loads(line)

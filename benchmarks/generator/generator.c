@@ -1,6 +1,6 @@
 /*
  * The media of N calls, both ends of each, in one thread: N WebSocket clients that speak like Twilio, and a WebSocket
- * server that speaks like the voice agent. Started by driver.py, which says who is to be called.
+ * server that speaks like the voice agent. driver.py starts it and hands it the calls.
  *
  *   generator key=value...            settings, see `settings` below
  *   GENERATOR_TRANSCODED              in the environment, for resampled audio: the file of benchmarks/transcoded.py
@@ -9,8 +9,8 @@
  *           call SID, stream SID, custom parameters (JSON); then "end". Closing stdin ends the process.
  *   stdout  one JSON object a line: listening, progress, window (start, end), result
  *
- * Open loop: slot s of each 20 ms belongs to one direction of one call for ever, so a slow bridge cannot slow the load
- * down. Every frame carries its call, direction and number, and all its other bytes follow from these three; the
+ * Open loop: slot s of each 20 ms always belongs to the same direction of the same call, so a slow bridge cannot slow the
+ * load down. Every frame carries its call, direction and number, and its other bytes follow from these three; the
  * receiver makes the expected message again and compares all of it. Audio that the bridge resamples is compared with what
  * a reference resampler made of it.
  *
@@ -28,7 +28,7 @@
 #include "phases.h"
 #include "received.h"
 
-/* ---------------------------------------------------------------- orders from stdin */
+/* ---------------------------------------------------------------- calls from stdin */
 
 static void begin_call(char *line)
 {

@@ -1,4 +1,4 @@
-/* A leg: one connection and the WebSocket frames on it, client or server, with what could not be sent yet. */
+/* A leg: one connection, client or server, with its WebSocket frames and its unsent bytes. */
 #ifndef GENERATOR_LEGS_H
 #define GENERATOR_LEGS_H
 #include "basics.h"
@@ -15,7 +15,7 @@ struct leg {
     int fd;
     enum leg_state state;
     bool is_caller, waits_writable;
-    bool is_settled; /* an agent's leg: the bridge has asked the first of what the protocol answers */
+    bool is_settled; /* of an agent's leg: the first of the protocol's answers was sent */
     struct call *call;
     struct leg *next;
     struct bytes unparsed, unsent;
@@ -31,16 +31,16 @@ static struct leg *legs;
 static int epoll_fd;
 static uint8_t outgoing[65536 + 1024];
 static uint64_t random_state;
-/* CLOCK_REALTIME minus CLOCK_MONOTONIC, read again before each look at the sockets: the kernel's stamps are of the first. */
+/* CLOCK_REALTIME, which the kernel's stamps have, minus CLOCK_MONOTONIC; updated before each look at the sockets. */
 static uint64_t real_offset_ns;
 /* When the kernel received the last bytes that `socket_receive` returned. */
 static uint64_t arrived_ns;
 static uint64_t reads_without_stamp;
 
-/* What the loss of a leg means for its call. */
+/* Handles the loss of a leg for its call. */
 static void on_leg_gone(struct leg *leg, int code, const char *why);
 
-/* ---------------------------------------------------------------- the socket, with TLS on the agents' if so built */
+/* ---------------------------------------------------------------- the socket, with TLS on agents' legs if built so */
 
 static ssize_t socket_send(struct leg *leg, const void *data, size_t n)
 {
@@ -131,7 +131,7 @@ static void tls_accept(struct leg *leg)
     SSL_set_accept_state(leg->tls); /* the first reads are the handshake */
 }
 
-/* What SSL_read and SSL_write say, said as recv and send would. */
+/* Turns the result of SSL_read or SSL_write into that of recv or send. */
 static ssize_t tls_result(struct leg *leg, int result)
 {
     if (result > 0)
@@ -169,7 +169,7 @@ static ssize_t leg_receive(struct leg *leg, void *data, size_t n)
     return socket_receive(leg, data, n);
 }
 
-/* True if more was read from the socket than was handed out: epoll does not know of it. */
+/* True if bytes of the socket wait in the TLS library, where epoll does not see them. */
 static bool leg_holds_bytes(struct leg *leg)
 {
 #ifdef WITH_TLS
@@ -217,7 +217,7 @@ static struct leg *new_leg(int fd, bool is_caller, struct call *call)
     return leg;
 }
 
-/* A leg is never freed before the end: events of the same turn may still point at it. */
+/* A leg is not freed before the end, because events of the same turn may still point at it. */
 static void leg_gone(struct leg *leg, int code, const char *why)
 {
     if (leg->state == LEG_CLOSED)
@@ -269,7 +269,7 @@ static void on_writable(struct leg *leg)
         watch(leg, EPOLL_CTL_MOD, false);
 }
 
-/* Sends `n` bytes that lie at `payload`, with eight writable bytes before them; masks them in place on a client's leg. */
+/* Sends the `n` bytes at `payload`, which has eight writable bytes before it; masks them in place on a caller's leg. */
 static void put_frame(struct leg *leg, enum opcode opcode, uint8_t *payload, size_t n)
 {
     uint8_t *head = payload, mask_bit = leg->is_caller ? 0x80 : 0;

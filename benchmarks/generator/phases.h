@@ -1,4 +1,4 @@
-/* The phases of a run, from the ramp to the result, and what is printed of them. */
+/* The phases of a run, from the ramp to the result, and their output. */
 #ifndef GENERATOR_PHASES_H
 #define GENERATOR_PHASES_H
 #include "calls.h"
@@ -83,7 +83,7 @@ static void print_result(double window_s, double window_cpu_s, uint64_t missing,
     printf("]}\n");
 }
 
-/* Moves on through the phases; called every turn. */
+/* Enters the next phase when it is due; called every turn. */
 static void advance(uint64_t now)
 {
     static uint64_t since, deadline, missing, stopped, unanswered, next_progress;

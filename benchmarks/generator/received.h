@@ -1,10 +1,10 @@
-/* What is received: the upgrade, the WebSocket frames, and the check of every frame's audio. */
+/* Receiving: the upgrade, the WebSocket frames, and the check of every frame's audio. */
 #ifndef GENERATOR_RECEIVED_H
 #define GENERATOR_RECEIVED_H
 #include "calls.h"
 #include "transcoded.h"
 
-/* Says which frame this is; false if it is none that was sent this way. */
+/* Identifies a frame; false if it was never sent this way. */
 static bool tell_frame(struct call *call, enum direction direction, const char *wire, size_t n, uint32_t *number)
 {
     const struct form *form = form_received(direction);
@@ -77,7 +77,7 @@ static void on_clear(struct call *call, uint64_t now)
     if (call->interrupt_ns >= window_start && phase >= STEADY)
         record(&clear_delay, now - call->interrupt_ns);
     call->interrupt_ns = 0;
-    /* Of what is missing, all that was sent before the interrupt was the bridge's to drop, and none of it may follow. */
+    /* The bridge may drop the frames that were sent before the interrupt, but none of them may arrive from now on. */
     uint32_t first = flow->sent > RING ? flow->sent - RING : 0;
     for (uint32_t n = call->interrupt_boundary; n-- > first;) {
         if (flow->state[n % RING] != OUTSTANDING)
@@ -137,14 +137,14 @@ static void on_both_open(struct call *call)
         return;
     call->state = CALL_UP;
     up++;
-    /* Spread over the period by the golden ratio, so that any number of calls interrupts evenly. */
+    /* Spread over the period by the golden ratio, so that interrupts are even for any number of calls. */
     double share = (double)call->number * 0.6180339887498949;
     share -= (double)(uint64_t)share;
     call->interrupt_due = clock_ns() + (uint64_t)(share * (double)settings.interrupt_ms * (double)MS);
     put_texts(call->agent, protocol->turn, call->turn, call->stream_sid);
 }
 
-/* Finds the call of an agent's leg by what the first frame on it says of itself. */
+/* Finds the call of an agent's leg by the header of the first frame on it. */
 static bool know_by_audio(struct leg *leg, const char *wire, size_t n)
 {
     uint32_t number, frame;
@@ -330,7 +330,7 @@ static size_t on_head(struct leg *leg, const uint8_t *data, size_t have)
     return n;
 }
 
-/* Returns true if there is more that epoll does not know of. */
+/* Returns true if more bytes wait where epoll does not see them. */
 static bool read_once(struct leg *leg)
 {
     size_t have = leg->unparsed.length, used = 0;

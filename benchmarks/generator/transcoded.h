@@ -1,20 +1,20 @@
 /*
- * The audio of agents whose audio the bridge resamples: a cycle of contents, and what a reference resampler makes of them.
+ * The audio for agents with resampled audio: a cycle of contents, and the output of a reference resampler for each.
  *
- * A resampled frame cannot name itself, and its beginning depends on the end of the frame before. So the frames of a call
- * repeat a cycle of contents, each call from another place. A frame is known by the part that depends on its own content
- * alone, its body, and by its order. Both resamplers fix the order of sums, so every byte has to be equal. The bridge
- * keeps the filter's state over an interrupt.
+ * A resampled frame cannot have a header, and its beginning depends on the end of the frame before. The frames of a call
+ * therefore repeat a cycle of contents; each call starts at another place. A frame is identified by its order and its
+ * body, the part that depends only on its own content. Both resamplers fix the order of sums, so every byte must be
+ * equal. The bridge keeps the filter's state over an interrupt.
  */
 #ifndef GENERATOR_TRANSCODED_H
 #define GENERATOR_TRANSCODED_H
 #include "calls.h"
 
 enum {
-    CONTENTS_BACK = 4, /* how far a frame may be behind the newest and still be known */
+    CONTENTS_BACK = 4, /* how far a frame may be behind the next expected one and still be identified */
 };
 
-/* The file of benchmarks/transcoded.py has the parts one after the other: all of a content, all of a way, both ways. */
+/* Reads the file of benchmarks/transcoded.py, which has the three parts of each content, way by way. */
 static void transcoded_setup(const char *path)
 {
     FILE *file = path ? fopen(path, "rb") : NULL;
@@ -48,7 +48,7 @@ static bool has_content(struct call *call, enum direction direction, uint32_t nu
     return !memcmp(wire + t->head_bytes, expected + t->head_bytes, n - t->head_bytes);
 }
 
-/* Finds the frame by its body: first forward from the next one, then among the last few. Unknown ones count as the next. */
+/* Identifies a frame by its body: from the next expected one forward, then backward. An unknown body counts as the next. */
 static uint32_t find_by_content(struct call *call, enum direction direction, const char *wire)
 {
     const struct flow *flow = &call->flow[direction];

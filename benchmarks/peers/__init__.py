@@ -1,10 +1,10 @@
 """
-Bridges to compare with: the same data path, written small and fair, as a competent user of each library would.
+Bridges to compare with: the same data path, short and fair, as a competent user of each library would write it.
 
-Every peer takes ``PORT`` and ``AGENT_WS_URL`` from the environment, serves ``ws://127.0.0.1:PORT/media/ID`` and takes a
-call on to ``AGENT_WS_URL/ID`` when its ``start`` is there. It relays audio both ways, makes ``clear`` of
-``interrupt``, loses nothing that comes before the agent is open, and closes both legs. It has neither webhook nor
-tokens, metrics, limits or deadlines: it does less than the bridge.
+Every peer reads ``PORT`` and ``AGENT_WS_URL`` from the environment, serves ``ws://127.0.0.1:PORT/media/ID`` and
+connects a call to ``AGENT_WS_URL/ID`` when its ``start`` arrives. It relays audio both ways, turns ``interrupt`` into
+``clear``, holds audio until the agent's socket is open, and closes both legs. It has no webhook, tokens, metrics,
+limits or deadlines: it does less than the bridge.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Peer:
-    """One of them; ``build`` returns the command that starts it, or raises `BuildError`."""
+    """A peer; ``build`` returns the command that starts it, or raises `BuildError`."""
 
     name: str
     made_of: str
@@ -64,7 +64,7 @@ def _build_node(tell: Tell) -> Command:
 
     def make(directory: Path) -> None:
         tell(f"node: installing {' and '.join(NPM_PACKAGES)}")
-        # npm installs into the nearest directory that has one.
+        # npm installs into the nearest directory with a package.json.
         (directory / "package.json").write_text("{}")
         run([npm, "install", "--no-audit", "--no-fund", *NPM_PACKAGES], "install ws", directory)
         shutil.copy(source, directory)
@@ -97,7 +97,8 @@ def _build_python(name: str) -> Callable[[Tell], Command]:
 
         def make(directory: Path) -> None:
             tell(f"{name}: installing {', '.join(packages)}")
-            # A copied interpreter may not find its library, and a rename would break the scripts, which none needs.
+            # Links instead of copies, because a copied interpreter may not find its library. The later rename breaks
+            # the scripts of the environment, but nothing uses them.
             run([sys.executable, "-m", "venv", str(directory)], f"make an environment for {name}")
             pip = [str(directory / "bin/python"), "-m", "pip", "install", "--quiet"]
             run([*pip, "--disable-pip-version-check", *packages], f"install {name}")

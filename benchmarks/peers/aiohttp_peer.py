@@ -1,4 +1,4 @@
-"""The same bridge with aiohttp on both sides, orjson and uvloop: PORT, AGENT_WS_URL in the environment."""
+"""A peer with aiohttp on both sides, orjson and uvloop; settings in the environment: PORT, AGENT_WS_URL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def media(request: web.Request) -> web.WebSocketResponse:
     while message["event"] != "start":
         message = await caller.receive_json(loads=orjson.loads)
     stream_sid = message["start"]["streamSid"]
-    # What the caller says meanwhile waits in aiohttp's queue.
+    # Meanwhile the caller's audio waits in aiohttp's queue.
     url = f"{AGENT_WS_URL}/{request.match_info['id']}"
     async with request.app[SESSION].ws_connect(url, compress=0) as agent:
         down = asyncio.create_task(agent_to_caller(agent, caller, stream_sid))

@@ -1,4 +1,4 @@
-"""The same bridge with FastAPI, uvicorn and websockets' client: PORT, AGENT_WS_URL in the environment."""
+"""A peer with FastAPI, uvicorn and websockets' client; settings in the environment: PORT, AGENT_WS_URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def media(caller: WebSocket, call_id: str) -> None:
     while message["event"] != "start":
         message = orjson.loads(await caller.receive_text())
     stream_sid = message["start"]["streamSid"]
-    # What the caller says meanwhile waits in uvicorn's queue.
+    # Meanwhile the caller's audio waits in uvicorn's queue.
     async with connect(f"{AGENT_WS_URL}/{call_id}", compression=None, proxy=None) as agent:
         down = asyncio.create_task(agent_to_caller(agent, caller, stream_sid))
         try:
@@ -59,7 +59,7 @@ async def agent_to_caller(agent: ClientConnection, caller: WebSocket, stream_sid
                 break
         await caller.close()
     except (WebSocketDisconnect, RuntimeError):
-        return  # the caller was first
+        return  # the caller closed first
 
 
 if __name__ == "__main__":

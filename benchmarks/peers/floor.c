@@ -1,18 +1,18 @@
 /*
- * The floor: the least that a bridge can cost. One thread, epoll, no runtime, and of a bridge's work the data path
- * alone: unmask, find the base64 text, wrap it anew, mask, send.
+ * The floor: the lowest possible cost of a bridge. One thread, epoll, no runtime, and only the data path of a bridge:
+ * unmask, find the base64 text, wrap it anew, mask, send.
  *
  *   floor                   waits for its sockets
  *   floor --gather-us N     sleeps N microseconds between two looks at its sockets, so that it handles them in groups
  *
  * Settings in the environment, as for every peer:
  *   PORT                    serves ws://127.0.0.1:PORT/media/ID
- *   AGENT_WS_URL            ws://ADDRESS:PORT/PATH; a call is taken on to AGENT_WS_URL/ID when its `start` is there
+ *   AGENT_WS_URL            ws://ADDRESS:PORT/PATH; a call is connected to AGENT_WS_URL/ID when its `start` arrives
  *
- * It believes both sides: no limits, no deadlines, messages with their keys in the usual order and no escapes in them.
+ * It trusts both sides: no limits, no deadlines; messages have their keys in the usual order and no escapes.
  */
 #define _GNU_SOURCE
-/* Of the generator's small tools this uses the half. */
+/* This uses only half of the generator's basics. */
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../generator/basics.h"
 
@@ -32,7 +32,7 @@ struct leg {
     bool is_agent, waits_writable, close_sent;
     struct leg *other;
     struct bytes unparsed, unsent;
-    char id[160], prefix[160], clear[160]; /* prefix and clear: what is sent to a caller, its streamSid in it */
+    char id[160], prefix[160], clear[160]; /* prefix of audio to the caller, and clear, with its streamSid */
     size_t prefix_bytes, clear_bytes;
 };
 
@@ -66,7 +66,7 @@ static struct leg *new_leg(int fd, bool is_agent)
     return leg;
 }
 
-/* A leg's memory stays: events of the same turn may still point at it. */
+/* A leg is never freed, because events of the same turn may still point at it. */
 static void leg_gone(struct leg *leg)
 {
     if (leg->state == GONE)
@@ -85,7 +85,7 @@ static void put(struct leg *leg, const uint8_t *data, size_t n)
     size_t done = 0;
     if (leg->state == GONE)
         return;
-    /* What is for an agent that is not open yet waits behind the upgrade. */
+    /* Frames for an agent that is not open yet wait until it is. */
     if (leg->state == OPEN && !leg->unsent.length) {
         ssize_t sent = send(leg->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent == (ssize_t)n)
@@ -117,7 +117,7 @@ static void on_writable(struct leg *leg)
         watch(leg, EPOLL_CTL_MOD, false);
 }
 
-/* Sends the `n` bytes at outgoing + HEAD_ROOM; masks them in place for the agent, whose client this is. */
+/* Sends the `n` bytes at outgoing + HEAD_ROOM; on an agent's leg, as a client, masks them in place. */
 static void put_frame(struct leg *leg, enum opcode opcode, size_t n)
 {
     uint8_t *payload = outgoing + HEAD_ROOM, *head = payload, mask_bit = leg->is_agent ? 0x80 : 0;
@@ -340,7 +340,7 @@ static void on_readable(struct leg *leg)
     }
     if (leg->state == GONE)
         return;
-    /* More than a message and its head, unfinished: no message that this accepts. */
+    /* An incomplete message beyond the size limit. */
     if (have - used > MESSAGE_BYTES_MAX)
         leg_gone(leg);
     else

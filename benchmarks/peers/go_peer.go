@@ -1,4 +1,4 @@
-// The same bridge in Go with gorilla/websocket: PORT, AGENT_WS_URL in the environment, as for every peer.
+// A peer in Go with gorilla/websocket; settings in the environment: PORT, AGENT_WS_URL.
 package main
 
 import (
@@ -34,7 +34,7 @@ func closeWith(connection *websocket.Conn, code int) {
 	_ = connection.WriteControl(websocket.CloseMessage, text, time.Now().Add(time.Second))
 }
 
-// Each direction of a call is a goroutine, and the only writer of messages on the socket that it writes to.
+// Each direction of a call is a goroutine, which is the only writer of messages on its socket.
 func serve(w http.ResponseWriter, r *http.Request) {
 	caller, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
@@ -50,7 +50,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	streamSid := message.Start.StreamSid
-	// What the caller says meanwhile waits in the socket.
+	// Meanwhile the caller's audio waits in the socket.
 	agent, _, err := websocket.DefaultDialer.Dial(os.Getenv("AGENT_WS_URL")+"/"+path.Base(r.URL.Path), nil)
 	if err != nil {
 		log.Print(err)

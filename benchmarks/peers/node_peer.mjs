@@ -1,4 +1,4 @@
-// The same bridge in Node.js with ws: PORT, AGENT_WS_URL in the environment, as for every peer.
+// A peer in Node.js with ws; settings in the environment: PORT, AGENT_WS_URL.
 import { WebSocket, WebSocketServer } from "ws";
 
 const agentUrl = process.env.AGENT_WS_URL;
