@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr
 
 # Characters that XML, and so TwiML, cannot contain.
 NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -53,10 +57,38 @@ def _numbers(text: str) -> str:
     return text
 
 
-def _store_url(text: str) -> str:
-    if text not in ("", "memory") and not re.fullmatch(r"sqlite:[^\x00]+", text):
-        raise ValueError("must be sqlite:PATH or memory")
-    return text
+STORE_URLS = re.compile(
+    r"(memory|sqlite:[^\x00]+|rediss?://([^@/?#]*@)?(\[[0-9a-fA-F:]+\]|[^@/:?#]+)(:[0-9]{1,5})?(/[0-9]*)?(\?.*)?"
+    r"|redis\+sentinel://([^@/?#]*@)?[^@/:,?#]+(:[0-9]{1,5})?(,[^@/:,?#]+(:[0-9]{1,5})?)*/[^/?#]+(/[0-9]+)?)?"
+)
+
+
+def _store_url(url: SecretStr) -> SecretStr:
+    if not STORE_URLS.fullmatch(url.get_secret_value()):
+        raise ValueError(
+            "must be sqlite:PATH, redis://HOST/DB, rediss://HOST/DB, redis+sentinel://HOST,HOST/SERVICE/DB or memory"
+        )
+    return url
+
+
+def store_problem(url: str) -> str | None:
+    """Why a store cannot work here, whatever its server does."""
+    if url.startswith("sqlite:") and not os.access(
+        Path(url.removeprefix("sqlite:")).parent, os.W_OK | os.X_OK
+    ):
+        return "the file's directory is missing or cannot be written"
+    if url.startswith("redis") and find_spec("redis") is None:
+        return "Redis needs another package: pip install 'voice-bridge[redis]'"
+    return None
+
+
+def default_state_dir(variables: Mapping[str, str]) -> Path:
+    """Where a process keeps files by systemd's or the user's choice, by these variables in lower case."""
+    if from_systemd := variables.get("state_directory"):
+        # One of several, with colons between.
+        return Path(from_systemd.partition(":")[0])
+    of_user = variables.get("xdg_state_home")
+    return (Path(of_user) if of_user else Path.home() / ".local/state") / "voice-bridge"
 
 
 def _directory(text: str) -> str:
@@ -70,4 +102,4 @@ AgentNames = Annotated[str, AfterValidator(_names)]
 Fallback = Annotated[str, AfterValidator(_fallback)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]
-StoreUrl = Annotated[str, AfterValidator(_store_url)]
+StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]

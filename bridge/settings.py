@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,9 @@ from bridge.setting_values import (
     NumberPrefixes,
     StateDirectory,
     StoreUrl,
+    default_state_dir,
     only,
+    store_problem,
 )
 
 # A call has two sockets. The spare ones are for the agent's REST API, the log and the interpreter.
@@ -99,9 +100,10 @@ class Settings(BaseModel):
     )
     bridge_workers: Annotated[str, only("1")] = Field("1", description="processes that share the port")
     bridge_store: StoreUrl = Field(
-        "",
-        description="where processes keep what they must agree on: sqlite:PATH or memory. By default a file in "
-        "BRIDGE_STATE_DIR, from which a restarted process knows its calls; with signatures off memory",
+        SecretStr(""),
+        description="where processes keep what they must agree on: sqlite:PATH on one host; redis://, rediss:// or "
+        "redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/DB over many; or memory. By default an SQLite "
+        "file in BRIDGE_STATE_DIR, from which a restarted process knows its calls; with signatures off memory",
     )
     bridge_state_dir: StateDirectory = Field(
         "",
@@ -270,11 +272,7 @@ class Settings(BaseModel):
         """Where the process may keep files from one start to the next; it need not exist."""
         if self.bridge_state_dir:
             return Path(self.bridge_state_dir)
-        if from_systemd := self._variables.get("state_directory"):
-            # One of several, with colons between.
-            return Path(from_systemd.partition(":")[0])
-        of_user = self._variables.get("xdg_state_home")
-        return (Path(of_user) if of_user else Path.home() / ".local/state") / "voice-bridge"
+        return default_state_dir(self._variables)
 
     @property
     def stream_base(self) -> str:
@@ -356,12 +354,8 @@ def _cross_checks(s: Settings) -> list[tuple[str, str]]:
     if bool(s.bridge_tls_cert) != bool(s.bridge_tls_key):
         missing = "bridge_tls_key" if s.bridge_tls_cert else "bridge_tls_cert"
         found.append((missing, f"{missing.upper()}: is missing: certificate and key go together"))
-    if s.bridge_store.startswith("sqlite:"):
-        folder = Path(s.bridge_store.removeprefix("sqlite:")).parent
-        if not os.access(folder, os.W_OK | os.X_OK):
-            found.append(
-                ("bridge_store", "BRIDGE_STORE: the file's directory is missing or cannot be written")
-            )
+    if problem := store_problem(s.bridge_store.get_secret_value()):
+        found.append(("bridge_store", f"BRIDGE_STORE: {problem}"))
     if s.bridge_hold_from_caller_ms < s.bridge_agent_connect_s * 1000:
         found.append(
             (

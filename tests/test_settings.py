@@ -209,7 +209,8 @@ def test_settings_cannot_be_changed():
 def test_defaults_of_the_documented_names():
     settings = load_settings(GOOD)
     assert (settings.host, settings.port) == ("0.0.0.0", 3000)
-    assert (settings.bridge_max_calls, settings.bridge_workers, settings.bridge_store) == (500, "1", "")
+    assert (settings.bridge_max_calls, settings.bridge_workers) == (500, "1")
+    assert settings.bridge_store.get_secret_value() == ""
     assert (settings.bridge_playout_max_s, settings.bridge_drain_s, settings.bridge_session_s) == (
         60,
         3600,
@@ -323,3 +324,68 @@ def test_too_low_a_hard_limit_says_what_would_fit(limits):
     assert limits.raised is None
     raise_descriptor_limit(load_settings({**GOOD, "BRIDGE_MAX_CALLS": "499"}))
     assert limits.raised == (1638, 1639)
+
+
+# The store
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory",
+        "sqlite:store.sqlite3",
+        "redis://redis.example.com",
+        "redis://user:p%40ss@redis.example.com:6379/3",
+        "rediss://:secret@10.0.0.1/0?ssl_ca_certs=/etc/ca.pem",
+        "redis://[::1]:6379/0",
+        "redis+sentinel://user:secret@h1:26379,h2:26379/service/0",
+        "redis+sentinel://h1/service",
+    ],
+)
+def test_store_urls_are_taken(url, monkeypatch):
+    monkeypatch.setattr("bridge.setting_values.find_spec", lambda name: object())
+    assert load_settings({**GOOD, "BRIDGE_STORE": url}).bridge_store.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:",
+        "/var/lib/store.sqlite3",
+        "redis",
+        "redis://",
+        "redis://:secret@",
+        "redis://host:port",
+        "redis://host/name",
+        "http://host",
+        "redis+sentinel://h1:26379",
+        "redis+sentinel://h1:26379,/service",
+        "redis+sentinel://h1:26379/service/name",
+        "memory:",
+    ],
+)
+def test_store_url_that_cannot_work_is_a_problem_without_its_password(url):
+    (problem,) = problems(**{**GOOD, "BRIDGE_STORE": url})
+    assert problem.startswith("BRIDGE_STORE: must be sqlite:PATH, redis://HOST/DB")
+    assert "secret" not in problem
+
+
+def test_store_in_a_directory_that_is_not_there_is_a_problem():
+    (problem,) = problems(**{**GOOD, "BRIDGE_STORE": "sqlite:missing/store.sqlite3"})
+    assert problem == "BRIDGE_STORE: the file's directory is missing or cannot be written"
+
+
+def test_redis_without_its_package_is_a_problem(monkeypatch):
+    monkeypatch.setattr("bridge.setting_values.find_spec", lambda name: None)
+    (problem,) = problems(**{**GOOD, "BRIDGE_STORE": "redis://host"})
+    assert problem == "BRIDGE_STORE: Redis needs another package: pip install 'voice-bridge[redis]'"
+
+
+def test_state_directory_is_the_given_one_systemds_or_the_users(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/user")
+    assert str(load_settings(GOOD).state_dir) == "/home/user/.local/state/voice-bridge"
+    monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
+    assert str(load_settings(GOOD).state_dir) == "/xdg/voice-bridge"
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+    assert str(load_settings(GOOD).state_dir) == "/var/lib/one"
+    assert str(load_settings({**GOOD, "BRIDGE_STATE_DIR": "/given"}).state_dir) == "/given"

@@ -35,10 +35,12 @@ class Session:
         """
         The session that ``dataclasses.asdict`` made these fields of, also after a way through JSON.
 
+        Fields that another version has added are ignored.
+
         Raises:
-            TypeError: The fields are those of another version.
+            TypeError: A field without a default is missing.
         """
-        session = cls(**fields)
+        session = cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
         return cls(tuple(session.agents), dict(session.credentials), dict(session.values))
 
 

@@ -11,50 +11,15 @@ import structlog
 log = structlog.get_logger()
 
 
-class PortTls:
+def port_tls(certificate: str, key: str) -> ssl.SSLContext | None:
     """
-    The certificate of the port, read at the start and again by `reload`.
-
-    Args:
-        certificate: A PEM file, or empty for a port without TLS.
-        key: The PEM file of its key.
-    """
-
-    def __init__(self, certificate: str, key: str) -> None:
-        self._certificate = certificate
-        self._key = key
-
-    def read(self) -> ssl.SSLContext | None:
-        """
-        The context of new connections; None without TLS.
-
-        Raises:
-            OSError: As `port_tls`.
-        """
-        return port_tls(self._certificate, self._key) if self._certificate else None
-
-    def reload(self, use: Callable[[ssl.SSLContext], None]) -> None:
-        """Read the files again and give ``use`` the new context; bad files are logged, and nothing changes."""
-        try:
-            tls = self.read()
-        except OSError as error:
-            log.error(
-                "certificate refused, the former one stays: correct the files and send SIGHUP again",
-                problem=str(error),
-            )
-            return
-        if tls is not None:
-            use(tls)
-            log.info("certificate reloaded", file=self._certificate)
-
-
-def port_tls(certificate: str, key: str) -> ssl.SSLContext:
-    """
-    The context of a server with the certificate chain and the key of these PEM files.
+    The context of a server with the certificate chain and the key of these PEM files; None without files.
 
     Raises:
         OSError: One of them cannot be read, or they do not fit; the text names the setting to change.
     """
+    if not certificate:
+        return None
     for setting, path in (("BRIDGE_TLS_CERT", certificate), ("BRIDGE_TLS_KEY", key)):
         try:
             # The error of `load_cert_chain` would not say which file it is.
@@ -75,3 +40,18 @@ def port_tls(certificate: str, key: str) -> ssl.SSLContext:
             f"not encrypted ({error.reason or error})"
         ) from None
     return context
+
+
+def reload_port_tls(certificate: str, key: str, use: Callable[[ssl.SSLContext], None]) -> None:
+    """Read the files again and ``use`` them; bad ones are refused, and the former certificate stays."""
+    try:
+        tls = port_tls(certificate, key)
+    except OSError as error:
+        log.error(
+            "certificate refused, the former one stays: correct the files and send SIGHUP again",
+            problem=str(error),
+        )
+        return
+    if tls is not None:
+        use(tls)
+        log.info("certificate reloaded", file=certificate)

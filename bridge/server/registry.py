@@ -107,14 +107,17 @@ class Registry:
     Args:
         max_calls: Live plus admitted plus being admitted.
         claim_s: How long an admitted call's media socket may take.
-        on_over: Called with each entry that has become over.
+        on_over: Called with the CallSid, attempt, outcome, number and TwiML of each call that has become over.
 
     Attributes:
         is_draining: Set by `drain`: no new calls.
     """
 
     def __init__(
-        self, max_calls: int, claim_s: float, on_over: Callable[[Entry], None] = lambda entry: None
+        self,
+        max_calls: int,
+        claim_s: float,
+        on_over: Callable[[str, int, Outcome, str, str], None] = lambda *end: None,
     ) -> None:
         self._max_calls = max_calls
         self._claim_s = claim_s
@@ -263,7 +266,7 @@ class Registry:
         self._over[call_sid] = entry
         if len(self._over) > REMEMBERED_CALLS:
             self._over.popitem(last=False)
-        self._on_over(entry)
+        self._on_over(call_sid, entry.attempt, outcome, transfer_to, entry.answer)
 
     def on_tick(self, now: float) -> int:
         """End admitted calls that nobody claimed and forget old ones; returns the number of unclaimed ones."""

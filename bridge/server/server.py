@@ -26,8 +26,8 @@ from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import Paths
-from bridge.server.port_tls import PortTls
-from bridge.server.registry import Entry, Registry
+from bridge.server.port_tls import port_tls, reload_port_tls
+from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.opening import open_agreement
 from bridge.server.webhooks import Webhooks
@@ -51,9 +51,8 @@ class Server:
         self._settings = settings
         self._limits = limits or Limits()
         self._clock = time.monotonic
-        self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._on_over)
         self._agreement = open_agreement(settings, self.metrics, self._limits.token_s)
-        self._tls = PortTls(settings.bridge_tls_cert, settings.bridge_tls_key)
+        self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
         self._live = Live(
@@ -126,7 +125,8 @@ class Server:
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
         self._paths = Paths(settings, webhooks, retell, self._registry, self.metrics)
         await self._agreement.start()
-        await self._front.start(settings.host, settings.port, ssl_context=self._tls.read())
+        tls_of_port = port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
+        await self._front.start(settings.host, settings.port, ssl_context=tls_of_port)
         self._live.start()
 
     @property
@@ -144,7 +144,7 @@ class Server:
 
         A bad certificate is refused, and bad files are refused whole: what is in use stays.
         """
-        self._tls.reload(self._front.set_tls)
+        reload_port_tls(self._settings.bridge_tls_cert, self._settings.bridge_tls_key, self._front.set_tls)
         try:
             directory = self._settings.read_directory()
         except DirectoryError as error:
@@ -174,10 +174,6 @@ class Server:
         await self._live.stop()
         await self._agreement.close()
         await self._http.close()
-
-    def _on_over(self, entry: Entry) -> None:
-        assert entry.outcome is not None
-        self._agreement.end(entry.call_sid, entry.attempt, entry.outcome, entry.transfer_to, entry.answer)
 
     async def _ask_twilio(self, call: Call) -> None:
         if call.transfer_to:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from bridge.seal import BadSeal, Seal
@@ -17,7 +17,7 @@ from bridge.seal import BadSeal, Seal
 PIECE_CHARS = 480
 PIECE_NAME = re.compile(r"token([1-9][0-9]{0,2})?")
 
-T = TypeVar("T")
+T = TypeVar("T", "MediaToken", "ResumeState")
 
 
 class BadToken(Exception):
@@ -101,7 +101,9 @@ class Tokens:
 
     def _open(self, kind: type[T], purpose: str, text: str, ttl_s: int | None) -> T:
         try:
-            return kind(**self._seal.open(purpose, text, ttl_s))
+            found = self._seal.open(purpose, text, ttl_s)
+            # During a deploy another version may have added fields, or lack those that have a default.
+            return kind(**{field.name: found[field.name] for field in fields(kind) if field.name in found})
         except (BadSeal, TypeError):
-            # TypeError: another version sealed it with other fields.
+            # TypeError: a field without a default is missing.
             raise BadToken from None

@@ -179,3 +179,10 @@ async def test_address_is_dialled_where_the_agent_has_one(open_sessions):
 async def test_echo_needs_no_service(open_sessions, services):
     assert await open_sessions("echo").open(CALL, ("echo",)) == Session(("echo",), {})
     assert services.asked == []
+
+
+def test_session_of_a_newer_version_is_read_without_what_it_added():
+    fields = {"agents": ["one"], "credentials": {"id": "1"}, "added": 1}
+    assert Session.of(fields) == Session(("one",), {"id": "1"}, {})
+    with pytest.raises(TypeError):
+        Session.of({"agents": ["one"]})

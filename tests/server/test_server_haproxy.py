@@ -1,4 +1,4 @@
-"""HAProxy with its default health check in front of one bridge: it is up, and a call goes through it."""
+"""HAProxy with its default health check in front of bridges: they are up, and calls go through it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from live import DEADLINE_S, Live, until
+from live import DEADLINE_S, Live, beside, until
 
 from bridge.standins.numbered import make_numbered
 
@@ -33,8 +33,9 @@ frontend public
 backend bridges
     option httpchk
     option forwardfor
-    server bridge 127.0.0.1:{backend} check inter 100ms fall 1 rise 1
+    balance roundrobin
 """
+SERVER = "    server {name} 127.0.0.1:{port} check inter 100ms fall 1 rise 1\n"
 
 
 def free_port() -> int:
@@ -70,13 +71,17 @@ class Balancer:
 
 
 @contextlib.asynccontextmanager
-async def balanced(live: Live, folder: Path) -> AsyncIterator[Balancer]:
+async def balanced(live: Live, folder: Path, *others: Live) -> AsyncIterator[Balancer]:
     if HAPROXY is None:
         assert not os.environ.get("CI"), "haproxy is not installed, and CI must run this"
         pytest.skip("haproxy is not installed")
     port = free_port()
     config = folder / "haproxy.cfg"
-    config.write_text(CONFIG.format(folder=folder, port=port, backend=live.server.port))
+    servers = {"bridge": live} | {f"bridge-{n}": other for n, other in enumerate(others, 2)}
+    config.write_text(
+        CONFIG.format(folder=folder, port=port)
+        + "".join(SERVER.format(name=name, port=one.server.port) for name, one in servers.items())
+    )
     with (folder / "log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
             HAPROXY, "-db", "-f", str(config), stdout=log, stderr=log
@@ -131,3 +136,33 @@ async def test_running_call_survives_the_drain_behind_the_balancer(live_server, 
             await caller.send_stop()
             await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
         await asyncio.wait_for(live.server.drained(), DEADLINE_S)
+
+
+async def test_after_a_goodbye_no_process_apologizes(live_server, tmp_path):
+    url = f"sqlite:{tmp_path}/store.sqlite3"
+    live = await live_server(BRIDGE_STORE=url)
+    async with beside(live, url) as other, balanced(live, tmp_path, other) as balancer:
+        await balancer.until_status("UP")
+        answers = [await verbs_after_goodbye(live, other, balancer) for _ in range(20)]
+        assert answers == [["Hangup"]] * 20
+        assert len(live.agent.sessions) == 20
+        asked = [
+            (await one.metrics())['bridge_http_requests_total{path="/voice/resume",status="200"}']
+            for one in (live, other)
+        ]
+        assert sum(asked) == 20
+        assert min(asked) > 0
+
+
+async def verbs_after_goodbye(live: Live, other: Live, balancer: Balancer) -> list[str]:
+    """One call, ended by its agent: what Twilio is answered behind the media socket."""
+    caller = live.caller()
+    caller.endpoint.url = balancer.url
+    async with caller:
+        assert (await caller.post_voice()).verbs == ["Connect", "Redirect"]
+        await caller.open_stream()
+        await until(lambda: live.live_calls + other.live_calls == 1)
+        session = await live.session_of(caller)
+        await session.send_call_ended()
+        await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+        return (await caller.follow_redirect()).verbs

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, until
+from live import DEADLINE_S, Live, beside, until
 
-from bridge.call.limits import Limits
-from bridge.server.server import Server
+from bridge.call.state import State
 from bridge.standins.numbered import make_numbered
 
 FALLBACK = ["Say", "Hangup"]
 STREAM = ["Connect", "Redirect"]
-
-
-@contextlib.asynccontextmanager
-async def beside(live: Live, url: str) -> AsyncIterator[Live]:
-    """Another server over the same store, with the same agent."""
-    settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": url})
-    server = Server(settings, Limits(**LIMITS))
-    await server.start()
-    try:
-        yield Live(server, live.agent, None)
-    finally:
-        await server.stop()
 
 
 @pytest.fixture
@@ -54,6 +40,18 @@ async def test_resume_of_a_call_that_ended_at_the_other_process_hangs_up(pair):
         assert (await caller.follow_redirect()).verbs == ["Hangup"]
         assert (await caller.post_voice()).verbs == ["Hangup"]
     assert len(a.agent.sessions) == 1
+
+
+async def test_socket_closes_once_the_end_is_written(live_server, tmp_path):
+    path = tmp_path / "store.sqlite3"
+    live = await live_server(BRIDGE_STORE=f"sqlite:{path}")
+    async with live.bridged() as (caller, session):
+        with locked(path):
+            await session.send_call_ended()
+            # Over, and still in the book of open calls.
+            await until(lambda: any(call.state is State.CLOSED for call in live.open_calls))
+            assert not caller.closed.is_set()
+        assert await closed(caller) == 1000
 
 
 async def test_resume_of_a_lost_agent_at_the_other_process_is_the_fallback(pair):

@@ -80,4 +80,4 @@ def test_environment_has_the_settings_and_nothing_of_the_users(
     command = python("import os; print(sorted(n for n in os.environ if 'BRIDGE' in n))")
     with BridgeProcess(tmp_path, {"BRIDGE_MAX_CALLS": "1"}, command=command) as bridge:
         assert bridge.wait() == 0
-    assert bridge.log == "['BRIDGE_MAX_CALLS']\n"
+    assert bridge.log == "['BRIDGE_MAX_CALLS', 'BRIDGE_STATE_DIR']\n"

@@ -271,6 +271,18 @@ async def serving(
         await until_within(before)
 
 
+@contextlib.asynccontextmanager
+async def beside(live: Live, url: str) -> AsyncIterator[Live]:
+    """Another server over the same store, with the same agent."""
+    settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": url})
+    server = Server(settings, Limits(**LIMITS))
+    await server.start()
+    try:
+        yield Live(server, live.agent, None)
+    finally:
+        await server.stop()
+
+
 async def until_within(bound: Resources, deadline_s: float = DEADLINE_S) -> None:
     """Wait until no more resources are held than ``bound``."""
     counts_timers = bound.timers < sys.maxsize

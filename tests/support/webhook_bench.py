@@ -17,12 +17,11 @@ from bridge.call.state import Call
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.seal import Seal
-from bridge.server.registry import Entry, Registry
+from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.agreement import Agreement
 from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
-from bridge.server.store.store import Store
 from bridge.server.webhooks import Webhooks
 from bridge.settings import load_settings
 from bridge.twilio.signature import Signatures
@@ -80,14 +79,14 @@ class FakeSessions:
 class Bench:
     """The webhooks of one process, without its sockets."""
 
-    def __init__(self, store: Store | None = None, **overrides: str) -> None:
+    def __init__(self, **overrides: str) -> None:
         self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
         self.tokens = Tokens(self.settings.auth_tokens, 60)
         self.metrics = Metrics()
         self.agreement = Agreement(
-            store or MemoryStore(), Breaker(self.metrics), Seal(self.settings.auth_tokens), 10, 60
+            MemoryStore(), Breaker(self.metrics), Seal(self.settings.auth_tokens), 10, 60
         )
-        self.calls = Registry(self.settings.bridge_max_calls, 60, self._on_over)
+        self.calls = Registry(self.settings.bridge_max_calls, 60, self.agreement.end)
         self.asked: list[CallInfo] = []
         self.answer: Callable[[], dict[str, str]] = lambda: {
             "call_id": f"id{len(self.asked)}",
@@ -109,10 +108,6 @@ class Bench:
         self.retell = RetellWebhook(
             self.settings.retell_api_key.get_secret_value(), self.calls, time.monotonic
         )
-
-    def _on_over(self, entry: Entry) -> None:
-        assert entry.outcome is not None
-        self.agreement.end(entry.call_sid, entry.attempt, entry.outcome, entry.transfer_to, entry.answer)
 
     async def _open_session(self, call: CallInfo) -> dict[str, str]:
         self.asked.append(call)

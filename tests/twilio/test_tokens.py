@@ -9,6 +9,7 @@ from cryptography import fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.seal import Seal
 from bridge.twilio.tokens import BadToken, MediaToken, ResumeState, Tokens
 
 SESSION = {
@@ -191,3 +192,27 @@ def test_without_an_auth_token_the_key_is_random():
     first, second = Tokens([], MEDIA_S), Tokens([], MEDIA_S)
     assert first.open_media(first.seal_media(TOKEN)) == TOKEN
     assert is_refused(second, first.seal_media(TOKEN))
+
+
+# Another version
+
+
+def test_fields_of_a_newer_version_are_ignored_and_missing_ones_have_defaults():
+    sealed = Seal(["auth"]).seal(
+        "media",
+        {
+            "call_sid": "CA1",
+            "media_id": "m",
+            "session": {},
+            "from_number": "",
+            "to_number": "",
+            "added": 1,
+        },
+    )
+    assert Tokens(["auth"], 60).open_media({"token": sealed}) == MediaToken("CA1", "m", {}, "", "", 0)
+
+
+def test_token_without_what_it_is_about_is_refused():
+    sealed = Seal(["auth"]).seal("media", {"call_sid": "CA1"})
+    with pytest.raises(BadToken):
+        Tokens(["auth"], 60).open_media({"token": sealed})

@@ -1,4 +1,4 @@
-"""Chooses the store that the settings ask for."""
+"""Opens the store that the settings ask for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from bridge.settings import Settings
 
 log = structlog.get_logger()
 
-
-# Beyond a session's own time: another process opens it if this one died.
+# Beyond a session's own time, another process opens the session.
 ADMIT_MARGIN_S = 2.0
 
 
 def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agreement:
-    """What the processes with these settings agree on; ``claim_s`` is how long a media socket may take."""
+    """What this process agrees on with the others; ``claim_s`` is how long a media socket may take."""
     return Agreement(
         open_store(settings),
         Breaker(metrics),
@@ -36,12 +35,17 @@ def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agre
 
 def open_store(settings: Settings) -> Store:
     """The store of the settings. If the state directory cannot be written, a warning is logged and memory is used."""
-    url = settings.bridge_store
+    url = settings.bridge_store.get_secret_value()
     if url == "memory" or not (url or settings.bridge_validate_signatures):
         return MemoryStore()
-    if url:
+    if url.startswith("sqlite:"):
         return SqliteStore(Path(url.removeprefix("sqlite:")))
-    path = default_path(settings)
+    if url:
+        # An extra, which takes its time to load.
+        from bridge.server.store.redis import RedisStore
+
+        return RedisStore(url, f"bridge:{_name(settings)}:")
+    path = settings.state_dir / f"store-{_name(settings)}.sqlite3"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -55,7 +59,7 @@ def open_store(settings: Settings) -> Store:
     return SqliteStore(path)
 
 
-def default_path(settings: Settings) -> Path:
-    """The file of this account and address, so that staging and production on one host do not share it."""
+def _name(settings: Settings) -> str:
+    """A name for this account and address, so that staging and production do not share what they keep."""
     name = f"{settings.twilio_account_sid}\n{settings.public_url}"
-    return settings.state_dir / f"store-{hashlib.sha256(name.encode()).hexdigest()[:16]}.sqlite3"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

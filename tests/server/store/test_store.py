@@ -3,31 +3,120 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from live import DEADLINE_S
 
 from bridge.server.store import memory
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.store import Kept, Store, StoreError
+from bridge.standins.process import free_port
 
 KEY = "call:CA1"
 Open = Callable[[], Store]
+REDIS = shutil.which("redis-server")
+PASSWORD = "canary-of-redis"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+class RedisServer:
+    """A Redis of the test's own, which it may freeze, kill and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *options: str) -> None:
+        assert REDIS is not None
+        given = ("--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", PASSWORD, "--save", "")
+        await self._run(*given, *options)
+
+    async def _run(self, *arguments: str) -> None:
+        assert REDIS is not None
+        with (self._folder / "redis.log").open("a") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                REDIS, *arguments, cwd=self._folder, stdout=log, stderr=log
+            )
+        async with asyncio.timeout(DEADLINE_S):
+            while not await self._is_listening():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def start_sentinel(self, watched: RedisServer) -> None:
+        config = self._folder / "sentinel.conf"
+        config.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nsentinel monitor calls 127.0.0.1 {watched.port} 1\n"
+            f"sentinel auth-pass calls {PASSWORD}\n"
+        )
+        await self._run(str(config), "--sentinel")
+
+    async def _is_listening(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True
+
+    async def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            await self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+async def redis_server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    yield server
+    await server.kill()
+
+
+@pytest.fixture
+async def redis(redis_server: RedisServer) -> RedisServer:
+    await started(redis_server)
+    return redis_server
+
+
+async def started(server: RedisServer) -> None:
+    if REDIS is None or find_spec("redis") is None:
+        missing = "redis-server" if REDIS is None else "the package redis"
+        assert not os.environ.get("CI"), f"{missing} is not installed, and CI must run this"
+        pytest.skip(f"{missing} is not installed")
+    await server.start()
+
+
+def redis_store(url: str) -> Store:
+    from bridge.server.store.redis import RedisStore
+
+    return RedisStore(url, "bridge:test:")
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def open_store(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer
+) -> AsyncIterator[Open]:
     """Opens the same store, as each of several processes does; memory is one process's own."""
     opened: list[Store] = []
+    if request.param == "redis":
+        await started(redis_server)
 
     def open_one() -> Store:
         if request.param == "memory":
             store: Store = opened[0] if opened else MemoryStore()
+        elif request.param == "redis":
+            store = redis_store(redis_server.url)
         else:
             store = SqliteStore(tmp_path / "store.sqlite3")
         opened.append(store)
@@ -174,3 +263,76 @@ async def test_lock_of_another_process_is_an_error_within_the_bound(sqlite, tmp_
         await sqlite.write(KEY, "two", 60, 1)
     assert await sqlite.read(KEY) == Kept(1, "one")
     await other.close()
+
+
+# A server
+
+
+@pytest.fixture
+async def in_redis(redis: RedisServer) -> AsyncIterator[Store]:
+    store = redis_store(redis.url)
+    yield store
+    await store.close()
+
+
+async def test_redis_that_is_gone_is_an_error_until_it_is_back(redis, in_redis):
+    await in_redis.write(KEY, "one", 60, 0)
+    await redis.kill()
+    with pytest.raises(StoreError) as caught:
+        await in_redis.read(KEY)
+    assert PASSWORD not in str(caught.value)
+    await redis.start()
+    assert await in_redis.read(KEY) is None
+    assert await in_redis.write(KEY, "two", 60, 0)
+
+
+async def test_redis_that_is_frozen_is_given_up_and_used_again(redis, in_redis):
+    await in_redis.write(KEY, "one", 60, 0)
+    redis.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await in_redis.read("another key")
+    redis.process.send_signal(signal.SIGCONT)
+    # The late answer is not taken for this one's.
+    assert await in_redis.read(KEY) == Kept(1, "one")
+
+
+async def test_full_redis_is_an_error(redis, in_redis):
+    await redis.kill()
+    await redis.start("--maxmemory", "1mb")
+    with pytest.raises(StoreError, match="OutOfMemory"):
+        await in_redis.write(KEY, "x" * 2_000_000, 60, 0)
+        await in_redis.write(KEY, "x" * 2_000_000, 60, 1)
+
+
+async def test_wrong_password_is_an_error_without_it(redis):
+    store = redis_store(redis.url.replace(PASSWORD, "canary-wrong"))
+    with pytest.raises(StoreError, match="Authentication") as caught:
+        await store.read(KEY)
+    assert "canary" not in str(caught.value)
+    await store.close()
+
+
+async def test_redis_that_may_evict_is_warned_of_once(redis, logs):
+    await redis.kill()
+    await redis.start("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    store = redis_store(redis.url)
+    await store.read(KEY)
+    await store.read(KEY)
+    await store.close()
+    assert sum("Redis may evict" in line for line in logs.lines) == 1
+
+
+async def test_sentinel_leads_to_the_server(redis, tmp_path):
+    sentinel = RedisServer(tmp_path)
+    await sentinel.start_sentinel(redis)
+    dead = f"127.0.0.1:{free_port()}"
+    store = redis_store(f"redis+sentinel://:{PASSWORD}@{dead},127.0.0.1:{sentinel.port}/calls/2")
+    direct = redis_store(redis.url.removesuffix("0") + "2")
+    try:
+        assert await store.write(KEY, "one", 60, 0)
+        assert await direct.read(KEY) == Kept(1, "one")
+    finally:
+        await store.close()
+        await direct.close()
+        await sentinel.kill()
