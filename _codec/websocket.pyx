@@ -159,18 +159,11 @@ cdef class WebSocket(FrameWriter):
 
     def feed(self, bytes data not None):
         """Read bytes that came with the handshake, as if the transport had just delivered them."""
-        cdef Py_ssize_t room, n, offset = 0
-        cdef char* out
-        begin_gathering()
-        try:
-            while offset < PyBytes_GET_SIZE(data):
-                self.get_buffer_c(-1, &out, &room)
-                n = min(room, PyBytes_GET_SIZE(data) - offset)
-                memcpy(out, PyBytes_AS_STRING(data) + offset, <size_t>n)
-                offset += n
-                self.buffer_updated(n)
-        finally:
-            end_gathering()
+        # All of them at once: reads of a part each would each be a turn of the loop's work.
+        data = self.partial[: self.partial_used] + data
+        self.reads_shared = True
+        self.keep_partial(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        self.read_on()
 
     @cython.final
     cdef int keep_partial(self, const char* data, Py_ssize_t n) except -1:

@@ -361,6 +361,17 @@ async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():
     assert texts(pipe)[4:] == [b"clear", b"<%b>" % AUDIO_20MS]
 
 
+async def test_bytes_that_came_with_the_handshake_are_read_in_turns_too():
+    agent, pipe, owner = make_wire(is_client=True, messages_left=100_000)
+    beginning = from_server(b"text")[:3]
+    agent.feed(beginning)
+    agent.feed((from_server(b"text") * 50_000)[3:])
+    assert (len(owner.calls), pipe.is_read) == (64, False)
+    await asyncio.sleep(0)
+    assert len(owner.calls) == 128
+    assert set(owner.calls) == {("on_text", b"text")}
+
+
 # After a violation
 
 
@@ -368,9 +379,10 @@ async def test_peer_that_sends_on_after_a_violation_is_read_for_a_mebibyte_and_n
     agent, pipe, owner = make_wire(is_client=True)
     agent.feed(from_server(b"", first=0x91))
     assert [name for name, *_ in owner.calls] == ["on_violation"]
-    agent.feed(bytes(1000 * KIB))
-    assert pipe.is_read
-    agent.feed(bytes(24 * KIB))
+    for _ in range(16):
+        assert pipe.is_read
+        agent.get_buffer(-1)
+        agent.buffer_updated(64 * KIB)
     assert not pipe.is_read
     agent.set_ready()
     assert not pipe.is_read
