@@ -12,10 +12,10 @@ Exit code: 0 everything arrived in time, 1 something did not, 2 usage, 3 invalid
 saturated, or other processes used the bridge's core).
 
 --peer loads another bridge with the same data path. `compare` runs every peer that this machine can run, with the
-floor before and after, because ratios of neighbouring runs do not depend on the machine's speed. `sweep` adds calls
+floors beside them, because ratios of neighbouring runs do not depend on the machine's speed. `sweep` adds calls
 until something is lost or late; with several peers it loads one after the other. --agent uses another agent's
-protocol than retell's; `agents` uses each of them in turn, between two runs with retell. Without a subcommand,
---compare, --sweep and --agents do the same.
+protocol than retell's; `agents` uses each of them in turn, between two runs with retell. --set changes a setting of
+the bridge. Without a subcommand, --compare, --sweep and --agents do the same.
 
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.

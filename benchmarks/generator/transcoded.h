@@ -1,9 +1,9 @@
 /*
  * The audio for agents with resampled audio: a cycle of contents, and the output of a reference resampler for each.
  *
- * A resampled frame cannot have a header, and its beginning depends on the end of the frame before. The frames of a call
- * therefore repeat a cycle of contents; each call starts at another place. A frame is identified by its order and its
- * body, the part that depends only on its own content. Both resamplers fix the order of sums, so every byte must be
+ * A resampled frame cannot have a header, and its beginning depends on the end of the frame before. The frames of a
+ * call therefore repeat a cycle of contents; each call starts at another place. A frame is identified by its order and
+ * its body, the part that depends only on its own content. Both resamplers fix the order of sums, so every byte must be
  * equal. The bridge keeps the filter's state over an interrupt.
  */
 #ifndef GENERATOR_TRANSCODED_H
@@ -48,7 +48,7 @@ static bool has_content(struct call *call, enum direction direction, uint32_t nu
     return !memcmp(wire + t->head_bytes, expected + t->head_bytes, n - t->head_bytes);
 }
 
-/* Identifies a frame by its body: from the next expected one forward, then backward. An unknown body counts as the next. */
+/* Identifies a frame by its body: from the next expected one forward, then backward; an unknown body is the next. */
 static uint32_t find_by_content(struct call *call, enum direction direction, const char *wire)
 {
     const struct flow *flow = &call->flow[direction];
