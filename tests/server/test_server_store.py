@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from live import DEADLINE_S, Live, beside, until
+from redis_server import RedisServer, redis, redis_server, started
 
 from bridge.call.state import State
 from bridge.standins.numbered import make_numbered
 
+__all__ = ["redis", "redis_server"]
 FALLBACK = ["Say", "Hangup"]
 STREAM = ["Connect", "Redirect"]
 
 
+@pytest.fixture(params=["sqlite", "redis"])
+async def url(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer
+) -> AsyncIterator[str]:
+    if request.param == "redis":
+        await started(redis_server)
+        yield redis_server.url
+    else:
+        yield f"sqlite:{tmp_path}/store.sqlite3"
+
+
 @pytest.fixture
-async def pair(live_server, tmp_path) -> AsyncIterator[tuple[Live, Live]]:
-    url = f"sqlite:{tmp_path}/store.sqlite3"
+async def pair(live_server, url) -> AsyncIterator[tuple[Live, Live]]:
     live = await live_server(BRIDGE_STORE=url)
     async with beside(live, url) as other:
         yield live, other
@@ -98,8 +111,7 @@ async def test_call_admitted_here_and_taken_there_is_counted_there_alone(pair):
         await closed(caller)
 
 
-async def test_call_of_a_process_before_its_restart_is_known_after_it(live_server, tmp_path):
-    url = f"sqlite:{tmp_path}/store.sqlite3"
+async def test_call_of_a_process_before_its_restart_is_known_after_it(live_server, url):
     a = await live_server(BRIDGE_STORE=url)
     async with a.bridged() as (caller, session):
         await session.send_call_ended()
@@ -140,6 +152,24 @@ async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_serv
         assert sum("store unavailable" in line for line in logs.lines) == 1
         await session.send_call_ended()
         assert await closed(caller) == 1000
+
+
+async def test_frozen_redis_touches_no_running_call_and_new_ones_go_on(live_server, redis, logs):
+    live = await live_server(BRIDGE_STORE=redis.url)
+    async with live.bridged() as (caller, session):
+        redis.process.send_signal(signal.SIGSTOP)
+        async with live.bridged() as (new, new_session):
+            await new.send_media(b"hello")
+            await until(lambda: new_session.received)
+            await caller.send_frames((make_numbered(n) for n in range(50)), paced=False)
+            await session.send_frames((make_numbered(n) for n in range(50)), paced=False)
+            await until(lambda: len(session.received) == 50 and len(caller.received) == 50)
+            await new_session.send_call_ended()
+            assert await closed(new) == 1000
+        redis.process.send_signal(signal.SIGCONT)
+        await session.send_call_ended()
+        assert await closed(caller) == 1000
+    assert sum("store unavailable" in line for line in logs.lines) == 1
 
 
 class locked:  # reads as a verb
