@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from live import DEADLINE_S, Live, beside, until
+from live import ACCOUNT_SID, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, Live, beside, until
 from redis_server import RedisServer, redis, redis_server, started
 
 from bridge.call.state import State
 from bridge.standins.numbered import make_numbered
+from bridge.standins.process import BridgeProcess, free_port
+from bridge.standins.twilio.caller import Caller
 
 __all__ = ["redis", "redis_server"]
 FALLBACK = ["Say", "Hangup"]
@@ -170,6 +173,36 @@ async def test_frozen_redis_touches_no_running_call_and_new_ones_go_on(live_serv
         await session.send_call_ended()
         assert await closed(caller) == 1000
     assert sum("store unavailable" in line for line in logs.lines) == 1
+
+
+async def test_two_real_processes_and_one_that_is_killed(url, tmp_path):
+    ports = [free_port(), free_port()]
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for port in ports:
+            folder = tmp_path / str(port)
+            folder.mkdir()
+            settings = {**DEFAULTS, "BRIDGE_AGENT": "echo", "BRIDGE_STORE": url, "PORT": str(port)}
+            processes.append(stack.enter_context(BridgeProcess(folder, settings)))
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        for process, address in zip(processes, urls, strict=True):
+            await asyncio.to_thread(process.wait_ready, address)
+        async with twilio_of(urls[0]) as caller, twilio_of(urls[1], call_sid=caller.call_sid) as second:
+            answers = await asyncio.gather(*(one.post_voice() for one in (caller, second) for _ in range(10)))
+            # One session: every process leads to the same socket.
+            assert {answer.stream_url for answer in answers} == {caller.answer.stream_url}
+            await caller.open_stream()
+            await caller.send_media(b"hello")
+            await until(lambda: caller.received)
+            await caller.send_stop()
+            assert await closed(caller) == 1000
+            processes[0].kill()
+            caller.endpoint.url = urls[1]
+            assert (await caller.follow_redirect()).verbs == ["Hangup"]
+
+
+def twilio_of(url: str, **options: str) -> Caller:
+    return Caller(url, public_url=PUBLIC_URL, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN, **options)
 
 
 class locked:  # reads as a verb
