@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import time
@@ -103,8 +104,21 @@ class SqliteStore:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    # SQLite gives the files beside it the same mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return _connect(path)
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait by itself while another process makes the database.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # SQLite gives the files beside it the same mode. To close a file that exists would drop the locks of this process.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
