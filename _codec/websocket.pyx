@@ -158,7 +158,7 @@ cdef class WebSocket(FrameWriter):
         return self.pauses == 0
 
     def feed(self, bytes data not None):
-        """Read bytes that came with the handshake, as if the transport had just delivered them."""
+        """Read bytes that came with the handshake, as if the transport delivered them now."""
         # All of them at once: reads of a part each would each be a turn of the loop's work.
         data = self.partial[: self.partial_used] + data
         self.reads_shared = True

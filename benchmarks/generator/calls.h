@@ -45,7 +45,7 @@ struct flow {
     uint64_t *sent_ns;
     uint8_t *state, *origin;
     uint32_t last;         /* the frame that was sent last */
-    bool is_fresh, is_bad; /* nothing was sent yet; the last frame had a fault */
+    bool is_fresh, is_bad; /* nothing was sent yet; the last frame was faulty */
 };
 
 /* All contents in one way as they are on the wire; `head_bytes` of those received depend on the frame before. */

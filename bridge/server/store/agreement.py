@@ -44,7 +44,7 @@ class Record:
 
     Attributes:
         attempt: How often the call was admitted again; a late change of an older attempt is dropped.
-        owner: The process that opens the session, waits for the media socket, has it, or had it.
+        owner: The process that opens the session, waits for the media socket, or has the socket until the end.
         until: The Unix time at which the session that is being opened, or its media socket, is no longer waited for.
         session: The fields of the call's `Session`; empty before and after it.
         answer: The TwiML of a call without a media socket.
