@@ -23,7 +23,13 @@ __all__ = ["slow_path"]
 NOT_QUICK = {
     "benchmarks/": "builds C programs and takes load",
     "server/test_server_": "whole calls on real sockets",
+    "server/store/test_store": "starts Redis",
     "codec/test_wire_": "thousands of interleavings, and callgrind",
+    "codec/test_media_json_fuzz": "thousands of random messages",
+    "codec/test_resample": "filters in plain Python",
+    "codec/test_transcode": "filters in plain Python",
+    "http/test_front_refusals": "waits for the ends of connections",
+    "standins/twilio/test_caller": "whole calls at the speed of speech",
     "standins/test_demo": "whole calls at the speed of speech",
     "standins/test_commands": "whole calls at the speed of speech",
     "agents/test_example": "installs a package",
