@@ -28,6 +28,9 @@ async def test_self_test_fails_where_the_transport_forgets_what_it_has_read(monk
         await resume.self_test()
 
 
+DEADLINE_S = 5.0
+
+
 class Plain(asyncio.Transport):
     is_reading_now = False
 
@@ -97,7 +100,7 @@ async def paused_with(sent: bytes, tmp_path: Path) -> Paused:
 async def test_what_was_read_before_a_pause_is_delivered_though_the_peer_has_gone(tmp_path):
     reader = await paused_with(bytes(30000), tmp_path)
     resume.resume_reading(reader.transport, lambda: True)
-    await reader.is_lost.wait()
+    await asyncio.wait_for(reader.is_lost.wait(), DEADLINE_S)
     assert reader.read_bytes == 30000
 
 
@@ -109,5 +112,5 @@ async def test_a_reader_that_is_paused_again_before_its_turn_stays_paused(tmp_pa
         await asyncio.sleep(0)
     assert reader.read_bytes == 1000
     resume.resume_reading(reader.transport, lambda: wanted.pop(0))
-    await reader.is_lost.wait()
+    await asyncio.wait_for(reader.is_lost.wait(), DEADLINE_S)
     assert reader.read_bytes == 30000
