@@ -27,7 +27,6 @@ from bridge.http.messages import (
     status_response,
 )
 
-TLS_HANDSHAKE_S = 3.0
 _READ_BYTES = 64 * 1024
 
 
@@ -46,12 +45,13 @@ class App(Protocol):
 
 
 class Connections:
-    """The connections that are open, what they share, and the cap on sockets."""
+    """The connections that are open, what they share, and their places."""
 
     def __init__(
         self, app: App, limits: FrontLimits, upgraded: Callable[[], int], logger: logging.Logger
     ) -> None:
         self.app = app
+        self.upgraded = upgraded
         self.limits = limits
         self.logger = logger
         self.is_closing = False
@@ -59,43 +59,37 @@ class Connections:
             bytearray(_READ_BYTES)
         )  # Shared: emptied before the next socket's turn.
         self.connections: set[Connection] = set()
-        # Kept alive between two requests, the longest idle first.
+        # Accepted, and their transport is still to come: with TLS, after the handshake. Each of these three has the
+        # oldest first.
+        self.opening: dict[Connection, None] = {}
+        # Without a whole request so far.
+        self.silent: dict[Connection, None] = {}
+        # Kept alive between two requests.
         self.idle: dict[Connection, None] = {}
         self.tasks: set[asyncio.Task[Response]] = set()
-        self._upgraded = upgraded
-        self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
         self._changed = asyncio.Event()
 
-    def accept(self) -> Connection:
-        """Make the protocol of a socket just accepted."""
-        return Connection(self)
-
-    def accept_tls(self) -> Connection:
-        """
-        Make the protocol of a socket whose TLS handshake is to come.
-
-        Raises:
-            ConnectionRefusedError: If there are too many; aiofastnet closes the socket on that.
-        """
-        if self._is_full() and not self._gives_way():
-            raise ConnectionRefusedError("too many connections")
-        connection = Connection(self)
-        # A handshake that failed is never reported to its protocol, but it is over after this.
-        self._handshakes[connection] = asyncio.get_running_loop().call_later(
-            TLS_HANDSHAKE_S + 1.0, self._handshakes.pop, connection, None
-        )
-        return connection
+    def has_place(self) -> bool:
+        """Whether one more connection may be open; the oldest that waits for a request gives way to it."""
+        if len(self.connections) + len(self.opening) < self.limits.connections:
+            return True
+        for waiting in (self.opening, self.silent, self.idle):
+            for connection in waiting:
+                del waiting[connection]
+                connection.give_way()
+                return True
+        return False
 
     def admit(self, connection: Connection) -> bool:
-        """Enter a connection; False if it is to be turned away."""
-        if handle := self._handshakes.pop(connection, None):
-            handle.cancel()
-        is_admitted = not self.is_closing and (not self._is_full() or self._gives_way())
+        """Enter a connection whose transport is made; False if it is to be turned away."""
+        self.opening.pop(connection, None)
+        is_admitted = not self.is_closing and self.has_place()
         self.connections.add(connection)
         return is_admitted
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self.silent.pop(connection, None)
         self.idle.pop(connection, None)
         self._changed.set()
 
@@ -112,9 +106,6 @@ class Connections:
             for connection in tuple(self.connections):
                 connection.abort()
             await self._is_empty_within(1.0)
-        for handle in self._handshakes.values():
-            handle.cancel()
-        self._handshakes.clear()
 
     async def _is_empty_within(self, timeout_s: float) -> bool:
         try:
@@ -125,17 +116,6 @@ class Connections:
         except TimeoutError:
             return False
         return True
-
-    def _gives_way(self) -> bool:
-        """Close the connection that is idle longest, so that idle ones cannot keep others out."""
-        for connection in self.idle:
-            connection.finish()
-            return True
-        return False
-
-    def _is_full(self) -> bool:
-        sockets = len(self.connections) + len(self._handshakes) + self._upgraded()
-        return sockets >= self.limits.connections
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -150,6 +130,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        # Makes the transport, until `connection_made`; set by the listener.
+        self.opening: asyncio.Task[None] | None = None
         self._limits = connections.limits
         self._peer = ""
         self._data = bytearray()  # Received, not yet read.
@@ -169,8 +151,11 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         peername = transport.get_extra_info("peername")
         self._peer = str(peername[0]) if peername else ""
+        self.opening = None
         self._begin_request()
-        if not self._connections.admit(self):
+        if self._connections.admit(self):
+            self._connections.silent[self] = None
+        else:
             self._transport.write(encode_response(status_response(503)))
             self._close()
 
@@ -218,6 +203,13 @@ class Connection(asyncio.BufferedProtocol):
         if not has_begun and self._task is None and not self._is_ending:
             self._close()
 
+    def give_way(self) -> None:
+        """End at once: another connection needs the place, and this one waits for a request."""
+        if self.opening is not None:
+            self.opening.cancel()
+        else:
+            self.abort()
+
     def abort(self) -> None:
         self._drop_task()
         self._is_ending = True
@@ -260,6 +252,8 @@ class Connection(asyncio.BufferedProtocol):
         except RequestError as error:
             self._answer(error.response, is_last=True, is_request_whole=False)
             return
+        if is_whole:
+            self._connections.silent.pop(self, None)
         if is_whole and reader.websocket_key is not None:
             self._upgrade(reader.request, reader.websocket_key)
         elif is_whole:
@@ -295,7 +289,9 @@ class Connection(asyncio.BufferedProtocol):
             self._answer(response)
 
     def _upgrade(self, request: Request, key: str) -> None:
-        if self._has_peer_finished or self._connections.is_closing:
+        connections = self._connections
+        is_full = connections.upgraded() >= self._limits.upgraded
+        if self._has_peer_finished or connections.is_closing or is_full:
             self._answer(status_response(503), is_last=True)
             return
         try:
@@ -344,6 +340,7 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self) -> None:
         """Close when what was written has gone out, or has waited too long for it."""
         self._is_ending = True
+        self._connections.silent.pop(self, None)
         self._connections.idle.pop(self, None)
         self._start_timer(self._limits.write_s, self._transport.abort)
         self._transport.close()

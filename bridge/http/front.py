@@ -1,7 +1,7 @@
 """
 One port for HTTP and WebSocket: requests go to an `App`, upgraded sockets to picows' handshake.
 
-`http_messages` reads and writes bytes, `http_connection` serves one connection, `http_handover` knows picows.
+`messages` reads and writes bytes, `listener` accepts, `connection` serves one connection, `handover` knows picows.
 The transports are aiofastnet's, as picows needs them.
 """
 
@@ -14,12 +14,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import aiofastnet
-
 from _codec import resume
-from _codec.resume import TLS_BUFFER_BYTES
-from bridge.http.connection import TLS_HANDSHAKE_S, App, Connections
+from bridge.http.connection import App, Connections
 from bridge.http.handover import hand_over, self_test
+from bridge.http.listener import Listener, bind
 from bridge.http.messages import FrontLimits, Request, Response
 
 __all__ = [
@@ -33,8 +31,6 @@ __all__ = [
     "self_test",
 ]
 
-TLS_SHUTDOWN_S = 2.0
-
 _logger = logging.getLogger(__name__)
 
 
@@ -43,7 +39,7 @@ class Front:
     The listening sockets and the HTTP connections on them.
 
     Args:
-        upgraded: Counts the sockets handed over and still open; ``limits.connections`` is for all sockets.
+        upgraded: Counts the sockets handed over and still open.
     """
 
     def __init__(
@@ -56,13 +52,14 @@ class Front:
     ) -> None:
         self._limits = limits or FrontLimits()
         self._connections = Connections(app, self._limits, upgraded, logger)
-        self._server: asyncio.Server | None = None
+        self._logger = logger
+        self._listener: Listener | None = None
 
     @property
     def port(self) -> int:
-        if self._server is None or not self._server.sockets:
+        if self._listener is None or not self._listener.sockets:
             raise RuntimeError("the front is not listening")
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._listener.sockets[0].getsockname()[1])
 
     async def start(
         self,
@@ -71,7 +68,6 @@ class Front:
         *,
         sock: socket.socket | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        backlog: int = 1024,
     ) -> None:
         """
         Listen, after the self-tests.
@@ -82,26 +78,12 @@ class Front:
         """
         self_test()
         await resume.self_test()
-        self._server = await aiofastnet.create_server(
-            asyncio.get_running_loop(),
-            self._connections.accept_tls if ssl_context else self._connections.accept,
-            host,
-            port,
-            sock=sock,
-            ssl=ssl_context,
-            backlog=backlog,
-            ssl_handshake_timeout=TLS_HANDSHAKE_S if ssl_context else None,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_S if ssl_context else None,
-            ssl_incoming_bio_size=TLS_BUFFER_BYTES if ssl_context else None,
-            ssl_outgoing_bio_size=TLS_BUFFER_BYTES if ssl_context else None,
-            start_serving=False,
-        )
-        if getattr(self._server, "_ssl_context", None) is not ssl_context:
-            raise RuntimeError("this aiofastnet keeps its TLS context elsewhere: `set_tls` would do nothing")
-        for listening in self._server.sockets:
+        sockets = await bind(host, port) if sock is None else [sock]
+        for listening in sockets:
             # Before listen(): accepted sockets inherit it, and so does the window that is offered.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.receive_buffer_bytes)
-        await self._server.start_serving()
+        self._listener = Listener(self._connections, sockets, ssl_context, self._logger)
+        self._listener.start()
 
     def set_tls(self, ssl_context: ssl.SSLContext) -> None:
         """
@@ -110,13 +92,13 @@ class Front:
         A certificate loaded into the first context would not do: OpenSSL keeps one for each kind of key, and still
         shows the old one where the kind has changed.
         """
-        # Another server on the same socket would need nothing private, but closing the first cuts its handshakes.
-        self._server._ssl_context = ssl_context  # type: ignore[union-attr]
+        assert self._listener is not None
+        self._listener.tls = ssl_context
 
     def stop_listening(self) -> None:
         """Accept no more connections; those that are open go on."""
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            self._listener.stop()
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """
@@ -124,7 +106,8 @@ class Front:
 
         Requests that have begun get ``timeout_s`` for their answers, idle connections are closed at once.
         """
-        self.stop_listening()
+        if self._listener is not None:
+            await self._listener.close()
         await self._connections.close(timeout_s)
 
 

@@ -49,7 +49,8 @@ class FrontLimits:
     linger_s: float = 2.0  # Reading on after an early refusal: a reset would destroy the answer on its way.
     linger_bytes: int = 1024 * 1024
     keep_alive_s: float = 75.0
-    connections: int = 4096  # Sockets of all kinds; well below RLIMIT_NOFILE, for at EMFILE accept() spins.
+    connections: int = 4096  # HTTP connections; the oldest without a request gives way to one more.
+    upgraded: int = 4096  # Upgraded sockets, whose places no HTTP connection takes.
     receive_buffer_bytes: int = 64 * 1024  # SO_RCVBUF: bounds what a flood puts into one WebSocket's buffer.
     ws_max_frame_bytes: int = 64 * 1024
     ws_read_buffer_bytes: int = 4096

@@ -38,6 +38,9 @@ from bridge.twilio.tokens import Tokens
 
 log = structlog.get_logger()
 
+# Media sockets beyond the limit of calls: of calls that end, and of admitted ones whose `start` is still to come.
+ENDING_CALLS = 64
+
 
 class Server:
     """
@@ -67,7 +70,8 @@ class Server:
         self._front = Front(
             self,
             FrontLimits(
-                connections=settings.bridge_http_connections + settings.bridge_max_calls,
+                connections=settings.bridge_http_connections,
+                upgraded=settings.bridge_max_calls + ENDING_CALLS,
                 ws_max_frame_bytes=settings.bridge_caller_message_max_bytes,
             ),
             upgraded=lambda: self._live.upgraded,

@@ -3,10 +3,8 @@
 import asyncio
 import logging
 import socket
-import ssl
 from dataclasses import replace
 
-import aiofastnet
 import aiohttp
 import pytest
 from http_front_raw import (
@@ -264,21 +262,6 @@ async def test_no_connection_is_accepted_after_stop_listening_and_others_go_on()
         assert (await client.request(POST)).status == 200
         with pytest.raises(RuntimeError, match="not listening"):
             scene.front.port  # noqa: B018
-
-
-async def test_front_fails_at_its_start_where_another_tls_context_could_not_be_set(monkeypatch):
-    create_server = aiofastnet.create_server
-
-    async def create_another(*args, **kwargs):
-        server = await create_server(*args, **kwargs)
-        del server._ssl_context
-        return server
-
-    monkeypatch.setattr(aiofastnet, "create_server", create_another)
-    front = Front(None)
-    with pytest.raises(RuntimeError, match="keeps its TLS context elsewhere"):
-        await front.start("127.0.0.1", 0, ssl_context=ssl.create_default_context())
-    await front.close()
 
 
 @on_uvloop

@@ -264,32 +264,6 @@ async def test_what_is_sent_ahead_of_an_answer_is_bounded(is_tls):
             assert (await client.answer()).body == b"hello"
 
 
-@on_uvloop
-async def test_connection_over_the_cap_receives_503_and_is_closed():
-    async with serving(limits=replace(LIMITS, connections=2)) as scene:
-        first, _ = await scene.connect(), await scene.connect()
-        await until(lambda: scene.connections == 2)
-        third = await scene.connect()
-        assert (await third.answer()).status == 503
-        assert await third.closed() == b""
-        first.writer.close()
-        await until(lambda: scene.connections == 1)
-        assert (await (await scene.connect()).request(H + b"\r\n")).status == 200
-
-
-@on_uvloop
-async def test_over_the_cap_no_tls_handshake_is_made_and_stalled_ones_count():
-    async with serving(is_tls=True, limits=replace(LIMITS, connections=2)) as scene:
-        _, stalled = await asyncio.open_connection("127.0.0.1", scene.front.port)
-        client = await scene.connect()
-        await until(lambda: scene.front._connections._is_full())
-        with pytest.raises(ConnectionError):
-            await scene.connect()
-        assert (await client.request(H + b"\r\n")).status == 200
-        asyncio.get_running_loop().set_exception_handler(None)
-        stalled.transport.abort()
-
-
 @both
 @pytest.mark.parametrize("seed", range(5))
 @on_uvloop

@@ -266,14 +266,16 @@ async def test_upgrade_read_while_closing_is_refused(is_tls):
 
 
 @on_uvloop
-async def test_upgraded_sockets_count_for_the_cap():
-    async with serving(limits=replace(LIMITS, connections=2)) as scene:
+async def test_upgraded_sockets_and_http_connections_have_places_of_their_own():
+    async with serving(limits=replace(LIMITS, connections=1, upgraded=2)) as scene:
         for _ in range(2):
             client = await scene.connect()
             await client.send(WHOLE)
             await upgraded(client)
-        assert scene.connections == 0
-        assert (await (await scene.connect()).answer()).status == 503
+        client = await scene.connect()
+        await client.send(WHOLE)
+        assert (await client.answer()).status == 503
+        assert (await (await scene.connect()).request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).status == 200
 
 
 @both
