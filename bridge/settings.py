@@ -25,9 +25,10 @@ from bridge.setting_values import (
     store_problem,
 )
 
-# A call has two sockets. The spare ones are for the agent's REST API, the log and the interpreter.
-DESCRIPTORS_PER_CALL = 2
-SPARE_DESCRIPTORS = 128
+# A call has a webhook and two sockets. The spare ones are for calls that end, the agent's REST API, the log and the
+# interpreter.
+DESCRIPTORS_PER_CALL = 3
+SPARE_DESCRIPTORS = 192
 
 
 class SettingsError(Exception):

@@ -120,7 +120,7 @@ def test_unknown_and_removed_settings_are_a_warning_each(start):
 def test_more_calls_than_the_hard_limit_holds_is_exit_2(start):
     process = start(
         "serve",
-        before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1640)),
+        before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2204)),
         BRIDGE_MAX_CALLS="501",
         **PRODUCTION,
     )
@@ -132,13 +132,13 @@ def test_more_calls_than_the_hard_limit_holds_is_exit_2(start):
 def test_soft_limit_is_raised_as_far_as_needed(start):
     process = start(
         "serve",
-        before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1640)),
+        before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2204)),
         PORT="0",
         BRIDGE_MAX_CALLS="500",
         **PRODUCTION,
     )
     process.wait_for("serving")
-    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (1640, 1640)
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (2204, 2204)
     assert process.stop(START_S) == 0
 
 

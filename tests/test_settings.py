@@ -300,10 +300,10 @@ def limits(monkeypatch):
 @pytest.mark.parametrize(
     ("now", "raised"),
     [
-        ((1024, 4096), (1640, 4096)),
-        ((1024, resource.RLIM_INFINITY), (1640, resource.RLIM_INFINITY)),
-        ((1639, 1640), (1640, 1640)),
-        ((1640, 1640), None),
+        ((1024, 4096), (2204, 4096)),
+        ((1024, resource.RLIM_INFINITY), (2204, resource.RLIM_INFINITY)),
+        ((2203, 2204), (2204, 2204)),
+        ((2204, 2204), None),
         ((65536, 65536), None),
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
     ],
@@ -315,15 +315,15 @@ def test_soft_limit_is_raised_as_far_as_needed(limits, now, raised):
 
 
 def test_too_low_a_hard_limit_says_what_would_fit(limits):
-    limits.now = (256, 1639)
+    limits.now = (256, 2203)
     with pytest.raises(SettingsError) as caught:
         raise_descriptor_limit(load_settings(GOOD))
     (reported,) = caught.value.problems
-    assert reported.startswith("BRIDGE_MAX_CALLS: 500 calls need 1640 open files and the hard limit is 1639")
+    assert reported.startswith("BRIDGE_MAX_CALLS: 500 calls need 2204 open files and the hard limit is 2203")
     assert "at most 499" in reported
     assert limits.raised is None
     raise_descriptor_limit(load_settings({**GOOD, "BRIDGE_MAX_CALLS": "499"}))
-    assert limits.raised == (1638, 1639)
+    assert limits.raised == (2201, 2203)
 
 
 # The store

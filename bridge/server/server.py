@@ -70,7 +70,8 @@ class Server:
         self._front = Front(
             self,
             FrontLimits(
-                connections=settings.bridge_http_connections,
+                # Each call has a webhook, which may wait for its session.
+                connections=settings.bridge_http_connections + settings.bridge_max_calls,
                 upgraded=settings.bridge_max_calls + ENDING_CALLS,
                 ws_max_frame_bytes=settings.bridge_caller_message_max_bytes,
             ),
