@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 import picows
-import structlog
 
 from _codec import Envelope, SpanFinder
 from bridge.agents.agent import CallInfo, StreamInfo
@@ -22,14 +21,13 @@ from bridge.call.sides import AgentSide
 from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.live import Live
+from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
 from bridge.settings import Settings
 from bridge.twilio import media
 from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import BadToken, Tokens
-
-log = structlog.get_logger()
 
 # Messages that come while the store is asked: 300 ms of audio are 3 KB.
 WAITING_BYTES_MAX = 1 << 18
@@ -56,6 +54,7 @@ class MediaSockets:
         sessions: Sessions,
         tokens: Tokens,
         signatures: Signatures,
+        refusals: Refusals,
     ) -> None:
         self.settings = settings
         self.process = process
@@ -65,6 +64,7 @@ class MediaSockets:
         self.sessions = sessions
         self.tokens = tokens
         self._signatures = signatures
+        self._refusals = refusals
         self._call_limits = CallLimits(
             start_s=limits.start_s,
             duration_s=settings.bridge_call_max_s,
@@ -102,9 +102,7 @@ class MediaSockets:
             if "origin" in request.headers:
                 return FORBIDDEN
         elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
-            self.process.metrics.refused("upgrade_signature")
-            log.warning("upgrade refused", reason="signature")
-            return FORBIDDEN
+            return self._refusals.upgrade(request, path)
         call = Call(self._call_limits, self.live, self.process.clock())
         leg = CallerLeg(TwilioStream(self, found[1]), call, self._caller_limits, self.process)
         self.live.open(call, found[1], leg)

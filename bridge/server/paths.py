@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.metrics import Metrics
+from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.webhooks import Webhooks
@@ -29,9 +30,11 @@ class Paths:
         webhooks: Webhooks,
         retell: RetellWebhook,
         registry: Registry,
+        refusals: Refusals,
         metrics: Metrics,
     ) -> None:
         self._registry = registry
+        self._refusals = refusals
         self._metrics = metrics
         self._metrics_token = settings.bridge_metrics_token.get_secret_value()
         prefix = "/".join(settings.public_url.split("/")[3:])
@@ -63,7 +66,10 @@ class Paths:
             is_get = request.method in ("GET", "HEAD", "OPTIONS")
             response = get(request) if is_get else _not_allowed("GET, HEAD, OPTIONS")
         else:
+            self._refusals.misdirected(request, path, 404)
             return NOT_FOUND
+        if response.status == 405:
+            self._refusals.misdirected(request, path, 405)
         self._metrics.requests.labels(path, str(response.status)).inc()
         return response
 

@@ -27,6 +27,7 @@ from bridge.server.media_socket import MediaSockets
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import Paths
 from bridge.server.port_tls import port_tls, reload_port_tls
+from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.opening import open_agreement
@@ -38,7 +39,7 @@ from bridge.twilio.tokens import Tokens
 
 log = structlog.get_logger()
 
-# Media sockets beyond the limit of calls: of calls that end, and of admitted ones whose `start` is still to come.
+# Media sockets beyond the limit of calls: of calls that end, and without a `start` so far.
 ENDING_CALLS = 64
 
 
@@ -70,7 +71,6 @@ class Server:
         self._front = Front(
             self,
             FrontLimits(
-                # Each call has a webhook, which may wait for its session.
                 connections=settings.bridge_http_connections + settings.bridge_max_calls,
                 upgraded=settings.bridge_max_calls + ENDING_CALLS,
                 ws_max_frame_bytes=settings.bridge_caller_message_max_bytes,
@@ -100,6 +100,7 @@ class Server:
         )
         tokens = Tokens(settings.auth_tokens, limits.token_s)
         signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
+        refusals = Refusals(signatures, self.metrics, settings.bridge_validate_signatures, self._clock)
         self._media_sockets = MediaSockets(
             settings,
             limits,
@@ -116,6 +117,7 @@ class Server:
             self._sessions,
             tokens,
             signatures,
+            refusals,
         )
         webhooks = Webhooks(
             settings,
@@ -124,11 +126,12 @@ class Server:
             self._agreement,
             tokens,
             signatures,
+            refusals,
             self.metrics,
             self._clock,
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
-        self._paths = Paths(settings, webhooks, retell, self._registry, self.metrics)
+        self._paths = Paths(settings, webhooks, retell, self._registry, refusals, self.metrics)
         await self._agreement.start()
         tls_of_port = port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
         await self._front.start(settings.host, settings.port, ssl_context=tls_of_port)

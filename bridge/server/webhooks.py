@@ -8,7 +8,6 @@ fallback TwiML.
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +20,9 @@ from multidict import MultiDict
 from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Sessions
 from bridge.call.ends import Outcome, Why
-from bridge.http.messages import BAD_REQUEST, FORBIDDEN, NO_CONTENT, Request, Response
+from bridge.http.messages import BAD_REQUEST, NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
+from bridge.server.refusals import CALL_SID, Refusals
 from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
 from bridge.server.store.agreement import Agreement, Record, Stage
 from bridge.server.store.breaker import StoreUnavailableError
@@ -33,7 +33,6 @@ from bridge.twilio.tokens import BadToken, MediaToken, ResumeState, Tokens
 
 log = structlog.get_logger()
 
-CALL_SID = re.compile(r"CA[0-9a-f]{32}")
 OVER_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 FORM_FIELDS_MAX = 500
 
@@ -56,6 +55,7 @@ class Webhooks:
         agreement: Agreement,
         tokens: Tokens,
         signatures: Signatures,
+        refusals: Refusals,
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
@@ -65,6 +65,7 @@ class Webhooks:
         self._agreement = agreement
         self._tokens = tokens
         self._signatures = signatures
+        self._refusals = refusals
         self._metrics = metrics
         self._clock = clock
 
@@ -287,7 +288,7 @@ class Webhooks:
         """The form of a request that Twilio signed and that names one call of this account, or the refusal."""
         signature = request.header("x-twilio-signature")
         if self._settings.bridge_validate_signatures and not signature:
-            return self._refuse("signature")
+            return self._refusals.webhook(request, "signature")
         content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
         if content_type != "application/x-www-form-urlencoded":
             return NOT_A_FORM
@@ -304,21 +305,16 @@ class Webhooks:
         if self._settings.bridge_validate_signatures and not self._signatures.is_webhook(
             request.path, request.query, form, signature
         ):
-            return self._refuse("signature")
+            return self._refusals.webhook(request, "signature", form)
         # The signed text joins names and values without a separator, so a form split elsewhere has the same
         # signature. The SIDs count only in their exact shape and once.
         call_sids = form.getall("CallSid", [])
         if len(call_sids) != 1 or not CALL_SID.fullmatch(call_sids[0]):
-            return self._refuse("call_sid")
+            return self._refusals.webhook(request, "call_sid", form)
         account_sid = self._settings.twilio_account_sid
         if account_sid and form.getall("AccountSid", []) != [account_sid]:
-            return self._refuse("account_sid")
+            return self._refusals.webhook(request, "account_sid", form)
         return form
-
-    def _refuse(self, reason: str) -> Response:
-        self._metrics.refused(reason)
-        log.warning("request refused", reason=reason)
-        return FORBIDDEN
 
 
 def _twiml(text: str) -> Response:

@@ -41,12 +41,19 @@ class Signatures:
         # Such a URL stands for a JSON body, whose hash RequestValidator would not check against a form.
         if "bodySHA256" in query:
             return False
-        url = self._public_url + path + (f"?{query}" if query else "")
-        return self._matches([url], form, signature)
+        return self._matches([self.webhook_url(path, query)], form, signature)
+
+    def webhook_url(self, path: str, query: str) -> str:
+        """The URL that Twilio signs for a webhook."""
+        return self._public_url + path + (f"?{query}" if query else "")
+
+    def upgrade_url(self, path: str) -> str:
+        """The URL that Twilio signs for a media socket."""
+        return self._stream_base + path
 
     def is_upgrade(self, path: str, signature: str | None) -> bool:
         """Check a WebSocket upgrade: signed over the URL of the TwiML, with or without the scheme's own port."""
-        urls = [self._stream_base + path]
+        urls = [self.upgrade_url(path)]
         base = urlsplit(self._stream_base)
         own_port = 443 if base.scheme == "wss" else 80
         if base.port is None:
@@ -54,6 +61,33 @@ class Signatures:
         elif base.port == own_port:
             urls.append(base._replace(netloc=base.netloc.rpartition(":")[0]).geturl() + path)
         return self._matches(urls, MultiDict(), signature)
+
+    def find_base(
+        self, url: str, form: MultiDict[str], signature: str | None, hosts: Sequence[str]
+    ) -> str | None:
+        """
+        Look for the base URL that explains a signature which does not fit ``url``.
+
+        Tried are the other scheme, a missing prefix, and other hosts; Twilio's validator tries each with and without a
+        port.
+
+        Args:
+            url: As `webhook_url` or `upgrade_url` returned it.
+            hosts: From the request's headers, each with or without a port, which must be a number below 65 536.
+
+        Returns:
+            What ``PUBLIC_URL`` would have to be, or None.
+        """
+        public, asked = urlsplit(self._public_url), urlsplit(url)
+        schemes = ("ws", "wss") if asked.scheme.startswith("ws") else ("http", "https")
+        rest = asked._replace(scheme="", netloc="").geturl()
+        without_prefix = rest.removeprefix(public.path)
+        for scheme in schemes:
+            for host in (public.netloc, *hosts):
+                for prefix, path in ((public.path, rest), ("", without_prefix)):
+                    if self._matches([f"{scheme}://{host}{path}"], form, signature):
+                        return f"{scheme.replace('ws', 'http')}://{host}{prefix}"
+        return None
 
     def _matches(self, urls: list[str], form: MultiDict[str], signature: str | None) -> bool:
         if not signature:

@@ -17,6 +17,7 @@ from bridge.call.state import Call
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.seal import Seal
+from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.agreement import Agreement
@@ -95,13 +96,17 @@ class Bench:
         self.gate = asyncio.Event()
         self.gate.set()
         self.sessions = FakeSessions(self._open_session)
+        signatures = Signatures(
+            self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base
+        )
         self.webhooks = Webhooks(
             self.settings,
             self.sessions,
             self.calls,
             self.agreement,
             self.tokens,
-            Signatures(self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base),
+            signatures,
+            Refusals(signatures, self.metrics, self.settings.bridge_validate_signatures, time.monotonic),
             self.metrics,
             time.monotonic,
         )

@@ -172,3 +172,46 @@ def test_without_a_token_nothing_is_good():
     signatures = Signatures([], BASE, STREAM_BASE)
     assert not signatures.is_webhook("/voice", "", MultiDict(), signed(f"{BASE}/voice", ""))
     assert not signatures.is_upgrade(ID_PATH, signed(STREAM_BASE + ID_PATH, ""))
+
+
+# A wrong public URL
+
+
+@pytest.mark.parametrize(
+    ("base", "signed_base", "hosts", "found"),
+    [
+        (BASE, "http://voice.example.com", [], "http://voice.example.com"),
+        (BASE, "https://other.example.com", ["other.example.com"], "https://other.example.com"),
+        (
+            BASE,
+            "https://other.example.com:8443",
+            ["10.0.0.1:8080", "other.example.com:8443"],
+            "https://other.example.com:8443",
+        ),
+        (f"{BASE}/bridge", BASE, [], BASE),
+        (
+            f"{BASE}/bridge",
+            "http://other.example.com/bridge",
+            ["other.example.com"],
+            "http://other.example.com/bridge",
+        ),
+        (BASE, "https://unknown.example.com", ["other.example.com"], None),
+        (BASE, BASE, [], BASE),
+    ],
+)
+def test_base_url_that_explains_a_signature_is_found(base, signed_base, hosts, found):
+    signatures = make(base=base)
+    url = signatures.webhook_url("/voice/resume", "s=abc")
+    signature = RequestValidator("auth").compute_signature(f"{signed_base}/voice/resume?s=abc", FORM)
+    assert signatures.find_base(url, FORM, signature, hosts) == found
+    assert signatures.find_base(url, FORM, signed("other"), hosts) is None
+    assert signatures.find_base(url, FORM, None, hosts) is None
+
+
+def test_base_url_that_explains_the_signature_of_an_upgrade_is_found():
+    signatures = make()
+    signature = signed(f"wss://other.example.com{ID_PATH}")
+    found = signatures.find_base(
+        signatures.upgrade_url(ID_PATH), MultiDict(), signature, ["other.example.com"]
+    )
+    assert found == "https://other.example.com"
