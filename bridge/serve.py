@@ -13,12 +13,13 @@ import structlog
 import uvloop
 
 from bridge.agents.directory import DirectoryError
+from bridge.descriptors import raise_descriptor_limit
 from bridge.http.front import on_loop_exception
 from bridge.log_writer import LogWriter
 from bridge.logs import set_up_logs
 from bridge.server.server import Server
 from bridge.server.store.agreement import StoreTooNewError
-from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
+from bridge.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,11 +23,6 @@ from bridge.setting_values import (
     only,
     store_problem,
 )
-
-# A call has a webhook and two sockets. The spare ones are for calls that end, the agent's REST API, the log and the
-# interpreter.
-DESCRIPTORS_PER_CALL = 3
-SPARE_DESCRIPTORS = 192
 
 
 class SettingsError(Exception):
@@ -366,28 +360,3 @@ def _cross_checks(s: Settings) -> list[tuple[str, str]]:
             )
         )
     return found
-
-
-def raise_descriptor_limit(settings: Settings) -> None:
-    """
-    Raise the soft limit of open files to what ``BRIDGE_MAX_CALLS`` needs.
-
-    Raises:
-        SettingsError: The hard limit is lower.
-    """
-    needed = (
-        settings.bridge_max_calls * DESCRIPTORS_PER_CALL
-        + settings.bridge_http_connections
-        + SPARE_DESCRIPTORS
-    )
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        fit = max(0, (hard - settings.bridge_http_connections - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CALL)
-        raise SettingsError(
-            [
-                f"BRIDGE_MAX_CALLS: {settings.bridge_max_calls} calls need {needed} open files and the hard limit is "
-                f"{hard}: raise it (ulimit -Hn, LimitNOFILE), or set BRIDGE_MAX_CALLS to at most {fit}"
-            ]
-        )
-    if soft != resource.RLIM_INFINITY and needed > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -29,6 +29,7 @@ ROOMS = [
     ("bridge.log_writer", "logs"),
     ("bridge.metrics", "metrics"),
     ("bridge.settings", "settings"),
+    ("bridge.descriptors", "settings"),
     ("bridge.setting_names", "settings"),
     ("bridge.setting_values", "settings"),
     ("bridge.http", "http"),

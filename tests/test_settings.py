@@ -1,12 +1,9 @@
 """Settings: every problem at once and in words, precedence of sources, and no secret in any message."""
 
-import resource
-
 import pytest
 from settings_env import DEVELOPMENT, GOOD, SID, clean_environment, problems
 
-from bridge import settings as settings_module
-from bridge.settings import Settings, SettingsError, load_settings, raise_descriptor_limit
+from bridge.settings import Settings, load_settings
 
 __all__ = ["clean_environment"]
 
@@ -276,54 +273,6 @@ def test_auth_token_may_be_a_list():
 def test_list_of_no_auth_token_is_missing(value):
     (reported,) = problems(**{**GOOD, "TWILIO_AUTH_TOKEN": value})
     assert reported.startswith("TWILIO_AUTH_TOKEN: is missing")
-
-
-# Open files
-
-
-@pytest.fixture
-def limits(monkeypatch):
-    """The limits that the process sees, and those that it sets."""
-
-    class Limits:
-        now = (0, 0)
-        raised: tuple[int, int] | None = None
-
-    limits = Limits()
-    monkeypatch.setattr(settings_module.resource, "getrlimit", lambda kind: limits.now)
-    monkeypatch.setattr(
-        settings_module.resource, "setrlimit", lambda kind, pair: setattr(limits, "raised", pair)
-    )
-    return limits
-
-
-@pytest.mark.parametrize(
-    ("now", "raised"),
-    [
-        ((1024, 4096), (2204, 4096)),
-        ((1024, resource.RLIM_INFINITY), (2204, resource.RLIM_INFINITY)),
-        ((2203, 2204), (2204, 2204)),
-        ((2204, 2204), None),
-        ((65536, 65536), None),
-        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
-    ],
-)
-def test_soft_limit_is_raised_as_far_as_needed(limits, now, raised):
-    limits.now = now
-    raise_descriptor_limit(load_settings(GOOD))
-    assert limits.raised == raised
-
-
-def test_too_low_a_hard_limit_says_what_would_fit(limits):
-    limits.now = (256, 2203)
-    with pytest.raises(SettingsError) as caught:
-        raise_descriptor_limit(load_settings(GOOD))
-    (reported,) = caught.value.problems
-    assert reported.startswith("BRIDGE_MAX_CALLS: 500 calls need 2204 open files and the hard limit is 2203")
-    assert "at most 499" in reported
-    assert limits.raised is None
-    raise_descriptor_limit(load_settings({**GOOD, "BRIDGE_MAX_CALLS": "499"}))
-    assert limits.raised == (2201, 2203)
 
 
 # The store
