@@ -57,6 +57,12 @@ def _numbers(text: str) -> str:
     return text
 
 
+def _node_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,63}", text):
+        raise ValueError("must be at most 63 letters, digits, dots, hyphens and underscores")
+    return text
+
+
 STORE_URLS = re.compile(
     r"(memory|sqlite:[^\x00]+|rediss?://([^@/?#]*@)?(\[[0-9a-fA-F:]+\]|[^@/:?#]+)(:[0-9]{1,5})?(/[0-9]*)?(\?.*)?"
     r"|redis\+sentinel://([^@/?#]*@)?[^@/:,?#]+(:[0-9]{1,5})?(,[^@/:,?#]+(:[0-9]{1,5})?)*/[^/?#]+(/[0-9]+)?)?"
@@ -100,6 +106,7 @@ def _directory(text: str) -> str:
 AccountSid = Annotated[str, AfterValidator(_account_sid)]
 AgentNames = Annotated[str, AfterValidator(_names)]
 Fallback = Annotated[str, AfterValidator(_fallback)]
+NodeName = Annotated[str, AfterValidator(_node_name)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]

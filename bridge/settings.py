@@ -16,6 +16,7 @@ from bridge.setting_values import (
     AccountSid,
     AgentNames,
     Fallback,
+    NodeName,
     NumberPrefixes,
     StateDirectory,
     StoreUrl,
@@ -94,6 +95,11 @@ class Settings(BaseModel):
         "forwards are answered",
     )
     bridge_workers: Annotated[str, only("1")] = Field("1", description="processes that share the port")
+    bridge_node: NodeName = Field(
+        "",
+        description="the name of this host in the path of the media socket, by which a balancer finds it again; "
+        "letters, digits, dots, hyphens and underscores",
+    )
     bridge_store: StoreUrl = Field(
         SecretStr(""),
         description="where processes keep what they must agree on: sqlite:PATH on one host; redis://, rediss:// or "

@@ -153,7 +153,7 @@ def test_password_in_a_refused_url_is_not_printed(name, url):
 
 
 # Settings that accept any text.
-FREE_TEXT = ("HOST", "TWILIO_AUTH_TOKEN", "RETELL_API_KEY", "BRIDGE_METRICS_TOKEN")
+FREE_TEXT = ("HOST", "TWILIO_AUTH_TOKEN", "RETELL_API_KEY", "BRIDGE_METRICS_TOKEN", "BRIDGE_NODE")
 
 
 @pytest.mark.parametrize("name", [n.upper() for n in Settings.model_fields if n.upper() not in FREE_TEXT])
@@ -273,6 +273,20 @@ def test_auth_token_may_be_a_list():
 def test_list_of_no_auth_token_is_missing(value):
     (reported,) = problems(**{**GOOD, "TWILIO_AUTH_TOKEN": value})
     assert reported.startswith("TWILIO_AUTH_TOKEN: is missing")
+
+
+# The name in the path of the media socket
+
+
+@pytest.mark.parametrize("name", ["", "a", "web-1", "ip-10-0-0-1.eu-central-1", "A_b", "n" * 63])
+def test_name_of_a_node_is_taken(name):
+    assert load_settings({**GOOD, "BRIDGE_NODE": name}).bridge_node == name
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "a%2f", "\u00e4", "n" * 64])
+def test_name_that_would_change_the_path_is_a_problem(name):
+    (problem,) = problems(**{**GOOD, "BRIDGE_NODE": name})
+    assert problem.startswith("BRIDGE_NODE: must be at most 63 letters")
 
 
 # The store

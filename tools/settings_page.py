@@ -41,6 +41,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_tls_key",
         "bridge_metrics_token",
         "bridge_workers",
+        "bridge_node",
         "bridge_store",
         "bridge_state_dir",
         "bridge_max_calls",

@@ -31,7 +31,8 @@ from bridge.twilio.tokens import BadToken, Tokens
 
 # Messages that come while the store is asked: 300 ms of audio are 3 KB.
 WAITING_BYTES_MAX = 1 << 18
-MEDIA_PATH = re.compile(r"/media/([0-9a-f]{32})")
+# BRIDGE_NODE of the process that admitted the call may stand before the ID.
+MEDIA_PATH = re.compile(r"/media/((?:[A-Za-z0-9._-]{1,63}-)?[0-9a-f]{32})")
 
 
 class MediaSockets:

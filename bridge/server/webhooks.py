@@ -124,7 +124,7 @@ class Webhooks:
 
     async def _open_and_answer(self, info: CallInfo, chain: Sequence[str], attempt: int) -> str:
         """Open a session, if no other process does, and answer with its TwiML."""
-        call_sid, media_id = info.call_sid, secrets.token_hex(16)
+        call_sid, media_id = info.call_sid, self._new_media_id()
 
         async def open_session() -> Admission:
             if (standing := await self._agreement.admit(call_sid, attempt)) is not None:
@@ -145,6 +145,10 @@ class Webhooks:
         except AdmittedElsewhereError as error:
             entry = error.entry
         return self._answer_of(entry, info)
+
+    def _new_media_id(self) -> str:
+        node = self._settings.bridge_node
+        return f"{node}-{secrets.token_hex(16)}" if node else secrets.token_hex(16)
 
     async def _open(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Admission:
         session = await self._sessions.open(info, chain)
