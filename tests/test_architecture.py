@@ -142,6 +142,7 @@ NO_MODULE = {
     "tests/test_public.py": "bridge/__init__.py",
     "tests/test_readme.py": "the README's commands",
     "tests/test_settings_page.py": "docs/settings.md",
+    "tests/server/test_balancers.py": "the configurations in deploy/",
     "tests/agents/test_example.py": "the project in examples/",
     "tests/agents/vendors/test_typed.py": "each vendor's own SDK as the judge",
 }
