@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import aiofastnet
 import picows
 
 from _codec.resume import resume_reading
+from bridge.http.app import App, GiveAway
 from bridge.http.handover import hand_over
 from bridge.http.messages import (
     CONTINUE,
@@ -23,25 +23,12 @@ from bridge.http.messages import (
     RequestError,
     RequestReader,
     Response,
+    encode_request,
     encode_response,
     status_response,
 )
 
 _READ_BYTES = 64 * 1024
-
-
-class App(Protocol):
-    """The application that the front serves."""
-
-    async def handle(self, request: Request) -> Response:
-        """Answer a request; cancelled when its deadline passes or the client has gone."""
-
-    def upgrade(self, request: Request) -> picows.WSListener | Response:
-        """
-        Take a well-formed WebSocket upgrade, or refuse it with a response.
-
-        The listener's ``on_ws_connected`` follows at once; should the hand-over fail, it hears nothing at all.
-        """
 
 
 class Connections:
@@ -55,9 +42,9 @@ class Connections:
         self.limits = limits
         self.logger = logger
         self.is_closing = False
-        self.read_buffer = memoryview(
-            bytearray(_READ_BYTES)
-        )  # Shared: emptied before the next socket's turn.
+        self.closes_after_answers = False
+        # Shared: emptied before the next socket's turn.
+        self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self.connections: set[Connection] = set()
         # Accepted, and their transport is still to come: with TLS, after the handshake. Each of these three has the
         # oldest first.
@@ -97,9 +84,15 @@ class Connections:
         self.tasks.discard(task)
         self._changed.set()
 
+    def wind_down(self) -> None:
+        """Close each connection once its present request is answered, the idle ones now."""
+        self.closes_after_answers = True
+        for connection in tuple(self.idle):
+            connection.finish()
+
     async def close(self, timeout_s: float) -> None:
         """Close idle connections now, the others once they are answered or after ``timeout_s``."""
-        self.is_closing = True
+        self.is_closing = self.closes_after_answers = True
         for connection in tuple(self.connections):
             connection.finish()
         if not await self._is_empty_within(timeout_s):
@@ -128,13 +121,13 @@ class Connection(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, data: bytes = b"") -> None:
         self._connections = connections
         # Makes the transport, until `connection_made`; set by the listener.
         self.opening: asyncio.Task[None] | None = None
         self._limits = connections.limits
         self._peer = ""
-        self._data = bytearray()  # Received, not yet read.
+        self._data = bytearray(data)  # Received, not yet read.
         self._reader: RequestReader | None = None
         self._task: asyncio.Task[Response] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -155,6 +148,8 @@ class Connection(asyncio.BufferedProtocol):
         self._begin_request()
         if self._connections.admit(self):
             self._connections.silent[self] = None
+            if self._data:
+                self._read()
         else:
             self._transport.write(encode_response(status_response(503)))
             self._close()
@@ -302,6 +297,9 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(answer, Response):
             self._answer(answer, is_last=True)
             return
+        if not isinstance(answer, picows.WSListener):
+            self._give_away(answer, request)
+            return
         self._stop_timer()
         self._pause_reading(False)
         self._is_ending = True
@@ -319,10 +317,17 @@ class Connection(asyncio.BufferedProtocol):
             self._connections.logger.exception("A socket could not be handed over.")
             self._transport.abort()
 
+    def _give_away(self, give: GiveAway, request: Request) -> None:
+        if give(self._transport.get_extra_info("socket"), encode_request(request) + self._data):
+            # The other process has a descriptor of its own: the connection stays.
+            self.abort()
+        else:
+            self._answer(status_response(503), is_last=True)
+
     def _answer(self, response: Response, *, is_last: bool = False, is_request_whole: bool = True) -> None:
         reader = self._reader
         assert reader is not None
-        is_last = is_last or not reader.is_persistent or self._connections.is_closing
+        is_last = is_last or not reader.is_persistent or self._connections.closes_after_answers
         self._transport.write(
             encode_response(
                 response,

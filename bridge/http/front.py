@@ -11,11 +11,12 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from _codec import resume
-from bridge.http.connection import App, Connections
+from bridge.http.app import App, GiveAway
+from bridge.http.connection import Connections
 from bridge.http.handover import hand_over, self_test
 from bridge.http.listener import Listener, bind
 from bridge.http.messages import FrontLimits, Request, Response
@@ -24,6 +25,7 @@ __all__ = [
     "App",
     "Front",
     "FrontLimits",
+    "GiveAway",
     "Request",
     "Response",
     "hand_over",
@@ -54,6 +56,7 @@ class Front:
         self._connections = Connections(app, self._limits, upgraded, logger)
         self._logger = logger
         self._listener: Listener | None = None
+        self._is_accepting = True
 
     @property
     def port(self) -> int:
@@ -66,11 +69,11 @@ class Front:
         host: str | None = None,
         port: int | None = None,
         *,
-        sock: socket.socket | None = None,
+        sockets: Sequence[socket.socket] = (),
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """
-        Listen, after the self-tests.
+        Listen, after the self-tests; on ``sockets`` that are bound, or on the address.
 
         Raises:
             RuntimeError: If picows or aiofastnet does not fit.
@@ -78,11 +81,12 @@ class Front:
         """
         self_test()
         await resume.self_test()
-        sockets = await bind(host, port) if sock is None else [sock]
-        for listening in sockets:
+        bound = list(sockets) or await bind(host, port)
+        for listening in bound:
             # Before listen(): accepted sockets inherit it, and so does the window that is offered.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.receive_buffer_bytes)
-        self._listener = Listener(self._connections, sockets, ssl_context, self._logger)
+        self._listener = Listener(self._connections, bound, ssl_context, self._logger)
+        self._listener.set_accepting(self._is_accepting)
         self._listener.start()
 
     def set_tls(self, ssl_context: ssl.SSLContext) -> None:
@@ -95,10 +99,28 @@ class Front:
         assert self._listener is not None
         self._listener.tls = ssl_context
 
+    def set_accepting(self, is_on: bool) -> None:
+        """Accept, or leave connections to other processes with the same listening sockets; before `start` too."""
+        self._is_accepting = is_on
+        if self._listener is not None:
+            self._listener.set_accepting(is_on)
+
+    def adopt(self, sock: socket.socket, data: bytes) -> None:
+        """Serve a connection that another process accepted and read ``data`` of; without TLS."""
+        if self._listener is None:
+            sock.close()
+        else:
+            self._listener.adopt(sock, data)
+
     def stop_listening(self) -> None:
         """Accept no more connections; those that are open go on."""
         if self._listener is not None:
             self._listener.stop()
+
+    def wind_down(self) -> None:
+        """Stop listening and leave further requests to others: no connection stays open between two of them."""
+        self.stop_listening()
+        self._connections.wind_down()
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """

@@ -87,9 +87,10 @@ class Listener:
         self._opening: set[asyncio.Task[None]] = set()
         # Set while accept() is not called because it fails.
         self._retry: asyncio.TimerHandle | None = None
+        self._is_accepting = True
 
     def start(self) -> None:
-        """Listen and accept."""
+        """Listen, and accept unless `set_accepting` says otherwise."""
         for sock in self.sockets:
             sock.setblocking(False)
             sock.listen(BACKLOG)
@@ -111,7 +112,25 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)
 
+    def set_accepting(self, is_on: bool) -> None:
+        """Accept, or leave connections in the queue of the sockets for another process."""
+        if is_on == self._is_accepting:
+            return
+        self._is_accepting = is_on
+        if not is_on:
+            self._unwatch()
+        elif self._retry is None:
+            self._watch()
+
+    def adopt(self, sock: socket.socket, data: bytes) -> None:
+        """Serve a connection that another process accepted and read ``data`` of; without TLS."""
+        sock.setblocking(False)
+        self._open(sock, data)
+
     def _watch(self) -> None:
+        self._retry = None
+        if not self._is_accepting:
+            return
         for sock in self.sockets:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
 
@@ -138,12 +157,12 @@ class Listener:
         self._retry = self._loop.call_later(RETRY_S, self._watch)
         self._logger.error("Connections cannot be accepted, they wait %g s: %s", RETRY_S, error.strerror)
 
-    def _open(self, sock: socket.socket) -> None:
+    def _open(self, sock: socket.socket, data: bytes = b"") -> None:
         if self.tls is not None and not self._connections.has_place():
             # Without a place no answer can be worth the handshake.
             sock.close()
             return
-        connection = Connection(self._connections)
+        connection = Connection(self._connections, data)
         self._connections.opening[connection] = None
         connection.opening = self._loop.create_task(self._connect(sock, connection), name="accept")
         self._opening.add(connection.opening)

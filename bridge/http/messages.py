@@ -148,6 +148,14 @@ def encode_response(response: Response, *, is_head: bool = False, keep_alive: st
     return head if is_head else head + response.body
 
 
+def encode_request(request: Request) -> bytes:
+    """Write the head of ``request``, as another `RequestReader` reads it the same way."""
+    target = request.path + (f"?{request.query}" if request.query else "")
+    lines = [f"{request.method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, values in request.headers.items() for value in values]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
 class _Parsed:
     """The parser's results so far; apart from the reader, so that there is no reference cycle."""
 

@@ -268,7 +268,7 @@ async def test_no_connection_is_accepted_after_stop_listening_and_others_go_on()
 async def test_listening_socket_of_the_callers_is_taken():
     sock = socket.create_server(("127.0.0.1", 0))
     front = Front(None, FrontLimits(receive_buffer_bytes=20_000))
-    await front.start(sock=sock)
+    await front.start(sockets=[sock])
     assert front.port == sock.getsockname()[1]
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 20_000  # Linux doubles it.
     await front.close()

@@ -143,7 +143,7 @@ async def test_accepting_pauses_where_it_fails(monkeypatch, caplog):
         sock.bind(("127.0.0.1", 0))
         front = Front(None)
         with caplog.at_level(logging.ERROR):
-            await front.start(sock=sock)
+            await front.start(sockets=[sock])
             _, writer = await asyncio.open_connection("127.0.0.1", front.port)
             await until(lambda: len(front._connections.connections) == 1)
         # One line for each failure, and nothing tried in between.
@@ -158,7 +158,7 @@ async def test_connection_that_its_peer_has_given_up_is_passed_over():
         sock.errors = [errno.ECONNABORTED]
         sock.bind(("127.0.0.1", 0))
         front = Front(None)
-        await front.start(sock=sock)
+        await front.start(sockets=[sock])
         _, writer = await asyncio.open_connection("127.0.0.1", front.port)
         await until(lambda: len(front._connections.connections) == 1)
         writer.close()
