@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +21,12 @@ from prometheus_client.registry import Collector
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 FAST_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+# How the values of several workers become one, for gauges that do not add up.
+GAUGE_RULES = {
+    "bridge_draining": "min",
+    "bridge_store_available": "min",
+    "bridge_gc_pause_longest_seconds": "max",
+}
 SLOW_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0)
 
 
@@ -218,3 +225,39 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' exposition format."""
         return generate_latest(self.registry)
+
+    def families(self) -> list[dict[str, Any]]:
+        """
+        Return all metrics as values that JSON has: for each family its name, type, help, rule and samples.
+
+        A sample is a list of its name, its labels and its value.
+        """
+        return [
+            {
+                "name": family.name,
+                "type": family.type,
+                "help": family.documentation,
+                "rule": GAUGE_RULES.get(family.name, "sum"),
+                "samples": [[sample.name, dict(sample.labels), sample.value] for sample in family.samples],
+            }
+            for family in self.registry.collect()
+        ]
+
+
+def text_of(families: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return families as `Metrics.families` has them in Prometheus' exposition format."""
+    registry = CollectorRegistry()
+    registry.register(_Given(families))
+    return generate_latest(registry)
+
+
+class _Given(Collector):
+    def __init__(self, families: Iterable[Mapping[str, Any]]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._families:
+            metric = Metric(family["name"], family["help"], family["type"])
+            for name, labels, value in family["samples"]:
+                metric.add_sample(name, labels, value)
+            yield metric
