@@ -8,6 +8,7 @@ of the bridge. A log contains no audio, token, secret or whole message. Values a
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
@@ -15,19 +16,21 @@ import structlog
 from bridge.log_writer import LogWriter
 
 
-def set_up_logs(log_format: str, level: str) -> LogWriter:
+def set_up_logs(log_format: str, level: str, *, names_process: bool = False) -> LogWriter:
     """
     Send all logs to standard error, from a thread of its own; returns their writer, which counts dropped lines.
 
     Args:
         log_format: ``console``, ``json``, or empty: console on a terminal, else json.
         level: The least level that is logged.
+        names_process: Each line has the process's id, for one of several with the same log.
     """
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     is_console = log_format == "console" or (not log_format and is_terminal)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_add_pid] if names_process else []),
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
@@ -65,3 +68,8 @@ def set_up_logs(log_format: str, level: str) -> LogWriter:
     logging.getLogger("picows").setLevel(logging.CRITICAL)
     logging.getLogger("aiofastnet").setLevel(logging.CRITICAL)
     return writer
+
+
+def _add_pid(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["pid"] = os.getpid()
+    return event

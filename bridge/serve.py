@@ -7,7 +7,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
@@ -15,10 +18,14 @@ import uvloop
 from bridge.agents.directory import DirectoryError
 from bridge.descriptors import raise_descriptor_limit
 from bridge.http.front import on_loop_exception
+from bridge.http.listener import BACKLOG, bind
 from bridge.log_writer import LogWriter
 from bridge.logs import set_up_logs
 from bridge.server.server import Server
 from bridge.server.store.agreement import StoreTooNewError
+from bridge.server.store.opening import store_of_workers
+from bridge.server.workers.parent import Parent
+from bridge.server.workers.worker import Inherited, inherited
 from bridge.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()
@@ -38,19 +45,57 @@ def run(overrides: Mapping[str, str]) -> int:
         settings = load_settings(overrides)
         raise_descriptor_limit(settings)
     except SettingsError as error:
-        print("bridge cannot start; these settings are missing or wrong:", file=sys.stderr)  # noqa: T201
-        for problem in error.problems:
-            print(f"  - {problem}", file=sys.stderr)  # noqa: T201
-        return 2
-    writer = set_up_logs(settings.bridge_log_format, settings.bridge_log_level)
-    for warning in settings.warnings:
-        log.warning("setting ignored", detail=warning)
+        return _report(error)
+    given = inherited(os.environ)
+    is_worker = given.channel is not None
+    writer = set_up_logs(settings.bridge_log_format, settings.bridge_log_level, names_process=is_worker)
+    if not is_worker:
+        for warning in settings.warnings:
+            log.warning("setting ignored", detail=warning)
+    if settings.workers > 1 and not is_worker:
+        return _run_workers(settings, given)
     # With the default of four threads, a few look-ups at a dead name server delay all others.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "32")
-    return uvloop.run(_serve(settings, writer))
+    return uvloop.run(_serve(settings, writer, given))
 
 
-async def _serve(settings: Settings, writer: LogWriter) -> int:
+def _run_workers(settings: Settings, given: Inherited) -> int:
+    with tempfile.TemporaryDirectory(prefix="voice-bridge-") as folder:
+        environment = dict(os.environ)
+        try:
+            store = store_of_workers(settings, Path(folder))
+        except SettingsError as error:
+            return _report(error)
+        if store is not None:
+            environment["BRIDGE_STORE"] = store
+        return asyncio.run(_run_parent(settings, environment, given))
+
+
+async def _run_parent(settings: Settings, environment: Mapping[str, str], given: Inherited) -> int:
+    try:
+        sockets = given.sockets or await bind(settings.host, settings.port)
+    except OSError as error:
+        log.error("cannot start", port=settings.port, error=str(error))
+        return 1
+    for sock in sockets:
+        sock.listen(BACKLOG)
+    command = (sys.executable, "-m", "bridge", *sys.argv[1:])
+    return await Parent(command, environment, sockets, settings.workers, _address(settings)).run()
+
+
+def _address(settings: Settings) -> str:
+    """What a parent keeps for its whole life."""
+    return f"HOST={settings.host} PORT={settings.port} BRIDGE_WORKERS={settings.bridge_workers}"
+
+
+def _report(error: SettingsError) -> int:
+    print("bridge cannot start; these settings are missing or wrong:", file=sys.stderr)  # noqa: T201
+    for problem in error.problems:
+        print(f"  - {problem}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+async def _serve(settings: Settings, writer: LogWriter, given: Inherited) -> int:
     server = Server(settings)
     server.metrics.watch_log(lambda: writer.dropped)
     stopping = asyncio.Event()
@@ -64,7 +109,7 @@ async def _serve(settings: Settings, writer: LogWriter) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        await server.start()
+        await server.start(given.sockets, given.channel)
     except StoreTooNewError:
         log.error(
             "cannot start: a newer version of the bridge uses the store; install that version, or set BRIDGE_STORE to "
@@ -77,6 +122,14 @@ async def _serve(settings: Settings, writer: LogWriter) -> int:
         await server.stop()
         return 1
     loop.add_signal_handler(signal.SIGHUP, server.reload)
+    if given.channel is None:
+        loop.add_signal_handler(signal.SIGUSR2, _cannot_replace)
+    elif given.address != _address(settings):
+        log.warning(
+            "settings differ from those of the parent, which needs a restart for them",
+            parent=given.address,
+            now=_address(settings),
+        )
     if not settings.bridge_validate_signatures:
         log.warning(
             "signatures are not checked: anyone who reaches this port can make calls; for development only"
@@ -90,17 +143,29 @@ async def _serve(settings: Settings, writer: LogWriter) -> int:
         max_calls=settings.bridge_max_calls,
     )
     _settle_garbage_collector(server)
-    await stopping.wait()
+    # One that others have replaced drains for as long as its calls last.
+    await _is_done_before(server.retired.wait(), stopping)
     server.drain()
-    drained = asyncio.ensure_future(server.drained())
-    force = asyncio.ensure_future(forced.wait())
-    await asyncio.wait({drained, force}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (drained, force):
-        task.cancel()
-    await asyncio.gather(drained, force, return_exceptions=True)
+    if stopping.is_set() or not await _is_done_before(server.drained(settings.bridge_call_max_s), stopping):
+        await _is_done_before(server.drained(), forced)
     await server.stop()
     log.info("stopped")
     return 0
+
+
+def _cannot_replace() -> None:
+    log.warning("signal ignored: SIGUSR2 replaces workers, and BRIDGE_WORKERS is 1")
+
+
+async def _is_done_before(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> bool:
+    """Whether work is done before an event, which cancels it."""
+    done, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    await asyncio.wait({done, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    is_done = done.done()
+    for task in (done, waiting):
+        task.cancel()
+    await asyncio.gather(done, waiting, return_exceptions=True)
+    return is_done
 
 
 def _settle_garbage_collector(server: Server) -> None:

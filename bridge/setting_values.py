@@ -32,15 +32,10 @@ def _account_sid(text: str) -> str:
     return text
 
 
-def only(supported: str) -> AfterValidator:
-    """Accept one value, where others are to come."""
-
-    def check(text: str) -> str:
-        if text != supported:
-            raise ValueError(f"only {supported} is supported")
-        return text
-
-    return AfterValidator(check)
+def _workers(text: str) -> str:
+    if text != "auto" and not re.fullmatch(r"[1-9][0-9]?", text):
+        raise ValueError("must be a number from 1 to 99, or auto")
+    return text
 
 
 def _names(text: str) -> str:
@@ -110,3 +105,4 @@ NodeName = Annotated[str, AfterValidator(_node_name)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]
+Workers = Annotated[str, AfterValidator(_workers)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
@@ -20,8 +21,8 @@ from bridge.setting_values import (
     NumberPrefixes,
     StateDirectory,
     StoreUrl,
+    Workers,
     default_state_dir,
-    only,
     store_problem,
 )
 
@@ -94,7 +95,9 @@ class Settings(BaseModel):
         description="the bearer token of /metrics; without one only requests from this machine that no proxy "
         "forwards are answered",
     )
-    bridge_workers: Annotated[str, only("1")] = Field("1", description="processes that share the port")
+    bridge_workers: Workers = Field(
+        "1", description="processes that share the port, each on a core of its own; auto: one for each core"
+    )
     bridge_node: NodeName = Field(
         "",
         description="the name of this host in the path of the media socket, by which a balancer finds it again; "
@@ -233,6 +236,11 @@ class Settings(BaseModel):
     def auth_tokens(self) -> list[str]:
         """The account's auth tokens; during a rotation the newest comes first."""
         return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
+
+    @property
+    def workers(self) -> int:
+        """The number of processes that share the port."""
+        return (os.cpu_count() or 1) if self.bridge_workers == "auto" else int(self.bridge_workers)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ ROOMS = [
     ("bridge.call", "call"),
     ("bridge.call.*", "call"),
     ("bridge.server.store*", "store"),
+    ("bridge.server.workers*", "workers"),
     ("bridge.server", "server"),
     ("bridge.server.*", "server"),
     ("bridge.standins.twilio*", "standins/twilio"),
@@ -77,13 +78,15 @@ ARROWS: dict[str, set[str]] = {
     "call": {"_codec", "agents", "limits", "metrics"},
     # No file of the server's: what it must know of a call comes as arguments.
     "store": {"agents", "call", "metrics", "seal", "settings"},
+    # Likewise.
+    "workers": {"http", "logs", "metrics", "settings", "store"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
-        "store",
+        *("store", "workers"),
         # Retell's webhook is checked by the rule of its vendor.
         "vendors",
     },
-    "serve": {"_codec", "agents", "http", "logs", "metrics", "server", "settings", "store"},
+    "serve": {"_codec", "agents", "http", "logs", "metrics", "server", "settings", "store", "workers"},
     "cli": {"retell_agent", "serve", "standins"},
     "main": {"cli"},
     "face": {"_codec", "agents", "server", "settings"},
@@ -102,7 +105,7 @@ ONLY_IN = {
     "redis": ["bridge.server.store.redis"],
     "picows": [
         *("_codec.*", "bridge.http.*", "bridge.call.caller", "bridge.call.agent*"),
-        *("bridge.server.media_socket", "bridge.server.server"),
+        *("bridge.server.media_socket", "bridge.server.paths"),
     ],
     "aiofastnet": ["_codec.*", "bridge.http.*"],
     "httptools": ["bridge.http.*"],

@@ -6,23 +6,40 @@ import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
+import picows
+
+from bridge.http.front import FrontLimits, GiveAway
 from bridge.http.messages import FORBIDDEN, Request, Response
-from bridge.metrics import Metrics
+from bridge.metrics import Metrics, text_of
+from bridge.server.media_socket import MediaSockets
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.webhooks import Webhooks
+from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 
 NOT_FOUND = Response(404, b"404 Not Found\n")
+# Media sockets beyond the limit of calls: of calls that end, and without a `start` so far.
+ENDING_CALLS = 64
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Headers of a proxy on this host, which passes on requests of others.
 FORWARDED = ("forwarded", "via", "x-real-ip", "cf-connecting-ip")
 
 
+def front_limits(settings: Settings) -> FrontLimits:
+    """What peers may make the HTTP front hold."""
+    return FrontLimits(
+        connections=settings.bridge_http_connections + settings.bridge_max_calls,
+        upgraded=settings.bridge_max_calls + ENDING_CALLS,
+        ws_max_frame_bytes=settings.bridge_caller_message_max_bytes,
+    )
+
+
 class Paths:
-    """Leads requests to their handlers."""
+    """Leads requests to their handlers: the `App` of the HTTP front."""
 
     def __init__(
         self,
@@ -30,9 +47,15 @@ class Paths:
         webhooks: Webhooks,
         retell: RetellWebhook,
         registry: Registry,
+        media_sockets: MediaSockets,
         refusals: Refusals,
         metrics: Metrics,
     ) -> None:
+        # Set by `join`.
+        self._siblings: Siblings | None = None
+        # A connection with TLS cannot move to another worker.
+        self._can_give = not settings.bridge_tls_cert
+        self._media_sockets = media_sockets
         self._registry = registry
         self._refusals = refusals
         self._metrics = metrics
@@ -47,7 +70,7 @@ class Paths:
             "/stream/status": webhooks.stream_status,
             "/retell/webhook": retell.handle,
         }
-        self._gets: dict[str, Callable[[Request], Response]] = {
+        self._gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
             # HAProxy's default health check asks for this one.
             "/": _alive,
             "/healthz": _alive,
@@ -64,7 +87,7 @@ class Paths:
             response = await post(request) if request.method == "POST" else _not_allowed("POST")
         elif get := self._gets.get(path):
             is_get = request.method in ("GET", "HEAD", "OPTIONS")
-            response = get(request) if is_get else _not_allowed("GET, HEAD, OPTIONS")
+            response = await get(request) if is_get else _not_allowed("GET, HEAD, OPTIONS")
         else:
             self._refusals.misdirected(request, path, 404)
             return NOT_FOUND
@@ -73,17 +96,33 @@ class Paths:
         self._metrics.requests.labels(path, str(response.status)).inc()
         return response
 
+    def join(self, siblings: Siblings) -> None:
+        """Answer for these workers too."""
+        self._siblings = siblings
+
+    def upgrade(self, request: Request) -> picows.WSListener | Response | GiveAway:
+        """Accept a media socket, refuse it, or give it to the worker that holds its call."""
+        path = self.path(request)
+        if self._siblings is not None and self._can_give:
+            media_id = path.rpartition("/")[2]
+            if self._siblings.owner_of(media_id) is not None:
+                return partial(self._siblings.give, media_id)
+        return self._media_sockets.upgrade(path, request)
+
     def path(self, request: Request) -> str:
         """The path below ``PUBLIC_URL``, whose prefix a proxy may have stripped or not."""
         if self._prefix and request.path.startswith(f"{self._prefix}/"):
             return request.path.removeprefix(self._prefix)
         return request.path
 
-    def _readyz(self, request: Request) -> Response:
+    async def _readyz(self, request: Request) -> Response:
         # A full process stays ready: the sockets of admitted calls must still be routed here.
-        return Response(503, b"draining\n") if self._registry.is_draining else Response(200, b"ready\n")
+        is_ready = not self._registry.is_draining
+        if not is_ready and self._siblings is not None:
+            is_ready = await self._siblings.is_any_ready()
+        return Response(200, b"ready\n") if is_ready else Response(503, b"draining\n")
 
-    def _metrics_page(self, request: Request) -> Response:
+    async def _metrics_page(self, request: Request) -> Response:
         if self._metrics_token:
             given = (request.header("authorization") or "").encode()
             if not hmac.compare_digest(given, f"Bearer {self._metrics_token}".encode()):
@@ -92,12 +131,11 @@ class Paths:
             name in FORWARDED or name.startswith("x-forwarded-") for name in request.headers
         ):
             return FORBIDDEN
-        self._metrics.calls_live.set(self._registry.live)
-        self._metrics.calls_admitted.set(self._registry.admitted)
-        return Response(200, self._metrics.text(), METRICS_TYPE)
+        families = await self._siblings.all_families() if self._siblings is not None else None
+        return Response(200, self._metrics.text() if families is None else text_of(families), METRICS_TYPE)
 
 
-def _alive(request: Request) -> Response:
+async def _alive(request: Request) -> Response:
     return Response(200, b"ok\n")
 
 

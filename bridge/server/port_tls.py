@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from pathlib import Path
-
-import structlog
-
-log = structlog.get_logger()
 
 
 def port_tls(certificate: str, key: str) -> ssl.SSLContext | None:
@@ -40,18 +35,3 @@ def port_tls(certificate: str, key: str) -> ssl.SSLContext | None:
             f"not encrypted ({error.reason or error})"
         ) from None
     return context
-
-
-def reload_port_tls(certificate: str, key: str, use: Callable[[ssl.SSLContext], None]) -> None:
-    """Read the files again and ``use`` them; bad ones are refused, and the former certificate stays."""
-    try:
-        tls = port_tls(certificate, key)
-    except OSError as error:
-        log.error(
-            "certificate refused, the former one stays: correct the files and send SIGHUP again",
-            problem=str(error),
-        )
-        return
-    if tls is not None:
-        use(tls)
-        log.info("certificate reloaded", file=certificate)

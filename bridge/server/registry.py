@@ -143,9 +143,14 @@ class Registry:
         return len(self._admitted) + len(self._admitting)
 
     @property
+    def room(self) -> int:
+        """How many further calls are within the limit."""
+        return max(0, self._max_calls - self.live - self.admitted)
+
+    @property
     def is_full(self) -> bool:
         """Whether a further call would be over the limit."""
-        return self.live + self.admitted >= self._max_calls
+        return not self.room
 
     def find(self, call_sid: str) -> Entry | None:
         """The entry of a CallSid; None while it is being admitted."""

@@ -7,31 +7,34 @@ way of a frame reads a clock or owns a timer.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
+from collections.abc import Sequence
 
-import picows
 import structlog
 
 from _codec import HeldBudget
 from bridge.agents.agent import Resources
-from bridge.agents.directory import DirectoryError
 from bridge.agents.sessions import Sessions
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.call.state import Call
-from bridge.http.front import Front, FrontLimits, Request, Response
+from bridge.http.front import Front
 from bridge.metrics import Metrics
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
 from bridge.server.outgoing import client_tls, http_session
-from bridge.server.paths import Paths
-from bridge.server.port_tls import port_tls, reload_port_tls
+from bridge.server.paths import Paths, front_limits
+from bridge.server.port_tls import port_tls
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
+from bridge.server.reloading import reload_directory, reload_port_tls
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.opening import open_agreement
 from bridge.server.webhooks import Webhooks
+from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
 from bridge.twilio.signature import Signatures
@@ -39,13 +42,10 @@ from bridge.twilio.tokens import Tokens
 
 log = structlog.get_logger()
 
-# Media sockets beyond the limit of calls: of calls that end, and without a `start` so far.
-ENDING_CALLS = 64
-
 
 class Server:
     """
-    One bridge process; an `App` of the HTTP front.
+    One bridge process.
 
     Call `start`, and in the end `stop`; between them `drain` and `drained` let running calls end by themselves.
     """
@@ -54,11 +54,15 @@ class Server:
         self.metrics = Metrics()
         self._settings = settings
         self._limits = limits or Limits()
+        # Set when other workers have taken this one's place.
+        self.retired = asyncio.Event()
         self._clock = time.monotonic
         self._agreement = open_agreement(settings, self.metrics, self._limits.token_s)
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
+        self.metrics.calls_live.set_function(lambda: self._registry.live)
+        self.metrics.calls_admitted.set_function(lambda: self._registry.admitted)
         self._live = Live(
             self._registry,
             self._agreement,
@@ -68,19 +72,16 @@ class Server:
             self._ask_twilio,
             self._clock,
         )
-        self._front = Front(
-            self,
-            FrontLimits(
-                connections=settings.bridge_http_connections + settings.bridge_max_calls,
-                upgraded=settings.bridge_max_calls + ENDING_CALLS,
-                ws_max_frame_bytes=settings.bridge_caller_message_max_bytes,
-            ),
-            upgraded=lambda: self._live.upgraded,
-        )
+        self._siblings: Siblings | None = None
 
-    async def start(self) -> None:
+    async def start(
+        self, sockets: Sequence[socket.socket] = (), channel: socket.socket | None = None
+    ) -> None:
         """
-        Open the port.
+        Open the port, or accept on ``sockets`` that are bound.
+
+        Args:
+            channel: To the parent of a worker.
 
         Raises:
             OSError: The address cannot be bound, or the certificate cannot be read.
@@ -101,7 +102,7 @@ class Server:
         tokens = Tokens(settings.auth_tokens, limits.token_s)
         signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
         refusals = Refusals(signatures, self.metrics, settings.bridge_validate_signatures, self._clock)
-        self._media_sockets = MediaSockets(
+        media_sockets = MediaSockets(
             settings,
             limits,
             Process(
@@ -131,11 +132,20 @@ class Server:
             self._clock,
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
-        self._paths = Paths(settings, webhooks, retell, self._registry, refusals, self.metrics)
+        paths = Paths(settings, webhooks, retell, self._registry, media_sockets, refusals, self.metrics)
+        self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
+        if channel is not None:
+            self._siblings = Siblings(
+                channel, self._agreement.owner, self._registry, self._front, self.metrics, self.retired.set
+            )
+            paths.join(self._siblings)
+            self._front.set_accepting(False)
         await self._agreement.start()
         tls_of_port = port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
-        await self._front.start(settings.host, settings.port, ssl_context=tls_of_port)
+        await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
+        if self._siblings is not None:
+            self._siblings.start()
 
     @property
     def port(self) -> int:
@@ -153,25 +163,21 @@ class Server:
         A bad certificate is refused, and bad files are refused whole: what is in use stays.
         """
         reload_port_tls(self._settings.bridge_tls_cert, self._settings.bridge_tls_key, self._front.set_tls)
-        try:
-            directory = self._settings.read_directory()
-        except DirectoryError as error:
-            for _, problem in error.problems:
-                log.error("reload refused, the former agents and routes stay", problem=problem)
-            return
-        self._sessions.replace(directory)
-        log.info("reloaded", agents=sorted(directory.names))
+        reload_directory(self._settings, self._sessions)
 
     def drain(self) -> None:
         """Take no new calls; `drained` waits for the running ones."""
+        if self.retired.is_set():
+            self._front.wind_down()
         self._registry.drain()
         self.metrics.draining.set(1)
         log.info("draining", live=self._registry.live, admitted=self._registry.admitted)
         self._live.drain()
 
-    async def drained(self) -> None:
-        """Wait until all calls are over, at most the drain time, and the last resume is answered."""
-        await self._live.drained(self._settings.bridge_drain_s, self._settings.bridge_resume_linger_s)
+    async def drained(self, drain_s: float | None = None) -> None:
+        """Wait until all calls are over, at most ``drain_s`` (BRIDGE_DRAIN_S), and the last resume is answered."""
+        most_s = self._settings.bridge_drain_s if drain_s is None else drain_s
+        await self._live.drained(most_s, self._settings.bridge_resume_linger_s)
 
     async def stop(self) -> None:
         """Close every call and socket, within the close deadline, then the port."""
@@ -179,6 +185,8 @@ class Server:
         await self._live.close_legs(self._limits.close_s)
         await self._front.close()
         await self._registry.close()
+        if self._siblings is not None:
+            self._siblings.stop()
         await self._live.stop()
         await self._agreement.close()
         await self._http.close()
@@ -188,13 +196,3 @@ class Server:
             await self._twilio.transfer(call.call_sid, call.transfer_to)
         else:
             await self._twilio.hang_up(call.call_sid)
-
-    # The HTTP front's questions
-
-    async def handle(self, request: Request) -> Response:
-        """Answer a request."""
-        return await self._paths.handle(request)
-
-    def upgrade(self, request: Request) -> picows.WSListener | Response:
-        """Accept a media socket, or refuse it."""
-        return self._media_sockets.upgrade(self._paths.path(request), request)

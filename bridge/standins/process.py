@@ -41,6 +41,7 @@ class BridgeProcess:
         folder: Empty working directory; gets the log.
         settings: All settings; the environment has only these and the variables that a program needs to start.
         before: Called in the new process before the command.
+        pass_fds: Descriptors that the new process keeps.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BridgeProcess:
         *,
         command: Sequence[str] = SERVE,
         before: Callable[[], None] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._log = folder / "bridge.log"
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -67,6 +69,7 @@ class BridgeProcess:
                 # Ctrl-C reaches the program that started the bridge, which then stops it.
                 start_new_session=True,
                 preexec_fn=before,
+                pass_fds=pass_fds,
             )
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.store import Store
-from bridge.settings import Settings
+from bridge.settings import Settings, SettingsError
 
 log = structlog.get_logger()
 
@@ -33,6 +33,36 @@ def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agre
     )
 
 
+def store_of_workers(settings: Settings, folder: Path) -> str | None:
+    """
+    The value of ``BRIDGE_STORE`` that workers get, None where their settings have one that they can share.
+
+    Args:
+        folder: For the store of a process without signatures, which is gone with the process.
+
+    Raises:
+        SettingsError: They would share nothing.
+    """
+    url = settings.bridge_store.get_secret_value()
+    if url == "memory":
+        raise SettingsError(
+            ["BRIDGE_STORE: workers cannot share memory: use sqlite:PATH or Redis, or set BRIDGE_WORKERS=1"]
+        )
+    if url:
+        return None
+    if not settings.bridge_validate_signatures:
+        return f"sqlite:{folder / 'store.sqlite3'}"
+    try:
+        _touch(_default_path(settings))
+    except OSError as error:
+        raise SettingsError(
+            [
+                f"BRIDGE_STATE_DIR: cannot be written ({error}), and workers must share a store: set it or BRIDGE_STORE"
+            ]
+        ) from None
+    return None
+
+
 def open_store(settings: Settings) -> Store:
     """The store of the settings. If the state directory cannot be written, a warning is logged and memory is used."""
     url = settings.bridge_store.get_secret_value()
@@ -45,10 +75,9 @@ def open_store(settings: Settings) -> Store:
         from bridge.server.store.redis import RedisStore
 
         return RedisStore(url, f"bridge:{_name(settings)}:")
-    path = settings.state_dir / f"store-{_name(settings)}.sqlite3"
+    path = _default_path(settings)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        _touch(path)
     except OSError as error:
         log.warning(
             "state directory cannot be written: a call is forgotten when the process ends",
@@ -57,6 +86,15 @@ def open_store(settings: Settings) -> Store:
         )
         return MemoryStore()
     return SqliteStore(path)
+
+
+def _default_path(settings: Settings) -> Path:
+    return settings.state_dir / f"store-{_name(settings)}.sqlite3"
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
 
 
 def _name(settings: Settings) -> str:

@@ -1,0 +1,42 @@
+"""Reads the certificate and the files of agents and routes again; what is bad is refused and logged."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from bridge.agents.directory import DirectoryError
+from bridge.agents.sessions import Sessions
+from bridge.server.port_tls import port_tls
+from bridge.settings import Settings
+
+log = structlog.get_logger()
+
+
+def reload_port_tls(certificate: str, key: str, use: Callable[[ssl.SSLContext], None]) -> None:
+    """Read the files again and ``use`` them; bad ones are refused, and the former certificate stays."""
+    try:
+        tls = port_tls(certificate, key)
+    except OSError as error:
+        log.error(
+            "certificate refused, the former one stays: correct the files and send SIGHUP again",
+            problem=str(error),
+        )
+        return
+    if tls is not None:
+        use(tls)
+        log.info("certificate reloaded", file=certificate)
+
+
+def reload_directory(settings: Settings, sessions: Sessions) -> None:
+    """Read the files of agents and routes again, for new calls; bad ones are refused whole."""
+    try:
+        directory = settings.read_directory()
+    except DirectoryError as error:
+        for _, problem in error.problems:
+            log.error("reload refused, the former agents and routes stay", problem=problem)
+        return
+    sessions.replace(directory)
+    log.info("reloaded", agents=sorted(directory.names))

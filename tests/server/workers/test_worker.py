@@ -1,0 +1,125 @@
+"""A media socket that comes to one worker and belongs to another: two servers over one store, and a parent between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, serving, until
+
+from bridge.call.limits import Limits
+from bridge.server.server import Server
+from bridge.server.workers.channel import Channel, pair
+from bridge.server.workers.parent import Parent, Worker
+from bridge.standins.numbered import make_numbered
+
+
+class Pair:
+    """The servers, each with its `Worker` in the parent that has no process to watch."""
+
+    def __init__(self) -> None:
+        self.parent = Parent((), {}, (), 2, "")
+        self.lives: list[Live] = []
+        self.workers: list[Worker] = []
+
+    async def add(self, live: Live, stack: contextlib.AsyncExitStack, store: str) -> None:
+        ours, theirs = pair()
+        worker = Worker(None, 0.0)
+        worker.channel = Channel(
+            ours, lambda message, given: self.parent._on_message(worker, message, given), lambda: None
+        )
+        stack.callback(worker.channel.close)
+        self.parent._workers.add(worker)
+        settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": store})
+        server = Server(settings, Limits(**LIMITS))
+        await server.start(channel=theirs)
+        stack.push_async_callback(server.stop)
+        self.lives.append(Live(server, live.agent, None))
+        self.workers.append(worker)
+        await until(lambda: worker.is_ready and worker.accepts)
+
+    async def announce(self, at: int, media_id: str, owner: int) -> None:
+        siblings = self.lives[at].server._siblings
+        await siblings.announce(media_id, self.workers[owner].owner)
+        # The others hear of it in their own turn of the loop.
+        everyone = [live.server._siblings for live in self.lives]
+        await until(
+            lambda: all(
+                s.owner_of(media_id) == self.workers[owner].owner
+                for s in everyone
+                if s is not everyone[owner]
+            )
+        )
+
+
+@pytest.fixture
+async def both(tmp_path) -> AsyncIterator[Pair]:
+    async with serving() as live, contextlib.AsyncExitStack() as stack:
+        found = Pair()
+        for _ in range(2):
+            await found.add(live, stack, f"sqlite:{tmp_path}/store.sqlite3")
+        yield found
+
+
+def media_id_of(caller) -> str:
+    return caller.answer.stream_url.rpartition("/")[2]
+
+
+async def test_socket_is_served_by_the_worker_that_it_belongs_to(both):
+    a, b = both.lives
+    for n in range(5):
+        async with a.answered() as caller:
+            await both.announce(1, media_id_of(caller), owner=0)
+            caller.endpoint.url = b.url
+            await caller.open_stream(caller.answer.stream_url)
+            frames = [make_numbered(i) for i in range(50)]
+            await caller.send_frames(iter(frames), paced=False)
+            session = await a.session_of(caller)
+            await until(lambda session=session: len(session.received) == 50)
+            assert [item.audio for item in session.received] == frames
+            assert (a.live_calls, b.live_calls) == (1, 0)
+            await session.send_call_ended()
+            await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+            assert caller.close_code == 1000
+        assert len(a.agent.sessions) == n + 1
+
+
+async def test_socket_of_a_worker_that_is_gone_is_served_where_it_came(both):
+    a, b = both.lives
+    async with a.answered() as caller:
+        await both.announce(1, media_id_of(caller), owner=0)
+        both.parent._workers.discard(both.workers[0])
+        caller.endpoint.url = b.url
+        await caller.open_stream(caller.answer.stream_url)
+        await until(lambda: b.live_calls == 1)
+
+
+async def test_announced_socket_is_forgotten_after_its_time(both, monkeypatch):
+    b = both.lives[1]
+    siblings = b.server._siblings
+    await both.announce(1, "x" * 32, owner=0)
+    monkeypatch.setattr(siblings, "_loop", type("Later", (), {"time": lambda self: 1e12})())
+    assert siblings.owner_of("x" * 32) is None
+
+
+async def test_worker_speaks_for_itself_when_the_parent_does_not_answer(both, monkeypatch):
+    a = both.lives[0]
+    monkeypatch.setattr(both.parent, "_on_message", lambda worker, message, given: None)
+    assert (await a.metrics())["bridge_calls_live"] == 0
+    assert (await a.get("/readyz"))[0] == 200
+    a.server.drain()
+    assert (await a.get("/readyz"))[0] == 503
+
+
+async def test_draining_worker_is_ready_while_another_takes_calls(both, monkeypatch):
+    a, b = both.lives
+    # Here each has a port of its own.
+    monkeypatch.setattr(a.server._front, "set_accepting", lambda is_on: None)
+    a.server.drain()
+    await until(lambda: both.workers[0].is_draining)
+    assert (await a.get("/readyz"))[0] == 200
+    b.server.drain()
+    await until(lambda: both.workers[1].is_draining)
+    assert (await a.get("/readyz"))[0] == 503
