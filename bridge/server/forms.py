@@ -1,0 +1,57 @@
+"""The forms that Twilio posts: what is signed, and of one call of this account, is read."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from multidict import MultiDict
+
+from bridge.http.messages import BAD_REQUEST, Request, Response
+from bridge.server.refusals import CALL_SID, Refusals
+from bridge.settings import Settings
+from bridge.twilio.signature import Signatures
+
+FORM_FIELDS_MAX = 500
+
+NOT_A_FORM = Response(415, b"415 Unsupported Media Type: application/x-www-form-urlencoded is wanted\n")
+
+
+class Forms:
+    """Reads the forms of requests."""
+
+    def __init__(self, settings: Settings, signatures: Signatures, refusals: Refusals) -> None:
+        self._settings = settings
+        self._signatures = signatures
+        self._refusals = refusals
+
+    def read(self, request: Request) -> MultiDict[str] | Response:
+        """The form of a request that Twilio signed and that names one call of this account, or the refusal."""
+        signature = request.header("x-twilio-signature")
+        if self._settings.bridge_validate_signatures and not signature:
+            return self._refusals.webhook(request, "signature")
+        content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
+        if content_type != "application/x-www-form-urlencoded":
+            return NOT_A_FORM
+        try:
+            pairs = parse_qsl(
+                request.body.decode("ascii"),
+                keep_blank_values=True,
+                max_num_fields=FORM_FIELDS_MAX,
+                errors="strict",
+            )
+        except ValueError:
+            return BAD_REQUEST
+        form = MultiDict(pairs)
+        if self._settings.bridge_validate_signatures and not self._signatures.is_webhook(
+            request.path, request.query, form, signature
+        ):
+            return self._refusals.webhook(request, "signature", form)
+        # The signed text joins names and values without a separator, so a form split elsewhere has the same
+        # signature. The SIDs count only in their exact shape and once.
+        call_sids = form.getall("CallSid", [])
+        if len(call_sids) != 1 or not CALL_SID.fullmatch(call_sids[0]):
+            return self._refusals.webhook(request, "call_sid", form)
+        account_sid = self._settings.twilio_account_sid
+        if account_sid and form.getall("AccountSid", []) != [account_sid]:
+            return self._refusals.webhook(request, "account_sid", form)
+        return form
