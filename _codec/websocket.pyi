@@ -10,7 +10,7 @@ from _codec.owner import Owner
 class WebSocket(FrameWriter):
     def __new__(
         cls,
-        owner: Owner,
+        owner: Owner | None,
         *,
         is_client: bool,
         max_message_bytes: int,

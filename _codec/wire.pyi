@@ -13,7 +13,7 @@ MARK_NAME: Pattern[str]
 class Wire(WebSocket):
     def __new__(
         cls,
-        owner: Owner,
+        owner: Owner | None,
         *,
         is_client: bool,
         max_message_bytes: int,

@@ -218,9 +218,7 @@ cdef class Wire(WebSocket):
         self.flush()
 
     cdef int before_close(self) except -1:
-        # While the peer was never ready, the audio stays: `hand_held_to` may pass it to another wire.
-        if self.is_ready:
-            self.lose_held()
+        # The audio stays until the owner knows: `hand_held_to` may pass it to another wire.
         return self.leave()
 
     def hand_held_to(self, Wire other not None):

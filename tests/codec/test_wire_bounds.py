@@ -336,6 +336,22 @@ async def test_items_are_kept_when_the_oldest_audio_is_dropped_and_go_to_another
     assert owner.calls == []
 
 
+async def test_audio_held_for_a_peer_that_closes_goes_to_another_wire():
+    first, _, owner = make_wire()
+    second, pipe, _ = make_wire()
+    first.set_ready()
+    first.pause_writing()
+    first.send_audio(AUDIO_20MS)
+    first.send_in_order("mark")
+    # A client's close frame, with the code 1001 and a mask of zeros.
+    first.feed(b"\x88\x82\0\0\0\0\x03\xe9")
+    assert owner.calls[-1] == ("on_peer_closed", 1001)
+    first.hand_held_to(second)
+    second.set_ready()
+    assert texts(pipe) == [b"<%b>" % AUDIO_20MS, b"mark"]
+    assert first.dropped_frames == 0
+
+
 async def test_audio_that_another_wire_has_no_room_for_counts_as_dropped_there():
     first, _, _ = make_wire(is_client=True)
     second, _, _ = make_wire(is_client=True, hold_ms=500)

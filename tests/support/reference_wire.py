@@ -272,8 +272,6 @@ class Wire:
     def send_close(self, code: int) -> None:
         if self.is_closing:
             return
-        if self.is_ready:
-            self.lose_held()
         self._write(CLOSE, b"" if code == NO_STATUS else struct.pack(">H", code))
         self.is_closing = True
         self._partner = None
