@@ -176,6 +176,17 @@ class Metrics:
         self.agents_replaced = Counter(
             "bridge_agents_replaced", "Unavailable agents after which the next one was tried", registry=r
         )
+        self.callers_kept = Counter(
+            "bridge_callers_kept", "Lost media sockets after which the agent was kept", registry=r
+        )
+        self.callers_back = Counter(
+            "bridge_callers_back", "New media sockets that went on with a kept agent", registry=r
+        )
+        self.lost_audio_s = Counter(
+            "bridge_lost_audio_seconds",
+            "Agent audio sent to media sockets that were lost before it had played",
+            registry=r,
+        )
         self.store_available = Gauge("bridge_store_available", "1 while the store answers", registry=r)
         self.store_failures = Counter(
             "bridge_store_failures", "Questions that the store did not answer in time", registry=r

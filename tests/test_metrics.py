@@ -9,6 +9,9 @@ from bridge.metrics import Metrics, Traffic
 
 # Name of each family, its type, and its labels: what dashboards and alerts rely on.
 FAMILIES = {
+    "bridge_callers_back": ("counter", set()),
+    "bridge_callers_kept": ("counter", set()),
+    "bridge_lost_audio_seconds": ("counter", set()),
     "bridge_agents_replaced": ("counter", set()),
     "bridge_calls_live": ("gauge", set()),
     "bridge_calls_admitted": ("gauge", set()),

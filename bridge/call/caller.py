@@ -12,8 +12,9 @@ import structlog
 from _codec import Envelope, Handshake, SpanFinder, is_base64
 from bridge.call.ends import Why
 from bridge.call.heard import MARK_EVERY_BYTES
+from bridge.call.kept import Kept
 from bridge.call.leg import Leg, LegLimits, Process
-from bridge.call.sides import Chain
+from bridge.call.sides import CallerSide, Chain
 from bridge.call.state import Call
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class CallerLeg(Leg):
     def __init__(self, carrier: Carrier, call: Call, limits: LegLimits, process: Process) -> None:
         super().__init__(call, limits, process)
         self._carrier = carrier
+        self._budget = process.held
         # Set by `on_start`: from then on audio flows and messages can be sent.
         self._is_started = False
         self._has_warned = False
@@ -86,11 +88,22 @@ class CallerLeg(Leg):
 
     def on_start(self, chain: Chain) -> None:
         """The stream is verified; ``chain`` makes the agents' sides."""
+        self._start()
+        self.wire.set_ready()
+        self.call.on_start(chain, self._clock())
+
+    def on_return(self, call: Call) -> None:
+        """The stream is verified and belongs to ``call``, whose former media socket is lost."""
+        self.call = call
+        self._start()
+        call.on_caller_back(self, self._clock())
+        # What was held for this socket goes first.
+        self.wire.set_ready()
+
+    def _start(self) -> None:
         self._is_started = True
         self.wire.set_format(self._carrier.finder, self._carrier.envelope)
         self.wire.set_most_ahead(MOST_AHEAD_S * BYTES_PER_S)
-        self.wire.set_ready()
-        self.call.on_start(chain, self._clock())
 
     def on_refused(self, reason: str) -> None:
         """The stream is not what its token says; ``reason`` is a metric label."""
@@ -140,6 +153,15 @@ class CallerLeg(Leg):
     @property
     def held_bytes(self) -> int:
         return self.wire.held_bytes
+
+    def keep(self) -> CallerSide:
+        kept = Kept(self.limits.hold_ms, self._budget)
+        self.wire.hand_held_to(kept.wire)
+        return kept
+
+    def take_over(self, other: CallerSide) -> None:
+        if isinstance(other, Kept):
+            other.wire.hand_held_to(self.wire)
 
     def mark_audio(self) -> None:
         if self._is_started:

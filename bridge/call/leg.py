@@ -18,6 +18,7 @@ from typing import ClassVar
 import structlog
 
 from _codec import HeldBudget, Wire
+from bridge.call.kept import Kept
 from bridge.call.sides import Relayed, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Metrics
@@ -161,7 +162,7 @@ class Leg:
 
     def relay_to(self, other: object) -> None:
         """Pass plain audio straight to the other side's socket; to a side without one it goes through the call."""
-        if isinstance(other, Leg):
+        if isinstance(other, Leg | Kept):
             self.wire.join(other.wire)
             self._relayed_before = (self.wire.media_in, self.wire.audio_in_bytes)
         else:

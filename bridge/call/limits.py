@@ -27,6 +27,10 @@ class Limits:
     playout_margin_s: float = 5.0
     """Seconds that last words may take beyond their length: the network, and what Twilio buffers."""
 
+    grace_s: float = 5.0
+    """Seconds for which the agent's side of a call is kept after its media socket is lost: Twilio asks for the next
+    TwiML at once and opens the new socket within a second or two."""
+
     twilio_api_s: float = 10.0
     """Seconds for a request to Twilio's REST API; the media socket stays open until then."""
 
@@ -47,4 +51,5 @@ class CallLimits:
     caller_silent_s: float
     playout_max_s: float
     playout_margin_s: float
+    grace_s: float
     twilio_api_s: float

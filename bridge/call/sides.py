@@ -1,8 +1,12 @@
-"""The two sides of a call as it sees them, and the chain that makes the agent's."""
+"""The two sides of a call as it sees them, the chain that makes the agent's, and who follows the call."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from bridge.call.state import Call
 
 
 class Relayed(NamedTuple):
@@ -27,6 +31,8 @@ class CallerSide(Protocol):
     After ``relay_to``, plain audio goes straight to the other side, and ``relayed`` gives how much since the last
     question. After ``mark_audio``, marks go with the audio, ``sent_bytes`` is how much of it went out and
     ``held_bytes`` how much waits. ``set_unplayed`` corrects how much audio the carrier and this side have together.
+    ``keep`` gives the side that stands in when the socket is lost, with what this one held; ``take_over`` moves that
+    to the side of the next socket.
     """
 
     @property
@@ -34,9 +40,12 @@ class CallerSide(Protocol):
     @property
     def held_bytes(self) -> int: ...
     def mark_audio(self) -> None: ...
+    def keep(self) -> CallerSide: ...
+    def take_over(self, other: CallerSide) -> None: ...
     def send_audio(self, payload: bytes) -> None: ...
     def relay_to(self, other: AgentSide) -> None: ...
     def relayed(self) -> Relayed: ...
+    def counts(self) -> SideCounts: ...
     def set_unplayed(self, unplayed_s: float) -> None: ...
     def send_clear(self) -> None: ...
     def send_mark(self, name: str) -> None: ...
@@ -70,3 +79,32 @@ class Chain(Protocol):
     def next_side(self) -> AgentSide | None:
         """Make the side of the next agent and enter it in the book of open calls; None after the last one."""
         ...
+
+
+@dataclass(slots=True)
+class CallStats:
+    """Counters of one call; a *frame* is one media message of any length."""
+
+    frames_from_caller: int = 0
+    frames_from_agent: int = 0
+    interrupts: int = 0
+    dtmf: int = 0
+    agent_connect_s: float | None = None
+    first_agent_audio_s: float | None = None
+
+
+class CallObserver(Protocol):
+    """
+    Follows what becomes of a call.
+
+    ``on_agent_replaced``: ``old`` is unavailable for the reason ``detail``, and ``new`` is tried in its place.
+    ``on_caller_kept``: the caller's socket is lost, and ``kept`` stands in for it; ``lost_s`` is the agent's audio that
+    went with it.
+    ``on_call_closed``: the agent's side is closing; answer with `Call.close_caller` as soon as the outcome is kept.
+    """
+
+    def on_call_bridged(self, call: Call) -> None: ...
+    def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None: ...
+    def on_caller_kept(self, call: Call, kept: CallerSide, lost_s: float, detail: str) -> None: ...
+    def on_twilio_asked(self, call: Call) -> None: ...
+    def on_call_closed(self, call: Call) -> None: ...

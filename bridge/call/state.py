@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
-from bridge.call.sides import AgentSide, CallerSide, Chain
+from bridge.call.playout import Playout, seconds
+from bridge.call.sides import AgentSide, CallerSide, CallObserver, CallStats, Chain
 
 PLAYED_MARK = "played-out"
 # Stands before the names of the agent's own marks, which it chooses freely.
@@ -28,32 +27,6 @@ class State(enum.Enum):
     BRIDGED = "bridged"
     PLAYING_OUT = "playing_out"
     CLOSED = "closed"
-
-
-class CallObserver(Protocol):
-    """
-    Follows what becomes of a call.
-
-    ``on_agent_replaced``: ``old`` is unavailable for the reason ``detail``, and ``new`` is tried in its place.
-    ``on_call_closed``: the agent's side is closing; answer with `Call.close_caller` as soon as the outcome is kept.
-    """
-
-    def on_call_bridged(self, call: Call) -> None: ...
-    def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None: ...
-    def on_twilio_asked(self, call: Call) -> None: ...
-    def on_call_closed(self, call: Call) -> None: ...
-
-
-@dataclass(slots=True)
-class CallStats:
-    """Counters of one call; a *frame* is one media message of any length."""
-
-    frames_from_caller: int = 0
-    frames_from_agent: int = 0
-    interrupts: int = 0
-    dtmf: int = 0
-    agent_connect_s: float | None = None
-    first_agent_audio_s: float | None = None
 
 
 class Call:
@@ -91,12 +64,12 @@ class Call:
         self._has_asked_twilio = False
         # Whether the present agent's audio goes natively to the caller.
         self._is_relayed = False
+        # While the caller has no socket: when the agent is no longer kept, and how the socket was lost.
+        self._grace_until: float | None = None
+        self._lost_detail = ""
         # When the present state ends at the latest.
         self._deadline: float | None = now + limits.start_s
-        # Agent audio at Twilio that has not played, kept to within one tick.
-        self._playout_s = 0.0
-        self._sent_bytes_since_tick = 0
-        self._ticked_at = now
+        self._playout = Playout(now)
         self._frames_at_last_audio = 0
         self._last_audio_at = now
 
@@ -161,8 +134,64 @@ class Call:
         self.end(Why.CALLER_STOPPED, now)
 
     def on_caller_lost(self, now: float, why: Why = Why.CALLER_LOST, detail: str = "") -> None:
-        """The caller's socket is gone without a stop, or its peer broke the protocol."""
-        self.end(why, now, detail)
+        """
+        The caller's socket is gone without a stop, or its peer broke the protocol.
+
+        A caller who only lost the socket comes back: the agent is kept for a grace, which a second call of this
+        starts anew.
+        """
+        if why is not Why.CALLER_LOST or not self.may_go_on:
+            self.end(why, now, detail)
+            return
+        if self._grace_until is None:
+            self._keep_agent(now, detail)
+        self._grace_until = now + self._limits.grace_s
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a new stream of the caller can go on with this call's agent."""
+        return self._agent is not None and self.state in (State.CONNECTING, State.BRIDGED)
+
+    def _keep_agent(self, now: float, detail: str) -> None:
+        assert self._caller is not None
+        assert self._agent is not None
+        self.count_relayed()
+        self._advance_playout(now)
+        lost = self._caller
+        lost_s = max(0.0, self._playout.unplayed_s - seconds(lost.held_bytes))
+        if self._heard is not None:
+            lost_s = seconds(self._heard.on_lost(lost.sent_bytes, now))
+        self._lost_detail = detail
+        self._caller = lost.keep()
+        if self._is_relayed:
+            self._agent.relay_to(self._caller)
+        self._playout.restart(self._caller.held_bytes)
+        self._observer.on_caller_kept(self, self._caller, lost_s, detail)
+        lost.close(ENDS[Why.CALLER_LOST].caller_code)
+
+    def on_caller_back(self, caller: CallerSide, now: float) -> None:
+        """
+        A new stream of the caller, whose side is ``caller``, goes on with the agent; ask `may_go_on` first.
+
+        A former socket that seems to be open is closed.
+        """
+        if self._grace_until is None:
+            self._keep_agent(now, "replaced by a new stream")
+        assert self._caller is not None
+        assert self._agent is not None
+        self.count_relayed()
+        self._advance_playout(now)
+        caller.take_over(self._caller)
+        self._caller = caller
+        self._grace_until = None
+        if self._is_relayed:
+            self._agent.relay_to(caller)
+        caller.relay_to(self._agent)
+        if self._heard is not None:
+            self._heard.on_next_stream(now)
+            caller.mark_audio()
+        self._playout.restart(caller.held_bytes)
+        self._last_audio_at = now
 
     # From the agent
 
@@ -191,7 +220,7 @@ class Call:
         if not self._is_relayed and self._agent is not None:
             self._is_relayed = True
             self._agent.relay_to(self._caller)
-        self._sent_bytes_since_tick += audio_bytes
+        self._playout.add(audio_bytes)
         self._caller.send_audio(payload)
 
     def on_agent_turn(self, now: float) -> None:
@@ -215,8 +244,7 @@ class Call:
             return None
         self.count_relayed()
         self.stats.interrupts += 1
-        self._playout_s = 0.0
-        self._sent_bytes_since_tick = 0
+        self._playout.restart()
         held_bytes = self._caller.held_bytes
         self._caller.send_clear()
         if self._heard is None:
@@ -263,25 +291,32 @@ class Call:
         self.count_relayed()
         self._advance_playout(now)
         if self._caller is not None:
-            self._caller.set_unplayed(self._playout_s)
+            self._caller.set_unplayed(self._playout.unplayed_s)
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
             self._last_audio_at = now
-        if self._deadline is not None and now >= self._deadline:
+        if self._grace_until is not None and now >= self._grace_until:
+            self.end(Why.CALLER_LOST, now, self._lost_detail)
+        elif self._deadline is not None and now >= self._deadline:
             if self.state is State.AWAITING_START:
                 self.end(Why.NO_START, now)
             elif self.state is State.PLAYING_OUT:
                 self._on_played_out(now)
             else:
                 self.end(Why.TIME_LIMIT, now)
-        elif self._agent is not None and now - self._last_audio_at >= self._limits.caller_silent_s:
+        elif (
+            self._agent is not None
+            and self._grace_until is None
+            and now - self._last_audio_at >= self._limits.caller_silent_s
+        ):
             self.end(Why.SILENT_CALLER, now)
 
     def end(self, why: Why, now: float, detail: str = "") -> None:
         """
         End the call for the given reason, by its row of `ENDS`; a second end changes nothing.
 
-        While last words play, a further reason cuts them short, and the first one stands.
+        While last words play, a further reason cuts them short, and the first one stands. They do not play to a caller
+        without a socket.
         """
         if self.state is State.CLOSED:
             return
@@ -294,9 +329,10 @@ class Call:
         self.count_relayed()
         self._advance_playout(now)
         # The estimate may be a little early: only an end that nobody waits for takes it for nothing.
-        is_worth_it = self._playout_s > 0 or ENDS[why].outcome is not Outcome.AGENT_LOST
+        is_worth_it = self._playout.unplayed_s > 0 or ENDS[why].outcome is not Outcome.AGENT_LOST
+        is_worth_it = is_worth_it and self._grace_until is None
         if ENDS[why].lets_audio_play and is_worth_it and self._caller is not None:
-            due_s = min(self._playout_s + self._limits.playout_margin_s, self._limits.playout_max_s)
+            due_s = min(self._playout.unplayed_s + self._limits.playout_margin_s, self._limits.playout_max_s)
             self._enter(State.PLAYING_OUT, now + due_s)
             self._caller.send_mark(PLAYED_MARK)
             if self._agent is not None:
@@ -324,18 +360,10 @@ class Call:
             self.stats.frames_from_caller += self._caller.relayed().frames
             from_agent = self._agent.relayed()
             self.stats.frames_from_agent += from_agent.frames
-            self._sent_bytes_since_tick += from_agent.audio_bytes
+            self._playout.add(from_agent.audio_bytes)
 
     def _advance_playout(self, now: float) -> None:
-        # The time since the last tick counts as played before the audio sent within it is added. The estimate is
-        # late by a tick at most, which the margin covers.
-        self._playout_s = max(0.0, self._playout_s - (now - self._ticked_at))
-        self._playout_s += self._sent_bytes_since_tick / 8000
-        self._sent_bytes_since_tick = 0
-        # While Twilio does not read, held audio does not play.
-        if self._caller is not None:
-            self._playout_s = max(self._playout_s, self._caller.held_bytes / 8000)
-        self._ticked_at = now
+        self._playout.advance(self._caller.held_bytes if self._caller is not None else 0, now)
 
     def _enter(self, state: State, deadline: float | None) -> None:
         self.state = state

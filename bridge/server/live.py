@@ -15,7 +15,7 @@ from _codec import HeldBudget
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
-from bridge.call.sides import AgentSide, SideCounts
+from bridge.call.sides import AgentSide, CallerSide, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
@@ -32,17 +32,31 @@ SLICES = 25
 
 @dataclass(slots=True)
 class _Sides:
-    """The two sides of an open call; ``replaced`` sums the counts of agents that the present one replaced."""
+    """The two sides of an open call; ``replaced`` and ``lost`` sum the counts of those before the present ones."""
 
     media_id: str
-    caller: CallerLeg
+    caller: CallerSide
     agent: AgentSide | None = None
     replaced: SideCounts = field(default_factory=SideCounts)
+    lost: SideCounts = field(default_factory=SideCounts)
 
     def to_agent(self) -> SideCounts:
         """The counts of all agents of the call together."""
         now = self.agent.counts() if self.agent is not None else SideCounts()
-        return SideCounts(*(before + after for before, after in zip(self.replaced, now, strict=True)))
+        return _sum(self.replaced, now)
+
+    def to_caller(self) -> SideCounts:
+        """The counts of all media sockets of the call together."""
+        return _sum(self.lost, self.caller.counts())
+
+    def set_caller(self, caller: CallerSide) -> None:
+        """Enter the caller's present side."""
+        self.lost = self.to_caller()
+        self.caller = caller
+
+
+def _sum(one: SideCounts, other: SideCounts) -> SideCounts:
+    return SideCounts(*(before + after for before, after in zip(one, other, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,13 @@ class Live:
         sides.agent = side
         if isinstance(side, Leg):
             self._legs.add(side)
+
+    def move(self, leg: CallerLeg, kept: Call) -> None:
+        """Enter a new media socket with the call that it goes on with; the call of its upgrade never was one."""
+        sides = self._calls.pop(leg.call)
+        self._calls[kept].media_id = sides.media_id
+        self._calls[kept].set_caller(leg)
+        self._metrics.callers_back.inc()
 
     def on_leg_gone(self, leg: Leg) -> None:
         """Forget a leg whose socket is closed for good."""
@@ -230,6 +251,15 @@ class Live:
         # The failed agent's service has no say about this call any more.
         self._registry.set_credentials(call.call_sid, {})
         log.warning("agent unavailable, trying next", call_sid=call.call_sid, detail=detail)
+
+    def on_caller_kept(self, call: Call, kept: CallerSide, lost_s: float, detail: str) -> None:
+        """The caller's socket is lost, and the agent waits for the next one."""
+        self._calls[call].set_caller(kept)
+        self._metrics.callers_kept.inc()
+        self._metrics.lost_audio_s.inc(lost_s)
+        log.info(
+            "caller's socket lost, agent kept", call_sid=call.call_sid, lost_s=round(lost_s, 3), detail=detail
+        )
 
     def on_twilio_asked(self, call: Call) -> None:
         """The agent wants the phone call ended or transferred."""
@@ -348,7 +378,7 @@ class Live:
 
 
 def _traffic_of(call: Call, sides: _Sides) -> Traffic:
-    to_agent, to_caller = sides.to_agent(), sides.caller.counts()
+    to_agent, to_caller = sides.to_agent(), sides.to_caller()
     return Traffic(
         from_caller=call.stats.frames_from_caller,
         to_agent=to_agent.sent_frames,

@@ -72,6 +72,7 @@ class MediaSockets:
             caller_silent_s=settings.bridge_caller_no_audio_s,
             playout_max_s=settings.bridge_playout_max_s,
             playout_margin_s=limits.playout_margin_s,
+            grace_s=limits.grace_s,
             twilio_api_s=limits.twilio_api_s,
         )
         self._caller_limits = LegLimits(

@@ -40,7 +40,13 @@ LIMITS = {
     "write_high_bytes": 2048,
 }
 CALL_LIMITS = CallLimits(
-    start_s=60, duration_s=60, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=60
+    grace_s=5,
+    start_s=60,
+    duration_s=60,
+    caller_silent_s=60,
+    playout_max_s=60,
+    playout_margin_s=5,
+    twilio_api_s=60,
 )
 STREAM_SID = "MZ" + 32 * "0"
 TICK_S = 0.02
@@ -346,6 +352,7 @@ class Nothing:
     def on_played(self, name: str) -> None: ...
     def on_call_bridged(self, call: Call) -> None: ...
     def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None: ...
+    def on_caller_kept(self, call: Call, kept: object, lost_s: float, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None:
         call.close_caller()

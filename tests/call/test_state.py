@@ -20,7 +20,13 @@ EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Outcome | None
     Why.CALL_COMPLETED: ([(1, "end", Why.CALL_COMPLETED)], 1000, 1000, Outcome.ENDED, False),
     Why.AGENT_HUNG_UP: ([(1, "hang_up")], 1000, 1000, Outcome.ENDED, True),
     Why.AGENT_TRANSFERRED: ([(1, "transfer", "+14155550100")], 1000, 1000, Outcome.TRANSFERRED, True),
-    Why.CALLER_LOST: ([(1, "caller_lost")], 1001, 1000, Outcome.CALLER_LOST, False),
+    Why.CALLER_LOST: (
+        [(1, "caller_lost"), (1 + LIMITS.grace_s, "tick")],
+        1001,
+        1000,
+        Outcome.CALLER_LOST,
+        False,
+    ),
     Why.AGENT_LOST: ([(1, "agent_lost")], 1011, 1011, Outcome.AGENT_LOST, False),
     Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, Outcome.ENDED, False),
     Why.TIME_LIMIT: (
@@ -364,7 +370,7 @@ def test_audio_that_went_past_the_call_is_counted_once():
 def test_audio_that_went_past_the_call_counts_for_the_deadlines():
     script = bridged()
     script.run([(59, "caller_relayed"), (59, "tick"), (60, "agent_relayed", 500), (60, "agent_ended")])
-    assert script.call._playout_s == pytest.approx(10)
+    assert script.call._playout.unplayed_s == pytest.approx(10)
     script.run([(60 + 10 + LIMITS.playout_margin_s - 0.1, "tick")])
     assert script.call.state is State.PLAYING_OUT
 
@@ -372,7 +378,7 @@ def test_audio_that_went_past_the_call_counts_for_the_deadlines():
 def test_interrupt_forgets_audio_that_went_past_the_call_before_it():
     script = bridged()
     script.run([(1, "agent_relayed", 500), (1, "interrupt"), (1.1, "agent_relayed", 50), (1.1, "tick")])
-    assert script.call._playout_s == pytest.approx(1)
+    assert script.call._playout.unplayed_s == pytest.approx(1)
     assert script.call.stats.frames_from_agent == 550
 
 
@@ -390,9 +396,9 @@ def test_interrupt_sends_clear_at_once_and_keeps_caller_audio():
 def test_interrupt_resets_the_playout():
     script = bridged()
     script.run([(0, "agent_audio", AUDIO_20MS, 30 * AUDIO_1S_BYTES), (TICK_S, "tick")])
-    assert script.call._playout_s == pytest.approx(30)
+    assert script.call._playout.unplayed_s == pytest.approx(30)
     script.run([(0.5, "agent_audio", AUDIO_20MS, AUDIO_1S_BYTES), (0.6, "interrupt"), (0.7, "agent_ended")])
-    assert script.call._playout_s == 0
+    assert script.call._playout.unplayed_s == 0
     script.tick(0.7 + LIMITS.playout_margin_s)
     assert script.call.state is State.CLOSED
 
@@ -563,6 +569,7 @@ def test_call_without_a_side_ends_quietly():
 class _NoObserver:
     def on_call_bridged(self, call: Call) -> None: ...
     def on_agent_replaced(self, call: Call, detail: str) -> None: ...
+    def on_caller_kept(self, call: Call, kept: object, lost_s: float, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
     def on_call_closed(self, call: Call) -> None:
         call.close_caller()

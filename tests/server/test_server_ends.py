@@ -5,7 +5,7 @@ import base64
 import time
 
 import pytest
-from live import DEADLINE_S, FACTOR, PLAIN_AND_TLS, Live, Resources, until, until_within
+from live import DEADLINE_S, FACTOR, LIMITS, PLAIN_AND_TLS, Live, Resources, until, until_within
 from live_raw import CLOSE, RawAgent, accept_head, raw_stream
 
 from bridge.standins.audio import SILENCE
@@ -16,6 +16,8 @@ FALLBACK = ["Say", "Hangup"]
 HANGUP = ["Hangup"]
 ROUND_S = 0.5
 SLACK_S = ROUND_S + 0.75 * FACTOR
+# How long the agent of a lost caller is kept.
+KEPT_S = LIMITS["grace_s"] + ROUND_S
 
 
 async def settled(live: Live) -> Resources:
@@ -156,7 +158,7 @@ async def test_caller_closed_without_stop_is_lost(live_server, code):
         else:
             await caller._socket.close(code=code)
             caller._note_closed(code)
-        await asyncio.wait_for(session.closed.wait(), SLACK_S)
+        await asyncio.wait_for(session.closed.wait(), KEPT_S + SLACK_S)
         assert session.close_code == 1000
         async with live.caller(call_sid=caller.call_sid) as twilio:
             twilio.answer = caller.answer
@@ -252,7 +254,7 @@ async def test_silent_caller_is_lost(live_server):
     async with live.bridged() as (caller, session):
         before = Resources.now()
         caller.pause_reading()
-        await asyncio.wait_for(session.closed.wait(), 0.4 + SLACK_S)
+        await asyncio.wait_for(session.closed.wait(), 0.4 + KEPT_S + SLACK_S)
         assert session.close_code == 1000
         await until(lambda: live.is_idle)
         # The sockets of the legs; the caller's own end is still open.
@@ -265,7 +267,9 @@ async def test_silent_caller_is_lost(live_server):
 async def test_pongs_alone_do_not_keep_a_caller(live_server):
     live = await live_server(BRIDGE_CALLER_SILENCE_S=0.6, limits={"caller_ping_s": 0.1})
     async with live.bridged() as (caller, session):
-        await asyncio.wait_for(asyncio.gather(caller.closed.wait(), session.closed.wait()), 0.6 + SLACK_S)
+        await asyncio.wait_for(
+            asyncio.gather(caller.closed.wait(), session.closed.wait()), 0.6 + KEPT_S + SLACK_S
+        )
         assert session.close_code == 1000
 
 

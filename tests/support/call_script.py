@@ -11,7 +11,13 @@ from bridge.call.sides import Relayed, SideCounts
 from bridge.call.state import Call
 
 LIMITS = CallLimits(
-    start_s=10, duration_s=3600, caller_silent_s=60, playout_max_s=60, playout_margin_s=5, twilio_api_s=10
+    start_s=10,
+    duration_s=3600,
+    caller_silent_s=60,
+    playout_max_s=60,
+    playout_margin_s=5,
+    grace_s=5,
+    twilio_api_s=10,
 )
 AUDIO_20MS = base64.b64encode(bytes(range(160)))
 AUDIO_1S_BYTES = 8000
@@ -27,8 +33,12 @@ class Script:
 
     def __init__(self, limits: CallLimits = LIMITS, now: float = 0.0) -> None:
         self.log: list[tuple[Any, ...]] = []
-        self.call = Call(limits, _Observer(self.log), now)
+        # The sides that stood in for a lost socket, in order; they log as "kept 1", "kept 2", ...
+        self.kept: list[RecordingCaller] = []
+        self.call = Call(limits, _Observer(self.log, self.kept), now)
         self.caller = RecordingCaller(self.log)
+        # All sockets of the caller, in order; those after the first log as "caller 2", "caller 3", ...
+        self.callers = [self.caller]
         self.agent = RecordingAgent(self.log)
         # Tried if ``agent`` is unavailable; they log as "spare".
         self.spares: list[RecordingAgent] = []
@@ -63,6 +73,13 @@ class Script:
 
     def caller_lost(self, now: float, *arguments: Any) -> None:
         self.call.on_caller_lost(now, *arguments)
+
+    def caller_back(self, now: float) -> None:
+        """A new stream goes on with the call, if it may."""
+        if self.call.may_go_on:
+            self.caller = RecordingCaller(self.log, f"caller {len(self.callers) + 1}")
+            self.callers.append(self.caller)
+            self.call.on_caller_back(self.caller, now)
 
     def caller_relayed(self, now: float, frames: int = 1) -> None:
         """Caller audio went past the call."""
@@ -137,23 +154,39 @@ class RecordingCaller(_Side):
     held_bytes = 0
     unplayed_s = 0.0
 
+    def __init__(self, log: list[tuple[Any, ...]], name: str = "caller") -> None:
+        super().__init__(log)
+        self.name = name
+        self.is_taken_over = False
+
+    def keep(self) -> RecordingCaller:
+        return RecordingCaller(self._log, "kept")
+
+    def take_over(self, other: RecordingCaller) -> None:
+        other.is_taken_over = True
+        held = [entry[1:] for entry in self._log if entry[0] == other.name]
+        self._log.extend((self.name, *entry) for entry in held)
+
+    def counts(self) -> SideCounts:
+        return SideCounts()
+
     def mark_audio(self) -> None:
-        self._log.append(("caller", "mark audio"))
+        self._log.append((self.name, "mark audio"))
 
     def send_audio(self, payload: bytes) -> None:
-        self._log.append(("caller", "audio", payload))
+        self._log.append((self.name, "audio", payload))
 
     def set_unplayed(self, unplayed_s: float) -> None:
         self.unplayed_s = unplayed_s
 
     def send_clear(self) -> None:
-        self._log.append(("caller", "clear"))
+        self._log.append((self.name, "clear"))
 
     def send_mark(self, name: str) -> None:
-        self._log.append(("caller", "mark", name))
+        self._log.append((self.name, "mark", name))
 
     def close(self, code: int) -> None:
-        self._log.append(("caller", "close", code))
+        self._log.append((self.name, "close", code))
 
 
 class RecordingAgent(_Side):
@@ -198,14 +231,20 @@ class RecordingChain:
 
 
 class _Observer:
-    def __init__(self, log: list[tuple[Any, ...]]) -> None:
+    def __init__(self, log: list[tuple[Any, ...]], kept: list[RecordingCaller]) -> None:
         self._log = log
+        self._kept = kept
 
     def on_call_bridged(self, call: Call) -> None:
         self._log.append(("observer", "bridged"))
 
     def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None:
         self._log.append(("observer", "agent replaced", old, new, detail))
+
+    def on_caller_kept(self, call: Call, kept: RecordingCaller, lost_s: float, detail: str) -> None:
+        self._kept.append(kept)
+        kept.name = f"kept {len(self._kept)}"
+        self._log.append(("observer", "kept", lost_s))
 
     def on_twilio_asked(self, call: Call) -> None:
         self._log.append(("observer", "Twilio asked", call.transfer_to))

@@ -52,7 +52,7 @@ DEFAULTS = {
     "BRIDGE_RESUME_LINGER_S": "0.3",
 }
 
-LIMITS = {"close_s": 0.5, "playout_margin_s": 2.0}
+LIMITS = {"close_s": 0.5, "playout_margin_s": 2.0, "grace_s": 0.2}
 
 # For modules whose tests all start servers: each test runs without TLS, and with TLS on both legs and all requests.
 PLAIN_AND_TLS = pytest.mark.parametrize("tls", ["plain", "tls"], indirect=True)
