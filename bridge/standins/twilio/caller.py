@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl as tls
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from bridge.standins.inject import Delivery, Injector
 from bridge.standins.sockets import ClientSocket, abort_with_reset, pause_reading
 from bridge.standins.twilio.messages import FromServer, ToServer, TwilioWarning, read_from_server
 from bridge.standins.twilio.playout import Playout
+from bridge.standins.twilio.twiml import TwimlAnswer
 from bridge.standins.twilio.webhook import PhoneCall, sign
 
 CLOSE_TIMEOUT_S = 5.0
@@ -51,11 +53,12 @@ class Caller(PhoneCall):
 
     Attributes:
         sent: Audio frames sent, in order.
-        received: Valid messages from the bridge, in order.
+        received: Valid messages from the bridge, in order, over all streams.
         warnings: Warnings that Twilio would log, each with Twilio's number.
-        playout: The caller's playout, created when the stream opens.
-        closed: Set when either side closes the socket.
+        playout: The caller's playout, created when a stream opens.
+        closed: Set when either side closes the present socket.
         close_code: The code from the bridge; 1006 without a closing handshake.
+        streams: The number of streams so far.
 
     Times are those of the event loop. Use as an async context manager, which ends the call.
     """
@@ -88,6 +91,7 @@ class Caller(PhoneCall):
         self.closed = asyncio.Event()
         self.close_code: int | None = None
         self.close_reason = ""
+        self.streams = 0
         self.opened_at = 0.0
         self.closed_at = 0.0
         self.writer = ToServer(
@@ -129,7 +133,7 @@ class Caller(PhoneCall):
         greet: bool = True,
     ) -> None:
         """
-        Open the media socket of the answer and send ``connected`` and ``start``.
+        Open the media socket of the answer and send ``connected`` and ``start``; another stream has another SID.
 
         Args:
             stream_url, parameters, signature, headers: Replace the values of the TwiML.
@@ -155,12 +159,32 @@ class Caller(PhoneCall):
             max_msg_size=MAX_MESSAGE_BYTES,
             timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
         )
+        self.streams += 1
+        if self.streams > 1:
+            await self._forget_stream()
         self.opened_at = self._now()
         self._playout = Playout(self.opened_at)
         if greet:
             await self.send_raw(self.writer.connected())
             await self.send_raw(self.writer.start(parameters))
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._echo_marks())]
+
+    async def _forget_stream(self) -> None:
+        await self._cancel_tasks()
+        self.closed.clear()
+        self.close_code, self.close_reason, self.closed_at = None, "", 0.0
+        self.stream_sid = "MZ" + secrets.token_hex(16)
+        self.writer = ToServer(
+            account_sid=self.account_sid, call_sid=self.call_sid, stream_sid=self.stream_sid
+        )
+
+    async def go_on(self) -> TwimlAnswer:
+        """Do what Twilio does when the socket is closed: follow the ``<Redirect>``, and open the stream it leads to."""
+        await self.closed.wait()
+        answer = await self.follow_redirect()
+        if answer.stream_url is not None:
+            await self.open_stream()
+        return answer
 
     @property
     def playout(self) -> Playout:
@@ -265,10 +289,7 @@ class Caller(PhoneCall):
                     await self._socket.close(code=code)
             except (ConnectionError, TimeoutError):
                 self.abort()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self._cancel_tasks()
         if self._socket is not None:
             self._note_closed(self._socket.close_code or 1006)
         if self._session is not None:
@@ -285,6 +306,12 @@ class Caller(PhoneCall):
     def resume_reading(self) -> None:
         """Resume reading."""
         self._open_socket().transport.resume_reading()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
 
     # Private -------------------------------------------------------------------------------------------
 
