@@ -40,6 +40,9 @@ class Entry:
         transfer_to: The number that the call was transferred to.
         outcome: How a finished call ended.
         call: The state machine of a live call.
+        owner: The process that has a call of the store's; empty for one of this process.
+        is_successor: A new stream of a call that lost its media socket.
+        is_refused: Its media socket came with a wrong ``start``, and another one would too.
     """
 
     call_sid: str
@@ -52,6 +55,9 @@ class Entry:
     transfer_to: str = ""
     outcome: Outcome | None = None
     call: Call | None = None
+    owner: str = ""
+    is_successor: bool = False
+    is_refused: bool = False
 
     @classmethod
     def of(cls, call_sid: str, record: Record) -> Entry:
@@ -71,6 +77,8 @@ class Entry:
             record.answer,
             record.transfer_to,
             next((outcome for outcome in Outcome if outcome.value == record.outcome), None),
+            owner=record.owner,
+            is_successor=record.is_successor,
         )
 
 
@@ -225,13 +233,49 @@ class Registry:
             entry.until = now + self._claim_s
             self._admitted.move_to_end(entry.call_sid)
 
+    def readmit(self, call_sid: str, media_id: str, session: Session, attempt: int, now: float) -> Entry:
+        """
+        Wait for a new stream of a call that lost its media socket.
+
+        A live call of this process stays what the CallSid stands for, because the stream goes on with it.
+        """
+        entry = Entry(call_sid, media_id, Phase.ADMITTED, now + self._claim_s, session, attempt)
+        entry.is_successor = True
+        if call_sid not in self._live:
+            self._over.pop(call_sid, None)
+            self._admitted[call_sid] = entry
+        return entry
+
+    def refuse(self, media_id: str) -> None:
+        """Note that the ``start`` of an admitted call was refused."""
+        if (call_sid := self.admitted_at(media_id)) is not None:
+            self._admitted[call_sid].is_refused = True
+
+    def former(self, call_sid: str, attempt: int) -> Call | None:
+        """The live call of an earlier attempt, whose agent a new stream may go on with."""
+        entry = self._live.get(call_sid)
+        return entry.call if entry is not None and entry.attempt < attempt else None
+
+    def go_on(self, call_sid: str, media_id: str, attempt: int) -> None:
+        """The live call goes on with a new stream."""
+        entry = self._live[call_sid]
+        entry.media_id, entry.attempt = media_id, attempt
+
     def claim(
-        self, call_sid: str, media_id: str, session: Session, call: Call, attempt: int = 0
+        self,
+        call_sid: str,
+        media_id: str,
+        session: Session,
+        call: Call,
+        attempt: int = 0,
+        *,
+        is_successor: bool = False,
     ) -> str | None:
         """
         Make a call live: its token is good and its media socket is open.
 
-        A call that another process admitted, or this one before a restart, is unknown here and is taken.
+        A call that another process admitted, or this one before a restart, is unknown here and is taken; one that
+        lost its media socket, also beyond the limit.
 
         Returns:
             None, or the reason of a refusal: the token is used, or another session has the CallSid.
@@ -242,7 +286,7 @@ class Registry:
             self.drop(call_sid)
             entry = None
         if entry is None:
-            if self.is_full:
+            if self.is_full and not is_successor:
                 return "full"
             entry = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session, attempt)
         elif entry.phase is Phase.LIVE:
@@ -297,6 +341,16 @@ class Registry:
             entry.call.end(why, now)
         elif entry.phase is Phase.ADMITTED:
             self.finish(call_sid, ENDS[why].outcome or Outcome.ENDED, now)
+
+    def on_caller_lost(self, call_sid: str, attempt: int, now: float) -> None:
+        """Twilio asks what follows the stream of this attempt: its media socket is gone, and the caller is there."""
+        entry = self.find(call_sid)
+        if entry is None or entry.attempt > attempt:
+            return
+        if entry.call is not None and entry.attempt == attempt:
+            entry.call.on_caller_lost(now, detail="Twilio asks what follows")
+        else:
+            self.end(call_sid, Why.CALLER_LOST, now)
 
     def set_credentials(self, call_sid: str, credentials: dict[str, str]) -> None:
         """Replaces the credentials of a live call after a fallback to another agent."""

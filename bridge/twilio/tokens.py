@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from bridge.seal import BadSeal, Seal
@@ -30,7 +30,8 @@ class MediaToken:
     What the media socket needs to know: bound to one CallSid and one socket path.
 
     ``session`` holds the fields of the call's session with its agents, whole; ``attempt`` is how often the call was
-    admitted again.
+    admitted again. ``is_successor``: the call has lost its former media socket, and goes on with the agent that is
+    kept for it, or with a new session of the chain.
     """
 
     call_sid: str
@@ -39,6 +40,7 @@ class MediaToken:
     from_number: str
     to_number: str
     attempt: int = 0
+    is_successor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,18 @@ class ResumeState:
     """
     What a request for `/voice/resume` or `/voice/dialled` is about: the call, how often it was admitted again, since
     when (Unix time), and the agents that are left to try.
+
+    ``chain`` and ``values`` are those of the session, for a new stream of the call. ``reattached_at``: the Unix times
+    of the new streams that the call got lately.
     """
 
     call_sid: str
     attempt: int
     first_at: int
     agents: list[str]
+    chain: list[str] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+    reattached_at: list[int] = field(default_factory=list)
 
 
 class Tokens:

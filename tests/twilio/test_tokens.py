@@ -1,8 +1,10 @@
 """Tokens: what is sealed comes back once whole, and nothing else opens."""
 
 import base64
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography import fernet
@@ -18,8 +20,11 @@ SESSION = {
     "values": {},
 }
 TOKEN = MediaToken("CA" + "0" * 32, "f" * 32, SESSION, "+14155550123", "+14155550100")
-STATE = ResumeState("CA" + "0" * 32, 1, 1_700_000_000, ["echo"])
+STATE = ResumeState(
+    "CA" + "0" * 32, 1, 1_700_000_000, ["echo"], ["retell", "echo"], {"name": "x"}, [1_700_000_000]
+)
 MEDIA_S = 60
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
@@ -195,6 +200,19 @@ def test_without_an_auth_token_the_key_is_random():
 
 
 # Another version
+
+
+def test_what_the_version_before_sealed_is_read():
+    sealed = json.loads((DATA / "sealed_before_new_streams.json").read_text())
+    token = Tokens(["auth"], 1_000_000_000).open_media(sealed["media"])
+    session = {"agents": ["retell", "echo"], "credentials": {"call_id": "abc"}, "values": {}}
+    assert token == MediaToken(
+        "CA" + "0" * 32, "f" * 32, session, "+14155550123", "+14155550100", 1, is_successor=False
+    )
+    state = make().open_resume(sealed["resume"])
+    assert state == ResumeState(
+        "CA" + "0" * 32, 1, 1_700_000_000, ["echo"], chain=[], values={}, reattached_at=[]
+    )
 
 
 def test_fields_of_a_newer_version_are_ignored_and_missing_ones_have_defaults():

@@ -49,6 +49,7 @@ class Record:
         session: The fields of the call's `Session`; empty before and after it.
         answer: The TwiML of a call without a media socket.
         outcome: The value of an `Outcome`; another version may know others.
+        is_successor: A new stream of a call that lost its media socket.
     """
 
     stage: str = Stage.OVER
@@ -60,12 +61,18 @@ class Record:
     answer: str = ""
     transfer_to: str = ""
     outcome: str = ""
+    is_successor: bool = False
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Record:
         """The record of these fields; those that another version added are ignored."""
         return cls(**{f.name: found[f.name] for f in fields(cls) if f.name in found})
 
+
+# After these a call gets no new stream.
+_NOT_READMITTED = frozenset(
+    outcome.value for outcome in Outcome if outcome not in (Outcome.CALLER_LOST, Outcome.HANDED_OVER)
+)
 
 Rule = Callable[[Record | None], Record | None]
 
@@ -188,6 +195,28 @@ class Agreement:
                 return None
             until = time.time() + self._claim_s
             return Record(Stage.ADMITTED, attempt, self.owner, until, media_id, asdict(session))
+
+        try:
+            record, is_ours = await self._change(call_sid, rule)
+        except StoreUnavailableError:
+            return None
+        return None if is_ours else record
+
+    async def readmit(self, call_sid: str, attempt: int, media_id: str, session: Session) -> Record | None:
+        """
+        Enter a new stream of a call that lost its media socket; from now on its former owner has no say.
+
+        Returns:
+            None, or what another process made of the call meanwhile.
+        """
+
+        def rule(before: Record | None) -> Record | None:
+            if before is not None and (before.attempt >= attempt or before.outcome in _NOT_READMITTED):
+                return None
+            until = time.time() + self._claim_s
+            return Record(
+                Stage.ADMITTED, attempt, self.owner, until, media_id, asdict(session), is_successor=True
+            )
 
         try:
             record, is_ours = await self._change(call_sid, rule)

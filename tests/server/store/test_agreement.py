@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,8 @@ from bridge.server.store.memory import MemoryStore
 CALL = "CA" + "1" * 32
 SESSION = Session(("one", "two"), {"access_token": "canary-credential"}, {"name": "canary-value"})
 MEDIA_ID = "a" * 32
+OTHER_MEDIA_ID = "b" * 32
+DATA = Path(__file__).parents[2] / "data"
 
 
 class Slow(MemoryStore):
@@ -165,6 +169,59 @@ async def test_call_that_the_store_does_not_know_is_taken(store):
     a = process(store)
     assert await claimed(a) is None
     assert (await a.find(CALL)).stage == Stage.LIVE
+
+
+# A new stream
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.CALLER_LOST, Outcome.HANDED_OVER])
+async def test_call_that_lost_its_socket_is_admitted_again_by_any_process(store, outcome):
+    a, b = process(store), process(store)
+    await admitted(a)
+    assert await claimed(a) is None
+    if outcome is not None:
+        await ended(a, outcome)
+    assert await b.readmit(CALL, 1, OTHER_MEDIA_ID, SESSION) is None
+    record = await a.find(CALL)
+    assert (record.stage, record.attempt, record.owner) == (Stage.ADMITTED, 1, b.owner)
+    assert record.is_successor
+    # What the former owner writes of its end is dropped.
+    await ended(a, Outcome.CALLER_LOST)
+    assert await claimed(a, OTHER_MEDIA_ID, 1) is None
+    assert (await b.find(CALL)).owner == a.owner
+    assert await claimed(b, OTHER_MEDIA_ID, 1) == "call_live"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ENDED, Outcome.TRANSFERRED, Outcome.AGENT_LOST, Outcome.DIALLED])
+async def test_call_that_ended_otherwise_is_not_admitted_again(store, outcome):
+    a, b = process(store), process(store)
+    await admitted(a)
+    await ended(a, outcome)
+    record = await b.readmit(CALL, 1, OTHER_MEDIA_ID, SESSION)
+    assert record.outcome == outcome.value
+
+
+async def test_of_many_processes_one_admits_the_new_stream(store):
+    processes = [process(store) for _ in range(10)]
+    await admitted(processes[0])
+    await claimed(processes[0])
+    ids = [f"{n:032x}" for n in range(10)]
+    found = await asyncio.gather(
+        *(one.readmit(CALL, 1, media_id, SESSION) for one, media_id in zip(processes, ids, strict=True))
+    )
+    assert found.count(None) == 1
+    assert {record.media_id for record in found if record is not None} == {ids[found.index(None)]}
+
+
+@pytest.mark.parametrize("stage", Stage)
+async def test_record_that_the_version_before_sealed_is_read(store, stage):
+    sealed = json.loads((DATA / "sealed_before_new_streams.json").read_text())["records"][stage]
+    call_sid = "CA" + "0" * 32
+    assert await store.write(f"call:{call_sid}", sealed, 60, 0)
+    agreement = process(store)
+    record = await agreement.find(call_sid)
+    assert (record.stage, record.attempt, record.owner, record.is_successor) == (stage, 1, "former", False)
+    assert await agreement.readmit(call_sid, 2, MEDIA_ID, SESSION) is None
 
 
 # Ends
