@@ -100,6 +100,13 @@ class CallerLeg(Leg):
         # What was held for this socket goes first.
         self.wire.set_ready()
 
+    def on_goodbye(self, why: Why, transfer_to: str) -> None:
+        """The stream is verified, and the agent has ended the call since the carrier was led to it."""
+        self._start()
+        self.wire.set_ready()
+        self.call.transfer_to = transfer_to
+        self.call.end(why, self._clock())
+
     def _start(self) -> None:
         self._is_started = True
         self.wire.set_format(self._carrier.finder, self._carrier.envelope)

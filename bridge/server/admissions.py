@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 
 import structlog
 
 from bridge.agents.agent import CallInfo
-from bridge.agents.sessions import Sessions
+from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome
 from bridge.metrics import Metrics
 from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
@@ -30,6 +29,7 @@ class Admissions:
 
     Args:
         clock: Seconds, monotonic.
+        announce: Leads the media socket of this ID to the process of this name, where it can.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Admissions:
         tokens: Tokens,
         metrics: Metrics,
         clock: Callable[[], float],
+        announce: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._sessions = sessions
@@ -49,29 +50,48 @@ class Admissions:
         self._tokens = tokens
         self._metrics = metrics
         self._clock = clock
+        self._announce = announce
 
-    async def known(self, call_sid: str) -> Entry | None:
-        """What this process or, by the store, another one knows of a call; None of a call without a session."""
+    async def known(self, call_sid: str, attempt: int = 0) -> Entry | None:
+        """
+        What this process or, by the store, another one knows of a call; None of a call without a session.
+
+        Raises:
+            StoreUnavailableError: This process knows nothing of the call, and the store is unavailable.
+        """
         mine = self._registry.find(call_sid)
-        if mine is not None and mine.phase is Phase.LIVE:
+        if mine is not None and mine.phase is Phase.LIVE and mine.attempt >= attempt:
             return mine
-        record: Record | None = None
-        with contextlib.suppress(StoreUnavailableError):
+        try:
             record = await self._agreement.find(call_sid)
+        except StoreUnavailableError:
+            mine = self._registry.find(call_sid)
+            if mine is None:
+                raise
+            return mine
         # It may have changed meanwhile.
         mine = self._registry.find(call_sid)
         if record is None or (mine is not None and not self._is_newer(record, mine)):
             return mine
         return None if record.stage == Stage.OPENING else Entry.of(call_sid, record)
 
+    async def known_here(self, call_sid: str) -> Entry | None:
+        """What `known` finds, or None if the store is unavailable: one process goes on with what it knows."""
+        try:
+            return await self.known(call_sid)
+        except StoreUnavailableError:
+            return None
+
     def _is_newer(self, record: Record, mine: Entry) -> bool:
         if record.attempt != mine.attempt:
             return record.attempt > mine.attempt
         return record.owner != self._agreement.owner and record.stage in (Stage.LIVE, Stage.OVER)
 
-    async def open_and_answer(self, info: CallInfo, chain: Sequence[str], attempt: int) -> str:
+    async def open_and_answer(
+        self, info: CallInfo, chain: Sequence[str], attempt: int, reattached_at: Sequence[int] = ()
+    ) -> str:
         """Open a session, if no other process does, and answer with its TwiML."""
-        call_sid, media_id = info.call_sid, self._new_media_id()
+        call_sid, media_id = info.call_sid, self._new_media_id("")
 
         async def open_session() -> Admission:
             if (standing := await self._agreement.admit(call_sid, attempt)) is not None:
@@ -91,10 +111,40 @@ class Admissions:
             entry = await self._registry.admit(call_sid, media_id, open_session, self._clock, attempt)
         except AdmittedElsewhereError as error:
             entry = error.entry
-        return self.answer_of(entry, info)
+        return self.answer_of(entry, info, reattached_at)
 
-    def _new_media_id(self) -> str:
-        node = self._settings.bridge_node
+    async def readmit(
+        self,
+        info: CallInfo,
+        session: Session,
+        attempt: int,
+        reattached_at: Sequence[int],
+        owner: str = "",
+        kept_at: str = "",
+    ) -> str | Entry:
+        """
+        Admit a new stream of a call that lost its media socket.
+
+        Args:
+            session: Without credentials: no session is opened here, because an agent may be kept.
+            owner: The process that may keep the agent; empty for none.
+            kept_at: The ID of the call's media socket there.
+
+        Returns:
+            Its TwiML, or what another process made of the call meanwhile.
+        """
+        call_sid, media_id = info.call_sid, self._new_media_id(kept_at)
+        standing = await self._agreement.readmit(call_sid, attempt, media_id, session)
+        if standing is not None:
+            return Entry.of(call_sid, standing)
+        entry = self._registry.readmit(call_sid, media_id, session, attempt, self._clock())
+        if owner:
+            await self._announce(media_id, owner)
+        return self._stream(entry, info, reattached_at)
+
+    def _new_media_id(self, kept_at: str) -> str:
+        """An ID behind the name of the host that ``kept_at``, a former ID, was led to, else of this host."""
+        node = kept_at.rpartition("-")[0] or self._settings.bridge_node
         return f"{node}-{secrets.token_hex(16)}" if node else secrets.token_hex(16)
 
     async def _open(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Admission:
@@ -107,12 +157,12 @@ class Admissions:
         log.info("call dialled", call_sid=info.call_sid, agent=session.agents[0])
         return Admission(session, twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
 
-    def answer_of(self, entry: Entry, info: CallInfo) -> str:
+    def answer_of(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int] = ()) -> str:
         """The TwiML of a call that has an entry."""
         if entry.phase is Phase.OVER:
             return self.over(entry)
         self._registry.renew(entry, self._clock())
-        return self._stream(entry, info)
+        return self._stream(entry, info, reattached_at)
 
     @staticmethod
     def over(entry: Entry) -> str:
@@ -121,7 +171,7 @@ class Admissions:
             return entry.answer
         return twiml.dial(entry.transfer_to) if entry.outcome is Outcome.TRANSFERRED else twiml.hangup()
 
-    def _stream(self, entry: Entry, info: CallInfo) -> str:
+    def _stream(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int]) -> str:
         settings = self._settings
         token = MediaToken(
             entry.call_sid,
@@ -130,10 +180,19 @@ class Admissions:
             info.from_number,
             info.to_number,
             entry.attempt,
+            entry.is_successor,
         )
         # A dialled agent is tried only after the media socket.
         dialled = list(self._sessions.from_dialled(entry.session.agents[1:]))
-        state = ResumeState(entry.call_sid, entry.attempt, int(time.time()), dialled)
+        state = ResumeState(
+            entry.call_sid,
+            entry.attempt,
+            int(time.time()),
+            dialled,
+            list(entry.session.agents),
+            entry.session.values,
+            list(reattached_at),
+        )
         return twiml.stream(
             f"{settings.stream_base}/media/{entry.media_id}",
             self._tokens.seal_media(token),

@@ -15,6 +15,7 @@ from bridge.agents.sessions import Session, Sessions
 from bridge.call.agent import AgentLeg
 from bridge.call.caller import CallerLeg
 from bridge.call.echo import EchoSide
+from bridge.call.ends import Outcome, Why
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import CallLimits, Limits
 from bridge.call.sides import AgentSide
@@ -27,10 +28,12 @@ from bridge.server.store.agreement import Agreement
 from bridge.settings import Settings
 from bridge.twilio import media
 from bridge.twilio.signature import Signatures
-from bridge.twilio.tokens import BadToken, Tokens
+from bridge.twilio.tokens import BadToken, MediaToken, Tokens
 
 # Messages that come while the store is asked: 300 ms of audio are 3 KB.
 WAITING_BYTES_MAX = 1 << 18
+# How a call ends whose agent ended it while the new stream was on its way.
+GOODBYES = {Outcome.ENDED: Why.AGENT_ENDED, Outcome.TRANSFERRED: Why.AGENT_TRANSFERRED}
 # BRIDGE_NODE of the process that admitted the call may stand before the ID.
 MEDIA_PATH = re.compile(r"/media/((?:[A-Za-z0-9._-]{1,63}-)?[0-9a-f]{32})")
 
@@ -128,6 +131,8 @@ class TwilioStream:
         # Messages behind a `start` whose token the store is asked about; None at any other time.
         self._waiting: list[bytes] | None = None
         self._waiting_bytes = 0
+        # Why the call was ended by its agent after Twilio was answered with this stream, and a transfer's number.
+        self._ended: tuple[Why, str] | None = None
 
     def read(self, message: bytes, leg: CallerLeg) -> None:
         """Call the leg's method for what a message of Twilio means."""
@@ -160,6 +165,7 @@ class TwilioStream:
             leg.on_ignored("second_start")
             return
         if refusal := self._verify(start, leg):
+            self._sockets.registry.refuse(self._media_id)
             leg.on_refused(refusal)
 
     def _wait(self, message: bytes, leg: CallerLeg) -> None:
@@ -170,23 +176,61 @@ class TwilioStream:
         self._waiting.append(message)
         self._waiting_bytes += len(message)
 
-    def _on_claimed(self, start: media.Start, leg: CallerLeg, chain: AgentChain, refusal: str | None) -> None:
+    def _on_claimed(
+        self, start: media.Start, leg: CallerLeg, token: MediaToken, session: Session, refusal: str | None
+    ) -> None:
         """The store has answered whether the token is used for the first time."""
         waiting, self._waiting = self._waiting or [], None
-        call = leg.call
+        sockets, call = self._sockets, leg.call
+        former = sockets.registry.former(token.call_sid, token.attempt)
+        if refusal is None and former is not None:
+            if token.is_successor and former.may_go_on:
+                sockets.registry.go_on(token.call_sid, token.media_id, token.attempt)
+                if call.state is not State.CLOSED:
+                    self._stream_sid = start.stream_sid
+                    sockets.live.move(leg, former)
+                    leg.on_return(former)
+                    self._read_waiting(waiting, leg)
+                return
+            # The higher attempt has the CallSid now; what the former one writes of its end is dropped.
+            former.end(Why.CALLER_LOST, sockets.process.clock(), "replaced by a new stream")
         if call.state is State.CLOSED:
             return
         if refusal is not None:
             # The call is another process's.
-            self._sockets.registry.drop(call.call_sid)
+            sockets.registry.drop(call.call_sid)
             call.call_sid = ""
+        elif not call.call_sid:
+            # The former call has ended since it was looked at.
+            refusal = self._enter(leg, token, session)
+        if refusal is not None:
             leg.on_refused(refusal)
             return
-        self._sockets.process.metrics.calls.inc()
+        sockets.process.metrics.calls.inc()
         self._stream_sid = start.stream_sid
-        leg.on_start(chain)
+        if self._ended is not None:
+            leg.on_goodbye(*self._ended)
+            return
+        info = CallInfo(token.call_sid, token.from_number, token.to_number)
+        leg.on_start(AgentChain(sockets, call, info, start, session, has_session=not token.is_successor))
+        self._read_waiting(waiting, leg)
+
+    @staticmethod
+    def _read_waiting(waiting: list[bytes], leg: CallerLeg) -> None:
         for message in waiting:
             leg.on_text(message)
+
+    def _enter(self, leg: CallerLeg, token: MediaToken, session: Session) -> str | None:
+        """Make the call live here, unless the registry refuses it."""
+        before = self._sockets.registry.find(token.call_sid)
+        if token.is_successor and before is not None and before.outcome in GOODBYES:
+            self._ended = GOODBYES[before.outcome], before.transfer_to
+        refusal = self._sockets.registry.claim(
+            token.call_sid, token.media_id, session, leg.call, token.attempt, is_successor=token.is_successor
+        )
+        if refusal is None:
+            leg.call.call_sid = token.call_sid
+        return refusal
 
     def _verify(self, start: media.Start, leg: CallerLeg) -> str | None:
         """Check all claims of ``start``, the token last: only a valid one uses the token up."""
@@ -207,15 +251,16 @@ class TwilioStream:
         agents = [agent for name in session.agents if (agent := sockets.sessions.agent(name)) is not None]
         if not agents or agents[0].dial is not None:
             return "agent"
-        call = leg.call
-        if refusal := sockets.registry.claim(token.call_sid, token.media_id, session, call, token.attempt):
+        # A call whose agent is kept here stays what it is until the store has answered.
+        former = sockets.registry.former(token.call_sid, token.attempt)
+        if former is None and (refusal := self._enter(leg, token, session)):
             return refusal
-        call.call_sid = token.call_sid
-        info = CallInfo(token.call_sid, token.from_number, token.to_number)
-        chain = AgentChain(sockets, call, info, start, session)
         self._waiting = []
         sockets.agreement.claim(
-            token.call_sid, token.attempt, token.media_id, partial(self._on_claimed, start, leg, chain)
+            token.call_sid,
+            token.attempt,
+            token.media_id,
+            partial(self._on_claimed, start, leg, token, session),
         )
         return None
 
@@ -251,16 +296,25 @@ class AgentChain:
     Args:
         start: The stream; agents learn its SIDs.
         session: The session whose first agent gave the credentials.
+        has_session: False if that one's session is still to be opened, as it is for the agents after it.
     """
 
     def __init__(
-        self, sockets: MediaSockets, call: Call, info: CallInfo, start: media.Start, session: Session
+        self,
+        sockets: MediaSockets,
+        call: Call,
+        info: CallInfo,
+        start: media.Start,
+        session: Session,
+        *,
+        has_session: bool,
     ) -> None:
         self._sockets = sockets
         self._call = call
         self._info = info
         self._start = start
         self._session = session
+        self._has_session = has_session
         self._names: Iterator[tuple[int, str]] = iter(enumerate(session.agents))
         # Audio that waits for an agent may have to wait for the ones after it too.
         limits = sockets.agent_limits
@@ -280,15 +334,15 @@ class AgentChain:
             if agent.dialogue is None:
                 side = EchoSide(self._call, sockets.process.clock)
             else:
-                is_first = n == 0
+                has_session = n == 0 and self._has_session
                 side = AgentLeg(
                     agent,
                     StreamInfo(
                         self._info,
                         self._start.account_sid,
                         self._start.stream_sid,
-                        self._session.credentials if is_first else {},
-                        is_first,
+                        self._session.credentials if has_session else {},
+                        has_session,
                     ),
                     self._call,
                     self._limits,

@@ -7,7 +7,7 @@ fallback TwiML.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
 import structlog
@@ -34,12 +34,18 @@ log = structlog.get_logger()
 OVER_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 
+async def _nobody_to_tell(media_id: str, owner: str) -> None:
+    """This process has no workers."""
+
+
 class Webhooks:
     """
     Answers the webhooks.
 
     Args:
         clock: Seconds, monotonic.
+        announce: Leads the media socket of this ID to the process of this name, where it can.
+        has_other: Whether another process is there for the calls of one that drains.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class Webhooks:
         refusals: Refusals,
         metrics: Metrics,
         clock: Callable[[], float],
+        announce: Callable[[str, str], Awaitable[None]] = _nobody_to_tell,
+        has_other: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sessions = sessions
         self._registry = registry
@@ -60,8 +68,10 @@ class Webhooks:
         self._metrics = metrics
         self._clock = clock
         self._forms = Forms(settings, signatures, refusals)
-        self._admissions = Admissions(settings, sessions, registry, agreement, tokens, metrics, clock)
-        self._resuming = Resuming(self._admissions, registry, clock)
+        self._admissions = Admissions(
+            settings, sessions, registry, agreement, tokens, metrics, clock, announce
+        )
+        self._resuming = Resuming(self._admissions, sessions, registry, agreement.owner, clock, has_other)
 
     async def voice(self, request: Request) -> Response:
         """The call's first request: one session per CallSid, then the TwiML that opens the media socket."""
@@ -82,7 +92,7 @@ class Webhooks:
         call_sid = form["CallSid"]
         info = CallInfo(call_sid, form.get("From", ""), form.get("To", ""))
         is_new = not self._registry.is_being_admitted(call_sid)
-        entry = await self._admissions.known(call_sid) if is_new else None
+        entry = await self._admissions.known_here(call_sid) if is_new else None
         if entry is not None:
             return self._admissions.answer_of(entry, info)
         if not self._registry.is_being_admitted(call_sid):

@@ -14,6 +14,7 @@ pytestmark = PLAIN_AND_TLS
 
 FALLBACK = ["Say", "Hangup"]
 HANGUP = ["Hangup"]
+STREAM = ["Connect", "Redirect"]
 ROUND_S = 0.5
 SLACK_S = ROUND_S + 0.75 * FACTOR
 # How long the agent of a lost caller is kept.
@@ -162,14 +163,14 @@ async def test_caller_closed_without_stop_is_lost(live_server, code):
         assert session.close_code == 1000
         async with live.caller(call_sid=caller.call_sid) as twilio:
             twilio.answer = caller.answer
-            assert (await twilio.follow_redirect()).verbs == FALLBACK
+            assert (await twilio.follow_redirect()).verbs == STREAM
         await until(lambda: live.is_idle)
 
 
-async def test_resume_of_a_half_open_call_ends_it(live_server):
+async def test_half_open_call_whose_new_stream_does_not_come_ends(live_server):
     live = await live_server()
     async with live.bridged() as (caller, session):
-        assert (await caller.follow_redirect()).verbs == FALLBACK
+        assert (await caller.follow_redirect()).verbs == STREAM
         await session.closed.wait()
         assert session.close_code == 1000
 

@@ -235,9 +235,9 @@ async def test_what_a_caller_claims_to_be_stays_out_of_the_twiml(bench):
 
 RESUMED = {
     Outcome.ENDED: ["Hangup"],
-    Outcome.CALLER_LOST: FALLBACK,
+    Outcome.CALLER_LOST: STREAM,
     Outcome.AGENT_LOST: FALLBACK,
-    Outcome.HANDED_OVER: FALLBACK,
+    Outcome.HANDED_OVER: STREAM,
     Outcome.TRANSFERRED: TRANSFERRED,
 }
 
@@ -263,15 +263,17 @@ async def test_resume_of_an_unknown_call_gets_the_fallback(bench):
     assert verbs(await bench.resume()) == FALLBACK
 
 
-async def test_resume_of_a_call_whose_socket_was_never_accepted_gets_the_fallback(bench):
-    await bench.voice()
-    assert verbs(await bench.resume()) == FALLBACK
-    assert bench.calls.find(CALL).phase is Phase.OVER
+async def test_resume_of_a_call_whose_socket_was_never_accepted_gets_another_stream(bench):
+    media_id = bench.tokens.open_media(parameters_of(await bench.voice())).media_id
+    token = bench.tokens.open_media(parameters_of(await bench.resume()))
+    assert token.media_id != media_id
+    entry = bench.calls.find(CALL)
+    assert (entry.phase, entry.media_id, bench.calls.admitted) == (Phase.ADMITTED, token.media_id, 1)
 
 
 async def test_resume_of_a_live_call_proves_that_its_socket_is_gone(bench):
     call = await bench.go_live()
-    assert verbs(await bench.resume()) == FALLBACK
+    assert verbs(await bench.resume()) == STREAM
     assert call.why is Why.CALLER_LOST
 
 

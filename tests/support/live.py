@@ -272,10 +272,13 @@ async def serving(
 
 
 @contextlib.asynccontextmanager
-async def beside(live: Live, url: str) -> AsyncIterator[Live]:
+async def beside(
+    live: Live, url: str, *, limits: Mapping[str, Any] | None = None, **overrides: Any
+) -> AsyncIterator[Live]:
     """Another server over the same store, with the same agent."""
-    settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": url})
-    server = Server(settings, Limits(**LIMITS))
+    texts = {name: str(value) for name, value in overrides.items()}
+    settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": url, **texts})
+    server = Server(settings, Limits(**{**LIMITS, **(limits or {})}))
     await server.start()
     try:
         yield Live(server, live.agent, None)

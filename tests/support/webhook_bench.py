@@ -23,6 +23,7 @@ from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.agreement import Agreement
 from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
+from bridge.server.store.store import Store
 from bridge.server.webhooks import Webhooks
 from bridge.settings import load_settings
 from bridge.twilio.signature import Signatures
@@ -80,12 +81,12 @@ class FakeSessions:
 class Bench:
     """The webhooks of one process, without its sockets."""
 
-    def __init__(self, **overrides: str) -> None:
+    def __init__(self, store: Store | None = None, **overrides: str) -> None:
         self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
         self.tokens = Tokens(self.settings.auth_tokens, 60)
         self.metrics = Metrics()
         self.agreement = Agreement(
-            MemoryStore(), Breaker(self.metrics), Seal(self.settings.auth_tokens), 10, 60
+            store or MemoryStore(), Breaker(self.metrics), Seal(self.settings.auth_tokens), 10, 60
         )
         self.calls = Registry(self.settings.bridge_max_calls, 60, self.agreement.end)
         self.asked: list[CallInfo] = []
@@ -99,6 +100,13 @@ class Bench:
         signatures = Signatures(
             self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base
         )
+        # Media IDs with the process that their socket must reach, and whether a draining process has a successor.
+        self.announced: list[tuple[str, str]] = []
+        self.has_other = False
+
+        async def announce(media_id: str, owner: str) -> None:
+            self.announced.append((media_id, owner))
+
         self.webhooks = Webhooks(
             self.settings,
             self.sessions,
@@ -109,6 +117,8 @@ class Bench:
             Refusals(signatures, self.metrics, self.settings.bridge_validate_signatures, time.monotonic),
             self.metrics,
             time.monotonic,
+            announce,
+            lambda: self.has_other,
         )
         self.retell = RetellWebhook(
             self.settings.retell_api_key.get_secret_value(), self.calls, time.monotonic
