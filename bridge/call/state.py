@@ -49,6 +49,8 @@ class Call:
         self.call_sid = ""
         # Set by an agent's transfer.
         self.transfer_to = ""
+        # Whether Twilio's REST API has been asked to end or transfer the call, which it is once.
+        self.has_asked_twilio = False
         self.stats = CallStats()
         self.opened_at = now
         self.started_at: float | None = None
@@ -61,7 +63,6 @@ class Call:
         self._chain: Chain | None = None
         # There once an agent tracks what the caller heard.
         self._heard: Heard | None = None
-        self._has_asked_twilio = False
         # Whether the present agent's audio goes natively to the caller.
         self._is_relayed = False
         # While the caller has no socket: when the agent is no longer kept, and how the socket was lost.
@@ -121,7 +122,7 @@ class Call:
         """Twilio has played the audio before this mark, or a clear has discarded it."""
         if name == PLAYED_MARK:
             # The mark may come after its deadline, and Twilio is asked once.
-            if self.state is State.PLAYING_OUT and not self._has_asked_twilio:
+            if self.state is State.PLAYING_OUT and not self.has_asked_twilio:
                 self._on_played_out(now)
         elif name.startswith(AGENT_MARK):
             if self._agent is not None and self.state in (State.CONNECTING, State.BRIDGED):
@@ -347,8 +348,8 @@ class Call:
 
     def _on_played_out(self, now: float) -> None:
         assert self.why is not None
-        if ENDS[self.why].asks_twilio and not self._has_asked_twilio:
-            self._has_asked_twilio = True
+        if ENDS[self.why].asks_twilio and not self.has_asked_twilio:
+            self.has_asked_twilio = True
             self._deadline = now + self._limits.twilio_api_s
             self._observer.on_twilio_asked(self)
         else:

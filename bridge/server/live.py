@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,48 +15,22 @@ from _codec import HeldBudget
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
-from bridge.call.sides import AgentSide, CallerSide, SideCounts
+from bridge.call.sides import AgentSide, CallerSide
 from bridge.call.state import Call
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
+from bridge.server.open_sides import OpenSides
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
 
 log = structlog.get_logger()
 
+# After these ends Twilio asks nothing.
+CALLER_GONE = frozenset({Why.CALLER_STOPPED, Why.CALL_COMPLETED})
 # Each call and leg acts on what is due once in this time.
 ROUND_S = 0.5
 # A round is taken in slices: all of 500 calls at once would hold up every frame for 10 ms.
 SLICES = 25
-
-
-@dataclass(slots=True)
-class _Sides:
-    """The two sides of an open call; ``replaced`` and ``lost`` sum the counts of those before the present ones."""
-
-    media_id: str
-    caller: CallerSide
-    agent: AgentSide | None = None
-    replaced: SideCounts = field(default_factory=SideCounts)
-    lost: SideCounts = field(default_factory=SideCounts)
-
-    def to_agent(self) -> SideCounts:
-        """The counts of all agents of the call together."""
-        now = self.agent.counts() if self.agent is not None else SideCounts()
-        return _sum(self.replaced, now)
-
-    def to_caller(self) -> SideCounts:
-        """The counts of all media sockets of the call together."""
-        return _sum(self.lost, self.caller.counts())
-
-    def set_caller(self, caller: CallerSide) -> None:
-        """Enter the caller's present side."""
-        self.lost = self.to_caller()
-        self.caller = caller
-
-
-def _sum(one: SideCounts, other: SideCounts) -> SideCounts:
-    return SideCounts(*(before + after for before, after in zip(one, other, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +78,7 @@ class Live:
         self._ask_twilio = ask_twilio
         self._clock = clock
         # Entered by `open`, left by `on_call_closed`.
-        self._calls: dict[Call, _Sides] = {}
+        self._calls: dict[Call, OpenSides] = {}
         # Entered with their call's sides, left by `on_leg_gone`, which may come after the call's end.
         self._legs: set[Leg] = set()
         # How many of them are callers'; asked at every accept.
@@ -131,7 +105,7 @@ class Live:
 
     def open(self, call: Call, media_id: str, caller: CallerLeg) -> None:
         """Enter a call whose media socket is being upgraded."""
-        self._calls[call] = _Sides(media_id, caller)
+        self._calls[call] = OpenSides(media_id, caller)
         self._legs.add(caller)
         self._caller_legs += 1
 
@@ -285,7 +259,22 @@ class Live:
         call_sid = call.call_sid or self._registry.admitted_at(self._calls[call].media_id) or ""
         if call_sid and outcome is not None:
             self._registry.finish(call_sid, outcome, self._clock(), call.transfer_to)
-        self._agreement.after_end(call_sid, partial(self._close, call, call_sid))
+        self._agreement.after_end(call_sid, partial(self._after_end, call, call_sid))
+
+    def _after_end(self, call: Call, call_sid: str, is_kept: bool) -> None:
+        assert call.why is not None
+        is_last = ENDS[call.why].outcome is Outcome.ENDED and call.why not in CALLER_GONE
+        if is_last and not is_kept and call.call_sid and not call.has_asked_twilio:
+            # No other process would know that the call has ended: Twilio must not ask one.
+            self._start(self._hang_up(call, call_sid), "hang up")
+        else:
+            self._close(call, call_sid)
+
+    async def _hang_up(self, call: Call, call_sid: str) -> None:
+        try:
+            await self._ask_twilio(call)
+        finally:
+            self._close(call, call_sid)
 
     def _close(self, call: Call, call_sid: str) -> None:
         """Close the caller's socket and take the call out of the book."""
@@ -293,7 +282,7 @@ class Live:
         now = self._clock()
         sides = self._calls.pop(call)
         assert call.why is not None
-        traffic = _traffic_of(call, sides)
+        traffic = sides.traffic(call)
         self._past.add(traffic)
         if call.call_sid:
             self._last_close_at = now
@@ -373,20 +362,5 @@ class Live:
         total.add(self._past)
         for call, sides in self._calls.items():
             call.count_relayed()
-            total.add(_traffic_of(call, sides))
+            total.add(sides.traffic(call))
         return total
-
-
-def _traffic_of(call: Call, sides: _Sides) -> Traffic:
-    to_agent, to_caller = sides.to_agent(), sides.to_caller()
-    return Traffic(
-        from_caller=call.stats.frames_from_caller,
-        to_agent=to_agent.sent_frames,
-        from_agent=call.stats.frames_from_agent,
-        to_caller=to_caller.sent_frames,
-        dropped_to_agent=to_agent.dropped_frames,
-        dropped_to_caller=to_caller.dropped_frames,
-        cleared_to_caller=to_caller.cleared_frames,
-        interrupts=call.stats.interrupts,
-        dtmf=call.stats.dtmf,
-    )

@@ -17,6 +17,7 @@ from bridge.call.state import State
 from bridge.standins.numbered import make_numbered
 from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
+from bridge.twilio.rest import TwilioApi
 
 __all__ = ["redis", "redis_server"]
 FALLBACK = ["Say", "Hangup"]
@@ -39,6 +40,18 @@ async def pair(live_server, url) -> AsyncIterator[tuple[Live, Live]]:
     live = await live_server(BRIDGE_STORE=url)
     async with beside(live, url) as other:
         yield live, other
+
+
+@pytest.fixture
+def hung_up(monkeypatch) -> list[str]:
+    """The CallSids of calls that Twilio's REST API is asked to end."""
+    call_sids: list[str] = []
+
+    async def hang_up(_: TwilioApi, call_sid: str) -> None:
+        call_sids.append(call_sid)
+
+    monkeypatch.setattr(TwilioApi, "hang_up", hang_up)
+    return call_sids
 
 
 async def closed(caller) -> int:
@@ -137,7 +150,7 @@ async def test_words_behind_start_wait_for_the_store(live_server, tmp_path):
             assert [item.audio for item in session.received] == [make_numbered(n) for n in range(10)]
 
 
-async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_server, tmp_path, logs):
+async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_server, tmp_path, logs, hung_up):
     path = tmp_path / "store.sqlite3"
     live = await live_server(BRIDGE_STORE=f"sqlite:{path}")
     async with live.bridged() as (caller, session):
@@ -148,6 +161,8 @@ async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_serv
                 await new_session.send_call_ended()
                 assert await closed(new) == 1000
                 assert (await new.follow_redirect()).verbs == ["Hangup"]
+                # Another process would not know it.
+                assert hung_up == [new.call_sid]
             await caller.send_frames((make_numbered(n) for n in range(50)), paced=False)
             await session.send_frames((make_numbered(n) for n in range(50)), paced=False)
             await until(lambda: len(session.received) == 50 and len(caller.received) == 50)
@@ -157,7 +172,7 @@ async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_serv
         assert await closed(caller) == 1000
 
 
-async def test_frozen_redis_touches_no_running_call_and_new_ones_go_on(live_server, redis, logs):
+async def test_frozen_redis_touches_no_running_call_and_new_ones_go_on(live_server, redis, logs, hung_up):
     live = await live_server(BRIDGE_STORE=redis.url)
     async with live.bridged() as (caller, session):
         redis.process.send_signal(signal.SIGSTOP)
@@ -169,10 +184,25 @@ async def test_frozen_redis_touches_no_running_call_and_new_ones_go_on(live_serv
             await until(lambda: len(session.received) == 50 and len(caller.received) == 50)
             await new_session.send_call_ended()
             assert await closed(new) == 1000
+            assert hung_up == [new.call_sid]
         redis.process.send_signal(signal.SIGCONT)
         await session.send_call_ended()
         assert await closed(caller) == 1000
     assert sum("store unavailable" in line for line in logs.lines) == 1
+
+
+async def test_caller_whose_end_cannot_be_kept_is_hung_up_only_where_that_is_the_answer(
+    live_server, tmp_path, hung_up
+):
+    path = tmp_path / "store.sqlite3"
+    live = await live_server(BRIDGE_STORE=f"sqlite:{path}")
+    async with live.bridged() as (gone, _), live.bridged() as (lost, session):
+        with locked(path):
+            await gone.send_stop()
+            assert await closed(gone) == 1000
+            session.abort()
+            assert await closed(lost) == 1011
+    assert hung_up == []
 
 
 async def test_two_real_processes_and_one_that_is_killed(url, tmp_path):

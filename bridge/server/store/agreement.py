@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.agents.sessions import Session
 from bridge.call.ends import Outcome
@@ -19,6 +19,8 @@ from bridge.server.store.store import Store
 # The version of what is kept: raised only if older code could not go on with it.
 MAJOR = 1
 VERSION_KEY = "version"
+T = TypeVar("T")
+
 KEPT_S = 24 * 3600.0
 # How often a process looks whether another one has opened the session of a call.
 POLL_S = 0.1
@@ -98,9 +100,9 @@ class Agreement:
         self._lease_s = lease_s
         self._claim_s = claim_s
         # Changes that nobody awaits; each leaves when it is done.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         # The change among them by which a call ended.
-        self._ends: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.Task[bool]] = {}
 
     async def start(self) -> None:
         """
@@ -286,19 +288,23 @@ class Agreement:
         task = self._start(self._try(call_sid, rule))
         self._ends[call_sid] = task
 
-        def on_done(done: asyncio.Task[None]) -> None:
+        def on_done(done: asyncio.Task[bool]) -> None:
             if self._ends.get(call_sid) is done:
                 del self._ends[call_sid]
 
         task.add_done_callback(on_done)
 
-    def after_end(self, call_sid: str, then: Callable[[], None]) -> None:
-        """Call ``then`` once the end of a call is in the store, or could not be written within the bound."""
+    def after_end(self, call_sid: str, then: Callable[[bool], None]) -> None:
+        """
+        Call ``then`` once the end of a call is in the store, or cannot be written within the bound.
+
+        ``then`` gets whether it is there.
+        """
         task = self._ends.get(call_sid)
         if task is None:
-            then()
+            then(not self._breaker.is_open)
         else:
-            task.add_done_callback(lambda _: then())
+            task.add_done_callback(lambda done: then(not done.cancelled() and done.result()))
 
     async def settled(self) -> None:
         """Wait for the changes that are under way, which are bounded."""
@@ -309,18 +315,19 @@ class Agreement:
         await self.settled()
         await self._store.close()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work, name="store")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _try(self, call_sid: str, rule: Rule) -> None:
+    async def _try(self, call_sid: str, rule: Rule) -> bool:
         try:
             await self._change(call_sid, rule)
         except StoreUnavailableError:
             # The breaker has logged and counted it.
-            return
+            return False
+        return True
 
     async def _change(self, call_sid: str, rule: Rule) -> tuple[Record | None, bool]:
         """Change a record by a rule, which returns None to leave it; returns what stands, and whether by this call."""

@@ -266,12 +266,12 @@ async def test_what_follows_an_end_waits_until_it_is_written(store):
     a = process(store)
     store.gate.clear()
     a.end(CALL, 0, Outcome.ENDED)
-    followed = asyncio.Event()
-    a.after_end(CALL, followed.set)
+    followed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    a.after_end(CALL, followed.set_result)
     await asyncio.sleep(0)
-    assert not followed.is_set()
+    assert not followed.done()
     store.gate.set()
-    await asyncio.wait_for(followed.wait(), 5)
+    assert await asyncio.wait_for(followed, 5)
     assert (await a.find(CALL)).outcome == "ended"
 
 
@@ -282,14 +282,14 @@ async def test_nobody_waits_longer_than_the_bound_and_then_not_at_all(store):
     a = process(store)
     store.gate.clear()
     a.end(CALL, 0, Outcome.ENDED)
-    followed = asyncio.Event()
-    a.after_end(CALL, followed.set)
-    await asyncio.wait_for(followed.wait(), 5)
-    answers: list[str | None] = []
+    followed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    a.after_end(CALL, followed.set_result)
+    assert not await asyncio.wait_for(followed, 5)
+    answers: list[str | bool | None] = []
     a.claim(CALL, 0, MEDIA_ID, answers.append)
     a.end(CALL, 0, Outcome.ENDED)
-    a.after_end(CALL, lambda: answers.append("after"))
-    assert answers == [None, "after"]
+    a.after_end(CALL, answers.append)
+    assert answers == [None, False]
     assert await a.admit(CALL, 0) is None
     assert await a.offer(CALL, 0, MEDIA_ID, SESSION) is None
     assert not await a.is_taken(CALL)

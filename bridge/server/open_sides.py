@@ -1,0 +1,53 @@
+"""The two sides of an open call in the book, with the counts of those that were there before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.call.sides import AgentSide, CallerSide, SideCounts
+from bridge.call.state import Call
+from bridge.metrics import Traffic
+
+
+@dataclass(slots=True)
+class OpenSides:
+    """The two sides of an open call; ``replaced`` and ``lost`` sum the counts of those before the present ones."""
+
+    media_id: str
+    caller: CallerSide
+    agent: AgentSide | None = None
+    replaced: SideCounts = field(default_factory=SideCounts)
+    lost: SideCounts = field(default_factory=SideCounts)
+
+    def to_agent(self) -> SideCounts:
+        """The counts of all agents of the call together."""
+        now = self.agent.counts() if self.agent is not None else SideCounts()
+        return _sum(self.replaced, now)
+
+    def to_caller(self) -> SideCounts:
+        """The counts of all media sockets of the call together."""
+        return _sum(self.lost, self.caller.counts())
+
+    def set_caller(self, caller: CallerSide) -> None:
+        """Enter the caller's present side."""
+        self.lost = self.to_caller()
+        self.caller = caller
+
+    def traffic(self, call: Call) -> Traffic:
+        """The counts of the call, all its sockets and agents together."""
+        to_agent, to_caller = self.to_agent(), self.to_caller()
+        return Traffic(
+            from_caller=call.stats.frames_from_caller,
+            to_agent=to_agent.sent_frames,
+            from_agent=call.stats.frames_from_agent,
+            to_caller=to_caller.sent_frames,
+            dropped_to_agent=to_agent.dropped_frames,
+            dropped_to_caller=to_caller.dropped_frames,
+            cleared_to_caller=to_caller.cleared_frames,
+            interrupts=call.stats.interrupts,
+            dtmf=call.stats.dtmf,
+        )
+
+
+def _sum(one: SideCounts, other: SideCounts) -> SideCounts:
+    return SideCounts(*(before + after for before, after in zip(one, other, strict=True)))
