@@ -50,9 +50,9 @@ class Paths:
         media_sockets: MediaSockets,
         refusals: Refusals,
         metrics: Metrics,
+        siblings: Siblings | None,
     ) -> None:
-        # Set by `join`.
-        self._siblings: Siblings | None = None
+        self._siblings = siblings
         # A connection with TLS cannot move to another worker.
         self._can_give = not settings.bridge_tls_cert
         self._media_sockets = media_sockets
@@ -95,10 +95,6 @@ class Paths:
             self._refusals.misdirected(request, path, 405)
         self._metrics.requests.labels(path, str(response.status)).inc()
         return response
-
-    def join(self, siblings: Siblings) -> None:
-        """Answer for these workers too."""
-        self._siblings = siblings
 
     def upgrade(self, request: Request) -> picows.WSListener | Response | GiveAway:
         """Accept a media socket, refuse it, or give it to the worker that holds its call."""

@@ -33,7 +33,7 @@ from bridge.server.registry import Registry
 from bridge.server.reloading import reload_directory, reload_port_tls
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.opening import open_agreement
-from bridge.server.webhooks import Webhooks
+from bridge.server.webhooks import Webhooks, nobody_to_tell
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
@@ -89,6 +89,9 @@ class Server:
             StoreTooNewError: A newer version of the bridge uses the store.
         """
         settings, limits = self._settings, self._limits
+        if channel is not None:
+            owner = self._agreement.owner
+            self._siblings = Siblings(channel, owner, self._registry, self.metrics, self.retired.set)
         tls = client_tls()
         self._http = http_session(tls, settings.bridge_session_s)
         self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
@@ -130,22 +133,20 @@ class Server:
             refusals,
             self.metrics,
             self._clock,
+            self._siblings.announce if self._siblings is not None else nobody_to_tell,
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
-        paths = Paths(settings, webhooks, retell, self._registry, media_sockets, refusals, self.metrics)
+        paths = Paths(
+            settings, webhooks, retell, self._registry, media_sockets, refusals, self.metrics, self._siblings
+        )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
-        if channel is not None:
-            self._siblings = Siblings(
-                channel, self._agreement.owner, self._registry, self._front, self.metrics, self.retired.set
-            )
-            paths.join(self._siblings)
-            self._front.set_accepting(False)
+        self._front.set_accepting(self._siblings is None)
         await self._agreement.start()
         tls_of_port = port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
         await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
         if self._siblings is not None:
-            self._siblings.start()
+            self._siblings.start(self._front)
 
     @property
     def port(self) -> int:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 OVER_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 
-async def _nobody_to_tell(media_id: str, owner: str) -> None:
+async def nobody_to_tell(media_id: str, owner: str) -> None:
     """This process has no workers."""
 
 
@@ -59,7 +59,7 @@ class Webhooks:
         refusals: Refusals,
         metrics: Metrics,
         clock: Callable[[], float],
-        announce: Callable[[str, str], Awaitable[None]] = _nobody_to_tell,
+        announce: Callable[[str, str], Awaitable[None]] = nobody_to_tell,
         has_other: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sessions = sessions

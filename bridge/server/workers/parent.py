@@ -298,9 +298,11 @@ class Parent:
                     self._ask(worker, number)
                 case {"type": "ask", "what": "ready", "number": int(number)}:
                     self._send(worker, {"type": "ready", "number": number, "is_ready": self._is_any_ready()})
-                case {"type": "announce", "number": int(number), "media_id": str(), "owner": str()}:
-                    for other in self._workers:
-                        self._send(other, {**message, "type": "owner"})
+                case {"type": "announce", "number": int(number), "media_id": str(), "owner": str(owner)}:
+                    # One of another host is for the balancer to find.
+                    if any(other.owner == owner for other in self._workers):
+                        for other in self._workers:
+                            self._send(other, {**message, "type": "owner"})
                     self._send(worker, {"type": "announced", "number": number})
                 case {"type": "connection", "owner": str(owner), "data": str()}:
                     found = next((other for other in self._workers if other.owner == owner), None)

@@ -77,7 +77,6 @@ class Siblings:
     Args:
         channel: To the parent.
         owner: This worker's name in the store.
-        front: Accepts as the parent says, and adopts connections of others.
         retire: Called once when other workers have taken its place, or the parent is gone.
     """
 
@@ -86,13 +85,13 @@ class Siblings:
         channel: socket.socket,
         owner: str,
         calls: Calls,
-        front: Front,
         metrics: Metrics,
         retire: Callable[[], None],
     ) -> None:
         self.owner = owner
         self._calls = calls
-        self._front = front
+        # Set by `start`, before which the parent asks nothing of it.
+        self._front: Front | None = None
         self._metrics = metrics
         self._retire = retire
         self._loop = asyncio.get_running_loop()
@@ -107,8 +106,14 @@ class Siblings:
         self._timer: asyncio.TimerHandle | None = None
         self._channel = Channel(channel, self._on_message, self._on_end)
 
-    def start(self) -> None:
-        """Tell the parent that this worker is ready."""
+    def start(self, front: Front) -> None:
+        """
+        Tell the parent that this worker is ready.
+
+        Args:
+            front: Accepts as the parent says, and adopts connections of others.
+        """
+        self._front = front
         self._channel.send({"type": "ready", "owner": self.owner, "pid": os.getpid()})
         self._report()
 
@@ -175,7 +180,7 @@ class Siblings:
                         answer.set_result(message)
                 case {"type": "figures?", "question": str(question)}:
                     self._send_figures(question)
-                case {"type": "accept", "is_on": bool(is_on)}:
+                case {"type": "accept", "is_on": bool(is_on)} if self._front is not None:
                     self._front.set_accepting(is_on)
                 case {"type": "owner", "media_id": str(media_id), "owner": str(owner)}:
                     self._owners[media_id] = owner, self._loop.time() + ANNOUNCED_S
@@ -183,6 +188,7 @@ class Siblings:
                         self._owners.popitem(last=False)
                 case {"type": "connection", "media_id": str(media_id), "data": str(data)} if given:
                     self._owners.pop(media_id, None)
+                    assert self._front is not None
                     self._front.adopt(socket.socket(fileno=given.pop(0)), b64decode(data))
                 case {"type": "retire"}:
                     self._retire()

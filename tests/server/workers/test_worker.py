@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, serving, until
+from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, serving, soon, until
 
 from bridge.call.limits import Limits
 from bridge.server.server import Server
@@ -84,6 +84,29 @@ async def test_socket_is_served_by_the_worker_that_it_belongs_to(both):
             await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
             assert caller.close_code == 1000
         assert len(a.agent.sessions) == n + 1
+
+
+async def test_caller_who_lost_the_socket_finds_the_same_agent_from_the_other_worker(both):
+    a, b = both.lives
+    async with a.bridged() as (caller, session):
+        await session.send_frames((make_numbered(n) for n in range(10)), paced=False)
+        await until(lambda: len(caller.received) == 10)
+        caller.abort()
+        await soon(caller.closed.wait())
+        await session.send_frames((make_numbered(n) for n in range(10, 30)), paced=False)
+        # Twilio asks the other worker, and its new socket comes there too.
+        caller.endpoint.url = b.url
+        assert (await soon(caller.go_on())).verbs == ["Connect", "Redirect"]
+        await session.send_frames((make_numbered(n) for n in range(30, 40)), paced=False)
+        await until(lambda: len(caller.received) == 40)
+        assert caller.received_audio == [make_numbered(n) for n in range(40)]
+        await caller.send_frames((make_numbered(n) for n in range(20)), paced=False)
+        await until(lambda: len(session.received) == 20)
+        assert (a.live_calls, b.live_calls) == (1, 0)
+        await session.send_call_ended()
+        await soon(caller.closed.wait())
+        assert (await caller.follow_redirect()).verbs == ["Hangup"]
+    assert len(a.agent.sessions) == 1
 
 
 async def test_socket_of_a_worker_that_is_gone_is_served_where_it_came(both):
