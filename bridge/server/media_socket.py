@@ -226,7 +226,7 @@ class TwilioStream:
         if token.is_successor and before is not None and before.outcome in GOODBYES:
             self._ended = GOODBYES[before.outcome], before.transfer_to
         refusal = self._sockets.registry.claim(
-            token.call_sid, token.media_id, session, leg.call, token.attempt, is_successor=token.is_successor
+            token.call_sid, token.media_id, session, leg.call, token.attempt
         )
         if refusal is None:
             leg.call.call_sid = token.call_sid

@@ -135,6 +135,8 @@ class Registry:
         self._live: dict[str, Entry] = {}
         self._over: OrderedDict[str, Entry] = OrderedDict()
         self.is_draining = False
+        # Whether another process on the same port has room; set by `Server` where there are several.
+        self.has_room_elsewhere: Callable[[], bool] = lambda: False
 
     def drain(self) -> None:
         """Take no new calls; the ones that are admitted or live go on."""
@@ -157,8 +159,8 @@ class Registry:
 
     @property
     def is_full(self) -> bool:
-        """Whether a further call would be over the limit."""
-        return not self.room
+        """Whether a further call would be over the limit, and no other worker has room for it."""
+        return not self.room and not self.has_room_elsewhere()
 
     def find(self, call_sid: str) -> Entry | None:
         """The entry of a CallSid; None while it is being admitted."""
@@ -268,14 +270,12 @@ class Registry:
         session: Session,
         call: Call,
         attempt: int = 0,
-        *,
-        is_successor: bool = False,
     ) -> str | None:
         """
         Make a call live: its token is good and its media socket is open.
 
-        A call that another process admitted, or this one before a restart, is unknown here and is taken; one that
-        lost its media socket, also beyond the limit.
+        A call that another process admitted, or this one before a restart, is unknown here and is taken, also beyond
+        the limit: its caller is on the line.
 
         Returns:
             None, or the reason of a refusal: the token is used, or another session has the CallSid.
@@ -286,8 +286,6 @@ class Registry:
             self.drop(call_sid)
             entry = None
         if entry is None:
-            if self.is_full and not is_successor:
-                return "full"
             entry = Entry(call_sid, media_id, Phase.ADMITTED, 0.0, session, attempt)
         elif entry.phase is Phase.LIVE:
             return "call_live"

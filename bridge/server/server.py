@@ -147,6 +147,7 @@ class Server:
         self._live.start()
         if self._siblings is not None:
             self._siblings.start(self._front)
+            self._registry.has_room_elsewhere = self._siblings.others_have_room
 
     @property
     def port(self) -> int:

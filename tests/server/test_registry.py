@@ -201,12 +201,18 @@ async def test_full_counts_live_and_admitted_and_being_admitted():
     assert calls.admitted == 2
 
 
-async def test_call_of_another_process_is_taken_unless_full():
+async def test_call_that_another_process_admitted_is_taken_even_where_it_is_one_too_many():
     calls = Registry(1, CLAIM_S)
     assert calls.claim(SID, "id", SESSION, make_call()) is None
-    assert calls.live == 1
-    assert calls.claim(OTHER_SID, "id", SESSION, make_call()) == "full"
-    assert calls.find(OTHER_SID) is None
+    assert calls.claim(OTHER_SID, "id", SESSION, make_call()) is None
+    assert (calls.live, calls.room, calls.is_full) == (2, 0, True)
+
+
+async def test_full_process_admits_while_another_on_its_port_has_room():
+    calls = Registry(1, CLAIM_S)
+    calls.claim(SID, "id", SESSION, make_call())
+    calls.has_room_elsewhere = lambda: True
+    assert not calls.is_full
 
 
 # Claim

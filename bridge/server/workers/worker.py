@@ -95,6 +95,8 @@ class Siblings:
         self._metrics = metrics
         self._retire = retire
         self._loop = asyncio.get_running_loop()
+        # As the parent said last.
+        self._others_have_room = False
         self._number = 0
         # Questions to the parent that are under way, by number.
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -137,6 +139,10 @@ class Siblings:
     async def announce(self, media_id: str, owner: str) -> None:
         """Let all workers know that a media socket belongs to one of them; at most `ANSWER_S`."""
         await self._ask({"type": "announce", "media_id": media_id, "owner": owner})
+
+    def others_have_room(self) -> bool:
+        """Whether another worker may take a call, as of a moment ago."""
+        return self._others_have_room
 
     def owner_of(self, media_id: str) -> str | None:
         """The other worker that a media socket belongs to; None: this one serves it."""
@@ -181,6 +187,7 @@ class Siblings:
                 case {"type": "figures?", "question": str(question)}:
                     self._send_figures(question)
                 case {"type": "accept", "is_on": bool(is_on)} if self._front is not None:
+                    self._others_have_room = bool(message.get("others_have_room"))
                     self._front.set_accepting(is_on)
                 case {"type": "owner", "media_id": str(media_id), "owner": str(owner)}:
                     self._owners[media_id] = owner, self._loop.time() + ANNOUNCED_S

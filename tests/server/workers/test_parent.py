@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, until
+from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, random_call_sid, until
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import Account, AgentService
@@ -60,6 +60,11 @@ class Workers:
     async def figure(self, name: str) -> float:
         _, text = await self.get("/metrics")
         return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+
+    async def until_figure(self, name: str, value: float) -> None:
+        async with asyncio.timeout(LONG_S):
+            while await self.figure(name) != value:
+                pass
 
     def caller(self) -> Caller:
         return Caller(self.url, public_url=PUBLIC_URL, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN)
@@ -132,12 +137,19 @@ async def test_calls_spread_and_whichever_worker_is_asked_answers_for_all(start)
         assert max(by_worker.values()) <= 0.6 * 40
 
 
-async def test_no_worker_is_full_while_another_has_room(start):
+async def test_no_call_is_refused_while_a_worker_has_room(start):
     workers = await start(BRIDGE_MAX_CALLS="10")
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(18):
+        for _ in range(20):
+            # The worker that answered the webhook has learned that another has the socket.
+            await workers.until_figure("bridge_calls_admitted", 0)
             await stack.enter_async_context(workers.bridged())
-        assert await workers.figure("bridge_calls_live") == 18
+        await workers.until_figure("bridge_calls_live", 20)
+        await workers.until_figure("bridge_calls_admitted", 0)
+        # Once the workers know of each other that they are full.
+        async with asyncio.timeout(LONG_S), workers.caller() as caller:
+            while (await caller.post_voice()).reject_reason != "busy":
+                caller.call_sid = random_call_sid()
 
 
 async def test_dead_worker_is_replaced_and_the_other_ones_calls_lose_nothing(start):
@@ -193,7 +205,7 @@ async def test_replacing_the_workers_costs_no_frame_and_no_call(start):
         before = len(workers.lines("call bridged"))
         async with workers.bridged():
             assert (await workers.until_log("call bridged", before + 1))[-1]["pid"] not in former
-        assert await workers.figure("bridge_calls_live") == 6
+        await workers.until_figure("bridge_calls_live", 6)
         for caller, _ in calls:
             await caller.hang_up()
         await until(lambda: not any(is_alive(pid) for pid in former), LONG_S)

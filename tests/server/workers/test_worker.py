@@ -38,7 +38,7 @@ class Pair:
         stack.push_async_callback(server.stop)
         self.lives.append(Live(server, live.agent, None))
         self.workers.append(worker)
-        await until(lambda: worker.is_ready and worker.accepts)
+        await until(lambda: worker.is_ready and worker.said)
 
     async def announce(self, at: int, media_id: str, owner: int) -> None:
         siblings = self.lives[at].server._siblings
