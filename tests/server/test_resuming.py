@@ -55,10 +55,7 @@ async def live_at(bench: Bench, response: Response) -> Call:
     call.attach(RecordingCaller([]))
     call.call_sid = token.call_sid
     session = Session.of(token.session)
-    refusal = bench.calls.claim(
-        CALL, token.media_id, session, call, token.attempt, is_successor=token.is_successor
-    )
-    assert refusal is None
+    assert bench.calls.claim(CALL, token.media_id, session, call, token.attempt) is None
     answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     bench.agreement.claim(CALL, token.attempt, token.media_id, answer.set_result)
     assert await answer is None
