@@ -255,11 +255,11 @@ class Live:
         """The call is over: its caller's socket closes once all processes can know how it ended."""
         assert call.why is not None
         outcome = ENDS[call.why].outcome
-        # Before `start` only the socket's path says which call it is.
+        # A socket that ends before a verified `start` leaves the call admitted: another one may come.
         call_sid = call.call_sid or self._registry.admitted_at(self._calls[call].media_id) or ""
-        if call_sid and outcome is not None:
-            self._registry.finish(call_sid, outcome, self._clock(), call.transfer_to)
-        self._agreement.after_end(call_sid, partial(self._after_end, call, call_sid))
+        if call.call_sid and outcome is not None:
+            self._registry.finish(call.call_sid, outcome, self._clock(), call.transfer_to)
+        self._agreement.after_end(call.call_sid, partial(self._after_end, call, call_sid))
 
     def _after_end(self, call: Call, call_sid: str, is_kept: bool) -> None:
         assert call.why is not None

@@ -28,7 +28,7 @@ EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Outcome | None
         False,
     ),
     Why.AGENT_LOST: ([(1, "agent_lost")], 1011, 1011, Outcome.AGENT_LOST, False),
-    Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, Outcome.ENDED, False),
+    Why.NO_START: ([(LIMITS.start_s, "tick")], 1008, None, None, False),
     Why.TIME_LIMIT: (
         [
             (LIMITS.duration_s - 1, "caller_audio"),

@@ -223,8 +223,29 @@ async def test_socket_without_start_is_closed_and_no_agent_is_opened(live_server
         await socket.send_frame(caller.writer.connected().encode())
         assert await socket.close_code() == 1008
         await until(lambda: live.is_idle)
-        assert (await caller.follow_redirect()).verbs == HANGUP
         assert not any(session.opened.is_set() for session in live.agent.sessions.values())
+        assert live.admitted == 1
+        assert (await caller.follow_redirect()).verbs == STREAM
+
+
+@pytest.mark.parametrize("way", ["reset", "no start", "violation"])
+async def test_socket_that_ends_before_start_leaves_the_call_to_the_next_one(live_server, way):
+    live = await live_server(limits={"start_s": 0.3})
+    async with live.answered() as caller:
+        async with raw_stream(live, caller, start=False) as socket:
+            await socket.send_frame(caller.writer.connected().encode())
+            if way == "reset":
+                socket.reset()
+            elif way == "violation":
+                await socket.send_frame(b"", opcode=3)
+            if way != "reset":
+                assert await socket.close_code() in (1002, 1008)
+        await until(lambda: live.is_idle)
+        assert live.admitted == 1
+        await caller.open_stream()
+        session = await live.session_of(caller)
+        await caller.send_media(160 * b"\x7f")
+        await until(lambda: session.received)
 
 
 async def test_caller_whose_start_was_refused_gets_the_fallback(live_server):
