@@ -26,6 +26,7 @@ NOT_QUICK = {
     "server/workers/test_parent": "starts processes",
     "server/test_balancers": "starts processes",
     "server/store/test_store": "starts Redis",
+    "server/test_two_processes": "whole calls at real processes",
     "codec/test_wire_": "thousands of interleavings, and callgrind",
     "codec/test_media_json_fuzz": "thousands of random messages",
     "codec/test_resample": "filters in plain Python",

@@ -32,8 +32,8 @@ def pause_reading(transport: asyncio.Transport) -> None:
 
 
 def abort_with_reset(transport: asyncio.Transport) -> None:
-    """Close a TCP connection with RST instead of FIN, discarding unsent data."""
+    """Close a TCP connection with RST instead of FIN, discarding unsent data; one that is closed stays so."""
     connection = transport.get_extra_info("socket")
-    if connection is not None:
+    if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

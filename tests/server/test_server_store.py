@@ -113,6 +113,28 @@ async def test_same_call_at_both_processes_is_one_session(pair):
         assert len(a.agent.sessions) == 1
 
 
+async def test_parallel_webhooks_at_four_processes_are_one_session_and_its_token_is_used_once(pair, url):
+    async with contextlib.AsyncExitStack() as stack:
+        others = [await stack.enter_async_context(beside(pair[0], url)) for _ in range(2)]
+        every = [*pair, *others]
+        first = await stack.enter_async_context(every[0].caller())
+        callers = [first]
+        for live in every[1:]:
+            callers.append(await stack.enter_async_context(live.caller(call_sid=first.call_sid)))
+        answers = await asyncio.gather(*(caller.post_voice() for caller in callers for _ in range(25)))
+        assert len({answer.stream_url for answer in answers}) == 1
+        assert {tuple(answer.verbs) for answer in answers} == {tuple(STREAM)}
+        await first.open_stream()
+        session = await every[0].session_of(first)
+        for live in every:
+            thief = await stack.enter_async_context(live.caller(call_sid=first.call_sid))
+            await thief.open_stream(first.answer.stream_url, parameters=first.answer.parameters)
+            assert await closed(thief) == 1008
+        await first.send_media(b"still here")
+        await until(lambda: session.received)
+        assert len(pair[0].agent.sessions) == 1
+
+
 async def test_call_admitted_here_and_taken_there_is_counted_there_alone(pair):
     a, b = pair
     async with a.answered() as caller:
