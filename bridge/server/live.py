@@ -336,6 +336,9 @@ class Live:
                 self._registry.release(call_sid)
 
     def _tick(self, due: Call | Leg, now: float) -> None:
+        if isinstance(due, Call) and due not in self._calls:
+            # It has left the book since the round began.
+            return
         try:
             due.on_tick(now)
         except Exception:
