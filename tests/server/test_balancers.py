@@ -20,7 +20,7 @@ from redis_server import RedisServer, redis_server, started
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import Account, AgentService
 from bridge.standins.numbered import make_numbered
-from bridge.standins.process import BridgeProcess, free_port
+from bridge.standins.process import SERVE, BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 
 __all__ = ["redis_server"]
@@ -58,11 +58,12 @@ class Bridge:
     name: str
     port: int
     process: BridgeProcess
+    host: str = "127.0.0.1"
 
     async def get(self, path: str) -> tuple[int, str]:
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"http://127.0.0.1:{self.port}{path}") as answer,
+            session.get(f"http://{self.host}:{self.port}{path}") as answer,
         ):
             return answer.status, await answer.text()
 
@@ -87,7 +88,7 @@ class Balancer:
         text = (DEPLOY / f"{self.name}.{'cfg' if self.name == 'haproxy' else 'conf'}").read_text()
         for bridge, address in zip(self._bridges, ("10.0.0.11:8080", "10.0.0.12:8080"), strict=True):
             down = " down" if bridge is without and self.name == "nginx" else ""
-            text = replaced(text, address, f"127.0.0.1:{bridge.port}{down}")
+            text = replaced(text, address, f"{bridge.host}:{bridge.port}{down}")
         if self.name == "haproxy":
             text = replaced(text, HAPROXY_BIND, f"bind 127.0.0.1:{self.port}")
             (self._folder / "haproxy.cfg").write_text(text)
@@ -296,3 +297,33 @@ async def test_media_socket_of_a_dead_bridge_is_taken_by_another(scene):
         session = await scene.agent.next_session(DEADLINE_S)
         await caller.send_media(b"hello")
         await until(lambda: session.received)
+
+
+async def test_haproxy_notices_a_host_that_is_gone(slow_path, tmp_path):
+    program = shutil.which("haproxy", path=SYSTEM_PATH)
+    if program is None:
+        pytest.skip("haproxy is not installed")
+    port, host = free_port(), slow_path.far_address
+    settings = {**DEFAULTS, "HOST": host, "PORT": str(port), "BRIDGE_AGENT": "echo", "BRIDGE_NODE": "a"}
+    command = (*slow_path.command, *SERVE)
+    with BridgeProcess(tmp_path, settings, command=command) as process:
+        await asyncio.to_thread(process.wait_ready, f"http://{host}:{port}")
+        # The second one is down from the beginning.
+        bridges = [Bridge("a", port, process, host), Bridge("b", free_port(), process)]
+        balancer = Balancer("haproxy", program, tmp_path, bridges)
+        balancer.write()
+        await balancer.start()
+        try:
+            async with Caller(
+                balancer.url, public_url=PUBLIC_URL, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN
+            ) as caller:
+                await caller.post_voice()
+                await caller.open_stream()
+                await caller.send_media(b"hello")
+                await until(lambda: caller.received)
+                slow_path.cut()
+                await caller.send_media(b"still here")
+                # Well below the 5 minutes after which an idle tunnel is closed.
+                await asyncio.wait_for(caller.closed.wait(), 12 * DEADLINE_S)
+        finally:
+            await balancer.stop()

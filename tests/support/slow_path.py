@@ -39,11 +39,21 @@ class SlowPath:
     Args:
         namespace: Name of the network namespace at the far end.
         address: The near end.
+        far_address: The far end.
     """
 
-    def __init__(self, namespace: str, address: str) -> None:
+    def __init__(self, namespace: str, address: str, far_address: str) -> None:
         self.address = address
+        self.far_address = far_address
+        # Runs a program at the far end.
+        self.command = ("ip", "netns", "exec", namespace)
+        self._namespace = namespace
         self._far = Path("/run/netns", namespace)
+
+    def cut(self) -> None:
+        """Lose every answer of the far end from now on, as at a host without power."""
+        done = _run("ip", "-netns", self._namespace, "route", "add", "blackhole", self.address)
+        assert done.returncode == 0, done.stderr
 
     def make_socket(self, address: Any) -> socket.socket:
         """Make a socket at the far end."""
@@ -90,7 +100,7 @@ def slow_path() -> Iterator[SlowPath]:
             done = _run(*command.split())
             if done.returncode:
                 pytest.skip(f"{command}: {done.stderr.strip()}")
-        yield SlowPath(namespace, f"{network}.1")
+        yield SlowPath(namespace, f"{network}.1", f"{network}.2")
     finally:
         # Its end of the link goes with it, and the near end with that.
         _run("ip", "netns", "delete", namespace)
