@@ -140,6 +140,7 @@ MORE_LINES = {"_codec/wire.pyx": 500, "bridge/server/server.py": 200, "*.c": 500
 # Tests that are about no single module of their room, and what they are about.
 NO_MODULE = {
     "tests/test_architecture.py": "all rooms",
+    "tests/test_deploy.py": "the systemd units",
     "tests/test_docs.py": "the documents",
     "tests/test_package.py": "what is built and shipped",
     "tests/test_public.py": "bridge/__init__.py",
