@@ -1,12 +1,22 @@
 """The pages: the README's length, links that lead somewhere, and the table of ends."""
 
+import base64
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+from bridge.agents.vendors.retell import RetellDialogue
+from bridge.standins.twilio.messages import ToServer
+from bridge.twilio.media import media_envelope
+
 ROOT = Path(__file__).parents[1]
+FRAMES_PER_S = 50
+# TLS 1.3: header, type and tag; IPv4, and TCP with time stamps.
+PACKET_BYTES = 22 + 20 + 32
+# With the longer length; what a client sends is masked.
+FROM_SERVER_BYTES, FROM_CLIENT_BYTES = 4, 8
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -27,3 +37,31 @@ def test_the_table_of_ends_is_the_one_in_the_code():
     spec.loader.exec_module(ends_table)
     page = (ROOT / "docs" / "design.md").read_text()
     assert page == ends_table.with_table(page), "run python tools/ends_table.py"
+
+
+def test_bandwidths_are_those_of_the_messages():
+    frame, sid = bytes(range(160)), "MZ" + 32 * "a"
+    payload = base64.b64encode(frame)
+    twilio = ToServer(account_sid="AC" + 32 * "a", call_sid="CA" + 32 * "a", stream_sid=sid)
+    # The numbers of a call of five minutes.
+    from_twilio = [twilio.media(frame, 20 * n) for n in range(5 * 60 * FRAMES_PER_S)][-1]
+    rows = {
+        "Twilio": (
+            len(from_twilio) + FROM_CLIENT_BYTES,
+            len(media_envelope(sid).wrap_payload(payload)) + FROM_SERVER_BYTES,
+        ),
+        "agent, Retell's JSON": (
+            len(b'{"type":"audio","data":"%s"}' % payload) + FROM_SERVER_BYTES,
+            len(RetellDialogue.to_agent.wrap_payload(payload)) + FROM_CLIENT_BYTES,
+        ),
+        "agent, binary mu-law": (len(frame) + FROM_SERVER_BYTES, len(frame) + FROM_CLIENT_BYTES),
+    }
+    table = "".join(
+        f"| {side} | {kilobits_per_s(to_bridge)} | {kilobits_per_s(from_bridge)} |\n"
+        for side, (to_bridge, from_bridge) in rows.items()
+    )
+    assert table in (ROOT / "docs" / "operations.md").read_text()
+
+
+def kilobits_per_s(message_bytes):
+    return round((message_bytes + PACKET_BYTES) * FRAMES_PER_S * 8 / 1000)
