@@ -36,6 +36,17 @@ class Meter:
     def peak_rss_kb(self) -> float:
         return sum(_status_kb(process, "VmHWM") for process in self._processes())
 
+    def connections_to(self, port: int) -> list[int]:
+        """Return how many connections to this port each process has, without those that have none."""
+        counts = [
+            sum(
+                bool(connection.raddr) and connection.raddr.port == port
+                for connection in process.net_connections()
+            )
+            for process in self._processes()
+        ]
+        return sorted(filter(None, counts), reverse=True)
+
 
 def _cpu_s(process: psutil.Process) -> float:
     # The scheduler counts nanoseconds; cpu_times counts ticks of 10 ms, too coarse for a short window.

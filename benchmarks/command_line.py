@@ -145,6 +145,13 @@ SET = [
         help="A setting of the bridge that this command starts. May be repeated.",
     )
 ]
+WORKERS = [
+    click.Option(
+        ["--workers"],
+        type=click.IntRange(1),
+        help="Start the bridge with this many worker processes, all on its core with --pin.  [default: 1]",
+    )
+]
 RUNNING = [
     click.Option(
         ["--url"],
@@ -218,11 +225,11 @@ STEPS = [
 PLAN = [*FLAGS, *PAIRS, *STEPS, *PEER]
 EVERY_RUN = [*CALLS, *LOAD, *SET, *LIMITS, *JSON]
 
-RUN = [*EVERY_RUN, *PEER, *AGENT, *INJECT, *RUNNING, *REPORT]
+RUN = [*EVERY_RUN, *WORKERS, *PEER, *AGENT, *INJECT, *RUNNING, *REPORT]
 COMPARE = [*EVERY_RUN, *PAIRS, *INJECT, *REPORT]
 AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
 SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
-ALL = [*CALLS, *LOAD, *SET, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
+ALL = [*CALLS, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
 
 def gathered(
@@ -255,7 +262,7 @@ def options_from(values: Mapping[str, Any]) -> Options:
         calls=values["calls"],
         ramp_s=values["calls"] / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
         running=running,
-        **gathered(dict, [*LOAD, *SET, *AGENT, *INJECT], values),
+        **gathered(dict, [*LOAD, *SET, *WORKERS, *AGENT, *INJECT], values),
     )
 
 
@@ -278,14 +285,19 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError(
             "--set is for a bridge that this command starts: no --url, and not peers alone."
         )
+    is_one_run = not (plan.is_comparison or plan.is_sweep or plan.is_agents)
+    if options.workers and (not is_one_run or options.peer or options.running or output.report):
+        raise click.UsageError(
+            "--workers is for one run of a bridge that this command starts: no --peer, --compare, --agents, --sweep, "
+            "--url or --report."
+        )
     has_agent = options.agent != DEFAULT
     if has_agent and (options.peer or plan.is_comparison or options.running or output.report):
         raise click.UsageError(
             "--agent is for a bridge that this command starts: no --peer, --compare, --url or --report."
         )
-    is_one_run = not (plan.is_comparison or plan.is_sweep)
     is_plain = not (has_agent or options.peer or options.running or options.inject or output.report)
-    if plan.is_agents and not (is_one_run and is_plain):
+    if plan.is_agents and (plan.is_comparison or plan.is_sweep or not is_plain):
         raise click.UsageError(
             "--agents does not go with --agent, --peer, --compare, --sweep, --url, --report or --inject."
         )

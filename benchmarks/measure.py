@@ -50,7 +50,8 @@ class Options:
     """
     The options of one run; ``peer`` is None for the bridge.
 
-    ``agent`` and ``bridge_settings`` apply to the bridge only; the settings override those of the benchmark.
+    ``agent``, ``workers`` and ``bridge_settings`` apply to the bridge only; the settings override those of the
+    benchmark. ``workers`` is None for a bridge without worker processes.
     """
 
     calls: int
@@ -58,6 +59,7 @@ class Options:
     peer: str | None
     agent: str = DEFAULT
     bridge_settings: Sequence[tuple[str, str]] = ()
+    workers: int | None = None
     tls: bool
     running: RunningBridge | None = None
     agent_port: int
@@ -219,6 +221,7 @@ async def _target(
         "BRIDGE_MAX_CALLS": str(options.calls + 10),
         # The callers hang up, so Twilio asks nothing after the media stream ends.
         "BRIDGE_RESUME_LINGER_S": "0",
+        **({"BRIDGE_WORKERS": str(options.workers)} if options.workers else {}),
         **settings_for(options.agent, agent.api_url, agent.media_url, agent.directory),
         **agent.environment,
         **dict(options.bridge_settings),
@@ -251,6 +254,7 @@ async def _load(
     placing = asyncio.create_task(place_calls())
     raw: dict[str, Any] = {}
     cpu_s, busy_s, rss_peak_kb = 0.0, 0.0, None
+    calls_by_worker: list[int] = []
     try:
         async for event in generator.events():
             if event["event"] == "progress":
@@ -258,6 +262,9 @@ async def _load(
             elif event["event"] == "window" and meter:
                 cpu_s = meter.cpu_s() - cpu_s
                 busy_s = core_busy_s(target.cores or set()) - busy_s
+                if options.workers and rss_peak_kb is not None:
+                    # Only at the window's end, because counting takes time.
+                    calls_by_worker = meter.connections_to(generator.agent_port)
                 rss_peak_kb = meter.peak_rss_kb()
             elif event["event"] == "result":
                 raw = event
@@ -274,6 +281,7 @@ async def _load(
         others_cpu_s=max(0.0, busy_s - cpu_s) if target.cores else None,
         rss_before_kb=rss_before_kb,
         rss_peak_kb=rss_peak_kb,
+        calls_by_worker=calls_by_worker,
     )
 
 
@@ -307,6 +315,7 @@ def _settings(options: Options, limits: Limits) -> dict[str, Any]:
         interrupts_per_call_per_minute=options.interrupts_per_minute,
         inject=options.inject,
         set=" ".join(f"{name}={value}" for name, value in options.bridge_settings if options.peer is None),
+        workers=options.workers or 1,
         pinned=choose_cores(options) is not None,
     )
 

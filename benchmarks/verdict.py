@@ -51,7 +51,12 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One run's findings. ``raw`` is the generator's result object, as it reports it."""
+    """
+    One run's findings.
+
+    ``raw`` is the generator's result object, as it reports it. ``calls_by_worker`` is empty for a bridge without
+    workers.
+    """
 
     raw: dict[str, Any]
     settings: dict[str, Any]
@@ -61,6 +66,7 @@ class Measured:
     others_cpu_s: float | None = None
     rss_before_kb: float | None = None
     rss_peak_kb: float | None = None
+    calls_by_worker: Sequence[int] = ()
 
     @property
     def frames(self) -> int:
@@ -84,6 +90,12 @@ class Measured:
     @property
     def generator_load_percent(self) -> float:
         return _percent(self.raw["generator_cpu_s"], self.raw["window_s"])
+
+    @property
+    def largest_share_percent(self) -> float | None:
+        """Share of the calls that the worker with most of them has."""
+        calls = self.calls_by_worker
+        return _percent(max(calls), sum(calls)) if calls else None
 
     @property
     def kb_per_call(self) -> float | None:
@@ -198,6 +210,8 @@ def to_json(measured: Measured, verdict: Verdict) -> Line:
     line["bridge_load_percent"] = _rounded(measured.bridge_load_percent)
     line["others_percent_of_bridge_core"] = _rounded(measured.others_percent)
     line["bridge_cpu_us_per_frame"] = _rounded(measured.cpu_us_per_frame)
+    line["calls_by_worker"] = list(measured.calls_by_worker)
+    line["largest_share_percent"] = _rounded(measured.largest_share_percent)
     line["bridge_rss_before_kb"] = measured.rss_before_kb
     line["bridge_rss_peak_kb"] = measured.rss_peak_kb
     line["bridge_kb_per_call"] = _rounded(measured.kb_per_call)
@@ -235,6 +249,11 @@ def table(measured: Measured) -> str:
         f"generator          {measured.generator_load_percent:.0f} % of a core, "
         f"late by {_quantiles(raw['lateness_us'])}"
     )
+    if measured.calls_by_worker:
+        lines.append(
+            f"workers            {', '.join(map(str, measured.calls_by_worker))} calls; "
+            f"the largest share is {_text(measured.largest_share_percent, '.0f')} %"
+        )
     if raw.get("marks"):
         lines.append(f"marks              {raw['marks']} received by the callers and echoed")
     lines += [f"note: {text}" for text in raw["notes"]]

@@ -176,6 +176,23 @@ def test_setting_reaches_the_bridge_and_the_results(tmp_path: Path) -> None:
     assert line["calls_up"] == 1
 
 
+def test_run_with_workers_counts_the_calls_of_each(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.load", "--calls", "12", "--seconds", "0.5", *LIMITS]
+    out = tmp_path / "line"
+    # Slower than the workers report their calls, ten times a second.
+    given = ["--workers", "2", "--ramp-s", "2", "--json", str(out)]
+    done = subprocess.run(
+        [*command, *given], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = json.loads(out.read_text())
+    assert line["workers"] == 2
+    assert len(line["calls_by_worker"]) == 2
+    assert sum(line["calls_by_worker"]) == 12
+    assert line["bridge_cpu_us_per_frame"] > 0
+    assert "calls; the largest share is" in done.stdout
+
+
 def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
         monkeypatch.setenv(name, "x")
@@ -192,6 +209,9 @@ def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.Mon
         (["compare", "--peer", "floor"], "No such option"),
         (["--set", "x"], "expected NAME=VALUE"),
         (["--set", "A=1", "--peer", "go"], "--set is for a bridge"),
+        (["--workers", "2", "--peer", "go"], "--workers is for one run"),
+        (["--workers", "2", "--sweep"], "--workers is for one run"),
+        (["sweep", "--workers", "2"], "No such option"),
         (["--peer", "go,node"], "Only a sweep takes several peers."),
         (["sweep", "--peer", "go,other"], "unknown peer 'other'"),
         (["sweep", "--url", "http://127.0.0.1:1"], "No such option"),

@@ -133,6 +133,18 @@ def test_loss_counts_even_in_an_invalid_run() -> None:
     assert "invalid" in verdict.reasons[1]
 
 
+def test_largest_share_is_that_of_the_worker_with_most_calls() -> None:
+    run = measured(calls_by_worker=[110, 90])
+    assert run.largest_share_percent == pytest.approx(55)
+    assert "workers            110, 90 calls; the largest share is 55 %" in table(run)
+    assert to_json(run, judge(run, Limits()))["largest_share_percent"] == pytest.approx(55)
+
+
+def test_bridge_without_workers_has_no_shares() -> None:
+    assert measured().largest_share_percent is None
+    assert "workers" not in table(measured())
+
+
 def test_cost_is_cpu_of_the_window_over_frames_of_the_window() -> None:
     run = measured(bridge_cpu_s=0.02, rss_before_kb=50_000.0, rss_peak_kb=50_600.0)
     assert run.frames == 2000
