@@ -138,11 +138,34 @@ class Transfer:
     refusal: tuple[bytes, ...] = ()
 
 
+class FailureKind(enum.Enum):
+    """Why an agent cannot go on, which decides whether another session of it may help."""
+
+    # The account has no credit, or has used up its share.
+    QUOTA = "quota"
+    # The key is missing, wrong or withdrawn.
+    CREDENTIALS = "credentials"
+    # The vendor ends a session of this age.
+    SESSION_LIMIT = "session_limit"
+    # A fault at the vendor.
+    SERVER = "server"
+    # The vendor does not accept our settings.
+    REFUSED = "refused"
+    # The connection is gone, or the agent no longer answers.
+    LOST = "lost"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another session of the same agent would fail too."""
+        return self in (FailureKind.QUOTA, FailureKind.CREDENTIALS, FailureKind.REFUSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The agent cannot go on; ``detail`` is for the log and has no secrets."""
 
     detail: str
+    kind: FailureKind = FailureKind.LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +237,15 @@ class Dialogue:
     def closing(self) -> Iterable[bytes]:
         """Return the messages to send before the socket is closed."""
         return ()
+
+    def on_close(self, code: int | None) -> FailureKind:
+        """
+        Say what a close of the vendor's means that is not the end of the conversation.
+
+        Args:
+            code: None if the connection is gone without a close frame.
+        """
+        return FailureKind.LOST
 
 
 NextNumber = Callable[[], int]

@@ -22,6 +22,7 @@ from bridge.agents.agent import (
     Endpoint,
     Event,
     Failed,
+    FailureKind,
     Ignored,
     NextNumber,
     Reply,
@@ -91,8 +92,9 @@ class DeepgramDialogue(JsonDialogue):
                     event for function in functions[:FUNCTIONS_AT_ONCE] for event in _call_function(function)
                 ]
             case {"type": "Error"}:
-                text = f"error {fields.get('code')}"[:80]
-                return (Failed(text) if not self._is_ready else Ignored("agent_error"),)
+                # Deepgram's documents: every error ends the session.
+                kind = FailureKind.SERVER if self._is_ready else FailureKind.REFUSED
+                return (Failed(f"error {fields.get('code')}"[:80], kind),)
             case {"type": str()}:
                 return ()
         return (Ignored("unknown_type"),)

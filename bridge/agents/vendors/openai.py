@@ -25,6 +25,7 @@ from bridge.agents.agent import (
     Endpoint,
     Event,
     Failed,
+    FailureKind,
     Ignored,
     NextNumber,
     Reply,
@@ -34,6 +35,9 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
+
+# Asks the model to speak.
+RESPOND = b'{"type":"response.create"}'
 
 # Functions that the model may call if OPENAI_REALTIME_TOOLS is 1.
 TOOLS = [
@@ -54,6 +58,19 @@ TOOLS = [
         },
     },
 ]
+
+# An error's code, or its type, that ends the session; the others leave it open.
+FAILURES = {
+    "insufficient_quota": FailureKind.QUOTA,
+    "billing_hard_limit_reached": FailureKind.QUOTA,
+    "billing_not_active": FailureKind.QUOTA,
+    "invalid_api_key": FailureKind.CREDENTIALS,
+    "account_deactivated": FailureKind.CREDENTIALS,
+    "authentication_error": FailureKind.CREDENTIALS,
+    "session_expired": FailureKind.SESSION_LIMIT,
+}
+# The code of the close at a session's limit of 60 minutes.
+GOING_AWAY = 1001
 
 
 class OpenAiSettings(AgentSettings):
@@ -87,6 +104,8 @@ class OpenAiDialogue(JsonDialogue):
         self._item_id = ""
         self._content_index = 0
         self._interrupted_item_id = ""
+        # Whether the response before this one failed.
+        self._has_failed = False
 
     def opening(self) -> Iterable[bytes]:
         settings = self._settings
@@ -120,13 +139,12 @@ class OpenAiDialogue(JsonDialogue):
             }:
                 return self._call_function(fields["item"])
             case {"type": "error", "error": dict(error)}:
-                # Most errors leave the session open; one before it is ready refuses our settings. The text may hold
-                # words of the call, so it is not logged.
-                return (
-                    Failed(f"error {error.get('code')}"[:80])
-                    if not self._is_ready
-                    else Ignored("agent_error"),
-                )
+                return (self._error(error),)
+            case {"type": "response.done", "response": {"status": "failed"} as response}:
+                return self._fail_response(response)
+            case {"type": "response.done"}:
+                self._has_failed = False
+                return ()
             case {"type": str()}:
                 return ()
         return (Ignored("unknown_type"),)
@@ -146,9 +164,34 @@ class OpenAiDialogue(JsonDialogue):
             ),
         )
 
+    def on_close(self, code: int | None) -> FailureKind:
+        return FailureKind.SESSION_LIMIT if code == GOING_AWAY else FailureKind.LOST
+
+    def _error(self, error: Mapping[str, Any]) -> Event:
+        # The text of an error may hold words of the call, so it is not logged.
+        kind = _kind_of(error)
+        if kind is None and not self._is_ready:
+            kind = FailureKind.REFUSED
+        return Failed(_named(error), kind) if kind is not None else Ignored("agent_error")
+
+    def _fail_response(self, response: Mapping[str, Any]) -> Iterable[Event]:
+        """Ask once more for a response that failed; a second failure in a row ends the session."""
+        match response.get("status_details"):
+            case {"error": dict(error)}:
+                pass
+            case _:
+                error = {}
+        kind = _kind_of(error)
+        if kind is None and self._has_failed:
+            kind = FailureKind.SERVER
+        if kind is not None:
+            return (Failed(_named(error), kind),)
+        self._has_failed = True
+        return (Ignored("agent_error"), Reply(RESPOND))
+
     def _begin_session(self) -> Iterable[Event]:
         self._is_ready = True
-        greeting = (Reply(b'{"type":"response.create"}'),) if self._settings.openai_realtime_greets else ()
+        greeting = (Reply(RESPOND),) if self._settings.openai_realtime_greets else ()
         return (Control.READY, *greeting)
 
     def _begin_item(self, fields: Mapping[str, Any]) -> Iterable[Event]:
@@ -182,8 +225,17 @@ def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
     }
     return (
         orjson.dumps({"type": "conversation.item.create", "item": output}),
-        b'{"type":"response.create"}',
+        RESPOND,
     )
+
+
+def _kind_of(error: Mapping[str, Any]) -> FailureKind | None:
+    found = (FAILURES.get(name) for name in (error.get("code"), error.get("type")) if isinstance(name, str))
+    return next((kind for kind in found if kind is not None), None)
+
+
+def _named(error: Mapping[str, Any]) -> str:
+    return f"error {error.get('code') or error.get('type')}"[:80]
 
 
 def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.agents.agent import Audio, Control, Event, Ignored
+from bridge.agents.agent import Audio, Control, Event, Failed, FailureKind, Ignored, Reply
 from bridge.agents.vendors.openai import OpenAiDialogue, OpenAiSettings
 
 
@@ -46,3 +46,49 @@ def test_audio_of_an_interrupted_item_is_dropped_and_the_next_items_is_relayed_a
 
 def test_interrupt_before_any_item_leaves_audio_to_the_wire(dialogue):
     assert interrupt(dialogue) == [Control.INTERRUPT]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("session_expired", FailureKind.SESSION_LIMIT),
+        ("insufficient_quota", FailureKind.QUOTA),
+        ("invalid_api_key", FailureKind.CREDENTIALS),
+    ],
+)
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_error_that_ends_the_session_says_its_kind(dialogue, code, kind, is_ready):
+    if is_ready:
+        read(dialogue, type="session.updated", session={})
+    assert read(dialogue, type="error", error={"code": code}) == [Failed(f"error {code}", kind)]
+
+
+def test_other_errors_refuse_the_settings_and_later_leave_the_session_open(dialogue):
+    error = {"code": "invalid_value", "type": "invalid_request_error"}
+    assert read(dialogue, type="error", error=error) == [Failed("error invalid_value", FailureKind.REFUSED)]
+    read(dialogue, type="session.updated", session={})
+    assert read(dialogue, type="error", error=error) == [Ignored("agent_error")]
+
+
+def fail_response(dialogue: OpenAiDialogue, **error: Any) -> list[Event]:
+    details = {"type": "failed", "error": error} if error else None
+    return read(dialogue, type="response.done", response={"status": "failed", "status_details": details})
+
+
+def test_failed_response_without_credit_ends_the_session(dialogue):
+    error = {"type": "insufficient_quota", "code": "insufficient_quota"}
+    assert fail_response(dialogue, **error) == [Failed("error insufficient_quota", FailureKind.QUOTA)]
+
+
+@pytest.mark.parametrize("error", [{"type": "server_error", "code": None}, {}])
+def test_failed_response_is_asked_for_once_more(dialogue, error):
+    again = [Ignored("agent_error"), Reply(b'{"type":"response.create"}')]
+    assert fail_response(dialogue, **error) == again
+    assert read(dialogue, type="response.done", response={"status": "completed"}) == []
+    assert fail_response(dialogue, **error) == again
+    assert fail_response(dialogue, **error) == [Failed(f"error {error.get('type')}", FailureKind.SERVER)]
+
+
+def test_close_at_the_sessions_limit_says_its_kind(dialogue):
+    assert dialogue.on_close(1001) is FailureKind.SESSION_LIMIT
+    assert dialogue.on_close(1011) is FailureKind.LOST

@@ -1,0 +1,28 @@
+"""Deepgram's dialogue: its errors, which all end the session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from bridge.agents.agent import Event, Failed, FailureKind
+from bridge.agents.vendors.deepgram import DeepgramDialogue
+
+
+@pytest.fixture
+def dialogue() -> DeepgramDialogue:
+    return DeepgramDialogue({})
+
+
+def read(dialogue: DeepgramDialogue, **message: Any) -> list[Event]:
+    return list(dialogue.read(orjson.dumps(message)))
+
+
+def test_every_error_ends_the_session_and_one_before_it_is_ready_refuses_the_settings(dialogue):
+    error = {"type": "Error", "description": "what the caller said", "code": "FAILED_TO_THINK"}
+    assert read(dialogue, **error) == [Failed("error FAILED_TO_THINK", FailureKind.REFUSED)]
+    read(dialogue, type="Welcome")
+    read(dialogue, type="SettingsApplied")
+    assert read(dialogue, **error) == [Failed("error FAILED_TO_THINK", FailureKind.SERVER)]
