@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         Endpoint,
         Event,
         Failed,
-        FailureKind,
         Ignored,
         Mark,
         NextNumber,
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     )
     from bridge.agents.json_dialogue import JsonDialogue
     from bridge.agents.setting_types import HttpUrl, WsUrl
+    from bridge.agents.succession import FailureKind
     from bridge.server.server import Server
     from bridge.settings import Settings, SettingsError, load_settings
 
@@ -97,6 +97,7 @@ __all__ = [
 # The module of each public name; all others are in `bridge.agents.agent`.
 _HOMES = {
     "Envelope": "_codec",
+    "FailureKind": "bridge.agents.succession",
     "HttpUrl": "bridge.agents.setting_types",
     "JsonDialogue": "bridge.agents.json_dialogue",
     "Server": "bridge.server.server",

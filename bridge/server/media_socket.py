@@ -1,26 +1,23 @@
-"""Twilio's media sockets: from the upgrade to a verified ``start``, and the sides of the agents that follow."""
+"""Twilio's media sockets: from the upgrade to a verified ``start``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import picows
 
 from _codec import Envelope, SpanFinder
-from bridge.agents.agent import CallInfo, StreamInfo
+from bridge.agents.agent import CallInfo
 from bridge.agents.sessions import Session, Sessions
-from bridge.call.agent import AgentLeg
 from bridge.call.caller import CallerLeg
-from bridge.call.echo import EchoSide
 from bridge.call.ends import Outcome, Why
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import CallLimits, Limits
-from bridge.call.sides import AgentSide
 from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
+from bridge.server.agent_chain import AgentChain
 from bridge.server.live import Live
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
@@ -287,70 +284,3 @@ class TwilioStream:
 
     def mark(self, name: str) -> bytes:
         return media.mark(self.stream_sid, name)
-
-
-class AgentChain:
-    """
-    Makes the sides of a call's agents in the order in which they are tried: the call's `Chain`.
-
-    Args:
-        start: The stream; agents learn its SIDs.
-        session: The session whose first agent gave the credentials.
-        has_session: False if that one's session is still to be opened, as it is for the agents after it.
-    """
-
-    def __init__(
-        self,
-        sockets: MediaSockets,
-        call: Call,
-        info: CallInfo,
-        start: media.Start,
-        session: Session,
-        *,
-        has_session: bool,
-    ) -> None:
-        self._sockets = sockets
-        self._call = call
-        self._info = info
-        self._start = start
-        self._session = session
-        self._has_session = has_session
-        self._names: Iterator[tuple[int, str]] = iter(enumerate(session.agents))
-        # Audio that waits for an agent may have to wait for the ones after it too.
-        limits = sockets.agent_limits
-        self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
-
-    def next_side(self) -> AgentSide | None:
-        """Make the side of the next agent with a socket and enter it; a dialled one waits for `/voice/resume`."""
-        sockets = self._sockets
-        for n, name in self._names:
-            agent = sockets.sessions.agent(name)
-            if agent is None:
-                continue
-            if agent.dial is not None:
-                self._names = iter(())
-                break
-            side: AgentSide
-            if agent.dialogue is None:
-                side = EchoSide(self._call, sockets.process.clock)
-            else:
-                has_session = n == 0 and self._has_session
-                side = AgentLeg(
-                    agent,
-                    StreamInfo(
-                        self._info,
-                        self._start.account_sid,
-                        self._start.stream_sid,
-                        self._session.credentials if has_session else {},
-                        has_session,
-                    ),
-                    self._call,
-                    self._limits,
-                    sockets.process,
-                    connect_s=sockets.settings.bridge_agent_connect_s,
-                    transfer_prefixes=sockets.settings.transfer_prefixes,
-                    on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
-                )
-            sockets.live.set_agent(self._call, side)
-            return side
-        return None

@@ -22,7 +22,6 @@ from bridge.agents.agent import (
     Endpoint,
     Event,
     Failed,
-    FailureKind,
     Ignored,
     NextNumber,
     Reply,
@@ -32,6 +31,7 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import WsUrl
+from bridge.agents.succession import FailureKind
 
 # Answered of one message; the rest are ignored.
 FUNCTIONS_AT_ONCE = 16

@@ -25,7 +25,6 @@ from bridge.agents.agent import (
     Endpoint,
     Event,
     Failed,
-    FailureKind,
     Ignored,
     NextNumber,
     Reply,
@@ -35,6 +34,7 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
+from bridge.agents.succession import FailureKind
 
 # Asks the model to speak.
 RESPOND = b'{"type":"response.create"}'

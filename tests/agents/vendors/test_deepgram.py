@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.agents.agent import Event, Failed, FailureKind
+from bridge.agents.agent import Event, Failed
+from bridge.agents.succession import FailureKind
 from bridge.agents.vendors.deepgram import DeepgramDialogue
 
 

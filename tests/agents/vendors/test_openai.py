@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.agents.agent import Audio, Control, Event, Failed, FailureKind, Ignored, Reply
+from bridge.agents.agent import Audio, Control, Event, Failed, Ignored, Reply
+from bridge.agents.succession import FailureKind
 from bridge.agents.vendors.openai import OpenAiDialogue, OpenAiSettings
 
 
