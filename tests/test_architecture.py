@@ -322,7 +322,9 @@ def test_server_is_a_folder_without_a_door():
 
 
 def test_the_call_has_neither_input_nor_output_nor_a_clock():
-    pure = {f"bridge.call.{name}" for name in ("ends", "heard", "limits", "playout", "sides", "state")}
+    pure = {
+        f"bridge.call.{name}" for name in ("ends", "heard", "limits", "playout", "sides", "state", "talk")
+    }
     pure.add("bridge.agents.succession")
     allowed = {"__future__", "re", "enum", "collections.abc", "dataclasses", "typing", "_codec", *pure}
     for name in pure:

@@ -7,29 +7,19 @@ monotonic clock; commands go out to the two sides. `bridge.call.ends` has the ta
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
-
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
-from bridge.call.playout import Playout, seconds
-from bridge.call.sides import AgentSide, CallerSide, CallObserver, CallStats, Chain
+from bridge.call.playout import seconds
+from bridge.call.sides import AgentSide, CallerSide, CallObserver, Chain
+from bridge.call.talk import AGENT_MARK, State, Talk
+
+__all__ = ["PLAYED_MARK", "Call", "State"]
 
 PLAYED_MARK = "played-out"
-# Stands before the names of the agent's own marks, which it chooses freely.
-AGENT_MARK = "agent:"
 
 
-class State(enum.Enum):
-    AWAITING_START = "awaiting_start"
-    CONNECTING = "connecting"
-    BRIDGED = "bridged"
-    PLAYING_OUT = "playing_out"
-    CLOSED = "closed"
-
-
-class Call:
+class Call(Talk):
     """
     Joins the caller's side with the agent's and decides when and how both end.
 
@@ -41,7 +31,7 @@ class Call:
     """
 
     def __init__(self, limits: CallLimits, observer: CallObserver, now: float) -> None:
-        self.state = State.AWAITING_START
+        super().__init__(now)
         # Set by the first `end`, with its detail.
         self.why: Why | None = None
         self.detail = ""
@@ -51,32 +41,18 @@ class Call:
         self.transfer_to = ""
         # Whether Twilio's REST API has been asked to end or transfer the call, which it is once.
         self.has_asked_twilio = False
-        self.stats = CallStats()
         self.opened_at = now
-        self.started_at: float | None = None
         self._limits = limits
         self._observer = observer
-        # The two sides, from `attach` and `on_start` until the call is closed; the caller's until `close_caller`.
-        self._caller: CallerSide | None = None
-        self._agent: AgentSide | None = None
         # The agents that are left to try.
         self._chain: Chain | None = None
-        # There once an agent tracks what the caller heard.
-        self._heard: Heard | None = None
-        # Whether the present agent's audio goes natively to the caller.
-        self._is_relayed = False
         # While the caller has no socket: when the agent is no longer kept, and how the socket was lost.
         self._grace_until: float | None = None
         self._lost_detail = ""
         # When the present state ends at the latest.
         self._deadline: float | None = now + limits.start_s
-        self._playout = Playout(now)
         self._frames_at_last_audio = 0
         self._last_audio_at = now
-
-    def attach(self, caller: CallerSide) -> None:
-        """Set the caller's side, before any other event."""
-        self._caller = caller
 
     # From the caller
 
@@ -104,19 +80,6 @@ class Call:
             self._heard = Heard(now)
             self._caller.mark_audio()
         agent.connect()
-
-    def on_caller_audio(self, payload: bytes) -> None:
-        """One frame of the caller's. ``payload`` is base64 text of mu-law, 8 kHz, any length."""
-        if self._agent is not None:
-            self.stats.frames_from_caller += 1
-            if self.state is State.BRIDGED or self.state is State.CONNECTING:
-                self._agent.send_audio(payload)
-
-    def on_dtmf(self, digit: str) -> None:
-        """The caller pressed a key."""
-        self.stats.dtmf += 1
-        if self._agent is not None and self.state in (State.CONNECTING, State.BRIDGED):
-            self._agent.send_dtmf(digit)
 
     def on_mark(self, name: str, now: float) -> None:
         """Twilio has played the audio before this mark, or a clear has discarded it."""
@@ -203,54 +166,6 @@ class Call:
             self.stats.agent_connect_s = now - self.started_at
             self._enter(State.BRIDGED, self._deadline)
             self._observer.on_call_bridged(self)
-
-    def on_agent_audio(self, payload: bytes, audio_bytes: int, now: Callable[[], float]) -> None:
-        """
-        One frame of the agent.
-
-        Args:
-            payload: Base64 text of mu-law, 8 kHz, any length.
-            audio_bytes: Its length decoded; 8 bytes are 1 ms.
-            now: The clock, read only at the first frame.
-        """
-        if self._caller is None or self.state in (State.PLAYING_OUT, State.CLOSED):
-            return
-        self.stats.frames_from_agent += 1
-        if self.stats.first_agent_audio_s is None and self.started_at is not None:
-            self.stats.first_agent_audio_s = now() - self.started_at
-        if not self._is_relayed and self._agent is not None:
-            self._is_relayed = True
-            self._agent.relay_to(self._caller)
-        self._playout.add(audio_bytes)
-        self._caller.send_audio(payload)
-
-    def on_agent_turn(self, now: float) -> None:
-        """The agent's next audio begins a new turn."""
-        if self._heard is not None and self._caller is not None:
-            self._heard.on_turn(self._caller.sent_bytes + self._caller.held_bytes, now)
-
-    def on_agent_mark(self, name: str) -> None:
-        """The agent asks for a mark behind its audio; its side's ``on_played`` answers once that has played."""
-        if self._caller is not None and self.state in (State.CONNECTING, State.BRIDGED):
-            self._caller.send_mark(AGENT_MARK + name)
-
-    def on_interrupt(self, now: float) -> int | None:
-        """
-        The caller speaks over the agent: discard unplayed audio of the agent. Caller audio is kept.
-
-        Returns:
-            How much of the agent's turn the caller heard, in ms; None if all of it, or if no agent tracks it.
-        """
-        if self._caller is None or self.state is State.CLOSED:
-            return None
-        self.count_relayed()
-        self.stats.interrupts += 1
-        self._playout.restart()
-        held_bytes = self._caller.held_bytes
-        self._caller.send_clear()
-        if self._heard is None:
-            return None
-        return self._heard.on_clear(self._caller.sent_bytes, held_bytes, now)
 
     def on_agent_hang_up(self, now: float) -> None:
         """The agent ends the phone call."""
@@ -354,17 +269,6 @@ class Call:
             self._observer.on_twilio_asked(self)
         else:
             self._close(now)
-
-    def count_relayed(self) -> None:
-        """Add natively relayed audio to ``stats``."""
-        if self._caller is not None and self._agent is not None:
-            self.stats.frames_from_caller += self._caller.relayed().frames
-            from_agent = self._agent.relayed()
-            self.stats.frames_from_agent += from_agent.frames
-            self._playout.add(from_agent.audio_bytes)
-
-    def _advance_playout(self, now: float) -> None:
-        self._playout.advance(self._caller.held_bytes if self._caller is not None else 0, now)
 
     def _enter(self, state: State, deadline: float | None) -> None:
         self.state = state
