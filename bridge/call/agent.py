@@ -26,7 +26,8 @@ from bridge.agents.agent import (
     Transfer,
 )
 from bridge.agents.setting_types import E164
-from bridge.call.agent_socket import AgentSocket, why_not_open
+from bridge.agents.succession import FailureKind
+from bridge.call.agent_socket import AgentSocket, why_lost, why_not_open
 from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.sides import AgentSide
@@ -104,7 +105,7 @@ class AgentLeg(Leg):
         self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="agent connect")
 
     async def _connect(self) -> None:
-        detail = "closed before the upgrade"
+        detail, kind = "closed before the upgrade", FailureKind.LOST
         try:
             async with asyncio.timeout(self._connect_s):
                 await self._socket.open(self._endpoint_of(await self._session()), self._handshake)
@@ -117,7 +118,7 @@ class AgentLeg(Leg):
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
         except (SessionError, OSError, picows.WSError) as error:
-            detail = why_not_open(error)
+            detail, kind = why_not_open(error), why_lost(error)
         except Exception as error:
             # Nobody awaits this task, so any fault must end the call here.
             log.exception("fault while opening the agent's socket", call_sid=self.call.call_sid)
@@ -129,7 +130,7 @@ class AgentLeg(Leg):
         self._socket.cut()
         self._closing_since = self._clock()
         # The call first: the next agent may take over the audio that waits here.
-        self.call.on_agent_lost(self._clock(), detail=detail)
+        self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
         self._leave_unopened()
 
     def _handshake(self) -> picows.WSListener | None:
@@ -200,9 +201,9 @@ class AgentLeg(Leg):
             self._kept_alive_at = now
             self._send((keepalive,))
 
-    def _fail(self, detail: str) -> None:
+    def _fail(self, detail: str, kind: FailureKind = FailureKind.LOST) -> None:
         # The call first: the next agent may take over the audio that waits here.
-        self.call.on_agent_lost(self._clock(), detail=detail)
+        self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
         self.close(1000)
 
     def _send(self, messages: Iterable[bytes]) -> None:
@@ -231,7 +232,9 @@ class AgentLeg(Leg):
 
     def read_text(self, message: bytes) -> None:
         for event in self._dialogue.read(message):
-            self._on_event(event)
+            # After a failure the call is another agent's.
+            if self.call.has(self):
+                self._on_event(event)
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -259,8 +262,8 @@ class AgentLeg(Leg):
                 self.call.on_agent_mark(name)
             case Transfer():
                 self._on_transfer(event)
-            case Failed(detail):
-                self._fail(detail)
+            case Failed(detail, kind):
+                self._fail(detail, kind)
             case Ignored(reason):
                 self.on_ignored(reason)
 
@@ -331,13 +334,15 @@ class AgentLeg(Leg):
         if code in (1000, 1005) and self._is_ready:
             self.call.on_agent_ended(self._clock())
         else:
-            self.call.on_agent_lost(self._clock(), detail=detail)
+            self.call.on_agent_lost(self._clock(), detail=detail, kind=self._dialogue.on_close(code))
 
     def end_by_violation(self, code: int, detail: str) -> None:
         self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
 
     def end_by_fault(self) -> None:
-        if self._is_ready:
+        if not self.call.has(self):
+            pass
+        elif self._is_ready:
             self.call.end(Why.FAULT, self._clock())
         else:
             self.call.on_agent_lost(self._clock(), detail="fault in the bridge")

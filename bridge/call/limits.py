@@ -31,6 +31,9 @@ class Limits:
     """Seconds for which the agent's side of a call is kept after its media socket is lost: Twilio asks for the next
     TwiML at once and opens the new socket within a second or two."""
 
+    successor_s: float = 3.0
+    """Seconds for session and socket of an agent that takes a call over: the caller hears nothing meanwhile."""
+
     twilio_api_s: float = 10.0
     """Seconds for a request to Twilio's REST API; the media socket stays open until then."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from bridge.agents.succession import FailureKind
+
 if TYPE_CHECKING:
     from bridge.call.state import Call
 
@@ -78,6 +80,16 @@ class Chain(Protocol):
 
     def next_side(self) -> AgentSide | None:
         """Make the side of the next agent and enter it in the book of open calls; None after the last one."""
+        ...
+
+    def successor(self, kind: FailureKind, was_open: bool) -> AgentSide | None:
+        """
+        Make the side that takes over in mid-call, likewise: of the next agent, or of the same one in a new session.
+
+        Args:
+            kind: Why the present agent is lost.
+            was_open: Whether it talked with the caller.
+        """
         ...
 
 

@@ -7,12 +7,13 @@ monotonic clock; commands go out to the two sides. `bridge.call.ends` has the ta
 
 from __future__ import annotations
 
+from bridge.agents.succession import FailureKind
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
 from bridge.call.playout import seconds
 from bridge.call.sides import AgentSide, CallerSide, CallObserver, Chain
-from bridge.call.talk import AGENT_MARK, State, Talk
+from bridge.call.talk import NEXT_AGENT_MARK, State, Talk
 
 __all__ = ["PLAYED_MARK", "Call", "State"]
 
@@ -46,6 +47,9 @@ class Call(Talk):
         self._observer = observer
         # The agents that are left to try.
         self._chain: Chain | None = None
+        self._agents_replaced = 0
+        # When the call lost its last open agent, or began.
+        self._agentless_since = now
         # While the caller has no socket: when the agent is no longer kept, and how the socket was lost.
         self._grace_until: float | None = None
         self._lost_detail = ""
@@ -60,7 +64,7 @@ class Call(Talk):
         """The stream's parameters are verified: connect the first agent of the chain."""
         if self.state is not State.AWAITING_START:
             return
-        self.started_at = now
+        self.started_at = self._agentless_since = now
         self._last_audio_at = now
         self._chain = chain
         self._enter(State.CONNECTING, now + self._limits.duration_s)
@@ -79,6 +83,8 @@ class Call(Talk):
         if agent.tracks_heard and self._caller is not None and self._heard is None:
             self._heard = Heard(now)
             self._caller.mark_audio()
+        # Audio of a lost agent, which still plays, is not of this one's turn.
+        self.on_agent_turn(now)
         agent.connect()
 
     def on_mark(self, name: str, now: float) -> None:
@@ -87,9 +93,9 @@ class Call(Talk):
             # The mark may come after its deadline, and Twilio is asked once.
             if self.state is State.PLAYING_OUT and not self.has_asked_twilio:
                 self._on_played_out(now)
-        elif name.startswith(AGENT_MARK):
+        elif name.startswith(self._agent_mark):
             if self._agent is not None and self.state in (State.CONNECTING, State.BRIDGED):
-                self._agent.on_played(name.removeprefix(AGENT_MARK))
+                self._agent.on_played(name.removeprefix(self._agent_mark))
         elif self._heard is not None:
             self._heard.on_mark(name, now)
 
@@ -162,8 +168,7 @@ class Call(Talk):
     def on_agent_open(self, now: float) -> None:
         """The agent's side is open and takes audio."""
         if self.state is State.CONNECTING:
-            assert self.started_at is not None
-            self.stats.agent_connect_s = now - self.started_at
+            self.stats.agent_connect_s = now - self._agentless_since
             self._enter(State.BRIDGED, self._deadline)
             self._observer.on_call_bridged(self)
 
@@ -181,22 +186,54 @@ class Call(Talk):
         """The agent ended the conversation; its last words still play."""
         self.end(Why.AGENT_ENDED, now)
 
-    def on_agent_lost(self, now: float, why: Why = Why.AGENT_LOST, detail: str = "") -> None:
+    def has(self, agent: AgentSide) -> bool:
+        """Whether this is the present agent's side: what comes from a replaced one means nothing."""
+        return self._agent is agent
+
+    def on_agent_lost(
+        self,
+        now: float,
+        why: Why = Why.AGENT_LOST,
+        detail: str = "",
+        kind: FailureKind = FailureKind.LOST,
+    ) -> None:
         """
         The agent refused, timed out or vanished. After it has ended the call, this changes nothing.
 
-        An agent that is lost before it is open is replaced by the next one of the chain.
+        It is replaced as long as the chain has another side.
         """
-        old, new = self._agent, None
-        if self.state is State.CONNECTING and self._chain is not None and old is not None:
-            new = self._chain.next_side()
-        if old is not None and new is not None:
-            self.count_relayed()
-            new.take_over(old)
-            self._observer.on_agent_replaced(self, old, new, detail)
-            self._engage(new, now)
-        elif self.state is not State.PLAYING_OUT:
+        if self.state is State.PLAYING_OUT:
+            return
+        new = self._next_side(kind)
+        if new is None:
             self.end(why, now, detail)
+            return
+        try:
+            self._replace(new, detail, now)
+        except Exception:
+            # The new side may not be connecting, and then nobody would report its loss.
+            self.end(Why.FAULT, now)
+            raise
+
+    def _next_side(self, kind: FailureKind) -> AgentSide | None:
+        if self._chain is None or self._agent is None:
+            return None
+        if self.stats.agent_connect_s is None:
+            return self._chain.next_side()
+        return self._chain.successor(kind, self.state is State.BRIDGED)
+
+    def _replace(self, new: AgentSide, detail: str, now: float) -> None:
+        old = self._agent
+        assert old is not None
+        self.count_relayed()
+        new.take_over(old)
+        self._observer.on_agent_replaced(self, old, new, detail)
+        self._agents_replaced += 1
+        self._agent_mark = NEXT_AGENT_MARK.format(self._agents_replaced)
+        if self.state is State.BRIDGED:
+            self._agentless_since = now
+            self._enter(State.CONNECTING, self._deadline)
+        self._engage(new, now)
 
     # From the clock and the operator
 

@@ -9,8 +9,10 @@ from bridge.call.heard import Heard
 from bridge.call.playout import Playout
 from bridge.call.sides import AgentSide, CallerSide, CallStats
 
-# Stands before the names of the agent's own marks, which it chooses freely.
+# Stands before the names of the agent's own marks, which it chooses freely: for the call's first agent, and for those
+# that replace one another, by number.
 AGENT_MARK = "agent:"
+NEXT_AGENT_MARK = "agent-{}:"
 
 
 class State(enum.Enum):
@@ -39,6 +41,7 @@ class Talk:
         self._agent: AgentSide | None = None
         # Whether the present agent's audio goes natively to the caller.
         self._is_relayed = False
+        self._agent_mark = AGENT_MARK
         # There once an agent tracks what the caller heard.
         self._heard: Heard | None = None
         self._playout = Playout(now)
@@ -88,7 +91,7 @@ class Talk:
     def on_agent_mark(self, name: str) -> None:
         """The agent asks for a mark behind its audio; its side's ``on_played`` answers once that has played."""
         if self._caller is not None and self.state in (State.CONNECTING, State.BRIDGED):
-            self._caller.send_mark(AGENT_MARK + name)
+            self._caller.send_mark(self._agent_mark + name)
 
     def on_interrupt(self, now: float) -> int | None:
         """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bridge.agents.agent import CallInfo, StreamInfo
+from bridge.agents.agent import Agent, CallInfo, StreamInfo
 from bridge.agents.sessions import Session
+from bridge.agents.succession import FailureKind
 from bridge.call.agent import AgentLeg
 from bridge.call.echo import EchoSide
 from bridge.call.sides import AgentSide
@@ -17,6 +17,9 @@ from bridge.twilio import media
 
 if TYPE_CHECKING:
     from bridge.server.media_socket import MediaSockets
+
+# New sessions of the same agent in one call: a service that loses every session must not be asked for ever.
+SESSIONS_AGAIN = 2
 
 
 class AgentChain:
@@ -45,42 +48,72 @@ class AgentChain:
         self._start = start
         self._session = session
         self._has_session = has_session
-        self._names: Iterator[tuple[int, str]] = iter(enumerate(session.agents))
+        # The places in ``session.agents`` that are left to try, of the present agent, and of the one that another
+        # session may help.
+        self._left = iter(range(len(session.agents)))
+        self._present = -1
+        self._again: int | None = None
+        self._again_left = SESSIONS_AGAIN
         # Audio that waits for an agent may have to wait for the ones after it too.
         limits = sockets.agent_limits
         self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
 
     def next_side(self) -> AgentSide | None:
         """Make the side of the next agent with a socket and enter it; a dialled one waits for `/voice/resume`."""
-        sockets = self._sockets
-        for n, name in self._names:
-            agent = sockets.sessions.agent(name)
+        for n in self._left:
+            agent = self._agent(n)
             if agent is None:
                 continue
             if agent.dial is not None:
-                self._names = iter(())
+                self._left = iter(())
                 break
-            side: AgentSide
-            if agent.dialogue is None:
-                side = EchoSide(self._call, sockets.process.clock)
-            else:
-                has_session = n == 0 and self._has_session
-                side = AgentLeg(
-                    agent,
-                    StreamInfo(
-                        self._info,
-                        self._start.account_sid,
-                        self._start.stream_sid,
-                        self._session.credentials if has_session else {},
-                        has_session,
-                    ),
-                    self._call,
-                    self._limits,
-                    sockets.process,
-                    connect_s=sockets.settings.bridge_agent_connect_s,
-                    transfer_prefixes=sockets.settings.transfer_prefixes,
-                    on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
-                )
-            sockets.live.set_agent(self._call, side)
-            return side
+            return self._side(n, agent, self._sockets.settings.bridge_agent_connect_s)
         return None
+
+    def successor(self, kind: FailureKind, was_open: bool) -> AgentSide | None:
+        """Make the side that takes over in mid-call; a dialled agent is passed over, because the socket is there."""
+        if was_open:
+            self._again = self._present
+        if kind.is_final and self._again == self._present:
+            self._again = None
+        connect_s = min(self._sockets.successor_s, self._sockets.settings.bridge_agent_connect_s)
+        for n in self._left:
+            agent = self._agent(n)
+            if agent is not None and agent.dial is None:
+                return self._side(n, agent, connect_s)
+        if self._again is None or not self._again_left:
+            return None
+        self._again_left -= 1
+        agent = self._agent(self._again)
+        return self._side(self._again, agent, connect_s) if agent is not None else None
+
+    def _agent(self, n: int) -> Agent | None:
+        return self._sockets.sessions.agent(self._session.agents[n])
+
+    def _side(self, n: int, agent: Agent, connect_s: float) -> AgentSide:
+        sockets = self._sockets
+        # The webhook opened one session, of the first agent.
+        has_session = n == 0 and self._present < 0 and self._has_session
+        self._present = n
+        side: AgentSide
+        if agent.dialogue is None:
+            side = EchoSide(self._call, sockets.process.clock)
+        else:
+            side = AgentLeg(
+                agent,
+                StreamInfo(
+                    self._info,
+                    self._start.account_sid,
+                    self._start.stream_sid,
+                    self._session.credentials if has_session else {},
+                    has_session,
+                ),
+                self._call,
+                self._limits,
+                sockets.process,
+                connect_s=connect_s,
+                transfer_prefixes=sockets.settings.transfer_prefixes,
+                on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
+            )
+        sockets.live.set_agent(self._call, side)
+        return side

@@ -66,6 +66,7 @@ class MediaSockets:
         self.tokens = tokens
         self._signatures = signatures
         self._refusals = refusals
+        self.successor_s = limits.successor_s
         self._call_limits = CallLimits(
             start_s=limits.start_s,
             duration_s=settings.bridge_call_max_s,

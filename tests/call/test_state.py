@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, RecordingChain, Script, bridged
 
+from bridge.agents.succession import FailureKind
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.state import PLAYED_MARK, Call, State
 
@@ -173,11 +174,82 @@ def test_unavailable_last_agent_ends_the_call():
     assert script.call.why is Why.AGENT_LOST
 
 
-def test_agent_that_was_open_is_not_replaced():
+def test_agent_that_was_open_is_replaced_on_the_same_stream():
+    script = with_spare()
+    script.run([(1, "agent_open"), (2, "agent_audio"), (3, "caller_audio")])
+    before = len(script.log)
+    script.run([(4, "agent_lost", Why.AGENT_LOST, "reset", FailureKind.SERVER), (4, "caller_audio")])
+    assert script.chain.asked == [(FailureKind.SERVER, True)]
+    assert script.log[before:] == [
+        ("spare", "take over", script.agent),
+        ("observer", "agent replaced", script.agent, script.spares[0], "reset"),
+        ("spare", "connect"),
+        ("spare", "audio", AUDIO_20MS),
+    ]
+    script.run([(6, "agent_open"), (6, "agent_audio")])
+    assert script.call.state is State.BRIDGED
+    assert script.call.stats.agent_connect_s == 2
+    assert script.caller.relays_to == [script.agent, script.spares[0]]
+    assert script.spares[0].relays_to == [script.caller]
+
+
+def test_one_that_takes_over_may_fail_too_until_the_chain_is_empty():
+    script = with_spare()
+    script.run([(1, "agent_open"), (2, "agent_audio"), (2, "agent_lost"), (3, "agent_lost")])
+    assert script.chain.asked == [(FailureKind.LOST, True), (FailureKind.LOST, False)]
+    # What the caller has been sent still plays.
+    assert script.call.state is State.PLAYING_OUT
+    assert script.call.why is Why.AGENT_LOST
+    script.run([(4, "mark", PLAYED_MARK)])
+    assert script.sent_to("caller")[-1] == ("close", 1011)
+
+
+def test_marks_of_a_lost_agent_are_not_answered_to_the_next():
+    script = with_spare()
+    script.agent_open(1)
+    script.call.on_agent_mark("x")
+    script.run([(2, "agent_lost"), (3, "agent_open")])
+    script.call.on_agent_mark("x")
+    of_the_first, of_the_next = (name for command, name in script.sent_to("caller") if command == "mark")
+    script.mark(4, of_the_first)
+    assert ("played", "x") not in script.sent_to("spare")
+    script.mark(4, of_the_next)
+    assert ("played", "x") in script.sent_to("spare")
+
+
+@pytest.mark.parametrize("first_is_tracked", [False, True])
+def test_audio_of_a_lost_agent_is_not_heard_audio_of_the_next_ones_turn(first_is_tracked):
+    script = Script()
+    script.spares = [RecordingAgent(script.log, "spare")]
+    script.agent.tracks_heard = first_is_tracked
+    script.spares[0].tracks_heard = True
+    script.run([(0, "start"), (0, "agent_open")])
+    script.caller.sent_bytes = 10 * AUDIO_1S_BYTES
+    script.run([(1, "mark", "g0-8000"), (1, "agent_lost"), (2, "agent_open"), (2, "interrupt")])
+    assert script.heard_ms == [0]
+    assert script.sent_to("caller").count(("mark audio",)) == 1
+
+
+@pytest.mark.parametrize("step", ["take_over", "connect"])
+def test_fault_of_the_side_that_takes_over_ends_the_call(step, monkeypatch):
+    script = with_spare()
+    script.agent_open(1)
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(script.spares[0], step, fail)
+    with pytest.raises(RuntimeError):
+        script.agent_lost(2)
+    assert script.call.why is Why.FAULT
+    assert script.sent_to("caller")[-1] == ("close", 1011)
+
+
+def test_only_the_present_agent_is_the_calls():
     script = with_spare()
     script.run([(1, "agent_open"), (2, "agent_lost")])
-    assert script.call.why is Why.AGENT_LOST
-    assert script.sent_to("spare") == []
+    assert not script.call.has(script.agent)
+    assert script.call.has(script.spares[0])
 
 
 # Keys, marks and what was heard

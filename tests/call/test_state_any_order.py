@@ -1,6 +1,6 @@
 """The call's state machine under events in any order."""
 
-from call_script import LIMITS, Script
+from call_script import LIMITS, RecordingAgent, Script
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -37,11 +37,18 @@ EVENTS = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(st.floats(0, 20), EVENTS), max_size=30))
-@example([(0, ("start",)), (0, ("agent_ended",)), (1, ("caller_audio",)), (1, ("agent_audio",))])
-def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps):
-    """Any order of events raises nothing, closes each side once at most, and nothing follows a side's close."""
+@given(st.lists(st.tuples(st.floats(0, 20), EVENTS), max_size=30), st.integers(0, 3))
+@example([(0, ("start",)), (0, ("agent_ended",)), (1, ("caller_audio",)), (1, ("agent_audio",))], 0)
+@example([(0, ("start",)), (0, ("agent_open",)), (1, ("agent_lost",)), (1, ("agent_open",))], 1)
+def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps, spares):
+    """
+    Any order of events raises nothing, closes each side once at most, and nothing follows a side's close.
+
+    A lost agent gets nothing more, and each one of the chain is tried once.
+    """
     script = Script()
+    agents = ["agent", *(f"spare {n}" for n in range(spares))]
+    script.spares = [RecordingAgent(script.log, name) for name in agents[1:]]
     now = 0.0
     for wait_s, (event, *arguments) in steps:
         now += wait_s
@@ -51,10 +58,13 @@ def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps)
         now += LIMITS.duration_s
         script.tick(now)
     assert script.call.state is State.CLOSED
-    commands = [entry[0] for entry in script.sent_to("agent")]
-    if "connect" in commands:
-        assert commands.count("close") == 1
-        assert commands[-1] == "close"
+    to_agents = [entry[:2] for entry in script.log if entry[0] in agents]
+    tried = [name for name, command in to_agents if command == "connect"]
+    assert tried == agents[: len(tried)]
+    assert [entry for entry in to_agents if entry[1] == "close"] == [(name, "close") for name in tried[-1:]]
+    order = [agents.index(name) for name, _ in to_agents]
+    assert order == sorted(order)
+    assert not to_agents or to_agents[-1][1] == "close"
     # All sockets of the caller, and what stood in for one until the next.
     for side in (*script.callers, *script.kept):
         commands = [entry[0] for entry in script.sent_to(side.name)]
@@ -65,4 +75,8 @@ def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps)
     asked = [entry for entry in seen if entry[0] == "Twilio asked"]
     assert len(asked) <= 1
     seen = [entry for entry in seen if entry not in asked and entry[0] != "kept"]
-    assert seen in ([("closed",)], [("bridged",), ("closed",)])
+    told = [entry[0] for entry in seen]
+    assert told.count("agent replaced") == max(0, len(tried) - 1)
+    assert told.count("bridged") <= len(tried)
+    assert told.count("closed") == 1
+    assert told[-1] == "closed"

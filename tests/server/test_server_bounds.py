@@ -151,6 +151,7 @@ async def test_caller_who_never_reads_is_aborted(live_server):
 async def test_agent_that_never_reads_is_aborted(live_server):
     live = await live_server(BRIDGE_STALL_S=STALL_S)
     async with live.bridged() as (caller, session):
+        live.refuse_sessions()
         session.pause_reading()
         began = time.monotonic()
         while not caller.closed.is_set():

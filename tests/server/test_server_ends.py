@@ -308,6 +308,7 @@ async def test_agent_that_answers_nothing_is_lost(live_server):
     live = await live_server(BRIDGE_AGENT_SILENCE_S=0.6, limits={"agent_ping_s": 0.1})
     before = await settled(live)
     async with live.bridged() as (caller, session):
+        live.refuse_sessions()
         session.pause_reading()
         await asyncio.wait_for(caller.closed.wait(), 0.6 + SLACK_S)
         assert caller.close_code == 1011
@@ -330,6 +331,7 @@ async def test_agents_close_with_any_other_code_is_a_loss(live_server, tls, code
     async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
+            live.refuse_sessions()
             await caller.open_stream()
             await asyncio.wait_for(caller.closed.wait(), SLACK_S)
             assert caller.close_code == 1011
@@ -366,6 +368,7 @@ async def test_agent_that_just_goes_away_is_lost(live_server, how):
     live = await live_server()
     before = await settled(live)
     async with live.bridged() as (caller, session):
+        live.refuse_sessions()
         if how == "reset":
             session.abort()
         else:
@@ -404,6 +407,9 @@ async def test_hundred_short_calls_leave_nothing(live_server):
                 await caller.send_stop()
             elif n % 4 == 1:
                 session.abort()
+                await session.closed.wait()
+                # Another session takes over.
+                await caller.send_stop()
             elif n % 4 == 2:
                 caller.abort()
             else:

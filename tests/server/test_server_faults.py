@@ -173,6 +173,7 @@ async def test_interrupts_to_a_caller_who_does_not_read_pile_up_nowhere(live_ser
 async def test_flood_of_control_messages_closes_the_one_who_sends_it(live_server):
     live = await live_server(BRIDGE_CONTROL_PER_S=200)
     async with live.bridged() as (caller, session), live.bridged() as (other, other_session):
+        live.refuse_sessions()
         for _ in range(2000):
             if session.closed.is_set():
                 break

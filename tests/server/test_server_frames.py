@@ -188,6 +188,7 @@ async def test_violation_of_the_agent_ends_the_call_with_the_fallback(live_serve
     async with RawAgent(serve, tls) as agent:
         live = await live_server(RETELL_WS_URL=agent.ws_url)
         async with live.answered() as caller:
+            live.refuse_sessions()
             await caller.open_stream()
             await caller.closed.wait()
             assert caller.close_code == 1011
@@ -203,6 +204,7 @@ async def test_largest_message_of_the_agent_passes_and_one_byte_more_is_1009(liv
     live = await live_server(BRIDGE_AGENT_MESSAGE_MAX_BYTES=AGENT_LIMIT)
     head, tail = '{"type":"audio","data":"', '"}'
     async with live.bridged() as (caller, session):
+        live.refuse_sessions()
         room = AGENT_LIMIT - len(head + tail)
         await session.send_raw(head + "A" * (room // 4 * 4) + tail)
         await until(lambda: caller.received)

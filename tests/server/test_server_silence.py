@@ -79,6 +79,7 @@ async def test_agent_whose_last_bytes_come_with_a_reset_is_lost(live_server, tls
             await caller.open_stream()
             peer = await soon(accepting)
             await until_bridged(live)
+            live.refuse_sessions()
             message = b'{"type":"audio","data":"%b"}' % base64.b64encode(AUDIO)
             send_and_reset(peer, ws_frame(message, mask=False))
             began = time.monotonic()

@@ -86,6 +86,7 @@ async def test_socket_closes_once_the_end_is_written(live_server, tmp_path):
 async def test_resume_of_a_lost_agent_at_the_other_process_is_the_fallback(pair):
     a, b = pair
     async with a.bridged() as (caller, session):
+        a.refuse_sessions()
         session.abort()
         assert await closed(caller) == 1011
         caller.endpoint.url = b.url
@@ -222,6 +223,7 @@ async def test_caller_whose_end_cannot_be_kept_is_hung_up_only_where_that_is_the
         with locked(path):
             await gone.send_stop()
             assert await closed(gone) == 1000
+            live.refuse_sessions()
             session.abort()
             assert await closed(lost) == 1011
     assert hung_up == []

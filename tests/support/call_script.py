@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable
 from typing import Any
 
+from bridge.agents.succession import FailureKind
 from bridge.call.limits import CallLimits
 from bridge.call.sides import Relayed, SideCounts
 from bridge.call.state import Call
@@ -42,6 +43,8 @@ class Script:
         self.agent = RecordingAgent(self.log)
         # Tried if ``agent`` is unavailable; they log as "spare".
         self.spares: list[RecordingAgent] = []
+        # Made by `start`.
+        self.chain = RecordingChain([])
         self.heard_ms: list[int | None] = []
         self.call.attach(self.caller)
 
@@ -57,7 +60,8 @@ class Script:
     # Events
 
     def start(self, now: float) -> None:
-        self.call.on_start(RecordingChain([self.agent, *self.spares]), now)
+        self.chain = RecordingChain([self.agent, *self.spares])
+        self.call.on_start(self.chain, now)
 
     def caller_audio(self, now: float, payload: bytes = AUDIO_20MS) -> None:
         self.call.on_caller_audio(payload)
@@ -225,8 +229,13 @@ class RecordingChain:
 
     def __init__(self, sides: Iterable[RecordingAgent]) -> None:
         self._sides = iter(sides)
+        self.asked: list[tuple[FailureKind, bool]] = []
 
     def next_side(self) -> RecordingAgent | None:
+        return next(self._sides, None)
+
+    def successor(self, kind: FailureKind, was_open: bool) -> RecordingAgent | None:
+        self.asked.append((kind, was_open))
         return next(self._sides, None)
 
 

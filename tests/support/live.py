@@ -25,9 +25,11 @@ from bridge.call.leg import Leg
 from bridge.call.limits import Limits
 from bridge.call.state import Call, State
 from bridge.metrics import Traffic
+from bridge.server.agent_chain import SESSIONS_AGAIN
 from bridge.server.server import Server
 from bridge.settings import Settings, load_settings
 from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.faults import HttpAnswer
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
@@ -194,6 +196,10 @@ class Live:
     @property
     def traffic(self) -> Traffic:
         return self.server.snapshot().traffic
+
+    def refuse_sessions(self) -> None:
+        """Refuse further sessions at Retell, so that no agent takes over from a lost one."""
+        self.agent.rest_answers.extend(SESSIONS_AGAIN * [HttpAnswer(status=403)])
 
     @property
     def is_idle(self) -> bool:
