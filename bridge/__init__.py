@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         AudioFormat,
         CallInfo,
         Control,
+        Corrected,
         Dialogue,
         Endpoint,
         Event,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     )
     from bridge.agents.json_dialogue import JsonDialogue
     from bridge.agents.setting_types import HttpUrl, WsUrl
-    from bridge.agents.succession import FailureKind
+    from bridge.agents.succession import FailureKind, Memory, Said, Speaker
     from bridge.server.server import Server
     from bridge.settings import Settings, SettingsError, load_settings
 
@@ -68,6 +69,7 @@ __all__ = [
     "AudioFormat",
     "CallInfo",
     "Control",
+    "Corrected",
     "Dialogue",
     "Endpoint",
     "Envelope",
@@ -78,14 +80,17 @@ __all__ = [
     "Ignored",
     "JsonDialogue",
     "Mark",
+    "Memory",
     "NextNumber",
     "Reply",
     "Resources",
+    "Said",
     "Server",
     "SessionError",
     "Settings",
     "SettingsError",
     "SpanFinder",
+    "Speaker",
     "StreamInfo",
     "Transfer",
     "WsUrl",
@@ -98,6 +103,9 @@ __all__ = [
 _HOMES = {
     "Envelope": "_codec",
     "FailureKind": "bridge.agents.succession",
+    "Memory": "bridge.agents.succession",
+    "Said": "bridge.agents.succession",
+    "Speaker": "bridge.agents.succession",
     "HttpUrl": "bridge.agents.setting_types",
     "JsonDialogue": "bridge.agents.json_dialogue",
     "Server": "bridge.server.server",

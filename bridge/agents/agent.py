@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict
 
 from _codec import Envelope, SpanFinder
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Memory, Said
 
 
 class SessionError(Exception):
@@ -61,7 +61,8 @@ class StreamInfo:
     """
     A call whose media stream has started, as an agent may know it on its socket.
 
-    ``session`` is filled if ``has_session``. For an agent that replaces a failed one it is opened later.
+    ``session`` is filled if ``has_session``. For an agent that replaces a failed one it is opened later. ``memory`` is
+    what an agent that takes over in mid-call is told; None for the call's first agent, which may greet.
     """
 
     call: CallInfo
@@ -69,6 +70,7 @@ class StreamInfo:
     stream_sid: str
     session: Mapping[str, str]
     has_session: bool
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +150,20 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """How much of the agent's last utterance the caller heard before an interrupt."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A message without meaning to the call. It is counted by ``reason``, a metric label."""
 
     reason: str
 
 
-Event = Control | Audio | Reply | Mark | Transfer | Failed | Ignored
+Event = Control | Audio | Reply | Mark | Transfer | Failed | Said | Corrected | Ignored
 
 
 class Dialogue:
@@ -171,6 +180,7 @@ class Dialogue:
         waits_for_ready: No audio is sent before `Control.READY`.
         tracks_heard: `on_interrupt` needs the heard time, for which marks are sent to the caller's side.
         keepalive: Sent every ``keepalive_s`` seconds, if it is not None.
+        is_speaking: Whether the agent is in the middle of an utterance; None if its messages do not tell.
     """
 
     to_agent: Envelope = Envelope(b"", b"")
@@ -183,6 +193,7 @@ class Dialogue:
     tracks_heard: bool = False
     keepalive: bytes | None = None
     keepalive_s: float = 0.0
+    is_speaking: bool | None = None
 
     def opening(self) -> Iterable[bytes]:
         """Return the messages to send as soon as the socket is open."""

@@ -1,8 +1,9 @@
-"""What one agent of a call leaves to the next: why it cannot go on."""
+"""What one agent of a call leaves to the next: why it cannot go on, and what was said."""
 
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 
 class FailureKind(enum.Enum):
@@ -25,3 +26,36 @@ class FailureKind(enum.Enum):
     def is_final(self) -> bool:
         """Whether another session of the same agent would fail too."""
         return self in (FailureKind.QUOTA, FailureKind.CREDENTIALS, FailureKind.REFUSED)
+
+
+class Speaker(enum.Enum):
+    """Who said something."""
+
+    AGENT = "agent"
+    CALLER = "caller"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One finished utterance. Without a text, its words are unknown or follow as the same speaker's next ones."""
+
+    speaker: Speaker
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """
+    What an agent that takes a call over is told.
+
+    Attributes:
+        said: The last utterances, the oldest first; each has a text.
+        is_awaited: The caller waits for an answer: the agent speaks first. Else it listens.
+    """
+
+    said: tuple[Said, ...]
+    is_awaited: bool
+
+    def as_text(self) -> str:
+        """The utterances as lines, for agents that take them in one text."""
+        return "\n".join(f"{said.speaker.value.capitalize()}: {said.text}" for said in self.said)

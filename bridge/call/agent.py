@@ -16,6 +16,7 @@ from bridge.agents.agent import (
     Agent,
     Audio,
     Control,
+    Corrected,
     Event,
     Failed,
     Ignored,
@@ -26,7 +27,7 @@ from bridge.agents.agent import (
     Transfer,
 )
 from bridge.agents.setting_types import E164
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Said
 from bridge.call.agent_socket import AgentSocket, why_lost, why_not_open
 from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
@@ -97,6 +98,10 @@ class AgentLeg(Leg):
     @property
     def tracks_heard(self) -> bool:
         return self._dialogue.tracks_heard
+
+    @property
+    def is_speaking(self) -> bool | None:
+        return self._dialogue.is_speaking
 
     # Opening
 
@@ -264,6 +269,10 @@ class AgentLeg(Leg):
                 self._on_transfer(event)
             case Failed(detail, kind):
                 self._fail(detail, kind)
+            case Said():
+                self.call.conversation.add(event, self._clock())
+            case Corrected(text):
+                self.call.conversation.correct(text)
             case Ignored(reason):
                 self.on_ignored(reason)
 

@@ -13,6 +13,7 @@ class EchoSide:
     """Returns each frame at once, until the caller ends the call."""
 
     tracks_heard = False
+    is_speaking = False
 
     def __init__(self, call: Call, clock: Callable[[], float]) -> None:
         self._call = call

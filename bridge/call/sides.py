@@ -58,12 +58,15 @@ class AgentSide(Protocol):
     """
     The agent's side; ``connect`` answers through `Call.on_agent_open` or `Call.on_agent_lost`.
 
-    ``tracks_heard``: `Call.on_interrupt` returns how much the caller heard. ``take_over`` moves the audio and the keys
-    that wait at an unavailable agent to this one.
+    ``tracks_heard``: `Call.on_interrupt` returns how much the caller heard. ``is_speaking``: whether the agent is in
+    the middle of an utterance; None if it does not tell. ``take_over`` moves the audio and the keys that wait at an
+    unavailable agent to this one.
     """
 
     @property
     def tracks_heard(self) -> bool: ...
+    @property
+    def is_speaking(self) -> bool | None: ...
     def connect(self) -> None: ...
     def take_over(self, other: AgentSide) -> None: ...
     def send_dtmf(self, digit: str) -> None: ...

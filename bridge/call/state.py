@@ -7,7 +7,8 @@ monotonic clock; commands go out to the two sides. `bridge.call.ends` has the ta
 
 from __future__ import annotations
 
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Memory
+from bridge.call.conversation import Conversation
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
@@ -42,6 +43,7 @@ class Call(Talk):
         self.transfer_to = ""
         # Whether Twilio's REST API has been asked to end or transfer the call, which it is once.
         self.has_asked_twilio = False
+        self.conversation = Conversation()
         self.opened_at = now
         self._limits = limits
         self._observer = observer
@@ -204,6 +206,10 @@ class Call(Talk):
         """
         if self.state is State.PLAYING_OUT:
             return
+        self.count_relayed()
+        self._advance_playout(now)
+        if self._is_mid_utterance():
+            self.conversation.on_cut()
         new = self._next_side(kind)
         if new is None:
             self.end(why, now, detail)
@@ -215,6 +221,16 @@ class Call(Talk):
             self.end(Why.FAULT, now)
             raise
 
+    def memory(self, now: float) -> Memory:
+        """What a successor of the present agent is told."""
+        return self.conversation.memory(now, self._is_mid_utterance())
+
+    def _is_mid_utterance(self) -> bool:
+        if self._agent is None or self.state is not State.BRIDGED:
+            return False
+        is_speaking = self._agent.is_speaking
+        return self._playout.unplayed_s > 0 if is_speaking is None else is_speaking
+
     def _next_side(self, kind: FailureKind) -> AgentSide | None:
         if self._chain is None or self._agent is None:
             return None
@@ -225,7 +241,6 @@ class Call(Talk):
     def _replace(self, new: AgentSide, detail: str, now: float) -> None:
         old = self._agent
         assert old is not None
-        self.count_relayed()
         new.take_over(old)
         self._observer.on_agent_replaced(self, old, new, detail)
         self._agents_replaced += 1

@@ -195,7 +195,8 @@ def test_agent_that_was_open_is_replaced_on_the_same_stream():
 
 def test_one_that_takes_over_may_fail_too_until_the_chain_is_empty():
     script = with_spare()
-    script.run([(1, "agent_open"), (2, "agent_audio"), (2, "agent_lost"), (3, "agent_lost")])
+    script.run([(1, "agent_open"), (2, "agent_audio", AUDIO_20MS, 10 * AUDIO_1S_BYTES)])
+    script.run([(2, "agent_lost"), (3, "agent_lost")])
     assert script.chain.asked == [(FailureKind.LOST, True), (FailureKind.LOST, False)]
     # What the caller has been sent still plays.
     assert script.call.state is State.PLAYING_OUT
@@ -243,6 +244,23 @@ def test_fault_of_the_side_that_takes_over_ends_the_call(step, monkeypatch):
         script.agent_lost(2)
     assert script.call.why is Why.FAULT
     assert script.sent_to("caller")[-1] == ("close", 1011)
+
+
+@pytest.mark.parametrize(
+    ("is_speaking", "audio_s", "is_awaited"),
+    [(True, 0, True), (False, 10, False), (None, 10, True), (None, 0, False)],
+)
+def test_caller_awaits_an_answer_if_the_agent_is_lost_in_the_middle_of_an_utterance(
+    is_speaking, audio_s, is_awaited
+):
+    script = with_spare()
+    script.agent.is_speaking = is_speaking
+    script.run([(1, "agent_open"), (2, "agent_audio", AUDIO_20MS, audio_s * AUDIO_1S_BYTES)])
+    assert script.call.memory(2).is_awaited == bool(is_speaking)
+    script.tick(2)
+    assert script.call.memory(2).is_awaited == is_awaited
+    script.agent_lost(2)
+    assert script.call.memory(9).is_awaited == is_awaited
 
 
 def test_only_the_present_agent_is_the_calls():

@@ -197,6 +197,7 @@ class RecordingAgent(_Side):
     """An agent's side that records its commands."""
 
     tracks_heard = False
+    is_speaking: bool | None = None
 
     def __init__(self, log: list[tuple[Any, ...]], name: str = "agent") -> None:
         super().__init__(log)
