@@ -31,10 +31,11 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import WsUrl
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Said, Speaker
 
 # Answered of one message; the rest are ignored.
 FUNCTIONS_AT_ONCE = 16
+SPEAKERS = {"user": Speaker.CALLER, "assistant": Speaker.AGENT}
 MULAW = {"encoding": "mulaw", "sample_rate": 8000}
 
 
@@ -74,6 +75,7 @@ class DeepgramDialogue(JsonDialogue):
 
     def __init__(self, agent: Mapping[str, Any]) -> None:
         self._agent = agent
+        self.is_speaking = False
         self._is_welcomed = False
         self._is_ready = False
 
@@ -85,7 +87,14 @@ class DeepgramDialogue(JsonDialogue):
             case {"type": "SettingsApplied"} if not self._is_ready:
                 self._is_ready = True
                 return (Control.READY,)
+            case {"type": "ConversationText", "role": "user" | "assistant" as role, "content": str(content)}:
+                self.is_speaking = role == "assistant"
+                return (Said(SPEAKERS[role], content.strip()),)
+            case {"type": "AgentAudioDone"}:
+                self.is_speaking = False
+                return ()
             case {"type": "UserStartedSpeaking"}:
+                self.is_speaking = False
                 return (Control.INTERRUPT,)
             case {"type": "FunctionCallRequest", "functions": list(functions)}:
                 return [

@@ -25,6 +25,7 @@ from bridge.agents.agent import (
     AudioFormat,
     CallInfo,
     Control,
+    Corrected,
     Dialogue,
     Endpoint,
     Event,
@@ -38,6 +39,7 @@ from bridge.agents.agent import (
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
+from bridge.agents.succession import Said, Speaker
 
 SIGNED_URL = re.compile(r"wss?://[\x21-\x7e]{1,2048}")
 FORMATS = {
@@ -84,6 +86,15 @@ class ElevenLabsDialogue(JsonDialogue):
             case {"type": "interruption", "interruption_event": {"event_id": int(event_id)}}:
                 self._interrupted_up_to = max(self._interrupted_up_to, event_id)
                 return (Control.INTERRUPT, Control.INSPECT_AUDIO)
+            case {"type": "agent_response", "agent_response_event": {"agent_response": str(text)}}:
+                return (Said(Speaker.AGENT, text.strip()),)
+            case {
+                "type": "agent_response_correction",
+                "agent_response_correction_event": {"corrected_agent_response": str(text)},
+            }:
+                return (Corrected(text.strip()),)
+            case {"type": "user_transcript", "user_transcription_event": {"user_transcript": str(text)}}:
+                return (Said(Speaker.CALLER, text.strip()),)
             case {"type": "ping", "ping_event": {"event_id": int(event_id)}}:
                 return (Reply(orjson.dumps({"type": "pong", "event_id": event_id})),)
             case {

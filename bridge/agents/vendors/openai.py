@@ -34,8 +34,10 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Said, Speaker
 
+# Behind what the model said until the caller cut in.
+CUT = "…"
 # Asks the model to speak.
 RESPOND = b'{"type":"response.create"}'
 
@@ -104,6 +106,7 @@ class OpenAiDialogue(JsonDialogue):
         self._item_id = ""
         self._content_index = 0
         self._interrupted_item_id = ""
+        self.is_speaking = False
         # Whether the response before this one failed.
         self._has_failed = False
 
@@ -128,7 +131,18 @@ class OpenAiDialogue(JsonDialogue):
                 return self._audio_of(fields, delta)
             case {"type": "response.content_part.added", "part": {"type": "audio"}}:
                 return self._begin_item(fields)
+            case {"type": "response.output_audio_transcript.done", "transcript": str(transcript)}:
+                return self._said(fields, transcript)
+            case {"type": "input_audio_buffer.committed"}:
+                # The caller has spoken. The words follow if input transcription is on.
+                return (Said(Speaker.CALLER, ""),)
+            case {
+                "type": "conversation.item.input_audio_transcription.completed",
+                "transcript": str(transcript),
+            }:
+                return (Said(Speaker.CALLER, transcript.strip()),)
             case {"type": "input_audio_buffer.speech_started"}:
+                self.is_speaking = False
                 return (Control.INTERRUPT, Control.INSPECT_AUDIO) if self._item_id else (Control.INTERRUPT,)
             case {"type": "session.updated"} if not self._is_ready:
                 return self._begin_session()
@@ -141,9 +155,10 @@ class OpenAiDialogue(JsonDialogue):
             case {"type": "error", "error": dict(error)}:
                 return (self._error(error),)
             case {"type": "response.done", "response": {"status": "failed"} as response}:
+                self.is_speaking = False
                 return self._fail_response(response)
             case {"type": "response.done"}:
-                self._has_failed = False
+                self.is_speaking = self._has_failed = False
                 return ()
             case {"type": str()}:
                 return ()
@@ -201,12 +216,19 @@ class OpenAiDialogue(JsonDialogue):
         if item_id == self._interrupted_item_id:
             return ()
         self._item_id, self._content_index = item_id, index
+        self.is_speaking = True
         return (Control.TURN, Control.RELAY_AUDIO)
 
     def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Iterable[Event]:
         if self._interrupted_item_id and fields.get("item_id") == self._interrupted_item_id:
             return (Ignored("void_audio"),)
         return (Audio(delta.encode()), Control.RELAY_AUDIO)
+
+    def _said(self, fields: Mapping[str, Any], transcript: str) -> Iterable[Event]:
+        text = transcript.strip()
+        if text and self._interrupted_item_id and fields.get("item_id") == self._interrupted_item_id:
+            text += CUT
+        return (Said(Speaker.AGENT, text),) if text else ()
 
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
         arguments = parse(item.get("arguments") or "{}")

@@ -1,4 +1,4 @@
-"""Deepgram's dialogue: its errors, which all end the session."""
+"""Deepgram's dialogue: its errors, which all end the session, and what was said."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from bridge.agents.agent import Event, Failed
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.agents.vendors.deepgram import DeepgramDialogue
 
 
@@ -27,3 +27,19 @@ def test_every_error_ends_the_session_and_one_before_it_is_ready_refuses_the_set
     read(dialogue, type="Welcome")
     read(dialogue, type="SettingsApplied")
     assert read(dialogue, **error) == [Failed("error FAILED_TO_THINK", FailureKind.SERVER)]
+
+
+def said(dialogue: DeepgramDialogue, role: str, content: str) -> list[Event]:
+    return read(dialogue, type="ConversationText", role=role, content=content)
+
+
+def test_conversation_texts_say_what_was_said_and_who_speaks(dialogue):
+    assert said(dialogue, "assistant", "Hello?") == [Said(Speaker.AGENT, "Hello?")]
+    assert dialogue.is_speaking
+    read(dialogue, type="AgentAudioDone")
+    assert not dialogue.is_speaking
+    assert said(dialogue, "user", "Yes.") == [Said(Speaker.CALLER, "Yes.")]
+    said(dialogue, "assistant", "Good.")
+    read(dialogue, type="UserStartedSpeaking")
+    assert not dialogue.is_speaking
+    assert said(dialogue, "system", "Be brief.") == []

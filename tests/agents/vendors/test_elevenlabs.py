@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from bridge.agents.agent import MULAW_8K, Audio, Control, Event, Ignored
+from bridge.agents.agent import MULAW_8K, Audio, Control, Corrected, Event, Ignored
+from bridge.agents.succession import Said, Speaker
 from bridge.agents.vendors.elevenlabs import ElevenLabsDialogue
 
 
@@ -35,3 +36,19 @@ def test_interruption_that_arrives_late_brings_nothing_back():
     interrupt(dialogue, 5)
     interrupt(dialogue, 3)
     assert audio(dialogue, 4) == [Ignored("void_audio")]
+
+
+def test_responses_and_transcripts_say_what_was_said():
+    dialogue = ElevenLabsDialogue()
+    response = {"agent_response": " At nine, but on Sundays. ", "event_id": 1}
+    said = Said(Speaker.AGENT, "At nine, but on Sundays.")
+    assert read(dialogue, type="agent_response", agent_response_event=response) == [said]
+    correction = {
+        "original_agent_response": "At nine, but on Sundays.",
+        "corrected_agent_response": "At nine, ...",
+    }
+    event = {"type": "agent_response_correction", "agent_response_correction_event": correction}
+    assert read(dialogue, **event) == [Corrected("At nine, ...")]
+    transcript = {"user_transcript": "Yes."}
+    event = {"type": "user_transcript", "user_transcription_event": transcript}
+    assert read(dialogue, **event) == [Said(Speaker.CALLER, "Yes.")]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from bridge.agents.agent import Audio, Control, Event, Failed, Ignored, Reply
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.agents.vendors.openai import OpenAiDialogue, OpenAiSettings
 
 
@@ -93,3 +93,39 @@ def test_failed_response_is_asked_for_once_more(dialogue, error):
 def test_close_at_the_sessions_limit_says_its_kind(dialogue):
     assert dialogue.on_close(1001) is FailureKind.SESSION_LIMIT
     assert dialogue.on_close(1011) is FailureKind.LOST
+
+
+def transcript(dialogue: OpenAiDialogue, item_id: str, text: str) -> list[Event]:
+    return read(
+        dialogue,
+        type="response.output_audio_transcript.done",
+        item_id=item_id,
+        content_index=0,
+        transcript=text,
+    )
+
+
+def test_transcripts_say_what_was_said(dialogue):
+    begin_item(dialogue, "one")
+    assert transcript(dialogue, "one", " Hello? ") == [Said(Speaker.AGENT, "Hello?")]
+    assert transcript(dialogue, "one", " ") == []
+    assert read(dialogue, type="input_audio_buffer.committed", item_id="two") == [Said(Speaker.CALLER, "")]
+    done = "conversation.item.input_audio_transcription.completed"
+    assert read(dialogue, type=done, item_id="two", transcript="Yes.") == [Said(Speaker.CALLER, "Yes.")]
+
+
+def test_interrupted_item_is_told_as_cut(dialogue):
+    begin_item(dialogue, "one")
+    interrupt(dialogue)
+    assert transcript(dialogue, "one", "At nine, but") == [Said(Speaker.AGENT, "At nine, but…")]
+
+
+def test_model_speaks_from_the_items_begin_to_the_responses_end(dialogue):
+    assert not dialogue.is_speaking
+    begin_item(dialogue, "one")
+    assert dialogue.is_speaking
+    read(dialogue, type="response.done", response={"status": "completed"})
+    assert not dialogue.is_speaking
+    begin_item(dialogue, "two")
+    interrupt(dialogue)
+    assert not dialogue.is_speaking
