@@ -157,7 +157,9 @@ class DescribedDialogue(Dialogue):
 
     def __init__(self, described: Description, stream: StreamInfo) -> None:
         self._described = described
-        self._values = values_of(stream.call, stream.session) | {"stream_sid": stream.stream_sid}
+        history = stream.memory.as_text() if stream.memory is not None else ""
+        self._values = values_of(stream.call, stream.session)
+        self._values |= {"stream_sid": stream.stream_sid, "history": history}
         self.is_binary = described.binary
         self.waits_for_ready = described.ready is not None
         self.audio = described.finder

@@ -153,7 +153,9 @@ class AgentLeg(Leg):
         self._socket.hand_over()
         super().open(transport)
         if self._closing_since is None:
-            self._send(self._dialogue.opening())
+            # All of them, however long: an agent that misses one does not know what was said.
+            for message in self._dialogue.opening():
+                self.wire.send_text(message)
             if not self._dialogue.waits_for_ready:
                 self._on_ready()
 

@@ -29,7 +29,7 @@ class AgentChain:
     Args:
         start: The stream; agents learn its SIDs.
         session: The session whose first agent gave the credentials.
-        has_session: False if that one's session is still to be opened, as it is for the agents after it.
+        is_successor: Whether the call has talked with an agent at another media socket; then no session is open.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class AgentChain:
         start: media.Start,
         session: Session,
         *,
-        has_session: bool,
+        is_successor: bool,
     ) -> None:
         self._sockets = sockets
         self._call = call
         self._info = info
         self._start = start
         self._session = session
-        self._has_session = has_session
+        self._is_successor = is_successor
         # The places in ``session.agents`` that are left to try, of the present agent, and of the one that another
         # session may help.
         self._left = iter(range(len(session.agents)))
@@ -67,33 +67,37 @@ class AgentChain:
             if agent.dial is not None:
                 self._left = iter(())
                 break
-            return self._side(n, agent, self._sockets.settings.bridge_agent_connect_s)
+            return self._side(n, agent)
         return None
 
     def successor(self, kind: FailureKind, was_open: bool) -> AgentSide | None:
         """Make the side that takes over in mid-call; a dialled agent is passed over, because the socket is there."""
+        self._is_successor = True
         if was_open:
             self._again = self._present
         if kind.is_final and self._again == self._present:
             self._again = None
-        connect_s = min(self._sockets.successor_s, self._sockets.settings.bridge_agent_connect_s)
         for n in self._left:
             agent = self._agent(n)
             if agent is not None and agent.dial is None:
-                return self._side(n, agent, connect_s)
+                return self._side(n, agent)
         if self._again is None or not self._again_left:
             return None
         self._again_left -= 1
         agent = self._agent(self._again)
-        return self._side(self._again, agent, connect_s) if agent is not None else None
+        return self._side(self._again, agent) if agent is not None else None
 
     def _agent(self, n: int) -> Agent | None:
         return self._sockets.sessions.agent(self._session.agents[n])
 
-    def _side(self, n: int, agent: Agent, connect_s: float) -> AgentSide:
+    def _side(self, n: int, agent: Agent) -> AgentSide:
         sockets = self._sockets
-        # The webhook opened one session, of the first agent.
-        has_session = n == 0 and self._present < 0 and self._has_session
+        connect_s, memory = sockets.settings.bridge_agent_connect_s, None
+        if self._is_successor:
+            connect_s = min(connect_s, sockets.successor_s)
+            memory = self._call.memory(sockets.process.clock())
+        # The webhook of a new call opened one session, of the first agent.
+        has_session = n == 0 and self._present < 0 and not self._is_successor
         self._present = n
         side: AgentSide
         if agent.dialogue is None:
@@ -107,6 +111,7 @@ class AgentChain:
                     self._start.stream_sid,
                     self._session.credentials if has_session else {},
                     has_session,
+                    memory,
                 ),
                 self._call,
                 self._limits,

@@ -210,7 +210,7 @@ class TwilioStream:
             leg.on_goodbye(*self._ended)
             return
         info = CallInfo(token.call_sid, token.from_number, token.to_number)
-        leg.on_start(AgentChain(sockets, call, info, start, session, has_session=not token.is_successor))
+        leg.on_start(AgentChain(sockets, call, info, start, session, is_successor=token.is_successor))
         self._read_waiting(waiting, leg)
 
     @staticmethod

@@ -23,6 +23,7 @@ from bridge.agents.agent import (
     Transfer,
 )
 from bridge.agents.described import DescribedDialogue, Description
+from bridge.agents.succession import Memory, Said, Speaker
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 STREAM_SID = "MZ" + "4" * 32
@@ -55,10 +56,11 @@ def dialogue(
     *,
     call: CallInfo = CALL,
     session: dict[str, str] | None = None,
+    memory: Memory | None = None,
     **changes: Any,
 ) -> DescribedDialogue:
     described = Description.model_validate({**table, **changes})
-    return DescribedDialogue(described, StreamInfo(call, "AC", STREAM_SID, session or {}, True))
+    return DescribedDialogue(described, StreamInfo(call, "AC", STREAM_SID, session or {}, True, memory))
 
 
 def read(message: object, table: dict[str, Any] = TABLE, **changes: Any) -> object:
@@ -69,6 +71,15 @@ def read(message: object, table: dict[str, Any] = TABLE, **changes: Any) -> obje
 
 
 # The agent
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_one_that_takes_over_is_told_what_was_said_where_its_table_wants_it(text):
+    memory = Memory((Said(Speaker.AGENT, "Hello?"), Said(Speaker.CALLER, text)), True)
+    first = ['{"context":"{history}"}', '{"context":{history}}']
+    for told, history in ((memory, f"Agent: Hello?\nCaller: {text}"), (None, "")):
+        messages = dialogue(first=first, memory=told).opening()
+        assert [orjson.loads(message) for message in messages] == 2 * [{"context": history}]
 
 
 def test_json_agent_has_a_finder_and_an_envelope():

@@ -31,11 +31,14 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import WsUrl
-from bridge.agents.succession import FailureKind, Said, Speaker
+from bridge.agents.succession import FailureKind, Memory, Said, Speaker
 
 # Answered of one message; the rest are ignored.
 FUNCTIONS_AT_ONCE = 16
 SPEAKERS = {"user": Speaker.CALLER, "assistant": Speaker.AGENT}
+ROLES = {speaker: role for role, speaker in SPEAKERS.items()}
+# Said in the caller's place to an agent that takes over in the middle of an utterance.
+GO_ON = "Please go on."
 MULAW = {"encoding": "mulaw", "sample_rate": 8000}
 
 
@@ -73,8 +76,12 @@ class DeepgramDialogue(JsonDialogue):
     keepalive = b'{"type":"KeepAlive"}'
     keepalive_s = 5.0
 
-    def __init__(self, agent: Mapping[str, Any]) -> None:
+    def __init__(self, agent: Mapping[str, Any], memory: Memory | None = None) -> None:
         self._agent = agent
+        # The utterance that the agent answers first; "" if it listens or greets.
+        self._to_answer = ""
+        if memory is not None:
+            self._go_on(agent, memory)
         self.is_speaking = False
         self._is_welcomed = False
         self._is_ready = False
@@ -86,7 +93,10 @@ class DeepgramDialogue(JsonDialogue):
                 return (Reply(self._settings()),)
             case {"type": "SettingsApplied"} if not self._is_ready:
                 self._is_ready = True
-                return (Control.READY,)
+                if not self._to_answer:
+                    return (Control.READY,)
+                inject = {"type": "InjectUserMessage", "content": self._to_answer}
+                return (Control.READY, Reply(orjson.dumps(inject)))
             case {"type": "ConversationText", "role": "user" | "assistant" as role, "content": str(content)}:
                 self.is_speaking = role == "assistant"
                 return (Said(SPEAKERS[role], content.strip()),)
@@ -107,6 +117,19 @@ class DeepgramDialogue(JsonDialogue):
             case {"type": str()}:
                 return ()
         return (Ignored("unknown_type"),)
+
+    def _go_on(self, agent: Mapping[str, Any], memory: Memory) -> None:
+        """Put what was said into the settings, in place of the greeting."""
+        said = list(memory.said)
+        if memory.is_awaited:
+            is_callers = bool(said) and said[-1].speaker is Speaker.CALLER
+            self._to_answer = said.pop().text if is_callers else GO_ON
+        history = [{"type": "History", "role": ROLES[each.speaker], "content": each.text} for each in said]
+        self._agent = {name: value for name, value in agent.items() if name != "greeting"}
+        if history:
+            context = agent.get("context")
+            before = context.get("messages", ()) if isinstance(context, dict) else ()
+            self._agent["context"] = {"messages": [*before, *history]}
 
     def _settings(self) -> bytes:
         return orjson.dumps(
@@ -149,7 +172,7 @@ def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
         )
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
-        return DeepgramDialogue(agent)
+        return DeepgramDialogue(agent, stream.memory)
 
     return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)
 

@@ -39,9 +39,10 @@ from bridge.agents.agent import (
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
-from bridge.agents.succession import Said, Speaker
+from bridge.agents.succession import Memory, Said, Speaker
 
 SIGNED_URL = re.compile(r"wss?://[\x21-\x7e]{1,2048}")
+GOES_ON = "This phone call goes on after an interruption. Do not greet again. What was said so far:\n"
 FORMATS = {
     "ulaw_8000": MULAW_8K,
     "pcm_8000": AudioFormat("pcm16", 8000),
@@ -73,11 +74,17 @@ class ElevenLabsDialogue(JsonDialogue):
     audio = SpanFinder("audio_event.audio_base_64", {"type": "audio"})
     waits_for_ready = True
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory = memory
         self._interrupted_up_to = -1
 
     def opening(self) -> Iterable[bytes]:
-        return (b'{"type":"conversation_initiation_client_data"}',)
+        begin = b'{"type":"conversation_initiation_client_data"}'
+        if self._memory is None or not self._memory.said:
+            return (begin,)
+        # Its first message is the agent's own: only an agent whose settings allow that can be told to leave it out.
+        text = GOES_ON + self._memory.as_text()
+        return (begin, orjson.dumps({"type": "contextual_update", "text": text}))
 
     def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
@@ -155,7 +162,7 @@ def _describe(settings: ElevenLabsSettings, resources: Resources) -> Agent:
         return Endpoint(session.get("signed_url") or f"{settings.elevenlabs_ws_url}?{query}", {})
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
-        return ElevenLabsDialogue()
+        return ElevenLabsDialogue(stream.memory)
 
     return Agent(open_session=open_session, endpoint=endpoint, dialogue=dialogue)
 

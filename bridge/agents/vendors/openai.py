@@ -34,7 +34,7 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
-from bridge.agents.succession import FailureKind, Said, Speaker
+from bridge.agents.succession import FailureKind, Memory, Said, Speaker
 
 # Behind what the model said until the caller cut in.
 CUT = "…"
@@ -99,9 +99,10 @@ class OpenAiDialogue(JsonDialogue):
     tracks_heard = True
     _plain_audio = SpanFinder("delta", {"type": "response.output_audio.delta"})
 
-    def __init__(self, settings: OpenAiSettings) -> None:
+    def __init__(self, settings: OpenAiSettings, memory: Memory | None = None) -> None:
         self.audio = self._plain_audio
         self._settings = settings
+        self._memory = memory
         self._is_ready = False
         self._item_id = ""
         self._content_index = 0
@@ -123,7 +124,8 @@ class OpenAiDialogue(JsonDialogue):
             session["instructions"] = settings.openai_realtime_instructions
         if settings.openai_realtime_tools:
             session["tools"] = TOOLS
-        return (orjson.dumps({"type": "session.update", "session": session}),)
+        said = self._memory.said if self._memory is not None else ()
+        return (orjson.dumps({"type": "session.update", "session": session}), *map(_item_of, said))
 
     def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
@@ -206,8 +208,9 @@ class OpenAiDialogue(JsonDialogue):
 
     def _begin_session(self) -> Iterable[Event]:
         self._is_ready = True
-        greeting = (Reply(RESPOND),) if self._settings.openai_realtime_greets else ()
-        return (Control.READY, *greeting)
+        memory = self._memory
+        speaks_first = memory.is_awaited if memory is not None else self._settings.openai_realtime_greets
+        return (Control.READY, Reply(RESPOND)) if speaks_first else (Control.READY,)
 
     def _begin_item(self, fields: Mapping[str, Any]) -> Iterable[Event]:
         item_id, index = fields.get("item_id"), fields.get("content_index")
@@ -233,6 +236,13 @@ class OpenAiDialogue(JsonDialogue):
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
         arguments = parse(item.get("arguments") or "{}")
         return on_tool_call(item.get("name"), arguments, lambda why: _refusal(item, why))
+
+
+def _item_of(said: Said) -> bytes:
+    """Return the message that adds an utterance of before to the conversation."""
+    role, kind = ("assistant", "output_text") if said.speaker is Speaker.AGENT else ("user", "input_text")
+    item = {"type": "message", "role": role, "content": [{"type": kind, "text": said.text}]}
+    return orjson.dumps({"type": "conversation.item.create", "item": item})
 
 
 def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
@@ -269,7 +279,7 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
         )
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
-        return OpenAiDialogue(settings)
+        return OpenAiDialogue(settings, stream.memory)
 
     return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)
 

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.agents.agent import Event, Failed
-from bridge.agents.succession import FailureKind, Said, Speaker
+from bridge.agents.agent import Control, Event, Failed, Reply
+from bridge.agents.succession import FailureKind, Memory, Said, Speaker
 from bridge.agents.vendors.deepgram import DeepgramDialogue
 
 
@@ -43,3 +43,30 @@ def test_conversation_texts_say_what_was_said_and_who_speaks(dialogue):
     read(dialogue, type="UserStartedSpeaking")
     assert not dialogue.is_speaking
     assert said(dialogue, "system", "Be brief.") == []
+
+
+HELLO, QUESTION = Said(Speaker.AGENT, "Hello?"), Said(Speaker.CALLER, "When do you open?")
+HISTORY_HELLO = {"type": "History", "role": "assistant", "content": "Hello?"}
+HISTORY_QUESTION = {"type": "History", "role": "user", "content": "When do you open?"}
+
+
+@pytest.mark.parametrize(
+    ("memory", "history", "answered"),
+    [
+        (Memory((HELLO, QUESTION), True), [HISTORY_HELLO], "When do you open?"),
+        (Memory((QUESTION, HELLO), True), [HISTORY_QUESTION, HISTORY_HELLO], "Please go on."),
+        (Memory((QUESTION, HELLO), False), [HISTORY_QUESTION, HISTORY_HELLO], None),
+        (Memory((), False), None, None),
+    ],
+)
+def test_one_that_takes_over_knows_what_was_said_and_does_not_greet(memory, history, answered):
+    before = {"type": "History", "role": "user", "content": "before"}
+    agent = {"greeting": "Hi!", "language": "en", "context": {"messages": [before]}}
+    dialogue = DeepgramDialogue(agent, memory)
+    [settings] = read(dialogue, type="Welcome")
+    messages = [before, *(history or [])]
+    assert orjson.loads(settings.message)["agent"] == {"language": "en", "context": {"messages": messages}}
+    inject = {"type": "InjectUserMessage", "content": answered}
+    told = [Reply(orjson.dumps(inject))] if answered else []
+    assert read(dialogue, type="SettingsApplied") == [Control.READY, *told]
+    assert agent["greeting"] == "Hi!"

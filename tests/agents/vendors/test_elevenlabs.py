@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from bridge.agents.agent import MULAW_8K, Audio, Control, Corrected, Event, Ignored
-from bridge.agents.succession import Said, Speaker
+from bridge.agents.succession import Memory, Said, Speaker
 from bridge.agents.vendors.elevenlabs import ElevenLabsDialogue
 
 
@@ -52,3 +52,13 @@ def test_responses_and_transcripts_say_what_was_said():
     transcript = {"user_transcript": "Yes."}
     event = {"type": "user_transcript", "user_transcription_event": transcript}
     assert read(dialogue, **event) == [Said(Speaker.CALLER, "Yes.")]
+
+
+def test_one_that_takes_over_is_told_what_was_said():
+    begin = {"type": "conversation_initiation_client_data"}
+    said = (Said(Speaker.AGENT, "Hello?"), Said(Speaker.CALLER, 'What is "open"?'))
+    first, told = map(orjson.loads, ElevenLabsDialogue(Memory(said, True)).opening())
+    assert (first, told["type"]) == (begin, "contextual_update")
+    assert told["text"].endswith('\nAgent: Hello?\nCaller: What is "open"?')
+    for memory in (None, Memory((), True)):
+        assert [orjson.loads(message) for message in ElevenLabsDialogue(memory).opening()] == [begin]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from bridge.agents.agent import Audio, Control, Event, Failed, Ignored, Reply
-from bridge.agents.succession import FailureKind, Said, Speaker
+from bridge.agents.succession import FailureKind, Memory, Said, Speaker
 from bridge.agents.vendors.openai import OpenAiDialogue, OpenAiSettings
 
 
@@ -129,3 +129,21 @@ def test_model_speaks_from_the_items_begin_to_the_responses_end(dialogue):
     begin_item(dialogue, "two")
     interrupt(dialogue)
     assert not dialogue.is_speaking
+
+
+HELLO = Said(Speaker.AGENT, "Hello?")
+
+
+@pytest.mark.parametrize("greets", ["0", "1"])
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_one_that_takes_over_knows_what_was_said_and_speaks_first_only_if_it_is_awaited(greets, is_awaited):
+    settings = OpenAiSettings(openai_api_key="key", openai_realtime_greets=greets)
+    dialogue = OpenAiDialogue(settings, Memory((HELLO, Said(Speaker.CALLER, "Yes.")), is_awaited))
+    update, *items = map(orjson.loads, dialogue.opening())
+    assert update["type"] == "session.update"
+    assert [(item["item"]["role"], item["item"]["content"][0]["text"]) for item in items] == [
+        ("assistant", "Hello?"),
+        ("user", "Yes."),
+    ]
+    answer = [Reply(b'{"type":"response.create"}')] if is_awaited else []
+    assert read(dialogue, type="session.updated", session={}) == [Control.READY, *answer]

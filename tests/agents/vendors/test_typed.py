@@ -17,6 +17,7 @@ import pydantic
 import pytest
 
 from bridge.agents.agent import CallInfo, Resources, StreamInfo
+from bridge.agents.succession import Memory, Said, Speaker
 from bridge.agents.vendors import deepgram as bridge_deepgram
 from bridge.agents.vendors import openai as bridge_openai
 from bridge.agents.vendors import retell_sip
@@ -24,12 +25,18 @@ from bridge.agents.vendors import retell_sip
 with warnings.catch_warnings():
     # The SDK imports names that the websockets library has deprecated.
     warnings.filterwarnings("ignore", message=r"websockets\.", category=DeprecationWarning)
-    from deepgram.agent.v1.types import AgentV1KeepAlive, AgentV1SendFunctionCallResponse, AgentV1Settings
+    from deepgram.agent.v1.types import (
+        AgentV1InjectUserMessage,
+        AgentV1KeepAlive,
+        AgentV1SendFunctionCallResponse,
+        AgentV1Settings,
+    )
 from openai.types.realtime import RealtimeClientEvent
 from retell.types import CallRegisterPhoneCallParams
 
 CLIENT_EVENT = pydantic.TypeAdapter(RealtimeClientEvent)
 CALL = CallInfo("CA" + "1" * 32, "+14155550123", "+14155550100")
+MEMORY = Memory((Said(Speaker.AGENT, "Hello?"), Said(Speaker.CALLER, "When do you open?")), True)
 STARTED = StreamInfo(CALL, "AC" + "1" * 32, "MZ" + "1" * 32, {}, True)
 AUDIO = base64.b64encode(bytes(160))
 
@@ -45,8 +52,10 @@ def unknown_fields(value: object, path: str = "") -> set[str]:
     return set()
 
 
-def dialogue_of(**settings: str) -> bridge_openai.OpenAiDialogue:
-    return bridge_openai.OpenAiDialogue(bridge_openai.OpenAiSettings(openai_api_key="key", **settings))
+def dialogue_of(memory: Memory | None = None, **settings: str) -> bridge_openai.OpenAiDialogue:
+    return bridge_openai.OpenAiDialogue(
+        bridge_openai.OpenAiSettings(openai_api_key="key", **settings), memory
+    )
 
 
 def openai_messages() -> dict[str, bytes]:
@@ -63,7 +72,10 @@ def openai_messages() -> dict[str, bytes]:
         b'{"type":"response.content_part.added","item_id":"item_1","content_index":0,"part":{"type":"audio"}}'
     )
     [truncate] = full.on_interrupt(1234)
+    _, agents, callers = dialogue_of(MEMORY).opening()
     return {
+        "agent's conversation.item.create": agents,
+        "caller's conversation.item.create": callers,
         "plain session.update": next(iter(plain.opening())),
         "session.update": update,
         "response.create": greeting.message,
@@ -79,17 +91,21 @@ def test_message_to_openai_is_of_its_types(name):
     assert unknown_fields(event) == set()
 
 
-def test_messages_to_deepgram_are_of_its_types(tmp_path):
+@pytest.mark.parametrize("memory", [None, MEMORY])
+def test_messages_to_deepgram_are_of_its_types(memory):
     agent = {
         "language": "en",
         "greeting": "Hello",
         "listen": {"provider": {"type": "deepgram", "model": "nova-3"}},
     }
-    dialogue = bridge_deepgram.DeepgramDialogue(agent)
+    dialogue = bridge_deepgram.DeepgramDialogue(agent, memory)
     [settings] = dialogue.read(b'{"type":"Welcome","request_id":"x"}')
     model = AgentV1Settings.model_validate(json.loads(settings.message))
     assert unknown_fields(model) == set()
     assert (model.audio.input.encoding, model.audio.output.container) == ("mulaw", "none")
+    if memory is not None:
+        inject = list(dialogue.read(b'{"type":"SettingsApplied"}'))[1]
+        assert unknown_fields(AgentV1InjectUserMessage.model_validate(json.loads(inject.message))) == set()
     assert unknown_fields(AgentV1KeepAlive.model_validate(json.loads(dialogue.keepalive))) == set()
     request = {
         "type": "FunctionCallRequest",
