@@ -27,6 +27,13 @@ class AudioSent(NamedTuple):
     audio: bytes
 
 
+class Told(NamedTuple):
+    """An utterance of before that the bridge tells an agent; ``speaker`` is "agent" or "caller"."""
+
+    speaker: str
+    text: str
+
+
 class AudioReceived(NamedTuple):
     """Audio of the caller, as mu-law and as the received base64 text, which is empty for binary audio."""
 
@@ -45,6 +52,8 @@ class AgentSession(SessionSocket):
         sent: Agent audio, in order, as mu-law, without ``stale``, the frames sent after an interrupt.
         received_raw, sent_raw: The same audio, stale frames included, as the bytes on the wire.
         messages: The bridge's JSON messages, without audio.
+        told: What was said before, as the bridge tells it to an agent that takes a call over.
+        asked_to_speak: How often the bridge asks the agent to speak, by a greeting or for an answer.
         interrupts_at: Times of the interrupts sent; ``ended_at``: time of the end, None before.
         ready: Set once audio may flow.
         faults: The service's faults at the opening of the socket.
@@ -75,6 +84,8 @@ class AgentSession(SessionSocket):
         self.sent_raw: list[bytes] = []
         self.stale: list[bytes] = []
         self.messages: list[dict[str, Any]] = []
+        self.told: list[Told] = []
+        self.asked_to_speak = 0
         self.interrupts_at: list[float] = []
         self.ready = asyncio.Event()
         self.opened_at = 0.0
@@ -121,6 +132,10 @@ class AgentSession(SessionSocket):
         self.ended_at = self._now()
         await self._write_end()
         self.notify("call_ended")
+
+    async def send_heard(self, text: str) -> None:
+        """Report what the caller said, in protocols with transcripts."""
+        raise NotImplementedError
 
     def notify(self, event: str) -> None:
         """Pass an event to ``on_event``."""

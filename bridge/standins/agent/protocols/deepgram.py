@@ -12,16 +12,16 @@ from aiohttp import web
 
 from bridge.standins.agent.protocols.protocol import Protocol
 from bridge.standins.agent.protocols.turns import TurnSession
-from bridge.standins.agent.session import AgentSession
+from bridge.standins.agent.session import AgentSession, Told
 from bridge.standins.audio import SAMPLE_RATE_HZ
 
+_SPEAKERS = {"assistant": "agent", "user": "caller"}
 _INPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
 _OUTPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ, "container": "none"}
 # Accepted without effect: the behaviour of the stand-in decides its words.
 _NOTED = {
     "ForceEndTurn",
     "InjectAgentMessage",
-    "InjectUserMessage",
     "UpdateListen",
     "UpdatePrompt",
     "UpdateSpeak",
@@ -69,6 +69,10 @@ class DeepgramSession(TurnSession):
         await self.send_json({"type": "FunctionCallRequest", "functions": functions})
         return call_id
 
+    async def send_heard(self, text: str) -> None:
+        """Report what the caller said."""
+        await self.send_json({"type": "ConversationText", "role": "user", "content": text})
+
     async def _begin(self) -> bool:
         await self.send_json({"type": "Welcome", "request_id": self.call_id})
         await self._configured.wait()
@@ -77,7 +81,8 @@ class DeepgramSession(TurnSession):
         )
 
     async def _write_turn(self) -> None:
-        await self.send_json({"type": "ConversationText", "role": "assistant", "content": "..."})
+        content = self.transcript or "..."
+        await self.send_json({"type": "ConversationText", "role": "assistant", "content": content})
         latency = {"total_latency": 0.5, "tts_latency": 0.1, "ttt_latency": 0.4}
         await self.send_json({"type": "AgentStartedSpeaking", **latency})
 
@@ -109,6 +114,11 @@ class DeepgramSession(TurnSession):
             self._on_settings(message)
         elif not self._configured.is_set():
             raise ValueError(f"{event} before Settings")
+        elif event == "InjectUserMessage":
+            if not isinstance(message["content"], str):
+                raise ValueError(f"the caller's message is {message['content']!r}")
+            self.told.append(Told("caller", message["content"]))
+            self.asked_to_speak += 1
         elif event == "KeepAlive":
             self.keepalives.append(self._now())
         elif event == "FunctionCallResponse":
@@ -130,7 +140,16 @@ class DeepgramSession(TurnSession):
         if not isinstance(settings["agent"], dict | str):
             raise ValueError(f"the agent is {settings['agent']!r}")
         self.settings = settings
+        if isinstance(settings["agent"], dict):
+            self._on_agent(settings["agent"])
         self._configured.set()
+
+    def _on_agent(self, agent: dict[str, Any]) -> None:
+        for said in agent.get("context", {}).get("messages", ()):
+            if said["type"] != "History" or not isinstance(said["content"], str):
+                raise ValueError(f"the history has {said}")
+            self.told.append(Told(_SPEAKERS[said["role"]], said["content"]))
+        self.asked_to_speak += bool(agent.get("greeting"))
 
 
 def _error(description: str, code: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ from aiohttp import web
 
 from bridge.standins.agent.formats import FORMATS
 from bridge.standins.agent.protocols.protocol import Account, Protocol, Refused, Rest
-from bridge.standins.agent.session import AgentSession
+from bridge.standins.agent.session import AgentSession, Told
 
 # Accepted without effect.
-_NOTED = {"contextual_update", "feedback", "mcp_tool_approval_result", "multimodal_message", "user_activity"}
+_NOTED = {"feedback", "mcp_tool_approval_result", "multimodal_message", "user_activity"}
 _NOTED |= {"user_message"}
 
 
@@ -80,6 +81,18 @@ class ElevenLabsSession(AgentSession):
         )
         return tool_call_id
 
+    async def send_said(self, text: str) -> None:
+        """Report what the agent says."""
+        event_id = next(self._event_ids)
+        await self._send("agent_response", "agent_response_event", agent_response=text, event_id=event_id)
+
+    async def send_heard(self, text: str) -> None:
+        """Report what the caller said."""
+        event_id = next(self._event_ids)
+        await self._send(
+            "user_transcript", "user_transcription_event", user_transcript=text, event_id=event_id
+        )
+
     async def _begin(self) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.client_data_wait_s):
@@ -135,6 +148,13 @@ class ElevenLabsSession(AgentSession):
         if event == "conversation_initiation_client_data":
             if not is_first:
                 raise ValueError(f"{event} is not the first message")
+        elif event == "contextual_update":
+            if not isinstance(message["text"], str):
+                raise ValueError(f"the text of an update is {message['text']!r}")
+            self.told += [
+                Told(speaker.lower(), text)
+                for speaker, text in re.findall(r"^(Agent|Caller): (.*)$", message["text"], re.MULTILINE)
+            ]
         elif event == "pong":
             self._ping_ids.remove(message["event_id"])
             self.pongs.append(message["event_id"])

@@ -13,7 +13,7 @@ from aiohttp import web
 from bridge.standins.agent.protocols.openai_events import PCMU, Item, default_session, error, merge
 from bridge.standins.agent.protocols.protocol import Protocol, Refused
 from bridge.standins.agent.protocols.turns import TurnSession
-from bridge.standins.agent.session import AgentSession
+from bridge.standins.agent.session import AgentSession, Told
 
 MODEL = "gpt-realtime"
 _APPEND_KEYS = {"type", "audio", "event_id"}
@@ -21,7 +21,6 @@ _APPEND_KEYS = {"type", "audio", "event_id"}
 _NOTED = {
     "input_audio_buffer.commit",
     "input_audio_buffer.clear",
-    "response.create",
     "response.cancel",
     "conversation.item.delete",
     "conversation.item.retrieve",
@@ -83,6 +82,21 @@ class OpenAISession(TurnSession):
         await self._send_events(item.function_call(name, call_id, json.dumps(arguments)))
         return call_id
 
+    async def send_heard(self, text: str) -> None:
+        """Report what the caller said, as a session with input transcription does."""
+        item_id = self._new_id("item")
+        await self._send_event(
+            {"type": "input_audio_buffer.committed", "item_id": item_id, "previous_item_id": None}
+        )
+        done = {"type": "conversation.item.input_audio_transcription.completed", "item_id": item_id}
+        usage = {"type": "duration", "seconds": 1.0}
+        await self._send_event({**done, "content_index": 0, "transcript": text, "usage": usage})
+
+    async def send_expired(self) -> None:
+        """End the session because of its age."""
+        await self._send_event(error("Your session hit the maximum duration.", "session_expired", None))
+        await self.close(1001)
+
     async def _begin(self) -> bool:
         await self._send_event({"type": "session.created", "session": self.session})
         await self._configured.wait()
@@ -92,7 +106,7 @@ class OpenAISession(TurnSession):
         )
 
     async def _write_turn(self) -> None:
-        self._item = Item(self._new_id("resp"), self._new_id("item"))
+        self._item = Item(self._new_id("resp"), self._new_id("item"), self.transcript)
         self.items[self._item.item_id] = self._item
         await self._send_events(self._item.begin())
 
@@ -133,6 +147,8 @@ class OpenAISession(TurnSession):
                 await self._on_truncate(message)
             elif event == "conversation.item.create":
                 await self._on_item(message["item"])
+            elif event == "response.create":
+                self.asked_to_speak += 1
             elif event not in _NOTED:
                 raise _ClientError(f"unknown event {event!r}", "invalid_event")
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -173,6 +189,8 @@ class OpenAISession(TurnSession):
                 raise _ClientError("the output of a function call is not a text")
             self._pending_calls.remove(output.call_id)
             self.function_outputs.append(output)
+        elif item["type"] == "message":
+            self.told.append(_told(item))
         made = {"id": self._new_id("item"), "object": "realtime.item", "status": "completed", **item}
         for event in ("conversation.item.added", "conversation.item.done"):
             await self._send_event({"type": event, "item": made, "previous_item_id": None})
@@ -189,6 +207,15 @@ class OpenAISession(TurnSession):
 
     def _new_id(self, kind: str) -> str:
         return f"{kind}_{secrets.token_hex(10)}"
+
+
+def _told(item: dict[str, Any]) -> Told:
+    [content] = item["content"]
+    kinds = {"assistant": ("agent", "output_text"), "user": ("caller", "input_text")}
+    speaker, kind = kinds[item["role"]]
+    if content["type"] != kind or not isinstance(content["text"], str):
+        raise _ClientError(f"a message of {item['role']} holds {content}")
+    return Told(speaker, content["text"])
 
 
 class OpenAI(Protocol):

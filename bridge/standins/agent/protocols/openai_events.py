@@ -46,14 +46,15 @@ def error(message: str, code: str, event_id: str | None) -> dict[str, Any]:
 
 class Item:
     """
-    One output item of one response, and the messages around it.
+    One output item of one response, and the messages around it; ``transcript`` is what its audio says.
 
     Attributes:
         sent_bytes: Mu-law sent as this item's audio, stale audio included.
     """
 
-    def __init__(self, response_id: str, item_id: str) -> None:
+    def __init__(self, response_id: str, item_id: str, transcript: str = "") -> None:
         self.response_id = response_id
+        self.transcript = transcript
         self.item_id = item_id
         self.sent_bytes = 0
 
@@ -83,7 +84,7 @@ class Item:
             done["response"]["status_details"] = {"type": "cancelled", "reason": "turn_detected"}
         return [
             self._content("response.output_audio.done"),
-            self._content("response.output_audio_transcript.done", transcript=""),
+            self._content("response.output_audio_transcript.done", transcript=self.transcript),
             self._content("response.content_part.done", part={"type": "audio", "transcript": ""}),
             self._output_item("response.output_item.done", message),
             done,

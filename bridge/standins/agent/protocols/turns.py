@@ -14,11 +14,13 @@ class TurnSession(AgentSession):
 
     Attributes:
         turn_pause_s: Length of the pause, in seconds.
+        transcript: What the utterances that begin from now on say.
     """
 
     def __init__(self, call_id: str, request: Any) -> None:
         super().__init__(call_id, request)
         self.turn_pause_s = 0.4
+        self.transcript = ""
         self._speaking = asyncio.Event()
         self._last_audio_at = 0.0
 
