@@ -109,6 +109,11 @@ class Settings(BaseModel):
         "redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/DB over many; or memory. By default an SQLite "
         "file in BRIDGE_STATE_DIR, from which a restarted process knows its calls; with signatures off memory",
     )
+    bridge_transcripts: Switch = Field(
+        True,
+        description="1: the last minutes of what was said are kept, sealed, for an agent that takes a call over, until "
+        "10 minutes after the call; 0: not",
+    )
     bridge_state_dir: StateDirectory = Field(
         "",
         description="the directory of that file. By default systemd's STATE_DIRECTORY, else voice-bridge in the user's "

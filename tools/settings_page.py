@@ -43,6 +43,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_workers",
         "bridge_node",
         "bridge_store",
+        "bridge_transcripts",
         "bridge_state_dir",
         "bridge_max_calls",
         "bridge_http_connections",

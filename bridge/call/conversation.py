@@ -19,10 +19,12 @@ class Conversation:
 
     Attributes:
         keeps_texts: If False, only who spoke last is known.
+        changes: How often what a successor is told has changed.
     """
 
     def __init__(self) -> None:
         self.keeps_texts = True
+        self.changes = 0
         # Each with its time, the oldest first. One without a text marks the place of words that are still to come.
         self._said: list[tuple[float, Said]] = []
         self._chars = 0
@@ -30,6 +32,7 @@ class Conversation:
 
     def add(self, said: Said, now: float) -> None:
         """Add a finished utterance. Words of a caller whose turn was already reported go to that turn's place."""
+        self.changes += 1
         is_caller = said.speaker is Speaker.CALLER
         place = self._place() if is_caller else None
         if place is None or not said.text:
@@ -52,6 +55,7 @@ class Conversation:
 
     def correct(self, text: str) -> None:
         """The caller heard only this of the agent's last utterance."""
+        self.changes += 1
         for n in reversed(range(len(self._said))):
             at, said = self._said[n]
             if said.speaker is Speaker.AGENT:
@@ -65,6 +69,7 @@ class Conversation:
 
     def on_cut(self) -> None:
         """The agent is lost in the middle of an utterance."""
+        self.changes += 1
         self._is_awaited = True
 
     def memory(self, now: float, is_cut: bool = False) -> Memory:

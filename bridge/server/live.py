@@ -22,6 +22,7 @@ from bridge.server.gather import Gather
 from bridge.server.open_sides import OpenSides
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
+from bridge.server.store.transcripts import REFRESH_S, WRITE_EVERY_S
 
 log = structlog.get_logger()
 
@@ -255,6 +256,8 @@ class Live:
         """The call is over: its caller's socket closes once all processes can know how it ended."""
         assert call.why is not None
         outcome = ENDS[call.why].outcome
+        # Another process may go on with it at once.
+        self._keep_said(call, self._clock(), every_s=0.0)
         # A socket that ends before a verified `start` leaves the call admitted: another one may come.
         call_sid = call.call_sid or self._registry.admitted_at(self._calls[call].media_id) or ""
         if call.call_sid and outcome is not None:
@@ -341,10 +344,21 @@ class Live:
             return
         try:
             due.on_tick(now)
+            if isinstance(due, Call):
+                self._keep_said(due, now)
         except Exception:
             call = due.call if isinstance(due, Leg) else due
             log.exception("fault on a tick", call_sid=call.call_sid)
             self._end_by_fault(call, now)
+
+    def _keep_said(self, call: Call, now: float, every_s: float = WRITE_EVERY_S) -> None:
+        """Give the store what was said, if that is new or soon forgotten there."""
+        sides, changes = self._calls.get(call), call.conversation.changes
+        if sides is None or not changes or not call.call_sid:
+            return
+        if now - sides.said_at >= (every_s if changes != sides.said_changes else REFRESH_S):
+            sides.said_changes, sides.said_at = changes, now
+            self._agreement.transcripts.keep(call.call_sid, call.memory(now))
 
     def _end_by_fault(self, call: Call, now: float) -> None:
         # The sides as they are before the end: it leaves the book.

@@ -11,6 +11,7 @@ import picows
 from _codec import Envelope, SpanFinder
 from bridge.agents.agent import CallInfo
 from bridge.agents.sessions import Session, Sessions
+from bridge.agents.succession import Memory
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import Outcome, Why
 from bridge.call.leg import LegLimits, Process
@@ -107,6 +108,7 @@ class MediaSockets:
         elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
             return self._refusals.upgrade(request, path)
         call = Call(self._call_limits, self.live, self.process.clock())
+        call.conversation.keeps_texts = self.settings.bridge_transcripts
         leg = CallerLeg(TwilioStream(self, found[1]), call, self._caller_limits, self.process)
         self.live.open(call, found[1], leg)
         return leg.handshake()
@@ -173,6 +175,25 @@ class TwilioStream:
             return
         self._waiting.append(message)
         self._waiting_bytes += len(message)
+
+    def _on_answer(
+        self, start: media.Start, leg: CallerLeg, token: MediaToken, session: Session, refusal: str | None
+    ) -> None:
+        """The store has answered; a call that another process has left asks it once more, for what was said."""
+        if refusal is not None or not token.is_successor:
+            self._on_claimed(start, leg, token, session, refusal)
+            return
+
+        def then(memory: Memory | None) -> None:
+            conversation = leg.call.conversation
+            if memory is None:
+                # Nobody knows what was said: a second hello harms less than silence.
+                conversation.on_cut()
+            else:
+                conversation.restore(memory, self._sockets.process.clock())
+            self._on_claimed(start, leg, token, session, None)
+
+        self._sockets.agreement.transcripts.recall(token.call_sid, then)
 
     def _on_claimed(
         self, start: media.Start, leg: CallerLeg, token: MediaToken, session: Session, refusal: str | None
@@ -258,7 +279,7 @@ class TwilioStream:
             token.call_sid,
             token.attempt,
             token.media_id,
-            partial(self._on_claimed, start, leg, token, session),
+            partial(self._on_answer, start, leg, token, session),
         )
         return None
 

@@ -18,6 +18,9 @@ class OpenSides:
     agent: AgentSide | None = None
     replaced: SideCounts = field(default_factory=SideCounts)
     lost: SideCounts = field(default_factory=SideCounts)
+    # The changes of the conversation that the store has, and when it got them.
+    said_changes: int = 0
+    said_at: float = float("-inf")
 
     def to_agent(self) -> SideCounts:
         """The counts of all agents of the call together."""

@@ -15,6 +15,7 @@ from bridge.call.ends import Outcome
 from bridge.seal import BadSeal, Seal
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
 from bridge.server.store.store import Store
+from bridge.server.store.transcripts import Transcripts
 
 # The version of what is kept: raised only if older code could not go on with it.
 MAJOR = 1
@@ -87,12 +88,24 @@ class Agreement:
         seal: Seals the records, each for its own call.
         lease_s: How long a process may take to open a session.
         claim_s: How long an admitted call's media socket may take.
+        keeps_texts: Whether transcripts are written.
 
     Attributes:
+        transcripts: What was said in the calls.
         owner: The name of this process in the store.
     """
 
-    def __init__(self, store: Store, breaker: Breaker, seal: Seal, lease_s: float, claim_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        breaker: Breaker,
+        seal: Seal,
+        lease_s: float,
+        claim_s: float,
+        *,
+        keeps_texts: bool = True,
+    ) -> None:
+        self.transcripts = Transcripts(store, breaker, seal, is_on=keeps_texts)
         self.owner = secrets.token_hex(8)
         self._store = store
         self._breaker = breaker
@@ -313,6 +326,7 @@ class Agreement:
     async def close(self) -> None:
         """Finish the changes that are under way and close the store."""
         await self.settled()
+        await self.transcripts.settled()
         await self._store.close()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

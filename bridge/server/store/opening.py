@@ -30,6 +30,7 @@ def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agre
         Seal(settings.auth_tokens),
         settings.bridge_session_s + ADMIT_MARGIN_S,
         claim_s,
+        keeps_texts=settings.bridge_transcripts,
     )
 
 
