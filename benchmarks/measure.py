@@ -220,6 +220,7 @@ async def _target(
         "TWILIO_AUTH_TOKEN": account.auth_token,
         "BRIDGE_MAX_CALLS": str(options.calls + 10),
         # The callers hang up, so Twilio asks nothing after the media stream ends.
+        "BRIDGE_DRAIN_GRACE_S": "0",
         "BRIDGE_RESUME_LINGER_S": "0",
         **({"BRIDGE_WORKERS": str(options.workers)} if options.workers else {}),
         **settings_for(options.agent, agent.api_url, agent.media_url, agent.directory),

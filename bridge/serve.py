@@ -122,9 +122,9 @@ async def _serve(settings: Settings, writer: LogWriter, given: Inherited) -> int
         await server.stop()
         return 1
     loop.add_signal_handler(signal.SIGHUP, server.reload)
-    if given.channel is None:
-        loop.add_signal_handler(signal.SIGUSR2, _cannot_replace)
-    elif given.address != _address(settings):
+    is_worker = given.channel is not None
+    loop.add_signal_handler(signal.SIGUSR2, _cannot_replace, is_worker)
+    if is_worker and given.address != _address(settings):
         log.warning(
             "settings differ from those of the parent, which needs a restart for them",
             parent=given.address,
@@ -153,8 +153,11 @@ async def _serve(settings: Settings, writer: LogWriter, given: Inherited) -> int
     return 0
 
 
-def _cannot_replace() -> None:
-    log.warning("signal ignored: SIGUSR2 replaces workers, and BRIDGE_WORKERS is 1")
+def _cannot_replace(is_worker: bool) -> None:
+    log.warning(
+        "signal ignored: SIGUSR2 replaces workers, "
+        + ("and is for their parent" if is_worker else "and BRIDGE_WORKERS is 1")
+    )
 
 
 async def _is_done_before(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> bool:

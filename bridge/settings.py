@@ -125,6 +125,13 @@ class Settings(BaseModel):
     bridge_http_connections: int = Field(
         512, ge=1, le=100_000, description="connections beside those of the calls"
     )
+    bridge_drain_grace_s: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        description="how long new calls are still taken after SIGTERM, while /readyz says 503 and a balancer notices; "
+        "with signatures off 0 by default",
+    )
     bridge_drain_s: float = Field(
         3600.0, ge=0, le=86400, description="how long running calls may go on after SIGTERM"
     )
@@ -241,6 +248,12 @@ class Settings(BaseModel):
     def auth_tokens(self) -> list[str]:
         """The account's auth tokens; during a rotation the newest comes first."""
         return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
+
+    @property
+    def drain_grace_s(self) -> float:
+        """``BRIDGE_DRAIN_GRACE_S``; nobody waits for a balancer that a developer does not have."""
+        is_given = "bridge_drain_grace_s" in self.model_fields_set
+        return self.bridge_drain_grace_s if is_given or self.bridge_validate_signatures else 0.0
 
     @property
     def workers(self) -> int:

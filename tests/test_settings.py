@@ -275,6 +275,15 @@ def test_list_of_no_auth_token_is_missing(value):
     assert reported.startswith("TWILIO_AUTH_TOKEN: is missing")
 
 
+# The grace of a drain
+
+
+def test_only_a_developer_waits_for_no_balancer():
+    assert load_settings(GOOD).drain_grace_s == 5
+    assert load_settings(DEVELOPMENT).drain_grace_s == 0
+    assert load_settings({**DEVELOPMENT, "BRIDGE_DRAIN_GRACE_S": "2"}).drain_grace_s == 2
+
+
 # The name in the path of the media socket
 
 

@@ -47,6 +47,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_state_dir",
         "bridge_max_calls",
         "bridge_http_connections",
+        "bridge_drain_grace_s",
         "bridge_drain_s",
         "bridge_resume_linger_s",
         "bridge_log_format",

@@ -32,6 +32,8 @@ CALLER_GONE = frozenset({Why.CALLER_STOPPED, Why.CALL_COMPLETED})
 ROUND_S = 0.5
 # A round is taken in slices: all of 500 calls at once would hold up every frame for 10 ms.
 SLICES = 25
+# How often a process that drains says what it waits for.
+DRAIN_LINE_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,21 +161,35 @@ class Live:
         self._tick_due = self._clock()
         self._on_tick()
 
-    def drain(self) -> None:
-        """Look whether a process that takes no new calls is idle; `drained` waits for it."""
+    def stop_admitting(self) -> None:
+        """Take no new calls; `drained` waits for the others."""
+        self._registry.stop_admitting()
         self._check_idle()
 
-    async def drained(self, drain_s: float, linger_s: float) -> None:
+    async def drained(self, grace_s: float, drain_s: float, linger_s: float) -> None:
         """
         Wait until open and admitted calls are over, then end the rest and wait for the last resume.
 
         Args:
+            grace_s: How long new calls are still taken.
             drain_s: How long calls may go on.
             linger_s: How long `/voice/resume` is answered after the last close.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain_s):
-                await self._idle.wait()
+        if self._registry.admits:
+            await asyncio.sleep(grace_s)
+            self.stop_admitting()
+        deadline = self._clock() + drain_s
+        while not self._idle.is_set() and (left_s := deadline - self._clock()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, DRAIN_LINE_EVERY_S)):
+                    await self._idle.wait()
+                    break
+            log.info(
+                "draining, calls are waited for: another signal ends them",
+                live=self._registry.live,
+                admitted=self._registry.admitted,
+                at_most_s=max(0, round(deadline - self._clock())),
+            )
         self.end_all()
         await self._agreement.settled()
         left_s = self._last_close_at + linger_s - self._clock()
@@ -209,7 +225,7 @@ class Live:
         self._gather.set_calls(0)
 
     def _check_idle(self) -> None:
-        if self._registry.is_draining and not self._calls and not self._registry.admitted:
+        if not (self._registry.admits or self._calls or self._registry.admitted):
             self._idle.set()
 
     # The events of a call

@@ -118,7 +118,8 @@ class Registry:
         on_over: Called with the CallSid, attempt, outcome, number and TwiML of each call that has become over.
 
     Attributes:
-        is_draining: Set by `drain`: no new calls.
+        is_draining: Set by `drain`: the process is not ready.
+        admits: Cleared by `stop_admitting`: no new calls.
     """
 
     def __init__(
@@ -135,12 +136,17 @@ class Registry:
         self._live: dict[str, Entry] = {}
         self._over: OrderedDict[str, Entry] = OrderedDict()
         self.is_draining = False
+        self.admits = True
         # Whether another process on the same port has room; set by `Server` where there are several.
         self.has_room_elsewhere: Callable[[], bool] = lambda: False
 
     def drain(self) -> None:
-        """Take no new calls; the ones that are admitted or live go on."""
+        """Be no longer ready; new calls are taken until `stop_admitting`."""
         self.is_draining = True
+
+    def stop_admitting(self) -> None:
+        """Take no new calls; the ones that are admitted or live go on."""
+        self.admits = False
 
     @property
     def live(self) -> int:

@@ -91,7 +91,7 @@ class Resuming:
                 self._registry.end(call_sid, Why.CALLER_LOST, self._clock())
                 return self._admissions.fallback(call_sid, "too_many_streams")
             reattached_at.append(now)
-        if self._registry.is_draining and not self._has_other():
+        if not (self._registry.admits or self._has_other()):
             return self._admissions.fallback(call_sid, "draining")
         if entry is not None and entry.attempt > state.attempt and entry.phase is not Phase.OVER:
             # Twilio asks again, and the new stream is already admitted.
@@ -124,7 +124,7 @@ class Resuming:
             # Twilio asks again, and the next agent is already found.
             return self._admissions.answer_of(entry, info, state.reattached_at)
         if not self._registry.is_being_admitted(state.call_sid):
-            if self._registry.is_draining:
+            if not self._registry.admits:
                 return self._admissions.fallback(state.call_sid, "draining")
             if self._registry.is_full:
                 return self._admissions.fallback(state.call_sid, "full")

@@ -95,13 +95,8 @@ class Server:
         tls = client_tls()
         self._http = http_session(tls, settings.bridge_session_s)
         self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
-        self._twilio = TwilioApi(
-            self._http,
-            settings.twilio_api_url,
-            settings.twilio_account_sid,
-            settings.auth_tokens,
-            limits.twilio_api_s,
-        )
+        account = settings.twilio_account_sid, settings.auth_tokens
+        self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
         tokens = Tokens(settings.auth_tokens, limits.token_s)
         signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
         refusals = Refusals(signatures, self.metrics, settings.bridge_validate_signatures, self._clock)
@@ -168,22 +163,24 @@ class Server:
         reload_directory(self._settings, self._sessions)
 
     def drain(self) -> None:
-        """Take no new calls; `drained` waits for the running ones."""
+        """Be no longer ready; `drained` ends the grace for new calls and waits for the running ones."""
         if self.retired.is_set():
             self._front.wind_down()
         self._registry.drain()
         self.metrics.draining.set(1)
         log.info("draining", live=self._registry.live, admitted=self._registry.admitted)
-        self._live.drain()
+        if not self._settings.drain_grace_s:
+            self._live.stop_admitting()
 
     async def drained(self, drain_s: float | None = None) -> None:
         """Wait until all calls are over, at most ``drain_s`` (BRIDGE_DRAIN_S), and the last resume is answered."""
-        most_s = self._settings.bridge_drain_s if drain_s is None else drain_s
-        await self._live.drained(most_s, self._settings.bridge_resume_linger_s)
+        settings = self._settings
+        drain_s = settings.bridge_drain_s if drain_s is None else drain_s
+        await self._live.drained(settings.drain_grace_s, drain_s, settings.bridge_resume_linger_s)
 
     async def stop(self) -> None:
         """Close every call and socket, within the close deadline, then the port."""
-        self._registry.drain()
+        self._live.stop_admitting()
         await self._live.close_legs(self._limits.close_s)
         await self._front.close()
         await self._registry.close()

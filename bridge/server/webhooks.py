@@ -96,7 +96,7 @@ class Webhooks:
         if entry is not None:
             return self._admissions.answer_of(entry, info)
         if not self._registry.is_being_admitted(call_sid):
-            if self._registry.is_draining:
+            if not self._registry.admits:
                 return self._admissions.fallback(call_sid, "draining")
             if self._registry.is_full:
                 self._metrics.refused("full")

@@ -214,7 +214,7 @@ async def test_draining_process_answers_a_stream_only_if_another_one_is_there():
     bench = Bench()
     first = await bench.voice()
     await live_at(bench, first)
-    bench.calls.drain()
+    bench.calls.stop_admitting()
     assert verbs(await bench.resume(state=state_of(first))) == FALLBACK
     bench.has_other = True
     assert verbs(await bench.resume(state=state_of(first))) == STREAM

@@ -247,6 +247,34 @@ async def test_drain_waits_for_a_call_that_has_its_answer_and_no_socket_yet(live
         await asyncio.wait_for(drained, DEADLINE_S)
 
 
+async def test_draining_process_takes_calls_while_a_balancer_notices(live_server):
+    live = await live_server(BRIDGE_DRAIN_GRACE_S=1)
+    live.server.drain()
+    drained = asyncio.ensure_future(live.server.drained())
+    assert (await live.get("/readyz"))[0] == 503
+    async with live.bridged() as (caller, session):
+        # Until the grace is over.
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                async with live.caller() as late:
+                    if (await late.post_voice()).verbs == FALLBACK:
+                        break
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+        assert not drained.done()
+    drained.cancel()
+
+
+async def test_drain_says_what_it_waits_for(live_server, monkeypatch, logs):
+    monkeypatch.setattr("bridge.server.live.DRAIN_LINE_EVERY_S", 0.02)
+    live = await live_server()
+    async with live.bridged():
+        live.server.drain()
+        drained = asyncio.ensure_future(live.server.drained())
+        await until(lambda: sum("another signal ends them" in line for line in logs.lines) >= 2)
+    await asyncio.wait_for(drained, DEADLINE_S)
+
+
 async def test_drain_without_calls_is_over_at_once(live_server):
     live = await live_server()
     live.server.drain()

@@ -192,7 +192,7 @@ async def test_full_is_busy_for_new_calls_only(bench):
 
 async def test_draining_gives_new_calls_the_fallback_and_known_ones_their_stream(bench):
     await bench.voice(OTHER_CALL)
-    bench.calls.drain()
+    bench.calls.stop_admitting()
     assert verbs(await bench.voice()) == FALLBACK
     assert bench.refused("draining") == 1
     assert verbs(await bench.voice(OTHER_CALL)) == STREAM
@@ -219,7 +219,7 @@ async def test_no_session_is_answered_with_the_fallback_and_may_be_tried_again(b
 )
 async def test_fallback_is_the_operators(rule, wanted):
     bench = Bench(BRIDGE_FALLBACK=rule)
-    bench.calls.drain()
+    bench.calls.stop_admitting()
     assert verbs(await bench.voice()) == wanted
 
 

@@ -213,6 +213,16 @@ async def test_replacing_the_workers_costs_no_frame_and_no_call(start):
     assert workers.lines("call refused") == []
 
 
+async def test_signal_to_a_worker_itself_costs_no_call(start):
+    workers = await start()
+    async with workers.bridged() as (caller, session):
+        for pid in workers.pids:
+            os.kill(pid, signal.SIGUSR2)
+        await until(lambda: workers.process.log.count("is for their parent") == 2, LONG_S)
+        await caller.send_media(b"still here")
+        await until(lambda: session.received)
+
+
 async def test_workers_that_do_not_start_change_nothing(start):
     workers = await start()
     former = workers.pids
