@@ -18,7 +18,9 @@ from aiohttp import web
 from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, soon, until
 from redis_server import RedisServer, redis_server, started
 
+from bridge.server.agent_chain import SESSIONS_AGAIN
 from bridge.standins.agent.behaviours import silent
+from bridge.standins.agent.faults import HttpAnswer
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import AgentSession
@@ -195,6 +197,8 @@ async def by_transfer(scene: Scene, caller: Caller, session: AgentSession) -> li
 
 
 async def by_a_lost_agent(scene: Scene, caller: Caller, session: AgentSession) -> list[tuple[str, ...]]:
+    # No other session of the same agent takes over.
+    scene.agent.rest_answers.extend(SESSIONS_AGAIN * [HttpAnswer(status=403)])
     session.abort()
     verbs = await verbs_behind(caller)
     action = ElementTree.fromstring(caller.answer.body).find("Dial").get("action")
@@ -240,6 +244,7 @@ async def test_no_caller_hears_the_fallback_and_no_second_agent_follows_a_goodby
         before = len(scene.agent.sessions)
         async with scene.calls(CALLS_OF_A_KIND) as calls:
             answers = await asyncio.gather(*(ending(scene, *call) for call in calls))
+        scene.agent.rest_answers.clear()
         wrong += [(ending.__name__, found) for found in answers if found != expected]
         heard = Counter(verbs for found in answers for verbs in found)
         further = len(scene.agent.sessions) - before - CALLS_OF_A_KIND
