@@ -137,8 +137,8 @@ class Registry:
         self._over: OrderedDict[str, Entry] = OrderedDict()
         self.is_draining = False
         self.admits = True
-        # Whether another process on the same port has room; set by `Server` where there are several.
-        self.has_room_elsewhere: Callable[[], bool] = lambda: False
+        # The room of the other processes on the same port; set by `Server` where there are several.
+        self.room_elsewhere: Callable[[], int] = lambda: 0
 
     def drain(self) -> None:
         """Be no longer ready; new calls are taken until `stop_admitting`."""
@@ -160,13 +160,13 @@ class Registry:
 
     @property
     def room(self) -> int:
-        """How many further calls are within the limit."""
-        return max(0, self._max_calls - self.live - self.admitted)
+        """How many further calls are within the limit; below 0 after claims beyond it."""
+        return self._max_calls - self.live - self.admitted
 
     @property
     def is_full(self) -> bool:
-        """Whether a further call would be over the limit, and no other worker has room for it."""
-        return not self.room and not self.has_room_elsewhere()
+        """Whether a further call would be over the limits of all processes on this port together."""
+        return self.room + self.room_elsewhere() <= 0
 
     def find(self, call_sid: str) -> Entry | None:
         """The entry of a CallSid; None while it is being admitted."""

@@ -142,7 +142,7 @@ class Server:
         self._live.start()
         if self._siblings is not None:
             self._siblings.start(self._front)
-            self._registry.has_room_elsewhere = self._siblings.others_have_room
+            self._registry.room_elsewhere = self._siblings.room_elsewhere
 
     @property
     def port(self) -> int:

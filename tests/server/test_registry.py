@@ -205,14 +205,23 @@ async def test_call_that_another_process_admitted_is_taken_even_where_it_is_one_
     calls = Registry(1, CLAIM_S)
     assert calls.claim(SID, "id", SESSION, make_call()) is None
     assert calls.claim(OTHER_SID, "id", SESSION, make_call()) is None
-    assert (calls.live, calls.room, calls.is_full) == (2, 0, True)
+    assert (calls.live, calls.room, calls.is_full) == (2, -1, True)
 
 
-async def test_full_process_admits_while_another_on_its_port_has_room():
+@pytest.mark.parametrize(("elsewhere", "is_full"), [(-1, True), (0, True), (1, False)])
+async def test_full_process_admits_as_many_as_the_others_on_its_port_have_room_for(elsewhere, is_full):
     calls = Registry(1, CLAIM_S)
     calls.claim(SID, "id", SESSION, make_call())
-    calls.has_room_elsewhere = lambda: True
-    assert not calls.is_full
+    calls.room_elsewhere = lambda: elsewhere
+    assert calls.is_full is is_full
+    calls.claim(OTHER_SID, "id", SESSION, make_call())
+    assert calls.is_full
+
+
+async def test_process_with_room_is_full_where_the_others_are_over_their_limits_by_as_much():
+    calls = Registry(1, CLAIM_S)
+    calls.room_elsewhere = lambda: -1
+    assert calls.is_full
 
 
 # Claim

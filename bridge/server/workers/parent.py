@@ -56,8 +56,8 @@ class Worker:
     channel: Channel | None = None
     is_ready: bool = False
     is_retired: bool = False
-    # Whether it accepts, and whether others have room, as it was told.
-    said: tuple[bool, bool] | None = None
+    # What it was told: whether it accepts, and the room of the others.
+    said: tuple[bool, int] | None = None
     owner: str = ""
     calls: int = 0
     room: int = 0
@@ -327,10 +327,10 @@ class Parent:
         most = least + max(SLACK_CALLS, SLACK_SHARE * least)
         for worker in present:
             accepts = worker in with_room and worker.calls <= most
-            has_room = any(other.room > 0 for other in able if other is not worker)
-            if (accepts, has_room) != worker.said:
-                worker.said = accepts, has_room
-                self._send(worker, {"type": "accept", "is_on": accepts, "others_have_room": has_room})
+            elsewhere = sum(other.room for other in able if other is not worker)
+            if (accepts, elsewhere) != worker.said:
+                worker.said = accepts, elsewhere
+                self._send(worker, {"type": "accept", "is_on": accepts, "room_elsewhere": elsewhere})
 
     def _is_any_ready(self) -> bool:
         return any(w.is_ready and not (w.is_draining or w.is_retired) for w in self._workers)

@@ -33,7 +33,11 @@ MOST_ANNOUNCED = 10_000
 
 
 class Calls(Protocol):
-    """The registry, as far as the others must know it; ``room`` is how many more calls this worker may take."""
+    """
+    The registry, as far as the others must know it.
+
+    ``room`` is how many more calls this worker may take, below 0 beyond its limit.
+    """
 
     @property
     def live(self) -> int: ...
@@ -96,7 +100,7 @@ class Siblings:
         self._retire = retire
         self._loop = asyncio.get_running_loop()
         # As the parent said last.
-        self._others_have_room = False
+        self._room_elsewhere = 0
         self._number = 0
         # Questions to the parent that are under way, by number.
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -140,9 +144,9 @@ class Siblings:
         """Let all workers know that a media socket belongs to one of them; at most `ANSWER_S`."""
         await self._ask({"type": "announce", "media_id": media_id, "owner": owner})
 
-    def others_have_room(self) -> bool:
-        """Whether another worker may take a call, as of a moment ago."""
-        return self._others_have_room
+    def room_elsewhere(self) -> int:
+        """How many further calls the other workers may take, as of a moment ago; below 0 beyond their limits."""
+        return self._room_elsewhere
 
     def owner_of(self, media_id: str) -> str | None:
         """The other worker that a media socket belongs to; None: this one serves it."""
@@ -185,9 +189,13 @@ class Siblings:
                     if answer is not None and not answer.done():
                         answer.set_result(message)
                 case {"type": "figures?", "question": str(question)}:
+                    # The load first: whoever has read the figures finds the others as informed.
+                    self._send_load()
                     self._send_figures(question)
-                case {"type": "accept", "is_on": bool(is_on)} if self._front is not None:
-                    self._others_have_room = bool(message.get("others_have_room"))
+                case {"type": "accept", "is_on": bool(is_on), "room_elsewhere": int(room)} if (
+                    self._front is not None
+                ):
+                    self._room_elsewhere = room
                     self._front.set_accepting(is_on)
                 case {"type": "owner", "media_id": str(media_id), "owner": str(owner)}:
                     self._owners[media_id] = owner, self._loop.time() + ANNOUNCED_S
@@ -213,6 +221,11 @@ class Siblings:
 
     def _report(self) -> None:
         self._timer = self._loop.call_later(LOAD_EVERY_S, self._report)
+        self._send_load()
+        if self._loop.time() >= self._figures_due:
+            self._send_figures(None)
+
+    def _send_load(self) -> None:
         calls = self._calls
         report = {
             "type": "load",
@@ -223,5 +236,3 @@ class Siblings:
         if report != self._reported:
             self._reported = report
             self._channel.send(report)
-        if self._loop.time() >= self._figures_due:
-            self._send_figures(None)
