@@ -66,6 +66,10 @@ class Breaker:
         except StoreError as error:
             self._fail(str(error))
             raise StoreUnavailableError from None
+        except Exception:
+            # A fault of this program: the others are asked all the same.
+            log.exception("fault in a question to the store")
+            raise StoreUnavailableError from None
         finally:
             if is_trial:
                 self._is_trying = False

@@ -113,10 +113,14 @@ async def test_changes_are_logged_once_and_failures_counted(bench, logs):
     assert [line.count("store answers again") for line in logs.lines].count(1) == 1
 
 
-async def test_fault_of_the_program_is_no_failure_of_the_store(bench):
+async def test_fault_of_the_program_leaves_one_question_without_an_answer(bench, logs):
     async def broken() -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(StoreUnavailableError):
         await bench.breaker.ask(broken)
     assert not bench.breaker.is_open
+    assert bench.metric("bridge_store_failures_total") == 0
+    assert len(logs.faults()) == 1
+    # Wanted here.
+    logs.records.clear()
