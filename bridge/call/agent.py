@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import ClassVar
 
 import picows
@@ -135,7 +136,8 @@ class AgentLeg(Leg):
         self._socket.cut()
         self._closing_since = self._clock()
         # The call first: the next agent may take over the audio that waits here.
-        self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
+        lost = partial(self.call.on_agent_lost, self._clock(), detail=detail, kind=kind)
+        self.guard(lost)
         self._leave_unopened()
 
     def _handshake(self) -> picows.WSListener | None:
@@ -185,7 +187,7 @@ class AgentLeg(Leg):
 
     def close(self, code: int) -> None:
         if self._is_ready and self._closing_since is None:
-            self._send(self._dialogue.closing())
+            self.call.run_each(lambda: self._send(self._dialogue.closing()))
         super().close(code)
         if self._transport is None and self._connecting is not None:
             self._connecting.cancel()

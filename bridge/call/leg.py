@@ -13,17 +13,19 @@ import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVarTuple
 
 import structlog
 
 from _codec import HeldBudget, Wire
+from bridge.call.ends import Why
 from bridge.call.kept import Kept
 from bridge.call.sides import Relayed, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Metrics
 
 log = structlog.get_logger()
+Arguments = TypeVarTuple("Arguments")
 
 # Python has the name on Linux; on macOS from 3.13 on.
 TCP_NOTSENT_LOWAT: int = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else 0x201)
@@ -108,8 +110,9 @@ class Leg:
         self._transport: asyncio.Transport | None = None
         # Frames and bytes received at the last `relayed`; None: nothing passes natively.
         self._relayed_before: tuple[int, int] | None = None
-        # Whether the process knows that the socket is closed for good.
+        # Whether the socket is closed for good, and whether the process knows it.
         self._has_left = False
+        self._is_reported = False
         # When either end began to close; from then on the peer's messages mean nothing.
         self._closing_since: float | None = None
         # Since when the peer has not read; None while it does.
@@ -152,7 +155,7 @@ class Leg:
 
     def on_ignored(self, reason: str) -> None:
         """Count a message that is dropped while the call goes on."""
-        self._metrics.ignored(self.side, reason)
+        self.guard(self._metrics.ignored, self.side, reason)
 
     # What a call asks of both its sides
 
@@ -215,10 +218,10 @@ class Leg:
 
     def on_tick(self, now: float) -> None:
         """Act on what is due; called a few times a second for every leg."""
-        try:
-            self._on_tick(now)
-        except Exception:
-            self._on_fault()
+        if self._has_left:
+            self._report()
+        else:
+            self.guard(self._on_tick, now)
 
     def _on_tick(self, now: float) -> None:
         if self._closing_since is not None:
@@ -275,33 +278,28 @@ class Leg:
     def _lose(self, detail: str) -> None:
         # Without a close frame. Held audio stays until the call knows: another agent may take it over.
         self._closing_since = self._clock()
-        self.end_by_peer(None, detail)
+        self.guard(self.end_by_peer, None, detail)
         self.abort()
 
     # The wire's callbacks
 
-    def on_text(self, message: bytes) -> None:
+    def guard(self, act: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
+        """Act on an event: a fault in this program ends the call, not the process."""
         try:
-            self.read_text(message)
+            act(*arguments)
         except Exception:
-            self._on_fault()
+            log.exception("fault on a leg", side=self.side, call_sid=self.call.call_sid)
+            if not self.call.run_each(self.end_by_fault):
+                self.call.run_each(lambda: self.call.end(Why.FAULT, self._clock()), self.abort)
+
+    def on_text(self, message: bytes) -> None:
+        self.guard(self.read_text, message)
 
     def on_audio(self, payload: bytes) -> None:
-        try:
-            self.read_audio(payload)
-        except Exception:
-            self._on_fault()
+        self.guard(self.read_audio, payload)
 
     def on_due(self, item: str) -> None:
-        try:
-            self.send_item(item)
-        except Exception:
-            self._on_fault()
-
-    def _on_fault(self) -> None:
-        # A fault in this program ends this call, not the process.
-        log.exception("fault on a leg", side=self.side, call_sid=self.call.call_sid)
-        self.end_by_fault()
+        self.guard(self.send_item, item)
 
     def on_binary(self, message: bytes) -> None:
         self.on_ignored("binary")
@@ -309,29 +307,32 @@ class Leg:
     def on_peer_closed(self, code: int) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.end_by_peer(code, f"close {code}")
+            self.guard(self.end_by_peer, code, f"close {code}")
 
     def on_violation(self, code: int, detail: str) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.end_by_violation(code, detail)
+            self.guard(self.end_by_violation, code, detail)
 
     def on_congestion(self, is_congested: bool) -> None:
+        self.guard(self._set_congested, is_congested)
+
+    def _set_congested(self, is_congested: bool) -> None:
         self._congested_since = self._clock() if is_congested else None
 
     def on_gone(self) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.end_by_peer(None, "no close frame")
+            self.guard(self.end_by_peer, None, "no close frame")
         self._transport = None
-        self._leave()
+        self._has_left = True
+        self._report()
+
+    def _report(self) -> None:
+        # After a fault the next tick tries again.
+        self._is_reported = self._is_reported or self.call.run_each(lambda: self._on_gone(self))
 
     def _leave_unopened(self) -> None:
         """Leave without a connection, whose loss would have cleared the cycle of wire and leg."""
         if not self._has_left:
             self.wire.connection_lost(None)
-
-    def _leave(self) -> None:
-        if not self._has_left:
-            self._has_left = True
-            self._on_gone(self)

@@ -7,6 +7,8 @@ monotonic clock; commands go out to the two sides. `bridge.call.ends` has the ta
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bridge.agents.succession import FailureKind, Memory
 from bridge.call.conversation import Conversation
 from bridge.call.ends import ENDS, Outcome, Why
@@ -294,17 +296,14 @@ class Call(Talk):
             return
         self.why = why
         self.detail = detail
-        self.count_relayed()
-        self._advance_playout(now)
+        self.run_each(self.count_relayed, lambda: self._advance_playout(now))
         # The estimate may be a little early: only an end that nobody waits for takes it for nothing.
         is_worth_it = self._playout.unplayed_s > 0 or ENDS[why].outcome is not Outcome.AGENT_LOST
         is_worth_it = is_worth_it and self._grace_until is None
         if ENDS[why].lets_audio_play and is_worth_it and self._caller is not None:
             due_s = min(self._playout.unplayed_s + self._limits.playout_margin_s, self._limits.playout_max_s)
             self._enter(State.PLAYING_OUT, now + due_s)
-            self._caller.send_mark(PLAYED_MARK)
-            if self._agent is not None:
-                self._agent.close(ENDS[why].agent_code)
+            self.run_each(self._send_played_mark, self._close_agent)
             return
         self._close(now)
 
@@ -330,16 +329,42 @@ class Call(Talk):
         assert self.why is not None
         is_agent_closed = self.state is State.PLAYING_OUT
         self._enter(State.CLOSED, None)
-        end = ENDS[self.why]
-        if self._agent is not None and not is_agent_closed:
-            self._agent.close(end.agent_code)
+        if not is_agent_closed:
+            self.run_each(self._close_agent)
         # The sides refer to the call: this breaks the cycle, so that memory comes back without the collector.
         self._agent = self._chain = None
-        try:
-            self._observer.on_call_closed(self)
-        except BaseException:
-            self.close_caller()
-            raise
+        if not self.run_each(lambda: self._observer.on_call_closed(self)):
+            self.run_each(self.close_caller)
+
+    def run_each(self, *steps: Callable[[], object]) -> bool:
+        """
+        Take the steps of an end in order; a fault in one is reported, and the others are taken all the same.
+
+        Returns:
+            Whether none of them had a fault.
+        """
+        is_sound = True
+        for step in steps:
+            try:
+                step()
+            except Exception as fault:
+                is_sound = False
+                self._observer.on_fault(self, fault)
+        return is_sound
+
+    def _send_played_mark(self) -> None:
+        if self._caller is not None:
+            self._caller.send_mark(PLAYED_MARK)
+
+    def _close_agent(self) -> None:
+        assert self.why is not None
+        if self._agent is not None:
+            self._agent.close(ENDS[self.why].agent_code)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether both sides have been closed."""
+        return self.state is State.CLOSED and self._caller is None
 
     def close_caller(self) -> None:
         """

@@ -16,13 +16,13 @@ from bridge.call.caller import CallerLeg
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
 from bridge.call.sides import AgentSide, CallerSide
-from bridge.call.state import Call
+from bridge.call.state import Call, State
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
-from bridge.server.open_sides import OpenSides
+from bridge.server.open_sides import OpenSides, log_end
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
-from bridge.server.store.transcripts import REFRESH_S, WRITE_EVERY_S
+from bridge.server.store.transcripts import WRITE_EVERY_S
 
 log = structlog.get_logger()
 
@@ -259,8 +259,13 @@ class Live:
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_task_done)
         return task
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("fault in a task", task=task.get_name(), exc_info=fault)
 
     async def _ask(self, call: Call) -> None:
         try:
@@ -270,37 +275,53 @@ class Live:
 
     def on_call_closed(self, call: Call) -> None:
         """The call is over: its caller's socket closes once all processes can know how it ended."""
+        # Another process may go on with it at once.
+        call.run_each(partial(self._keep_said, call, self._clock(), every_s=0.0))
+        if not call.run_each(partial(self._finish, call)):
+            self._after_end(call, is_kept=False)
+
+    def on_fault(self, call: Call, fault: Exception) -> None:
+        """A step of the call's end has failed."""
+        log.error("fault while a call ended", call_sid=call.call_sid, exc_info=fault)
+
+    def _finish(self, call: Call) -> None:
         assert call.why is not None
         outcome = ENDS[call.why].outcome
-        # Another process may go on with it at once.
-        self._keep_said(call, self._clock(), every_s=0.0)
         # A socket that ends before a verified `start` leaves the call admitted: another one may come.
-        call_sid = call.call_sid or self._registry.admitted_at(self._calls[call].media_id) or ""
         if call.call_sid and outcome is not None:
             self._registry.finish(call.call_sid, outcome, self._clock(), call.transfer_to)
-        self._agreement.after_end(call.call_sid, partial(self._after_end, call, call_sid))
+        self._agreement.after_end(call.call_sid, partial(self._after_end, call))
 
-    def _after_end(self, call: Call, call_sid: str, is_kept: bool) -> None:
+    def _after_end(self, call: Call, is_kept: bool) -> None:
+        if not call.run_each(partial(self._hang_up_or_close, call, is_kept)):
+            self._close(call)
+
+    def _hang_up_or_close(self, call: Call, is_kept: bool) -> None:
         assert call.why is not None
         is_last = ENDS[call.why].outcome is Outcome.ENDED and call.why not in CALLER_GONE
         if is_last and not is_kept and call.call_sid and not call.has_asked_twilio:
             # No other process would know that the call has ended: Twilio must not ask one.
-            self._start(self._hang_up(call, call_sid), "hang up")
+            self._start(self._hang_up(call), "hang up")
         else:
-            self._close(call, call_sid)
+            self._close(call)
 
-    async def _hang_up(self, call: Call, call_sid: str) -> None:
+    async def _hang_up(self, call: Call) -> None:
         try:
             await self._ask_twilio(call)
         finally:
-            self._close(call, call_sid)
+            self._close(call)
 
-    def _close(self, call: Call, call_sid: str) -> None:
-        """Close the caller's socket and take the call out of the book."""
-        call.close_caller()
-        now = self._clock()
-        sides = self._calls.pop(call)
+    def _close(self, call: Call) -> None:
+        """Close the caller's socket and take the call out of the book; a second time, this changes nothing."""
+        sides = self._calls.pop(call, None)
+        if sides is not None:
+            give_back, count = partial(self._registry.give_back, call), partial(self._count, call, sides)
+            call.run_each(call.close_caller, give_back, count, self._check_idle)
+
+    def _count(self, call: Call, sides: OpenSides) -> None:
+        """Count and log a call that is over."""
         assert call.why is not None
+        now = self._clock()
         traffic = sides.traffic(call)
         self._past.add(traffic)
         if call.call_sid:
@@ -308,21 +329,8 @@ class Live:
             self._metrics.calls_ended.labels(call.why.value).inc()
         if call.stats.first_agent_audio_s is not None:
             self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
-        is_trouble = call.why is Why.REFUSED or ENDS[call.why].outcome is Outcome.AGENT_LOST
-        (log.warning if is_trouble else log.info)(
-            "call ended",
-            call_sid=call_sid,
-            why=call.why.value,
-            detail=call.detail,
-            duration_s=round(now - call.opened_at, 3),
-            from_caller=traffic.from_caller,
-            to_agent=traffic.to_agent,
-            from_agent=traffic.from_agent,
-            to_caller=traffic.to_caller,
-            dropped=traffic.dropped_to_agent + traffic.dropped_to_caller,
-            interrupts=traffic.interrupts,
-        )
-        self._check_idle()
+        call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
+        log_end(call, call_sid, traffic, now)
 
     # The clock
 
@@ -355,37 +363,27 @@ class Live:
                 self._registry.release(call_sid)
 
     def _tick(self, due: Call | Leg, now: float) -> None:
-        if isinstance(due, Call) and due not in self._calls:
-            # It has left the book since the round began.
-            return
-        try:
+        if isinstance(due, Leg):
+            if due.call.state is State.CLOSED and due.call not in self._calls:
+                # Unless it closes already, a fault has left it open.
+                due.guard(due.close, 1011)
             due.on_tick(now)
-            if isinstance(due, Call):
+        elif due.is_over:
+            # A fault has kept it in the book, or it has left since the round began.
+            self._close(due)
+        elif due in self._calls:
+            try:
+                due.on_tick(now)
                 self._keep_said(due, now)
-        except Exception:
-            call = due.call if isinstance(due, Leg) else due
-            log.exception("fault on a tick", call_sid=call.call_sid)
-            self._end_by_fault(call, now)
+            except Exception:
+                log.exception("fault on a tick", call_sid=due.call_sid)
+                due.end(Why.FAULT, now)
 
     def _keep_said(self, call: Call, now: float, every_s: float = WRITE_EVERY_S) -> None:
         """Give the store what was said, if that is new or soon forgotten there."""
-        sides, changes = self._calls.get(call), call.conversation.changes
-        if sides is None or not changes or not call.call_sid:
-            return
-        if now - sides.said_at >= (every_s if changes != sides.said_changes else REFRESH_S):
-            sides.said_changes, sides.said_at = changes, now
-            self._agreement.transcripts.keep(call.call_sid, call.memory(now))
-
-    def _end_by_fault(self, call: Call, now: float) -> None:
-        # The sides as they are before the end: it leaves the book.
         sides = self._calls.get(call)
-        try:
-            call.end(Why.FAULT, now)
-        except Exception:
-            log.exception("fault while a call ended", call_sid=call.call_sid)
-            for side in (sides.caller, sides.agent) if sides is not None else ():
-                if isinstance(side, Leg):
-                    side.abort()
+        if sides is not None and call.call_sid and sides.must_keep_said(call, now, every_s):
+            self._agreement.transcripts.keep(call.call_sid, call.memory(now))
 
     # Counts
 

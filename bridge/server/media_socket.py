@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import partial
 
 import picows
 
@@ -193,7 +192,7 @@ class TwilioStream:
                 conversation.restore(memory, self._sockets.process.clock())
             self._on_claimed(start, leg, token, session, None)
 
-        self._sockets.agreement.transcripts.recall(token.call_sid, then)
+        self._sockets.agreement.transcripts.recall(token.call_sid, lambda memory: leg.guard(then, memory))
 
     def _on_claimed(
         self, start: media.Start, leg: CallerLeg, token: MediaToken, session: Session, refusal: str | None
@@ -279,7 +278,7 @@ class TwilioStream:
             token.call_sid,
             token.attempt,
             token.media_id,
-            partial(self._on_answer, start, leg, token, session),
+            lambda refusal: leg.guard(self._on_answer, start, leg, token, session, refusal),
         )
         return None
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import structlog
+
+from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.sides import AgentSide, CallerSide, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Traffic
+from bridge.server.store.transcripts import REFRESH_S
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -36,6 +42,14 @@ class OpenSides:
         self.lost = self.to_caller()
         self.caller = caller
 
+    def must_keep_said(self, call: Call, now: float, every_s: float) -> bool:
+        """Whether the store needs what was said: it is new for ``every_s`` seconds, or soon forgotten there."""
+        changes = call.conversation.changes
+        if not changes or now - self.said_at < (every_s if changes != self.said_changes else REFRESH_S):
+            return False
+        self.said_changes, self.said_at = changes, now
+        return True
+
     def traffic(self, call: Call) -> Traffic:
         """The counts of the call, all its sockets and agents together."""
         to_agent, to_caller = self.to_agent(), self.to_caller()
@@ -50,6 +64,25 @@ class OpenSides:
             interrupts=call.stats.interrupts,
             dtmf=call.stats.dtmf,
         )
+
+
+def log_end(call: Call, call_sid: str, traffic: Traffic, now: float) -> None:
+    """Log that a call is over, with its counts."""
+    assert call.why is not None
+    is_trouble = call.why is Why.REFUSED or ENDS[call.why].outcome is Outcome.AGENT_LOST
+    (log.warning if is_trouble else log.info)(
+        "call ended",
+        call_sid=call_sid,
+        why=call.why.value,
+        detail=call.detail,
+        duration_s=round(now - call.opened_at, 3),
+        from_caller=traffic.from_caller,
+        to_agent=traffic.to_agent,
+        from_agent=traffic.from_agent,
+        to_caller=traffic.to_caller,
+        dropped=traffic.dropped_to_agent + traffic.dropped_to_caller,
+        interrupts=traffic.interrupts,
+    )
 
 
 def _sum(one: SideCounts, other: SideCounts) -> SideCounts:

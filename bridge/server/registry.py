@@ -321,6 +321,11 @@ class Registry:
             self._over.popitem(last=False)
         self._on_over(call_sid, entry.attempt, outcome, transfer_to, entry.answer)
 
+    def give_back(self, call: Call) -> None:
+        """Free the place of a call that is over, if a fault has left it live."""
+        if (entry := self._live.get(call.call_sid)) is not None and entry.call is call:
+            del self._live[call.call_sid]
+
     def on_tick(self, now: float) -> int:
         """End admitted calls that nobody claimed and forget old ones; returns the number of unclaimed ones."""
         unclaimed = 0

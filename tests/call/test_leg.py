@@ -354,6 +354,9 @@ class Nothing:
     def on_agent_replaced(self, call: Call, old: object, new: object, detail: str) -> None: ...
     def on_caller_kept(self, call: Call, kept: object, lost_s: float, detail: str) -> None: ...
     def on_twilio_asked(self, call: Call) -> None: ...
+    def on_fault(self, call: Call, fault: Exception) -> None:
+        raise fault
+
     def on_call_closed(self, call: Call) -> None:
         call.close_caller()
 

@@ -256,6 +256,9 @@ class _Observer:
         kept.name = f"kept {len(self._kept)}"
         self._log.append(("observer", "kept", lost_s))
 
+    def on_fault(self, call: Call, fault: Exception) -> None:
+        raise fault
+
     def on_twilio_asked(self, call: Call) -> None:
         self._log.append(("observer", "Twilio asked", call.transfer_to))
 

@@ -152,6 +152,8 @@ class Bench:
     def on_caller_kept(self, call: Call, kept: object, lost_s: float, detail: str) -> None: ...
 
     def on_twilio_asked(self, call: Call) -> None: ...
+    def on_fault(self, call: Call, fault: Exception) -> None:
+        raise fault
 
     def on_call_closed(self, call: Call) -> None:
         call.close_caller()
