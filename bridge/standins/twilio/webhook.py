@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
@@ -9,10 +10,9 @@ from urllib.parse import urlencode
 import aiohttp
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped,unused-ignore]
 
+from bridge.standins.twilio.overrides import Overrides
 from bridge.standins.twilio.twiml import TwimlAnswer, read_twiml
 
-# Source: Twilio, error 11200: a webhook has 15 s in total.
-WEBHOOK_TIMEOUT_S = 15.0
 FORM_TYPE = "application/x-www-form-urlencoded; charset=UTF-8"
 
 
@@ -97,16 +97,20 @@ async def post_form(
     auth_token: str | None = None,
     signature: str | None = None,
     headers: Mapping[str, str] | None = None,
-    timeout_s: float = WEBHOOK_TIMEOUT_S,
+    timeout_s: float | None = None,
 ) -> TwimlAnswer:
     """
     Post a form as Twilio does, and read the answer.
 
     Args:
-        public: The URL as Twilio knows and signs it.
+        public: The URL as Twilio knows and signs it; connection overrides in its fragment are neither signed nor
+            sent.
         auth_token: Signs the form; None sends no signature.
         signature: Sent in place of the correct one.
+        timeout_s: For all tries together, in place of what the overrides say.
     """
+    public, _, fragment = public.partition("#")
+    overrides = Overrides.of(fragment)
     sent = {
         "Content-Type": FORM_TYPE,
         "User-Agent": "TwilioProxy/1.1",
@@ -118,15 +122,29 @@ async def post_form(
     if signature is not None:
         sent["X-Twilio-Signature"] = signature
     sent.update(headers or {})
-    async with session.post(
-        endpoint.dialled(public),
-        data=urlencode(form).encode(),
-        headers=sent,
-        allow_redirects=False,
-        timeout=aiohttp.ClientTimeout(total=timeout_s),
-    ) as response:
-        body = await response.text()
-        return read_twiml(response.status, response.headers.get("Content-Type", ""), body)
+    async with asyncio.timeout(timeout_s or overrides.total_s):
+        for tries_left in range(overrides.retries, -1, -1):
+            try:
+                async with session.post(
+                    endpoint.dialled(public),
+                    data=urlencode(form).encode(),
+                    headers=sent,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=overrides.connect_s, sock_read=overrides.read_s
+                    ),
+                ) as response:
+                    if tries_left and overrides.asks_again_after(f"{response.status // 100}xx"):
+                        continue
+                    body = await response.text()
+                    answer = read_twiml(response.status, response.headers.get("Content-Type", ""), body)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                if not tries_left or not overrides.asks_again_after("ct"):
+                    raise
+            else:
+                answer.problems += [overrides.problem] if overrides.problem else []
+                return answer
+    raise AssertionError("the last try returns or raises")
 
 
 class PhoneCall:
