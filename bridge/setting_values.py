@@ -98,7 +98,24 @@ def _directory(text: str) -> str:
     return text
 
 
+# Source: Twilio, webhook connection overrides, and its error 11243 for a bad retry policy.
+OVERRIDES = re.compile(
+    r"(rc=[0-5]|(ct|rt|tt)=[1-9][0-9]{2,4}|rp=(4xx|5xx|ct|rt|all)(,(4xx|5xx|ct|rt))*|sni=[yn]|e=[a-z0-9,-]+)"
+)
+
+
+def _overrides(text: str) -> str:
+    if text == "none":
+        return ""
+    pairs = text.removeprefix("#").split("&")
+    names = {pair.partition("=")[0] for pair in pairs}
+    if len(names) < len(pairs) or not all(OVERRIDES.fullmatch(pair) for pair in pairs):
+        raise ValueError("must be pairs such as rc=2&rp=ct,5xx&ct=2000, or none")
+    return "#" + "&".join(pairs)
+
+
 AccountSid = Annotated[str, AfterValidator(_account_sid)]
+ConnectionOverrides = Annotated[str, AfterValidator(_overrides)]
 AgentNames = Annotated[str, AfterValidator(_names)]
 Fallback = Annotated[str, AfterValidator(_fallback)]
 NodeName = Annotated[str, AfterValidator(_node_name)]

@@ -16,6 +16,7 @@ from bridge.setting_names import check_names
 from bridge.setting_values import (
     AccountSid,
     AgentNames,
+    ConnectionOverrides,
     Fallback,
     NodeName,
     NumberPrefixes,
@@ -78,6 +79,10 @@ class Settings(BaseModel):
     )
     twilio_api_url: HttpUrl = Field(
         "https://api.twilio.com", description="Twilio's REST API, which ends or transfers a call for an agent"
+    )
+    bridge_connection_overrides: ConnectionOverrides = Field(
+        "#rc=2&rp=ct,5xx&ct=2000",
+        description="how Twilio asks again where a process is down: its connection overrides, or none",
     )
 
     host: Host = Field(
@@ -297,9 +302,7 @@ class Settings(BaseModel):
     @property
     def state_dir(self) -> Path:
         """Where the process may keep files from one start to the next; it need not exist."""
-        if self.bridge_state_dir:
-            return Path(self.bridge_state_dir)
-        return default_state_dir(self._variables)
+        return Path(self.bridge_state_dir or default_state_dir(self._variables))
 
     @property
     def stream_base(self) -> str:

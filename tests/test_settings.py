@@ -298,6 +298,28 @@ def test_name_that_would_change_the_path_is_a_problem(name):
     assert problem.startswith("BRIDGE_NODE: must be at most 63 letters")
 
 
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("rc=0", "#rc=0"),
+        ("#rc=5&rp=4xx,5xx,ct,rt&ct=100&rt=15000&tt=15000&e=dublin,ashburn&sni=y", None),
+        ("rp=all", "#rp=all"),
+        ("none", ""),
+    ],
+)
+def test_connection_overrides_are_taken(text, fragment):
+    settings = load_settings({**GOOD, "BRIDGE_CONNECTION_OVERRIDES": text})
+    assert settings.bridge_connection_overrides == (text if fragment is None else fragment)
+
+
+@pytest.mark.parametrize(
+    "text", ["rc=6", "rc=1&rc=2", "rp=6xx", "ct=0", "rc=2&", "rc", "x=1", "rc=2 ", "#", "rc=2#"]
+)
+def test_overrides_that_twilio_would_refuse_are_a_problem(text):
+    (problem,) = problems(**{**GOOD, "BRIDGE_CONNECTION_OVERRIDES": text})
+    assert problem.startswith("BRIDGE_CONNECTION_OVERRIDES: must be pairs such as")
+
+
 # The store
 
 

@@ -33,6 +33,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_transfer_to",
         "retell_api_key",
         "twilio_api_url",
+        "bridge_connection_overrides",
     ),
     "The process": (
         "host",

@@ -153,7 +153,7 @@ class Admissions:
         if sip_uri is None:
             return Admission(session)
         state = ResumeState(info.call_sid, attempt, int(time.time()), list(session.agents[1:]))
-        action = f"{self._settings.public_url}/voice/dialled?s={self._tokens.seal_resume(state)}"
+        action = self._url("dialled", state)
         log.info("call dialled", call_sid=info.call_sid, agent=session.agents[0])
         return Admission(session, twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
 
@@ -197,8 +197,13 @@ class Admissions:
             f"{settings.stream_base}/media/{entry.media_id}",
             self._tokens.seal_media(token),
             f"{settings.public_url}/stream/status",
-            f"{settings.public_url}/voice/resume?s={self._tokens.seal_resume(state)}",
+            self._url("resume", state),
         )
+
+    def _url(self, path: str, state: ResumeState) -> str:
+        """The URL of a further webhook; where its process is down, Twilio asks again."""
+        settings, sealed = self._settings, self._tokens.seal_resume(state)
+        return f"{settings.public_url}/voice/{path}?s={sealed}{settings.bridge_connection_overrides}"
 
     @property
     def apology(self) -> str:

@@ -98,7 +98,8 @@ class Server:
         account = settings.twilio_account_sid, settings.auth_tokens
         self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
         tokens = Tokens(settings.auth_tokens, limits.token_s)
-        signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base)
+        overrides = settings.bridge_connection_overrides
+        signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
         refusals = Refusals(signatures, self.metrics, settings.bridge_validate_signatures, self._clock)
         media_sockets = MediaSockets(
             settings,

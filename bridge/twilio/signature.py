@@ -21,12 +21,17 @@ class Signatures:
         auth_tokens: The account's; each one is good.
         public_url: The base that Twilio uses.
         stream_base: The same with ws or wss.
+        overrides: The fragment of webhook URLs, with its ``#``.
     """
 
-    def __init__(self, auth_tokens: Sequence[str], public_url: str, stream_base: str) -> None:
+    def __init__(
+        self, auth_tokens: Sequence[str], public_url: str, stream_base: str, overrides: str = ""
+    ) -> None:
         self._validators = [RequestValidator(token) for token in auth_tokens]
         self._public_url = public_url
         self._stream_base = stream_base
+        # Twilio does not say whether it signs the fragment. Others find that it does not.
+        self._fragments = {"", overrides}
 
     def is_webhook(self, path: str, query: str, form: MultiDict[str], signature: str | None) -> bool:
         """
@@ -41,7 +46,8 @@ class Signatures:
         # Such a URL stands for a JSON body, whose hash RequestValidator would not check against a form.
         if "bodySHA256" in query:
             return False
-        return self._matches([self.webhook_url(path, query)], form, signature)
+        url = self.webhook_url(path, query)
+        return self._matches([url + fragment for fragment in self._fragments], form, signature)
 
     def webhook_url(self, path: str, query: str) -> str:
         """The URL that Twilio signs for a webhook."""

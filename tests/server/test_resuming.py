@@ -45,7 +45,7 @@ def token_of(bench: Bench, response: Response) -> MediaToken:
 
 def state_of(response: Response) -> str:
     """The state in the Redirect behind a stream."""
-    return ElementTree.fromstring(response.body).find("Redirect").text.partition("?s=")[2]
+    return ElementTree.fromstring(response.body).find("Redirect").text.partition("?s=")[2].partition("#")[0]
 
 
 async def live_at(bench: Bench, response: Response) -> Call:

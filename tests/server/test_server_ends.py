@@ -4,9 +4,13 @@ import asyncio
 import base64
 import time
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from live import DEADLINE_S, FACTOR, LIMITS, PLAIN_AND_TLS, Live, Resources, until, until_within
 from live_raw import CLOSE, RawAgent, accept_head, raw_stream
+from yarl import URL
 
 from bridge.standins.audio import SILENCE
 
@@ -148,6 +152,30 @@ async def test_status_completed_tears_the_call_down(live_server):
         assert live.live_calls == 1
         assert (await caller.post_status("completed")).status == 204
         await check_end(live, caller, session, caller_code=1000, agent_code=1000, verbs=HANGUP)
+
+
+async def test_resume_that_a_balancer_answers_for_a_dead_process_comes_again(live_server):
+    live = await live_server()
+    statuses = [503, 503]
+    async with live.bridged() as (caller, session), aiohttp.ClientSession() as http:
+
+        async def pass_on(request: web.Request) -> web.Response:
+            if statuses:
+                return web.Response(status=statuses.pop())
+            url = URL(live.url + request.raw_path, encoded=True)
+            async with http.post(
+                url, data=await request.read(), headers=request.headers, ssl=live.ssl
+            ) as answer:
+                return web.Response(body=await answer.read(), content_type=answer.content_type)
+
+        front = web.Application()
+        front.router.add_post("/voice/resume", pass_on)
+        async with TestServer(front) as server:
+            await session.send_call_ended()
+            await caller.closed.wait()
+            caller.endpoint.url = str(server.make_url("")).rstrip("/")
+            assert (await caller.follow_redirect()).verbs == HANGUP
+        assert statuses == []
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 4000])

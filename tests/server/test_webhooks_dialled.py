@@ -1,6 +1,7 @@
 """Agents that Twilio dials: the TwiML that sends a call to one, and what comes after it."""
 
 import asyncio
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -64,9 +65,10 @@ def dial_of(response: Response) -> tuple[dict[str, str], str]:
 
 def action_of(response: Response) -> str:
     """The query of a Dial's action."""
-    path, _, query = dial_of(response)[0]["action"].partition("?")
-    assert path == BASE + "/voice/dialled"
-    return query
+    action = urlsplit(dial_of(response)[0]["action"])
+    assert f"{action.scheme}://{action.netloc}{action.path}" == BASE + "/voice/dialled"
+    assert action.fragment == "rc=2&rp=ct,5xx&ct=2000"
+    return action.query
 
 
 async def dialled(bench: Bench, query: str, status: str, call_sid: str = CALL, **changes: str) -> Response:
@@ -89,7 +91,7 @@ async def test_call_is_dialled_and_its_caller_hears_ringing_until_the_agent_answ
     action = attributes.pop("action")
     assert attributes == {"answerOnBridge": "true", "timeout": "12", "method": "POST"}
     assert action.startswith(BASE + "/voice/dialled?s=")
-    state = bench.tokens.open_resume(action.partition("?s=")[2])
+    state = bench.tokens.open_resume(action.partition("?s=")[2].partition("#")[0])
     assert (state.call_sid, state.agents) == (CALL, [])
 
 

@@ -98,7 +98,10 @@ class Bench:
         self.gate.set()
         self.sessions = FakeSessions(self._open_session)
         signatures = Signatures(
-            self.settings.auth_tokens, self.settings.public_url, self.settings.stream_base
+            self.settings.auth_tokens,
+            self.settings.public_url,
+            self.settings.stream_base,
+            self.settings.bridge_connection_overrides,
         )
         # Media IDs with the process that their socket must reach, and whether a draining process has a successor.
         self.announced: list[tuple[str, str]] = []

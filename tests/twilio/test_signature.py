@@ -32,6 +32,15 @@ def make(*tokens: str, base: str = BASE, stream_base: str = STREAM_BASE) -> Sign
 # Webhooks
 
 
+@pytest.mark.parametrize("signed_fragment", ["", "#rc=2&rp=ct,5xx"])
+def test_overrides_in_the_url_are_good_whether_twilio_signs_them_or_not(signed_fragment):
+    signature = signed(f"{BASE}/voice/resume?s=x{signed_fragment}" + "CallSidCA1From+15551234567ToZip")
+    carrying = Signatures(["auth"], BASE, STREAM_BASE, "#rc=2&rp=ct,5xx")
+    assert carrying.is_webhook("/voice/resume", "s=x", FORM, signature)
+    assert make().is_webhook("/voice/resume", "s=x", FORM, signature) is (not signed_fragment)
+    assert not carrying.is_webhook("/voice/resume", "s=y", FORM, signature)
+
+
 def test_twilios_known_vector():
     form = MultiDict(
         CallSid="CA1234567890ABCDE",
