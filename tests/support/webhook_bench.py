@@ -85,8 +85,9 @@ class Bench:
         self.settings = load_settings({**SETTINGS, **overrides}, env_file="/dev/null")
         self.tokens = Tokens(self.settings.auth_tokens, 60)
         self.metrics = Metrics()
+        store = store or MemoryStore()
         self.agreement = Agreement(
-            store or MemoryStore(), Breaker(self.metrics), Seal(self.settings.auth_tokens), 10, 60
+            store, Breaker(store, self.metrics), Seal(self.settings.auth_tokens), 10, 60
         )
         self.calls = Registry(self.settings.bridge_max_calls, 60, self.agreement.end)
         self.asked: list[CallInfo] = []

@@ -24,9 +24,10 @@ ADMIT_MARGIN_S = 2.0
 
 def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agreement:
     """What this process agrees on with the others; ``claim_s`` is how long a media socket may take."""
+    store = open_store(settings)
     return Agreement(
-        open_store(settings),
-        Breaker(metrics),
+        store,
+        Breaker(store, metrics),
         Seal(settings.auth_tokens),
         settings.bridge_session_s + ADMIT_MARGIN_S,
         claim_s,

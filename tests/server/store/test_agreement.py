@@ -50,7 +50,7 @@ def store() -> Slow:
 
 
 def process(store: MemoryStore, *secrets: str, lease_s: float = 10) -> Agreement:
-    return Agreement(store, Breaker(Metrics()), Seal(secrets or ["auth"]), lease_s, 60)
+    return Agreement(store, Breaker(store, Metrics()), Seal(secrets or ["auth"]), lease_s, 60)
 
 
 async def claimed(agreement: Agreement, media_id: str = MEDIA_ID, attempt: int = 0) -> str | None:

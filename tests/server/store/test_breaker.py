@@ -9,7 +9,19 @@ import pytest
 from bridge.metrics import Metrics
 from bridge.server.store import breaker as breaker_module
 from bridge.server.store.breaker import OPEN_S, Breaker, StoreUnavailableError
+from bridge.server.store.memory import MemoryStore
 from bridge.server.store.store import StoreError
+
+
+class Fillable(MemoryStore):
+    """A store that takes nothing while it is full."""
+
+    is_full = False
+
+    async def write(self, key, text, ttl_s, after):
+        if self.is_full:
+            raise StoreError("full")
+        return await super().write(key, text, ttl_s, after)
 
 
 class Bench:
@@ -18,7 +30,8 @@ class Bench:
     def __init__(self) -> None:
         self.now = 100.0
         self.metrics = Metrics()
-        self.breaker = Breaker(self.metrics, lambda: self.now)
+        self.store = Fillable()
+        self.breaker = Breaker(self.store, self.metrics, lambda: self.now)
         self.does: StoreError | asyncio.Event | None = None
         self.asked = 0
 
@@ -83,6 +96,22 @@ async def test_while_one_question_tries_the_others_do_not_wait(bench):
     gate.set()
     assert await trial == "answer"
     assert await bench.ask() == "answer"
+
+
+async def test_store_that_answers_and_takes_nothing_stays_unavailable(bench, logs):
+    bench.does = StoreError("full")
+    await bench.ask()
+    bench.does = None
+    bench.store.is_full = True
+    for _ in range(3):
+        bench.now += OPEN_S
+        assert await bench.ask() is None
+    assert (bench.asked, bench.metric("bridge_store_available")) == (1, 0)
+    assert sum("store answers again" in line for line in logs.lines) == 0
+    bench.store.is_full = False
+    bench.now += OPEN_S
+    assert await bench.ask() == "answer"
+    assert bench.metric("bridge_store_available") == 1
 
 
 async def test_cancelled_trial_leaves_the_next_one_to_try(bench):

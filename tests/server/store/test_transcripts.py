@@ -42,7 +42,7 @@ def store() -> Recording:
 
 
 def process(store: Recording, secret: str = "auth", **options: bool) -> Transcripts:
-    return Transcripts(store, Breaker(Metrics()), Seal([secret]), **{"is_on": True, **options})
+    return Transcripts(store, Breaker(store, Metrics()), Seal([secret]), **{"is_on": True, **options})
 
 
 async def recalled(one: Transcripts, call_sid: str = SID) -> Memory | None:
