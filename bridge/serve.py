@@ -22,8 +22,8 @@ from bridge.http.listener import BACKLOG, bind
 from bridge.log_writer import LogWriter
 from bridge.logs import set_up_logs
 from bridge.server.server import Server
-from bridge.server.store.agreement import StoreTooNewError
 from bridge.server.store.opening import store_of_workers
+from bridge.server.store.version import StoreTooNewError
 from bridge.server.workers.parent import Parent
 from bridge.server.workers.worker import Inherited, inherited
 from bridge.settings import Settings, SettingsError, load_settings
@@ -110,11 +110,8 @@ async def _serve(settings: Settings, writer: LogWriter, given: Inherited) -> int
         loop.add_signal_handler(number, on_signal)
     try:
         await server.start(given.sockets, given.channel)
-    except StoreTooNewError:
-        log.error(
-            "cannot start: a newer version of the bridge uses the store; install that version, or set BRIDGE_STORE to "
-            "another store"
-        )
+    except StoreTooNewError as error:
+        log.error("cannot start", error=str(error))
         await server.stop()
         return 2
     except (OSError, DirectoryError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import math
@@ -22,6 +23,8 @@ import pytest
 from certificates import Tls
 from live import ACCOUNT_SID, AUTH_TOKEN, FACTOR
 
+from bridge.server.store.sqlite import SqliteStore
+from bridge.server.store.version import MAJOR, VERSION_KEY
 from bridge.standins.process import KEPT, BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 
@@ -104,6 +107,21 @@ def test_misspelled_setting_is_exit_2_with_the_right_name(start):
     process = start("serve", **PRODUCTION, BRIDGE_MAX_CALL="3")
     assert process.wait(START_S) == 2
     assert "  - BRIDGE_MAX_CALL: unknown setting; did you mean BRIDGE_MAX_CALLS?" in process.log
+
+
+def test_store_of_a_newer_version_is_exit_2_with_what_to_do(start, tmp_path):
+    path = tmp_path / "store.sqlite3"
+
+    async def enter_newer_version() -> None:
+        store = SqliteStore(path)
+        await store.write(VERSION_KEY, str(MAJOR + 1), 60, 0)
+        await store.close()
+
+    asyncio.run(enter_newer_version())
+    process = start("serve", **PRODUCTION, PORT="0", BRIDGE_STORE=f"sqlite:{path}")
+    assert process.wait(START_S) == 2
+    assert "install that version, or set BRIDGE_STORE to another store" in process.log
+    assert "Traceback" not in process.log
 
 
 def test_unknown_and_removed_settings_are_a_warning_each(start):

@@ -16,19 +16,13 @@ from bridge.seal import BadSeal, Seal
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
 from bridge.server.store.store import Store
 from bridge.server.store.transcripts import Transcripts
+from bridge.server.store.version import StoreTooNewError, enter_version
 
-# The version of what is kept: raised only if older code could not go on with it.
-MAJOR = 1
-VERSION_KEY = "version"
 T = TypeVar("T")
 
 KEPT_S = 24 * 3600.0
 # How often a process looks whether another one has opened the session of a call.
 POLL_S = 0.1
-
-
-class StoreTooNewError(Exception):
-    """A newer version of the bridge, which this one does not understand, uses the store."""
 
 
 class Stage(enum.StrEnum):
@@ -125,18 +119,19 @@ class Agreement:
             StoreTooNewError: It cannot.
         """
 
-        async def question() -> str:
-            if await self._store.write(VERSION_KEY, str(MAJOR), 100 * 365 * KEPT_S, 0):
-                return str(MAJOR)
-            kept = await self._store.read(VERSION_KEY)
-            return kept.text if kept is not None else str(MAJOR)
+        async def question() -> StoreTooNewError | None:
+            try:
+                await enter_version(self._store)
+            except StoreTooNewError as error:
+                return error
+            return None
 
         try:
-            version = await self._breaker.ask(question)
+            problem = await self._breaker.ask(question)
         except StoreUnavailableError:
             return
-        if not version.isdecimal() or int(version) > MAJOR:
-            raise StoreTooNewError
+        if problem is not None:
+            raise problem
 
     async def find(self, call_sid: str) -> Record | None:
         """

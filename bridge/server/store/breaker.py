@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,15 +12,12 @@ import structlog
 
 from bridge.metrics import Metrics
 from bridge.server.store.store import Store, StoreError
+from bridge.server.store.version import StoreTooNewError, enter_version
 
 log = structlog.get_logger()
 
 ASK_S = 0.3
 OPEN_S = 5.0
-# Written before the store is used again: a full one still answers what it has. Most of what is kept is shorter.
-TRIAL_KEY = "trial"
-TRIAL_TEXT = "-" * 4000
-TRIAL_TTL_S = 60.0
 
 T = TypeVar("T")
 
@@ -65,10 +63,17 @@ class Breaker:
         try:
             async with asyncio.timeout(ASK_S):
                 if is_trial:
-                    await self._try_to_write()
+                    # A full store still answers what it has, and another one may be there now.
+                    await enter_version(self._store)
                 answer = await question()
         except TimeoutError:
             self._fail(f"no answer within {ASK_S:g} s")
+            raise StoreUnavailableError from None
+        except StoreTooNewError as error:
+            self._fail(str(error))
+            # Only another version of this program can use it.
+            self._open_until = math.inf
+            log.warning("store not used any more", problem=str(error))
             raise StoreUnavailableError from None
         except StoreError as error:
             self._fail(str(error))
@@ -85,11 +90,6 @@ class Breaker:
             self._metrics.store_available.set(1)
             log.info("store answers again")
         return answer
-
-    async def _try_to_write(self) -> None:
-        kept = await self._store.read(TRIAL_KEY)
-        # Where another process is faster, the store takes what that one writes.
-        await self._store.write(TRIAL_KEY, TRIAL_TEXT, TRIAL_TTL_S, kept.version if kept is not None else 0)
 
     def _fail(self, problem: str) -> None:
         self._metrics.store_failures.inc()

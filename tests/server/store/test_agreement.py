@@ -15,14 +15,13 @@ from bridge.seal import Seal
 from bridge.server.store import agreement as agreement_module
 from bridge.server.store.agreement import (
     KEPT_S,
-    VERSION_KEY,
     Agreement,
     Record,
     Stage,
-    StoreTooNewError,
 )
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
 from bridge.server.store.memory import MemoryStore
+from bridge.server.store.version import VERSION_KEY, StoreTooNewError
 
 CALL = "CA" + "1" * 32
 SESSION = Session(("one", "two"), {"access_token": "canary-credential"}, {"name": "canary-value"})
@@ -333,8 +332,18 @@ async def test_fields_of_another_version_are_ignored_and_missing_ones_have_defau
 async def test_store_of_this_version_is_used_and_that_of_a_newer_one_refused(store):
     await process(store).start()
     await process(store).start()
-    assert (await store.read(VERSION_KEY)).text == "1"
-    await store.write(VERSION_KEY, "2", 60, 1)
+    kept = await store.read(VERSION_KEY)
+    assert kept.text == "1"
+    await store.write(VERSION_KEY, "2", 60, kept.version)
+    with pytest.raises(StoreTooNewError, match="install that version"):
+        await process(store).start()
+
+
+async def test_store_of_an_older_version_becomes_one_of_this_version(store, monkeypatch):
+    await process(store).start()
+    monkeypatch.setattr("bridge.server.store.version.MAJOR", 2)
+    await process(store).start()
+    monkeypatch.undo()
     with pytest.raises(StoreTooNewError):
         await process(store).start()
 

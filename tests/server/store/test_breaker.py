@@ -11,6 +11,7 @@ from bridge.server.store import breaker as breaker_module
 from bridge.server.store.breaker import OPEN_S, Breaker, StoreUnavailableError
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.store import StoreError
+from bridge.server.store.version import VERSION_KEY
 
 
 class Fillable(MemoryStore):
@@ -112,6 +113,18 @@ async def test_store_that_answers_and_takes_nothing_stays_unavailable(bench, log
     bench.now += OPEN_S
     assert await bench.ask() == "answer"
     assert bench.metric("bridge_store_available") == 1
+
+
+async def test_store_that_comes_back_with_a_newer_version_is_not_used(bench, logs):
+    bench.does = StoreError("gone")
+    await bench.ask()
+    bench.does = None
+    await bench.store.write(VERSION_KEY, "2", 60, 0)
+    for _ in range(3):
+        bench.now += OPEN_S
+        assert await bench.ask() is None
+    assert (bench.asked, bench.metric("bridge_store_available")) == (1, 0)
+    assert sum("a newer version of the bridge uses the store" in line for line in logs.lines) == 1
 
 
 async def test_cancelled_trial_leaves_the_next_one_to_try(bench):
