@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from live import ACCOUNT_SID, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, Live, beside, until
-from redis_server import RedisServer, redis, redis_server, started
+from redis_server import RedisServer, redis_server, started
 
 from bridge.call.state import State
 from bridge.standins.numbered import make_numbered
@@ -19,7 +18,7 @@ from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 from bridge.twilio.rest import TwilioApi
 
-__all__ = ["redis", "redis_server"]
+__all__ = ["redis_server"]
 FALLBACK = ["Say", "Hangup"]
 STREAM = ["Connect", "Redirect"]
 
@@ -193,25 +192,6 @@ async def test_locked_store_touches_no_running_call_and_new_ones_go_on(live_serv
         assert sum("store unavailable" in line for line in logs.lines) == 1
         await session.send_call_ended()
         assert await closed(caller) == 1000
-
-
-async def test_frozen_redis_touches_no_running_call_and_new_ones_go_on(live_server, redis, logs, hung_up):
-    live = await live_server(BRIDGE_STORE=redis.url)
-    async with live.bridged() as (caller, session):
-        redis.process.send_signal(signal.SIGSTOP)
-        async with live.bridged() as (new, new_session):
-            await new.send_media(b"hello")
-            await until(lambda: new_session.received)
-            await caller.send_frames((make_numbered(n) for n in range(50)), paced=False)
-            await session.send_frames((make_numbered(n) for n in range(50)), paced=False)
-            await until(lambda: len(session.received) == 50 and len(caller.received) == 50)
-            await new_session.send_call_ended()
-            assert await closed(new) == 1000
-            assert hung_up == [new.call_sid]
-        redis.process.send_signal(signal.SIGCONT)
-        await session.send_call_ended()
-        assert await closed(caller) == 1000
-    assert sum("store unavailable" in line for line in logs.lines) == 1
 
 
 async def test_caller_whose_end_cannot_be_kept_is_hung_up_only_where_that_is_the_answer(

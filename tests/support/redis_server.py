@@ -8,11 +8,15 @@ import shutil
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from live import DEADLINE_S
 
 from bridge.standins.process import free_port
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 REDIS = shutil.which("redis-server")
 PASSWORD = "canary-of-redis"
@@ -58,6 +62,13 @@ class RedisServer:
         writer.close()
         await writer.wait_closed()
         return True
+
+    def client(self) -> Redis:
+        """A client of this server; use as an async context manager."""
+        # An extra, which may be missing.
+        from redis.asyncio import Redis
+
+        return Redis(port=self.port, password=PASSWORD)
 
     async def kill(self) -> None:
         if self.process is not None:

@@ -1,0 +1,218 @@
+"""Whatever happens to the store, running calls lose no frame, new ones are answered, and it is used again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import resource
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from live import DEADLINE_S, FACTOR, Live, beside, until
+from numbered_checker import NumberedChecker
+from redis_server import RedisServer, redis_server, started
+
+from bridge.server.store import breaker
+from bridge.standins.agent.session import AgentSession
+from bridge.standins.numbered import make_numbered
+from bridge.standins.twilio.caller import Caller
+
+__all__ = ["redis_server"]
+
+# The store is tried so often while it fails, so that a line for each trial would be seen.
+FAILURES = 3
+FAILED, BACK = "store unavailable", "store answers again"
+
+
+class Failing(NamedTuple):
+    """A store, and what makes it fail until the context is left."""
+
+    name: str
+    url: str
+    failure: Callable[[], AbstractAsyncContextManager[None]]
+
+
+# What happens to a Redis
+
+
+@contextlib.asynccontextmanager
+async def frozen(redis: RedisServer) -> AsyncIterator[None]:
+    assert redis.process is not None
+    redis.process.send_signal(signal.SIGSTOP)
+    yield
+    redis.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def killed(redis: RedisServer) -> AsyncIterator[None]:
+    await redis.kill()
+    yield
+    await redis.start()
+
+
+@contextlib.asynccontextmanager
+async def full(redis: RedisServer) -> AsyncIterator[None]:
+    fillers = {f"filler {n}": bytes(1_000_000) for n in range(9)}
+    async with redis.client() as client:
+        await client.mset(fillers)
+        # Far beyond the limit: a text more or less makes no difference.
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_set("maxmemory", "4mb")
+        yield
+        await client.delete(*fillers)
+
+
+# What happens to a file
+
+
+@contextlib.asynccontextmanager
+async def disk_full(folder: Path) -> AsyncIterator[None]:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
+    yield
+    filler.unlink()
+
+
+@contextlib.asynccontextmanager
+async def file_at_its_limit(folder: Path) -> AsyncIterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "store.sqlite3-wal").stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(params=[frozen, killed, full, disk_full, file_at_its_limit], ids=lambda one: one.__name__)
+async def failing(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer) -> Failing:
+    failure = request.param
+    if failure in (frozen, killed, full):
+        await started(redis_server)
+        return Failing(failure.__name__, redis_server.url, lambda: failure(redis_server))
+    folder = request.getfixturevalue("small_disk") if failure is disk_full else tmp_path
+    return Failing(failure.__name__, f"sqlite:{folder}/store.sqlite3", lambda: failure(folder))
+
+
+@contextlib.asynccontextmanager
+async def talk(caller: Caller, session: AgentSession) -> AsyncIterator[None]:
+    """Frames both ways at the speed of speech meanwhile, all of which arrive."""
+    is_over = asyncio.Event()
+
+    def frames() -> Iterator[bytes]:
+        return itertools.takewhile(lambda _: not is_over.is_set(), map(make_numbered, itertools.count()))
+
+    lines = [asyncio.ensure_future(side.send_frames(frames())) for side in (caller, session)]
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asyncio.gather(*lines)
+    await until(lambda: len(session.received) >= len(caller.sent))
+    await until(lambda: len(caller.received_audio) >= len(session.sent))
+    assert faults([item.audio for item in session.received], len(caller.sent)) == {}
+    assert faults(caller.received_audio, len(session.sent)) == {}
+
+
+def faults(received: list[bytes], sent: int) -> dict[str, int]:
+    checker = NumberedChecker()
+    for audio in received:
+        checker.check(audio)
+    return checker.faults(sent)
+
+
+async def place_call(live: Live) -> None:
+    """A whole call, with a few frames both ways."""
+    async with live.bridged() as (caller, session):
+        async with talk(caller, session):
+            await until(lambda: session.received and caller.received_audio)
+        await caller.send_stop()
+        await closed(caller)
+
+
+async def closed(caller: Caller) -> int | None:
+    await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+    return caller.close_code
+
+
+async def assert_end_is_known(other: Live, caller: Caller, session: AgentSession) -> None:
+    """Another process, which asks the store, knows that the agent has ended the call."""
+    await session.send_call_ended()
+    assert await closed(caller) == 1000
+    caller.endpoint.url = other.url
+    assert (await caller.follow_redirect()).verbs == ["Hangup"]
+
+
+def times(before: dict[str, float], after: dict[str, float]) -> str:
+    """How long the webhooks between these figures took."""
+    name = "bridge_webhook_seconds"
+    grown = {key: value - before[key] for key, value in after.items() if key.startswith(name)}
+    count = grown[f"{name}_count"]
+    bounds = [
+        float(key.partition('le="')[2].rstrip('"}'))
+        for key, value in grown.items()
+        if "_bucket{" in key and value == count
+    ]
+    mean_ms = 1000 * grown[f"{name}_sum"] / count
+    return f"{count:.0f} webhooks, mean {mean_ms:.0f} ms, all within {min(bounds):g} s"
+
+
+def changes(logs: Any) -> tuple[int, ...]:
+    """How often the log says that the store fails, and that it is back."""
+    return tuple(sum(text in line for line in logs.lines) for text in (FAILED, BACK))
+
+
+async def test_store_that_fails_touches_no_call_and_is_used_again(failing, live_server, logs, monkeypatch):
+    # So that a short failure has several trials.
+    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
+    monkeypatch.setattr(breaker, "ASK_S", breaker.ASK_S * FACTOR)
+    live = await live_server(BRIDGE_STORE=failing.url)
+    async with live.bridged() as (caller, session):
+        async with talk(caller, session):
+            before = await live.metrics()
+            assert (before["bridge_store_available"], before["bridge_store_failures_total"]) == (1, 0)
+            async with failing.failure(), asyncio.timeout(4 * DEADLINE_S):
+                while (during := await live.metrics())["bridge_store_failures_total"] < FAILURES:
+                    await place_call(live)
+                assert (during["bridge_store_available"], changes(logs)) == (0, (1, 0))
+            async with asyncio.timeout(4 * DEADLINE_S):
+                while not (await live.metrics())["bridge_store_available"]:
+                    await place_call(live)
+        assert changes(logs) == (1, 1)
+        async with beside(live, failing.url) as other, live.bridged() as new:
+            await assert_end_is_known(other, *new)
+            await assert_end_is_known(other, caller, session)
+        frames = len(caller.sent) + len(session.sent)
+    print(f"\n{failing.name}: {times(before, during)}; {frames} frames of the running call, none lost")
+
+
+async def test_redis_that_restarts_empty_is_used_as_if_nothing_were(live_server, redis_server, logs):
+    await started(redis_server)
+    live = await live_server(BRIDGE_STORE=redis_server.url)
+    async with live.bridged() as (caller, session):
+        async with talk(caller, session):
+            await redis_server.kill()
+            await redis_server.start()
+            await place_call(live)
+        async with beside(live, redis_server.url) as other:
+            await assert_end_is_known(other, caller, session)
+    assert changes(logs) == (0, 0)
