@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from certificates import Tls
 from live import DEADLINE_S, FACTOR, Live, beside, until
 from numbered_checker import NumberedChecker
-from redis_server import RedisServer, redis_server, started
+from redis_server import PASSWORD, RedisServer, redis_server, started
 
 from bridge.server.store import breaker
 from bridge.standins.agent.session import AgentSession
@@ -216,3 +217,28 @@ async def test_redis_that_restarts_empty_is_used_as_if_nothing_were(live_server,
         async with beside(live, redis_server.url) as other:
             await assert_end_is_known(other, caller, session)
     assert changes(logs) == (0, 0)
+
+
+async def test_calls_agree_over_a_redis_with_tls_and_a_user_of_its_own(
+    live_server, redis_server, tmp_path, logs
+):
+    tls = Tls(tmp_path)
+    url = await redis_server.start_tls(tls, "calls")
+    url += f"?ssl_ca_certs={tls.trusted}"
+    live = await live_server(BRIDGE_STORE=url)
+    async with live.bridged() as (caller, session), beside(live, url) as other:
+        async with talk(caller, session):
+            await place_call(other)
+        await assert_end_is_known(other, caller, session)
+    assert changes(logs) == (0, 0)
+
+
+async def test_redis_whose_certificate_nobody_vouches_for_is_not_used(
+    live_server, redis_server, tmp_path, logs
+):
+    url = await redis_server.start_tls(Tls(tmp_path), "calls")
+    live = await live_server(BRIDGE_STORE=url)
+    await place_call(live)
+    assert changes(logs) == (1, 0)
+    assert any("certificate verify failed" in line for line in logs.lines)
+    assert not any(PASSWORD in line for line in logs.lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from certificates import Tls
 from live import DEADLINE_S
 
 from bridge.standins.process import free_port
@@ -35,6 +36,22 @@ class RedisServer:
         assert REDIS is not None
         given = ("--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", PASSWORD, "--save", "")
         await self._run(*given, *options)
+
+    async def start_tls(self, tls: Tls, user: str) -> str:
+        """Start with TLS alone and a user who may not ask for figures; returns this user's URL."""
+        skip_without_redis()
+        files = tls.write()
+        await self.start(
+            *("--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"),
+            *(
+                "--tls-cert-file",
+                str(files["BRIDGE_TLS_CERT"]),
+                "--tls-key-file",
+                str(files["BRIDGE_TLS_KEY"]),
+            ),
+            *("--user", user, "on", f">{PASSWORD}", "~bridge:*", "+@all", "-@dangerous"),
+        )
+        return f"rediss://{user}:{PASSWORD}@127.0.0.1:{self.port}/0"
 
     async def _run(self, *arguments: str) -> None:
         assert REDIS is not None
@@ -91,8 +108,12 @@ async def redis(redis_server: RedisServer) -> RedisServer:
 
 
 async def started(server: RedisServer) -> None:
+    skip_without_redis()
+    await server.start()
+
+
+def skip_without_redis() -> None:
     if REDIS is None or find_spec("redis") is None:
         missing = "redis-server" if REDIS is None else "the package redis"
         assert not os.environ.get("CI"), f"{missing} is not installed, and CI must run this"
         pytest.skip(f"{missing} is not installed")
-    await server.start()
