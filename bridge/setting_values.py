@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
@@ -59,27 +60,61 @@ def _node_name(text: str) -> str:
 
 
 STORE_URLS = re.compile(
-    r"(memory|sqlite:[^\x00]+|rediss?://([^@/?#]*@)?(\[[0-9a-fA-F:]+\]|[^@/:?#]+)(:[0-9]{1,5})?(/[0-9]*)?(\?.*)?"
-    r"|redis\+sentinel://([^@/?#]*@)?[^@/:,?#]+(:[0-9]{1,5})?(,[^@/:,?#]+(:[0-9]{1,5})?)*/[^/?#]+(/[0-9]+)?)?"
+    r"(memory|sqlite:[^\x00]+"
+    r"|rediss?://([^@/?#]*@)?(?P<host>(\[[0-9a-fA-F:]+\]|[^@/:?#\s]+)(:[0-9]+)?)(/[0-9]*)?(\?.*)?"
+    r"|redis\+sentinel://([^@/?#]*@)?(?P<hosts>[^@/:,?#\s]+(:[0-9]+)?(,[^@/:,?#\s]+(:[0-9]+)?)*)/[^/?#]+(/[0-9]+)?)?"
 )
+# What may follow a rediss:// URL, of what redis-py knows.
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+TLS_OPTIONS = (*TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
+TLS_CERT_REQS = ("required", "optional", "none")
 
 
 def _store_url(url: SecretStr) -> SecretStr:
-    if not STORE_URLS.fullmatch(url.get_secret_value()):
+    text = url.get_secret_value()
+    found = STORE_URLS.fullmatch(text)
+    if found is None or not all(map(_is_address, (found["host"] or found["hosts"] or "").split(","))):
         raise ValueError(
             "must be sqlite:PATH, redis://HOST/DB, rediss://HOST/DB, redis+sentinel://HOST,HOST/SERVICE/DB or memory"
         )
+    options = _options(text)
+    if not options.keys() <= set(TLS_OPTIONS if text.startswith("rediss:") else ()):
+        raise ValueError(f"only rediss:// has options, and they are {', '.join(TLS_OPTIONS)}")
+    if options.get("ssl_cert_reqs", "required") not in TLS_CERT_REQS:
+        raise ValueError(f"ssl_cert_reqs must be {', '.join(TLS_CERT_REQS)}")
     return url
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return urlsplit(f"//{host}").port != 0
+    except ValueError:
+        return False
+
+
+def _options(url: str) -> dict[str, str]:
+    if not url.startswith("redis"):
+        return {}
+    return dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
 
 
 def store_problem(url: str) -> str | None:
     """Why a store cannot work here, whatever its server does."""
-    if url.startswith("sqlite:") and not os.access(
-        Path(url.removeprefix("sqlite:")).parent, os.W_OK | os.X_OK
-    ):
-        return "the file's directory is missing or cannot be written"
+    if url.startswith("sqlite:"):
+        return _file_problem(Path(url.removeprefix("sqlite:")))
     if url.startswith("redis") and find_spec("redis") is None:
         return "Redis needs another package: pip install 'voice-bridge[redis]'"
+    for name, value in _options(url).items():
+        if name in TLS_FILES and not os.access(value, os.R_OK):
+            return f"the file of {name} is missing or cannot be read"
+    return None
+
+
+def _file_problem(path: Path) -> str | None:
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return "the file's directory is missing or cannot be written"
+    if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+        return "is no file, or one that cannot be written"
     return None
 
 

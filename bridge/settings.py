@@ -111,8 +111,9 @@ class Settings(BaseModel):
     bridge_store: StoreUrl = Field(
         SecretStr(""),
         description="where processes keep what they must agree on: sqlite:PATH on one host; redis://, rediss:// or "
-        "redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/DB over many; or memory. By default an SQLite "
-        "file in BRIDGE_STATE_DIR, from which a restarted process knows its calls; with signatures off memory",
+        "redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/DB over many; or memory. Behind a rediss:// "
+        "URL, ?ssl_ca_certs=FILE is an authority of your own. By default an SQLite file in BRIDGE_STATE_DIR, from "
+        "which a restarted process knows its calls; with signatures off memory",
     )
     bridge_transcripts: Switch = Field(
         True,

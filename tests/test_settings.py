@@ -330,7 +330,7 @@ def test_overrides_that_twilio_would_refuse_are_a_problem(text):
         "sqlite:store.sqlite3",
         "redis://redis.example.com",
         "redis://user:p%40ss@redis.example.com:6379/3",
-        "rediss://:secret@10.0.0.1/0?ssl_ca_certs=/etc/ca.pem",
+        "rediss://:secret@10.0.0.1/0?ssl_ca_certs=/dev/null&ssl_cert_reqs=optional",
         "redis://[::1]:6379/0",
         "redis+sentinel://user:secret@h1:26379,h2:26379/service/0",
         "redis+sentinel://h1/service",
@@ -351,6 +351,11 @@ def test_store_urls_are_taken(url, monkeypatch):
         "redis://:secret@",
         "redis://host:port",
         "redis://host/name",
+        "redis://:secret@host:65536",
+        "redis://host:0",
+        "redis://[1]",
+        "redis://a host",
+        "redis+sentinel://:secret@h1:1,h2:99999/service",
         "http://host",
         "redis+sentinel://h1:26379",
         "redis+sentinel://h1:26379,/service",
@@ -361,6 +366,23 @@ def test_store_urls_are_taken(url, monkeypatch):
 def test_store_url_that_cannot_work_is_a_problem_without_its_password(url):
     (problem,) = problems(**{**GOOD, "BRIDGE_STORE": url})
     assert problem.startswith("BRIDGE_STORE: must be sqlite:PATH, redis://HOST/DB")
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://host?ssl_ca_certs=/dev/null", "only rediss:// has options"),
+        ("rediss://host?secret", "only rediss:// has options, and they are ssl_ca_certs, "),
+        ("rediss://host?ssl_cert_reqs=secret", "ssl_cert_reqs must be required, optional, none"),
+        ("rediss://host?ssl_ca_certs=/secret", "the file of ssl_ca_certs is missing or cannot be read"),
+        ("sqlite:/etc/ssl", "is no file, or one that cannot be written"),
+    ],
+)
+def test_store_that_cannot_work_is_a_problem_in_words(url, expected, monkeypatch):
+    monkeypatch.setattr("bridge.setting_values.find_spec", lambda name: object())
+    (problem,) = problems(**{**GOOD, "BRIDGE_STORE": url})
+    assert problem.startswith(f"BRIDGE_STORE: {expected}")
     assert "secret" not in problem
 
 
