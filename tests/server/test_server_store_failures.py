@@ -69,6 +69,15 @@ async def full(redis: RedisServer) -> AsyncIterator[None]:
         await client.delete(*fillers)
 
 
+@contextlib.asynccontextmanager
+async def failed_over(redis: RedisServer, sentinel: RedisServer) -> AsyncIterator[None]:
+    """The server is killed, and Sentinel puts its copy in its place."""
+    await redis.kill()
+    yield
+    async with sentinel.client(password=None) as client:
+        await client.execute_command("SENTINEL FAILOVER calls")
+
+
 # What happens to a file
 
 
@@ -104,14 +113,40 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture(params=[frozen, killed, full, disk_full, file_at_its_limit], ids=lambda one: one.__name__)
-async def failing(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer) -> Failing:
+@contextlib.asynccontextmanager
+async def watched(redis: RedisServer, folder: Path) -> AsyncIterator[RedisServer]:
+    """A Sentinel of a running Redis and of a copy of it."""
+    replica, sentinel = RedisServer(folder), RedisServer(folder)
+    try:
+        await replica.start_replica(redis)
+        await sentinel.start_sentinel(redis)
+        await sentinel.until_replica_is_good()
+        yield sentinel
+    finally:
+        await replica.kill()
+        await sentinel.kill()
+
+
+IN_REDIS, ON_DISK = [frozen, killed, full], [disk_full, file_at_its_limit]
+
+
+@pytest.fixture(params=[*IN_REDIS, failed_over, *ON_DISK], ids=lambda one: one.__name__)
+async def failing(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer
+) -> AsyncIterator[Failing]:
     failure = request.param
-    if failure in (frozen, killed, full):
-        await started(redis_server)
-        return Failing(failure.__name__, redis_server.url, lambda: failure(redis_server))
-    folder = request.getfixturevalue("small_disk") if failure is disk_full else tmp_path
-    return Failing(failure.__name__, f"sqlite:{folder}/store.sqlite3", lambda: failure(folder))
+    name = failure.__name__
+    if failure in ON_DISK:
+        folder = request.getfixturevalue("small_disk") if failure is disk_full else tmp_path
+        yield Failing(name, f"sqlite:{folder}/store.sqlite3", lambda: failure(folder))
+        return
+    await started(redis_server)
+    if failure in IN_REDIS:
+        yield Failing(name, redis_server.url, lambda: failure(redis_server))
+        return
+    async with watched(redis_server, tmp_path) as sentinel:
+        url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{sentinel.port}/calls"
+        yield Failing(name, url, lambda: failure(redis_server, sentinel))
 
 
 @contextlib.asynccontextmanager

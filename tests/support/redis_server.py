@@ -63,6 +63,13 @@ class RedisServer:
             while not await self._is_listening():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
+    async def start_replica(self, of: RedisServer) -> None:
+        """Start as a copy of another server; returns once that one knows it."""
+        await self.start("--replicaof", f"127.0.0.1 {of.port}", "--masterauth", PASSWORD)
+        async with of.client() as client, asyncio.timeout(DEADLINE_S):
+            while not (await client.info("replication"))["connected_slaves"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     async def start_sentinel(self, watched: RedisServer) -> None:
         config = self._folder / "sentinel.conf"
         config.write_text(
@@ -70,6 +77,14 @@ class RedisServer:
             f"sentinel auth-pass calls {PASSWORD}\n"
         )
         await self._run(str(config), "--sentinel")
+
+    async def until_replica_is_good(self) -> None:
+        """Wait until this Sentinel has heard from a copy, which it may then put in the server's place."""
+        async with self.client(password=None) as client, asyncio.timeout(DEADLINE_S):
+            while not any(  # noqa: ASYNC110
+                one["info-refresh"] < 60_000 for one in await client.sentinel_slaves("calls")
+            ):
+                await asyncio.sleep(0.02)
 
     async def _is_listening(self) -> bool:
         try:
@@ -80,12 +95,12 @@ class RedisServer:
         await writer.wait_closed()
         return True
 
-    def client(self) -> Redis:
-        """A client of this server; use as an async context manager."""
+    def client(self, password: str | None = PASSWORD) -> Redis:
+        """A client of this server; use as an async context manager. A Sentinel has no password."""
         # An extra, which may be missing.
         from redis.asyncio import Redis
 
-        return Redis(port=self.port, password=PASSWORD)
+        return Redis(port=self.port, password=password)
 
     async def kill(self) -> None:
         if self.process is not None:
