@@ -19,6 +19,8 @@ from bridge.server.store.store import Kept, StoreError
 log = structlog.get_logger()
 
 SENTINEL_PORT = 26379
+# A question leaves time for two Sentinels that do not answer, and for the one that does.
+SENTINEL_S = 0.1
 SENTINEL_URL = re.compile(
     r"redis\+sentinel://((?P<user>[^:@/]*)(:(?P<password>[^@/]*))?@)?(?P<hosts>[^@/]+)/(?P<service>[^/]+)(/(?P<db>[0-9]+))?"
 )
@@ -52,7 +54,12 @@ class RedisStore:
         if found := SENTINEL_URL.fullmatch(url):
             hosts = [host.partition(":") for host in found["hosts"].split(",")]
             self._sentinel = Sentinel(  # type: ignore[no-untyped-call, unused-ignore]
-                [(name, int(port or SENTINEL_PORT)) for name, _, port in hosts]
+                [(name, int(port or SENTINEL_PORT)) for name, _, port in hosts],
+                sentinel_kwargs={
+                    "socket_timeout": SENTINEL_S,
+                    "socket_connect_timeout": SENTINEL_S,
+                    "retry": Retry(NoBackoff(), 0),
+                },
             )
             self._client: Redis = self._sentinel.master_for(
                 found["service"],

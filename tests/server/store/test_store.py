@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from live import DEADLINE_S
+from live import DEADLINE_S, FACTOR
 from redis_server import PASSWORD, RedisServer, redis, redis_server, started
 
 from bridge.server.store import memory
+from bridge.server.store.breaker import ASK_S
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.store import Kept, Store, StoreError
@@ -256,16 +258,21 @@ async def test_redis_that_may_evict_is_warned_of_once(redis, logs):
     assert sum("Redis may evict" in line for line in logs.lines) == 1
 
 
-async def test_sentinel_leads_to_the_server(redis, tmp_path):
+async def test_sentinel_that_answers_leads_to_the_server_within_the_bound(redis, tmp_path):
     sentinel = RedisServer(tmp_path)
     await sentinel.start_sentinel(redis)
-    dead = f"127.0.0.1:{free_port()}"
-    store = redis_store(f"redis+sentinel://:{PASSWORD}@{dead},127.0.0.1:{sentinel.port}/calls/2")
+    # One is gone, and another one takes connections without a word.
+    deaf = socket.create_server(("127.0.0.1", 0))
+    ports = [free_port(), deaf.getsockname()[1], sentinel.port]
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    store = redis_store(f"redis+sentinel://:{PASSWORD}@{hosts}/calls/2")
     direct = redis_store(redis.url.removesuffix("0") + "2")
     try:
-        assert await store.write(KEY, "one", 60, 0)
+        async with asyncio.timeout(ASK_S * FACTOR):
+            assert await store.write(KEY, "one", 60, 0)
         assert await direct.read(KEY) == Kept(1, "one")
     finally:
         await store.close()
         await direct.close()
         await sentinel.kill()
+        deaf.close()
