@@ -51,6 +51,15 @@ async def frozen(redis: RedisServer) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
+async def slow_to_write(redis: RedisServer) -> AsyncIterator[None]:
+    """It answers what it has, and lets changes wait."""
+    async with redis.client() as client:
+        await client.client_pause(60_000, all=False)
+        yield
+        await client.client_unpause()
+
+
+@contextlib.asynccontextmanager
 async def killed(redis: RedisServer) -> AsyncIterator[None]:
     await redis.kill()
     yield
@@ -127,7 +136,7 @@ async def watched(redis: RedisServer, folder: Path) -> AsyncIterator[RedisServer
         await sentinel.kill()
 
 
-IN_REDIS, ON_DISK = [frozen, killed, full], [disk_full, file_at_its_limit]
+IN_REDIS, ON_DISK = [frozen, slow_to_write, killed, full], [disk_full, file_at_its_limit]
 
 
 @pytest.fixture(params=[*IN_REDIS, failed_over, *ON_DISK], ids=lambda one: one.__name__)
