@@ -103,7 +103,8 @@ async def disk_full(folder: Path) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def file_at_its_limit(folder: Path) -> AsyncIterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "store.sqlite3-wal").stat().st_size, hard))
+    wal = folder / "store.sqlite3-wal"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size if wal.exists() else 0, hard))
     try:
         yield
     finally:
@@ -141,8 +142,14 @@ IN_REDIS, ON_DISK = [frozen, slow_to_write, killed, full], [disk_full, file_at_i
 
 @pytest.fixture(params=[*IN_REDIS, failed_over, *ON_DISK], ids=lambda one: one.__name__)
 async def failing(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Failing]:
+    # So that a short failure has several trials.
+    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
+    monkeypatch.setattr(breaker, "ASK_S", breaker.ASK_S * FACTOR)
     failure = request.param
     name = failure.__name__
     if failure in ON_DISK:
@@ -207,6 +214,13 @@ async def assert_end_is_known(other: Live, caller: Caller, session: AgentSession
     assert (await caller.follow_redirect()).verbs == ["Hangup"]
 
 
+async def until_available(live: Live) -> None:
+    """Place calls until one of them finds the store."""
+    async with asyncio.timeout(4 * DEADLINE_S):
+        while not (await live.metrics())["bridge_store_available"]:
+            await place_call(live)
+
+
 def times(before: dict[str, float], after: dict[str, float]) -> str:
     """How long the webhooks between these figures took."""
     name = "bridge_webhook_seconds"
@@ -226,10 +240,7 @@ def changes(logs: Any) -> tuple[int, ...]:
     return tuple(sum(text in line for line in logs.lines) for text in (FAILED, BACK))
 
 
-async def test_store_that_fails_touches_no_call_and_is_used_again(failing, live_server, logs, monkeypatch):
-    # So that a short failure has several trials.
-    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
-    monkeypatch.setattr(breaker, "ASK_S", breaker.ASK_S * FACTOR)
+async def test_store_that_fails_touches_no_call_and_is_used_again(failing, live_server, logs):
     live = await live_server(BRIDGE_STORE=failing.url)
     async with live.bridged() as (caller, session):
         async with talk(caller, session):
@@ -239,15 +250,24 @@ async def test_store_that_fails_touches_no_call_and_is_used_again(failing, live_
                 while (during := await live.metrics())["bridge_store_failures_total"] < FAILURES:
                     await place_call(live)
                 assert (during["bridge_store_available"], changes(logs)) == (0, (1, 0))
-            async with asyncio.timeout(4 * DEADLINE_S):
-                while not (await live.metrics())["bridge_store_available"]:
-                    await place_call(live)
+            await until_available(live)
         assert changes(logs) == (1, 1)
         async with beside(live, failing.url) as other, live.bridged() as new:
             await assert_end_is_known(other, *new)
             await assert_end_is_known(other, caller, session)
         frames = len(caller.sent) + len(session.sent)
     print(f"\n{failing.name}: {times(before, during)}; {frames} frames of the running call, none lost")
+
+
+async def test_store_that_fails_at_the_start_is_used_once_it_answers(failing, live_server, logs):
+    async with failing.failure():
+        live = await live_server(BRIDGE_STORE=failing.url)
+        await place_call(live)
+        assert changes(logs) == (1, 0)
+    await until_available(live)
+    async with beside(live, failing.url) as other, live.bridged() as new:
+        await assert_end_is_known(other, *new)
+    assert changes(logs) == (1, 1)
 
 
 async def test_redis_that_restarts_empty_is_used_as_if_nothing_were(live_server, redis_server, logs):
