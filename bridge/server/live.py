@@ -20,6 +20,7 @@ from bridge.call.state import Call, State
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
 from bridge.server.open_sides import OpenSides, log_end
+from bridge.server.reconciling import Reconciler
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
 from bridge.server.store.transcripts import WRITE_EVERY_S
@@ -90,8 +91,9 @@ class Live:
         self._past = Traffic()
         # Requests to Twilio and questions to the store that are under way.
         self._tasks: set[asyncio.Task[None]] = set()
-        # The present question about admitted calls.
-        self._looking: asyncio.Task[None] | None = None
+        self._reconciler = Reconciler(registry, agreement, clock())
+        # Its present run.
+        self._reconciling: asyncio.Task[None] | None = None
         self._last_close_at = float("-inf")
         # Set while a drained process has neither open nor admitted calls.
         self._idle = asyncio.Event()
@@ -345,8 +347,8 @@ class Live:
         self._gather.set_calls(len(self._calls))
         if not self._round:
             self._rounds += 1
-            if self._registry.admitted_calls() and (self._looking is None or self._looking.done()):
-                self._looking = self._start(self._release_taken(), "look for taken calls")
+            if self._reconciler.is_due(now) and (self._reconciling is None or self._reconciling.done()):
+                self._reconciling = self._start(self._reconciler.run(now), "reconcile with the store")
             self._round = [*self._calls, *self._legs]
             self._slice_size = -(-len(self._round) // SLICES)
         for _ in range(min(self._slice_size, len(self._round))):
@@ -355,12 +357,6 @@ class Live:
         if unclaimed:
             self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
         self._check_idle()
-
-    async def _release_taken(self) -> None:
-        """Give the places of admitted calls back whose media socket has opened at another process."""
-        for call_sid in self._registry.admitted_calls():
-            if await self._agreement.is_taken(call_sid):
-                self._registry.release(call_sid)
 
     def _tick(self, due: Call | Leg, now: float) -> None:
         if isinstance(due, Leg):

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from certificates import Tls
-from live import DEADLINE_S, FACTOR, Live, beside, until
+from live import DEADLINE_S, FACTOR, Live, beside, soon, until
 from numbered_checker import NumberedChecker
 from redis_server import PASSWORD, RedisServer, redis_server, started
 
+from bridge.server import reconciling
 from bridge.server.store import breaker
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.numbered import make_numbered
@@ -202,7 +203,7 @@ async def place_call(live: Live) -> None:
 
 
 async def closed(caller: Caller) -> int | None:
-    await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+    await soon(caller.closed.wait())
     return caller.close_code
 
 
@@ -281,6 +282,32 @@ async def test_redis_that_restarts_empty_is_used_as_if_nothing_were(live_server,
         async with beside(live, redis_server.url) as other:
             await assert_end_is_known(other, caller, session)
     assert changes(logs) == (0, 0)
+
+
+async def test_new_stream_is_right_at_any_process_after_a_failure(live_server, redis_server, monkeypatch):
+    monkeypatch.setattr(breaker, "OPEN_S", 0.3)
+    monkeypatch.setattr(reconciling, "ENTER_EVERY_S", 0.1)
+    await started(redis_server)
+    live = await live_server(BRIDGE_STORE=redis_server.url)
+    async with contextlib.AsyncExitStack() as stack:
+        forgotten, _ = await stack.enter_async_context(live.bridged())
+        await redis_server.kill()
+        await redis_server.start()
+        async with frozen(redis_server):
+            unheard_of, _ = await stack.enter_async_context(live.bridged())
+        other = await stack.enter_async_context(beside(live, redis_server.url))
+        for caller in (forgotten, unheard_of):
+            await until_kept(redis_server, caller)
+            caller.abort()
+            await soon(caller.closed.wait())
+            caller.endpoint.url = other.url
+            assert (await soon(caller.go_on())).verbs == ["Connect", "Redirect"]
+
+
+async def until_kept(redis: RedisServer, caller: Caller) -> None:
+    async with redis.client() as client, asyncio.timeout(DEADLINE_S):
+        while not await client.keys(f"*:call:{caller.call_sid}"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_calls_agree_over_a_redis_with_tls_and_a_user_of_its_own(

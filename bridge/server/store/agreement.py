@@ -271,6 +271,18 @@ class Agreement:
         else:
             self._start(work())
 
+    async def enter_again(self, call_sid: str, attempt: int, media_id: str) -> None:
+        """Enter a live call of this process, if the store has lost it or was away when its media socket opened."""
+
+        def rule(before: Record | None) -> Record | None:
+            if before is not None:
+                is_known = before.attempt == attempt and before.stage in (Stage.LIVE.value, Stage.OVER.value)
+                if before.attempt > attempt or is_known:
+                    return None
+            return Record(Stage.LIVE, attempt, self.owner, 0.0, media_id)
+
+        await self._try(call_sid, rule)
+
     def end(
         self, call_sid: str, attempt: int, outcome: Outcome, transfer_to: str = "", answer: str = ""
     ) -> None:

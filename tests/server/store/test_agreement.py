@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,37 @@ async def test_call_that_the_store_does_not_know_is_taken(store):
     a = process(store)
     assert await claimed(a) is None
     assert (await a.find(CALL)).stage == Stage.LIVE
+
+
+@pytest.mark.parametrize(
+    ("before", "is_entered"),
+    [
+        (None, True),
+        # The store was away when the media socket opened at this process.
+        (Record(Stage.ADMITTED, 1, "opener"), True),
+        (Record(Stage.OVER, 0, "opener", outcome="dialled"), True),
+        (Record(Stage.LIVE, 1, "opener"), False),
+        (Record(Stage.OVER, 1, "opener", outcome="ended"), False),
+        (Record(Stage.ADMITTED, 2, "opener"), False),
+    ],
+)
+async def test_live_call_is_entered_again_only_where_the_store_knows_less(store, before, is_entered):
+    a = process(store)
+    if before is not None:
+        key = f"call:{CALL}"
+        await store.write(key, Seal(["auth"]).seal(key, asdict(before)), 60, 0)
+    await a.enter_again(CALL, 1, MEDIA_ID)
+    found = await a.find(CALL)
+    assert found == (Record(Stage.LIVE, 1, a.owner, 0.0, MEDIA_ID) if is_entered else before)
+
+
+async def test_opener_cannot_end_a_call_that_was_entered_again(store):
+    a, b = process(store), process(store)
+    await admitted(a)
+    await b.enter_again(CALL, 0, MEDIA_ID)
+    await ended(a, Outcome.ENDED)
+    record = await a.find(CALL)
+    assert (record.stage, record.owner) == (Stage.LIVE, b.owner)
 
 
 # A new stream
