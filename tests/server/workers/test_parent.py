@@ -11,12 +11,13 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, until
+from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, random_call_sid, until
+from next_version import put_next_version
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import Account, AgentService
@@ -66,8 +67,14 @@ class Workers:
             while await self.figure(name) != value:
                 pass
 
-    def caller(self) -> Caller:
-        return Caller(self.url, public_url=PUBLIC_URL, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN)
+    def caller(self, call_sid: str | None = None) -> Caller:
+        return Caller(
+            self.url,
+            public_url=PUBLIC_URL,
+            account_sid=ACCOUNT_SID,
+            auth_token=AUTH_TOKEN,
+            call_sid=call_sid,
+        )
 
     @contextlib.asynccontextmanager
     async def bridged(self) -> AsyncIterator[tuple[Caller, object]]:
@@ -113,6 +120,15 @@ def kill_workers(workers: Workers) -> None:
     for pid in workers.pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def stopped(pids: Iterable[int]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        yield
 
 
 def is_alive(pid: int) -> bool:
@@ -211,6 +227,63 @@ async def test_replacing_the_workers_costs_no_frame_and_no_call(start):
         await until(lambda: not any(is_alive(pid) for pid in former), LONG_S)
     assert workers.lines("call gets the fallback") == []
     assert workers.lines("call refused") == []
+
+
+async def test_workers_replaced_by_a_version_that_keeps_more_cost_no_call(start, tmp_path):
+    workers = await start()
+    async with contextlib.AsyncExitStack() as stack:
+        calls = [await stack.enter_async_context(workers.bridged()) for _ in range(4)]
+        put_next_version(tmp_path)
+        workers.signal(signal.SIGUSR2)
+        await workers.until_log("workers replaced")
+        served = await workers.until_log("serving", 5)
+        assert [line.get("version") for line in served].count("next") == 2
+        # One asks for a new stream, which a worker of the new version answers, and goes on with its agent.
+        (caller, session), *others = calls
+        caller.abort()
+        await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+        assert (await caller.go_on()).verbs == ["Connect", "Redirect"]
+        await caller.send_media(b"still you?")
+        await until(lambda: session.received)
+        for caller, session in others:
+            await session.send_call_ended()
+            await asyncio.wait_for(caller.closed.wait(), DEADLINE_S)
+            assert (await caller.follow_redirect()).verbs == ["Hangup"]
+        async with workers.bridged():
+            pass
+    assert workers.lines("call gets the fallback") == workers.lines("call refused") == []
+
+
+async def test_one_session_for_all_webhooks_of_a_call_and_its_token_is_used_once(start):
+    workers = await start(BRIDGE_WORKERS="4")
+    await workers.until_log("serving", 5)
+    call_sid = random_call_sid()
+    async with contextlib.AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(workers.caller(call_sid)) for _ in range(100)]
+        answers = await asyncio.gather(*(caller.post_voice() for caller in callers))
+        assert {(answer.stream_url, *answer.verbs) for answer in answers} == {
+            (answers[0].stream_url, "Connect", "Redirect")
+        }
+        assert len(workers.agent.requests) == 1
+        first = callers[0]
+        await first.open_stream()
+        session = await workers.agent.next_session(DEADLINE_S)
+        await first.send_media(b"hello")
+        await until(lambda: session.received)
+        # Each worker is asked while the others stand still.
+        for pid in workers.pids:
+            async with workers.caller(call_sid) as again:
+                again.answer = first.answer
+                with stopped(other for other in workers.pids if other != pid):
+                    await asyncio.wait_for(again.open_stream(), DEADLINE_S)
+                    await asyncio.wait_for(again.closed.wait(), DEADLINE_S)
+                assert again.close_code == 1008
+        refused = await workers.until_log("call ended", 4)
+        assert {line["why"] for line in refused} == {"refused"}
+        assert sorted(line["pid"] for line in refused) == sorted(workers.pids)
+        assert len(workers.agent.requests) == len(workers.agent.sessions) == 1
+        await first.send_media(b"still here")
+        await until(lambda: len(session.received) == 2)
 
 
 async def test_signal_to_a_worker_itself_costs_no_call(start):
