@@ -22,8 +22,8 @@ from bridge.http.connection import Connection, Connections
 TLS_HANDSHAKE_S = 3.0
 TLS_SHUTDOWN_S = 2.0
 BACKLOG = 1024
-# A flood of connections takes no more of one turn of the loop; the calls are served in between.
-ACCEPTS_A_TURN = 64
+# A burst takes no more of one turn of the loop: the calls are served in between, and other workers take their share.
+ACCEPTS_A_TURN = 8
 # The descriptors or buffers that accept() lacks come back when calls end, not at once.
 RETRY_S = 1.0
 
