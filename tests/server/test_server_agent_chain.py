@@ -138,6 +138,22 @@ async def test_elevenlabs_is_told_by_a_contextual_update():
         assert second.told == [Told("agent", "Hello?"), Told("caller", "It is me.")]
 
 
+async def test_openai_is_told_what_retell_web_has_heard():
+    async with two_agents("retell-web", "openai") as (live, service), live.bridged() as (_, first):
+        await first.send_said("Hello?", is_finished=False)
+        await first.send_said("Hello? Who is there?")
+        await first.send_heard("It is me.", is_finished=False)
+        await first.send_heard("It is me. When do you open?")
+        await until(lambda: len(live.open_calls[0].memory(0).said) == 2)
+        await first.close(1011)
+        second = await service.next_session(DEADLINE_S)
+        await until(lambda: second.asked_to_speak)
+        assert second.told == [
+            Told("agent", "Hello? Who is there?"),
+            Told("caller", "It is me. When do you open?"),
+        ]
+
+
 async def test_successor_that_hangs_gives_way_to_the_next_session():
     async with serving(limits={"successor_s": 0.3}) as live, live.bridged() as (caller, first):
         hangs = HttpAnswer(status=101, delay_s=DEADLINE_S)

@@ -24,11 +24,32 @@ class RetellWebSession(AgentSession):
 
     Attributes:
         pings: Number of ``ping`` texts from the bridge.
+        wants_updates: Whether the bridge has asked for transcripts, by ``enable_update``.
+        transcript: The utterances so far, each with its role.
     """
 
     def __init__(self, call_id: str, request: dict[str, Any], audio_format: str) -> None:
         super().__init__(call_id, request, from_caller_format=audio_format, to_caller_format=audio_format)
         self.pings = 0
+        self.wants_updates = False
+        self.transcript: list[tuple[str, str]] = []
+
+    async def send_said(self, text: str, *, is_finished: bool = True) -> None:
+        """Report what the agent says; the caller's turn follows once that is finished."""
+        await self._update("agent", text, "user_turn" if is_finished else "agent_turn")
+
+    async def send_heard(self, text: str, *, is_finished: bool = True) -> None:
+        """Report what the caller says; the agent's turn follows once that is finished."""
+        await self._update("user", text, "agent_turn" if is_finished else "user_turn")
+
+    async def _update(self, role: str, text: str, turn: str) -> None:
+        if self.transcript and self.transcript[-1][0] == role and text.startswith(self.transcript[-1][1]):
+            # The utterance grows.
+            self.transcript.pop()
+        self.transcript.append((role, text))
+        if self.wants_updates:
+            lines = [{"role": role, "content": content} for role, content in self.transcript]
+            await self.send_json({"event_type": "update", "transcript": lines, "turntaking": turn})
 
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
         assert not fields, "binary audio has no fields"
@@ -122,6 +143,13 @@ class RetellWeb(_RegisterCall):
         super().__init__(account)
         if account.from_caller_format != account.to_caller_format:
             raise ValueError("the audio format of retell-web must be the same both ways")
+
+    def admit(self, request: web.Request, sessions: Mapping[str, AgentSession]) -> AgentSession:
+        """Admit a request with a registered call id, and note whether it wants transcripts."""
+        session = super().admit(request, sessions)
+        assert isinstance(session, RetellWebSession)
+        session.wants_updates = request.query.get("enable_update") == "true"
+        return session
 
     def _session(self, call_id: str, body: dict[str, Any], audio_format: str) -> AgentSession:
         return RetellWebSession(call_id, body, audio_format)
