@@ -23,6 +23,7 @@ __all__ = ["slow_path"]
 NOT_QUICK = {
     "benchmarks/": "builds C programs and takes load",
     "server/test_server_": "whole calls on real sockets",
+    "server/test_draining": "whole calls on real sockets",
     "server/workers/test_parent": "starts processes",
     "server/test_balancers": "starts processes",
     "server/store/test_store": "starts Redis",

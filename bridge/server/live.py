@@ -33,8 +33,6 @@ CALLER_GONE = frozenset({Why.CALLER_STOPPED, Why.CALL_COMPLETED})
 ROUND_S = 0.5
 # A round is taken in slices: all of 500 calls at once would hold up every frame for 10 ms.
 SLICES = 25
-# How often a process that drains says what it waits for.
-DRAIN_LINE_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,9 @@ class Live:
         gather: Learns how many calls are open.
         ask_twilio: Ends or transfers a call by Twilio's REST API; does not raise.
         clock: Seconds, monotonic.
+
+    Attributes:
+        last_close_at: When the last call ended that Twilio may ask about.
     """
 
     def __init__(
@@ -94,9 +95,9 @@ class Live:
         self._reconciler = Reconciler(registry, agreement, clock())
         # Its present run.
         self._reconciling: asyncio.Task[None] | None = None
-        self._last_close_at = float("-inf")
-        # Set while a drained process has neither open nor admitted calls.
-        self._idle = asyncio.Event()
+        self.last_close_at = float("-inf")
+        # Set by each tick and each end of a call, cleared by `changed`.
+        self._changed = asyncio.Event()
         self._no_legs = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
@@ -139,6 +140,11 @@ class Live:
             self._no_legs.set()
 
     @property
+    def is_open(self) -> bool:
+        """Whether any call has a media socket, or an agent that is kept for the next one."""
+        return bool(self._calls)
+
+    @property
     def upgraded(self) -> int:
         """Media sockets that the HTTP front does not count any more."""
         return self._caller_legs
@@ -163,40 +169,10 @@ class Live:
         self._tick_due = self._clock()
         self._on_tick()
 
-    def stop_admitting(self) -> None:
-        """Take no new calls; `drained` waits for the others."""
-        self._registry.stop_admitting()
-        self._check_idle()
-
-    async def drained(self, grace_s: float, drain_s: float, linger_s: float) -> None:
-        """
-        Wait until open and admitted calls are over, then end the rest and wait for the last resume.
-
-        Args:
-            grace_s: How long new calls are still taken.
-            drain_s: How long calls may go on.
-            linger_s: How long `/voice/resume` is answered after the last close.
-        """
-        if self._registry.admits:
-            await asyncio.sleep(grace_s)
-            self.stop_admitting()
-        deadline = self._clock() + drain_s
-        while not self._idle.is_set() and (left_s := deadline - self._clock()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, DRAIN_LINE_EVERY_S)):
-                    await self._idle.wait()
-                    break
-            log.info(
-                "draining, calls are waited for: another signal ends them",
-                live=self._registry.live,
-                admitted=self._registry.admitted,
-                at_most_s=max(0, round(deadline - self._clock())),
-            )
-        self.end_all()
-        await self._agreement.settled()
-        left_s = self._last_close_at + linger_s - self._clock()
-        if left_s > 0:
-            await asyncio.sleep(left_s)
+    async def changed(self) -> None:
+        """Wait for the next tick, or the next end of a call."""
+        self._changed.clear()
+        await self._changed.wait()
 
     def end_all(self) -> None:
         """End all calls for a drain."""
@@ -204,7 +180,7 @@ class Live:
         for call in tuple(self._calls):
             call.end(Why.DRAINED, now)
         if self._registry.give_up_admitted(Outcome.HANDED_OVER, now):
-            self._last_close_at = now
+            self.last_close_at = now
 
     async def close_legs(self, close_s: float) -> None:
         """End all calls, wait for their sockets at most ``close_s`` and a round, then abort them."""
@@ -225,10 +201,6 @@ class Live:
         if self._ticking is not None:
             self._ticking.cancel()
         self._gather.set_calls(0)
-
-    def _check_idle(self) -> None:
-        if not (self._registry.admits or self._calls or self._registry.admitted):
-            self._idle.set()
 
     # The events of a call
 
@@ -318,7 +290,7 @@ class Live:
         sides = self._calls.pop(call, None)
         if sides is not None:
             give_back, count = partial(self._registry.give_back, call), partial(self._count, call, sides)
-            call.run_each(call.close_caller, give_back, count, self._check_idle)
+            call.run_each(call.close_caller, give_back, count, self._changed.set)
 
     def _count(self, call: Call, sides: OpenSides) -> None:
         """Count and log a call that is over."""
@@ -327,7 +299,7 @@ class Live:
         traffic = sides.traffic(call)
         self._past.add(traffic)
         if call.call_sid:
-            self._last_close_at = now
+            self.last_close_at = now
             self._metrics.calls_ended.labels(call.why.value).inc()
         if call.stats.first_agent_audio_s is not None:
             self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
@@ -356,7 +328,7 @@ class Live:
         unclaimed = self._registry.on_tick(now)
         if unclaimed:
             self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
-        self._check_idle()
+        self._changed.set()
 
     def _tick(self, due: Call | Leg, now: float) -> None:
         if isinstance(due, Leg):

@@ -12,8 +12,6 @@ import socket
 import time
 from collections.abc import Sequence
 
-import structlog
-
 from _codec import HeldBudget
 from bridge.agents.agent import Resources
 from bridge.agents.sessions import Sessions
@@ -22,6 +20,7 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
+from bridge.server.draining import Draining
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.media_socket import MediaSockets
@@ -39,8 +38,6 @@ from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
 from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import Tokens
-
-log = structlog.get_logger()
 
 
 class Server:
@@ -71,6 +68,9 @@ class Server:
             Gather(settings.bridge_gather_ms / 1000),
             self._ask_twilio,
             self._clock,
+        )
+        self._draining = Draining(
+            settings, self._registry, self._live, self._agreement, self.metrics, self._clock
         )
         self._siblings: Siblings | None = None
 
@@ -167,21 +167,15 @@ class Server:
         """Be no longer ready; `drained` ends the grace for new calls and waits for the running ones."""
         if self.retired.is_set():
             self._front.wind_down()
-        self._registry.drain()
-        self.metrics.draining.set(1)
-        log.info("draining", live=self._registry.live, admitted=self._registry.admitted)
-        if not self._settings.drain_grace_s:
-            self._live.stop_admitting()
+        self._draining.begin()
 
     async def drained(self, drain_s: float | None = None) -> None:
         """Wait until all calls are over, at most ``drain_s`` (BRIDGE_DRAIN_S), and the last resume is answered."""
-        settings = self._settings
-        drain_s = settings.bridge_drain_s if drain_s is None else drain_s
-        await self._live.drained(settings.drain_grace_s, drain_s, settings.bridge_resume_linger_s)
+        await self._draining.done(self._settings.bridge_drain_s if drain_s is None else drain_s)
 
     async def stop(self) -> None:
         """Close every call and socket, within the close deadline, then the port."""
-        self._live.stop_admitting()
+        self._registry.stop_admitting()
         await self._live.close_legs(self._limits.close_s)
         await self._front.close()
         await self._registry.close()

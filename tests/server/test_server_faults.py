@@ -73,16 +73,6 @@ async def test_memory_of_a_call_comes_back_without_the_garbage_collector(live_se
         gc.enable()
 
 
-async def test_drain_that_is_over_gives_up_admitted_calls_and_still_answers_their_resume(live_server):
-    live = await live_server(BRIDGE_DRAIN_S=0, BRIDGE_RESUME_LINGER_S=1)
-    async with live.answered() as caller:
-        live.server.drain()
-        drained = asyncio.ensure_future(live.server.drained())
-        await until(lambda: not live.admitted)
-        assert (await caller.follow_redirect()).verbs == ["Say", "Hangup"]
-        await drained
-
-
 @pytest.mark.parametrize("is_stripped", [True, False])
 async def test_path_prefix_is_signed_whether_a_proxy_strips_it_or_not(live_server, is_stripped):
     public_url = "https://voice.example.com/phone"
