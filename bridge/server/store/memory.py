@@ -16,6 +16,8 @@ class MemoryStore:
     def __init__(self) -> None:
         # What is kept under each key, and the Unix time at which it ends; the last change is last.
         self._kept: OrderedDict[str, tuple[Kept, float]] = OrderedDict()
+        # The text of each process, with the Unix time at which it ends.
+        self._processes: dict[str, tuple[str, float]] = {}
 
     async def read(self, key: str) -> Kept | None:
         kept, until = self._kept.get(key, (None, 0.0))
@@ -31,6 +33,12 @@ class MemoryStore:
         if len(self._kept) > MOST_KEYS:
             self._kept.popitem(last=False)
         return True
+
+    async def beat(self, owner: str, text: str, ttl_s: float) -> dict[str, str]:
+        now = time.time()
+        self._processes[owner] = text, now + ttl_s
+        self._processes = {name: kept for name, kept in self._processes.items() if kept[1] > now}
+        return {name: text for name, (text, _) in self._processes.items()}
 
     async def close(self) -> None:
         self._kept.clear()

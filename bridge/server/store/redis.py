@@ -32,6 +32,27 @@ redis.call('HSET', KEYS[1], 'version', version + 1, 'text', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
+# One hash for all processes, each text behind its end, by the clock of Redis; those that are over are removed.
+BEAT = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[2])
+local found, last = {}, now
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local till, text = string.match(all[i + 1], '^(%d+) (.*)$')
+  till = tonumber(till)
+  if till > now then
+    found[#found + 1] = all[i]
+    found[#found + 1] = text
+    last = math.max(last, till)
+  else
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last))
+return found
+"""
 
 T = TypeVar("T")
 
@@ -71,6 +92,7 @@ class RedisStore:
         else:
             self._client = Redis.from_url(url, **options)
         self._write = self._client.register_script(WRITE)
+        self._beat = self._client.register_script(BEAT)
         # Set by the first answer.
         self._is_checked = False
 
@@ -82,6 +104,11 @@ class RedisStore:
     async def write(self, key: str, text: str, ttl_s: float, after: int) -> bool:
         answer = self._write(keys=[self._prefix + key], args=[after, text, round(ttl_s * 1000)])
         return await self._ask(cast("Awaitable[int]", answer)) == 1
+
+    async def beat(self, owner: str, text: str, ttl_s: float) -> dict[str, str]:
+        answer = self._beat(keys=[self._prefix + "processes"], args=[owner, text, round(ttl_s * 1000)])
+        found = await self._ask(cast("Awaitable[list[str]]", answer))
+        return dict(zip(found[::2], found[1::2], strict=True))
 
     async def close(self) -> None:
         await self._client.aclose()

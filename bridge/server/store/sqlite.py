@@ -35,6 +35,9 @@ UPDATE = """
 UPDATE kept SET version = version + 1, text = :text, until = :until
 WHERE key = :key AND version = :after AND until > :now
 """
+BEAT = "REPLACE INTO kept VALUES (?, 1, ?, ?)"
+# The keys of processes: ";" follows ":".
+PROCESSES = "SELECT substr(key, 9), text FROM kept WHERE key > 'process:' AND key < 'process;' AND until > ?"
 PURGE = "DELETE FROM kept WHERE until <= ?"
 
 T = TypeVar("T")
@@ -72,6 +75,14 @@ class SqliteStore:
                 connection.execute(PURGE, (now,))
             # One statement is one transaction.
             return connection.execute(UPDATE if after else INSERT, values).rowcount == 1
+
+        return await self._run(work)
+
+    async def beat(self, owner: str, text: str, ttl_s: float) -> dict[str, str]:
+        def work(connection: sqlite3.Connection) -> dict[str, str]:
+            now = time.time()
+            connection.execute(BEAT, (f"process:{owner}", text, now + ttl_s))
+            return dict(connection.execute(PROCESSES, (now,)).fetchall())
 
         return await self._run(work)
 

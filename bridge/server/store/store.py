@@ -37,6 +37,15 @@ class Store(Protocol):
         """
         ...
 
+    async def beat(self, owner: str, text: str, ttl_s: float) -> dict[str, str]:
+        """
+        Keep the text of a process in place of its former one; with a time of 0 the process is gone.
+
+        Returns:
+            The texts of all processes whose time is not over, by owner.
+        """
+        ...
+
     async def close(self) -> None:
         """Give everything back; the last call."""
         ...

@@ -109,6 +109,30 @@ class TestStore:
             assert await store.write(f"key {n}", text, 60, 0)
             assert await store.read(f"key {n}") == Kept(1, text)
 
+    async def test_process_finds_the_others_until_their_time_is_over(self, open_store):
+        a, b = open_store(), open_store()
+        assert await a.beat("a", "one", 60) == {"a": "one"}
+        assert await b.beat("b", "é☎ \n", 60) == {"a": "one", "b": "é☎ \n"}
+        assert await a.beat("a", "two", 60) == {"a": "two", "b": "é☎ \n"}
+        assert await b.beat("b", "", 0) == {"a": "two"}
+        assert await a.beat("a", "two", 60) == {"a": "two"}
+
+    async def test_process_that_comes_back_is_there_again(self, open_store):
+        store = open_store()
+        assert await store.beat("a", "one", 0) == {}
+        assert await store.beat("a", "two", 60) == {"a": "two"}
+
+    async def test_processes_are_apart_from_other_texts(self, open_store):
+        store = open_store()
+        await store.write("process", "text", 60, 0)
+        await store.write(KEY, "text", 60, 0)
+        assert await store.beat("a", "one", 60) == {"a": "one"}
+
+    async def test_many_processes_at_once_find_each_other(self, open_store):
+        stores = [open_store() for _ in range(4)]
+        await asyncio.gather(*(store.beat(f"{n}", "", 60) for n, store in enumerate(stores)))
+        assert await stores[0].beat("0", "", 60) == {f"{n}": "" for n in range(4)}
+
     async def test_second_close_changes_nothing(self, open_store):
         store = open_store()
         await store.close()
@@ -256,6 +280,18 @@ async def test_redis_that_may_evict_is_warned_of_once(redis, logs):
     await store.read(KEY)
     await store.close()
     assert sum("Redis may evict" in line for line in logs.lines) == 1
+
+
+async def test_processes_that_are_gone_leave_nothing_in_redis(redis, in_redis):
+    await in_redis.beat("a", "one", 0.001)
+    async with asyncio.timeout(DEADLINE_S):
+        while "a" in await in_redis.beat("b", "two", 60):
+            pass
+    key = "bridge:test:processes"
+    assert await in_redis._client.hkeys(key) == ["b"]
+    assert await in_redis._client.pttl(key) in range(1, 60_001)
+    await in_redis.beat("b", "", 0)
+    assert not await in_redis._client.exists(key)
 
 
 async def test_sentinel_that_answers_leads_to_the_server_within_the_bound(redis, tmp_path):
