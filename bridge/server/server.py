@@ -141,6 +141,8 @@ class Server:
         tls_of_port = port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
         await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
+        # Before the parent of a worker hears that it is ready, and lets others drain.
+        await self._agreement.presence.start(self._registry)
         if self._siblings is not None:
             self._siblings.start(self._front)
             self._registry.room_elsewhere = self._siblings.room_elsewhere

@@ -14,6 +14,7 @@ from bridge.agents.sessions import Session
 from bridge.call.ends import Outcome
 from bridge.seal import BadSeal, Seal
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
+from bridge.server.store.presence import Presence
 from bridge.server.store.store import Store
 from bridge.server.store.transcripts import Transcripts
 from bridge.server.store.version import StoreTooNewError, enter_version
@@ -87,6 +88,7 @@ class Agreement:
     Attributes:
         transcripts: What was said in the calls.
         owner: The name of this process in the store.
+        presence: Which other processes are there.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Agreement:
     ) -> None:
         self.transcripts = Transcripts(store, breaker, seal, is_on=keeps_texts)
         self.owner = secrets.token_hex(8)
+        self.presence = Presence(store, breaker, self.owner)
         self._store = store
         self._breaker = breaker
         self._seal = seal
@@ -332,6 +335,7 @@ class Agreement:
 
     async def close(self) -> None:
         """Finish the changes that are under way and close the store."""
+        await self.presence.stop()
         await self.settled()
         await self.transcripts.settled()
         await self._store.close()

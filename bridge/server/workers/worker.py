@@ -9,12 +9,13 @@ from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from bridge.http.front import Front
 from bridge.metrics import Metrics
+from bridge.server.store.presence import Calls
 from bridge.server.workers.channel import Channel
 from bridge.server.workers.figures import Family
 from bridge.server.workers.parent import ADDRESS, CHANNEL, LISTEN
@@ -30,23 +31,6 @@ FIGURES_EVERY_S = 5.0
 # An announced media socket comes within the time of its token, or never.
 ANNOUNCED_S = 60.0
 MOST_ANNOUNCED = 10_000
-
-
-class Calls(Protocol):
-    """
-    The registry, as far as the others must know it.
-
-    ``room`` is how many more calls this worker may take, below 0 beyond its limit.
-    """
-
-    @property
-    def live(self) -> int: ...
-    @property
-    def admitted(self) -> int: ...
-    @property
-    def room(self) -> int: ...
-    @property
-    def is_draining(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
