@@ -91,7 +91,7 @@ class Resuming:
                 self._registry.end(call_sid, Why.CALLER_LOST, self._clock())
                 return self._admissions.fallback(call_sid, "too_many_streams")
             reattached_at.append(now)
-        if not (self._registry.admits or self._has_other()):
+        if not self._may_go_on():
             return self._admissions.fallback(call_sid, "draining")
         if entry is not None and entry.attempt > state.attempt and entry.phase is not Phase.OVER:
             # Twilio asks again, and the new stream is already admitted.
@@ -103,6 +103,10 @@ class Resuming:
             owner, kept_at = entry.owner or self._owner, entry.media_id
         answer = await self._admissions.readmit(info, session, attempt, reattached_at, owner, kept_at)
         return answer if isinstance(answer, str) else await self._answer(form, state, answer)
+
+    def _may_go_on(self) -> bool:
+        """Whether any process takes the media socket of what is answered now."""
+        return self._registry.admits or self._has_other()
 
     async def next_agent(self, form: MultiDict[str], state: ResumeState) -> str:
         """The TwiML of the agents that are left to try, or the fallback."""
@@ -124,7 +128,7 @@ class Resuming:
             # Twilio asks again, and the next agent is already found.
             return self._admissions.answer_of(entry, info, state.reattached_at)
         if not self._registry.is_being_admitted(state.call_sid):
-            if not self._registry.admits:
+            if not self._may_go_on():
                 return self._admissions.fallback(state.call_sid, "draining")
             if self._registry.is_full:
                 return self._admissions.fallback(state.call_sid, "full")

@@ -130,6 +130,7 @@ class Server:
             self.metrics,
             self._clock,
             self._siblings.announce if self._siblings is not None else nobody_to_tell,
+            self._agreement.presence.has_other,
         )
         retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
         paths = Paths(

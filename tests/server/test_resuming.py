@@ -220,6 +220,19 @@ async def test_draining_process_answers_a_stream_only_if_another_one_is_there():
     assert verbs(await bench.resume(state=state_of(first))) == STREAM
 
 
+async def test_draining_process_finds_the_next_agent_only_if_another_one_is_there():
+    bench = Bench()
+    bench.sessions.names = ("media", "sip")
+    bench.sessions.dialled = {"sip"}
+    first = await bench.voice()
+    await live_at(bench, first)
+    await over(bench, Outcome.AGENT_LOST)
+    bench.calls.stop_admitting()
+    assert verbs(await bench.resume(state=state_of(first))) == FALLBACK
+    bench.has_other = True
+    assert verbs(await bench.resume(state=state_of(first))) == ["Dial"]
+
+
 async def test_new_stream_is_answered_and_taken_by_a_full_process(store):
     a, b = Bench(store), Bench(store, BRIDGE_MAX_CALLS="1")
     first = await a.voice()

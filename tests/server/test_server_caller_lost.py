@@ -24,7 +24,8 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def pair(live_server, url) -> AsyncIterator[tuple[Live, Live]]:
+async def pair(live_server, url, monkeypatch) -> AsyncIterator[tuple[Live, Live]]:
+    monkeypatch.setattr("bridge.server.store.presence.BEAT_S", 0.05)
     live = await live_server(BRIDGE_STORE=url, limits=LONG)
     async with beside(live, url, limits=LONG) as other:
         yield live, other
@@ -219,6 +220,37 @@ async def test_stream_at_another_process_gets_a_session_of_its_own_and_the_forme
         assert caller.close_code == 1000
         assert await go_on(caller, asks=a) == ["Hangup"]
     assert len(a.agent.sessions) == 2
+
+
+async def test_draining_process_answers_a_new_stream_that_the_other_one_takes(pair):
+    a, b = pair
+    async with a.bridged() as (caller, first):
+        await until(lambda: a.has_other)
+        a.server.drain()
+        await lose(caller, a)
+        assert await go_on(caller, asks=a, opens=b) == STREAM
+        second = await session_after(a, first)
+        await second.send_audio(b"hello")
+        await until(lambda: caller.received)
+        assert b.live_calls == 1
+        await second.send_call_ended()
+        await soon(caller.closed.wait())
+        assert await go_on(caller, asks=b) == ["Hangup"]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_draining_process_has_no_stream_if_the_other_one_drains_too_or_is_gone(pair, is_gone):
+    a, b = pair
+    async with a.bridged() as (caller, _):
+        await until(lambda: a.has_other)
+        a.server.drain()
+        if is_gone:
+            await b.server.stop()
+        else:
+            b.server.drain()
+        await until(lambda: not a.has_other)
+        await lose(caller, a)
+        assert await go_on(caller, asks=a) == FALLBACK
 
 
 async def test_call_that_a_drain_hands_over_goes_on_elsewhere_however_often(pair):

@@ -191,6 +191,10 @@ class Live:
         return self.server.snapshot().admitted
 
     @property
+    def has_other(self) -> bool:
+        return self.server._agreement.presence.has_other()
+
+    @property
     def held_bytes(self) -> int:
         return self.server.snapshot().held_bytes
 
