@@ -12,6 +12,7 @@ from bridge.metrics import Metrics
 from bridge.server.live import Live
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
+from bridge.server.store.presence import SETTLED_S
 from bridge.settings import Settings
 
 log = structlog.get_logger()
@@ -43,10 +44,13 @@ class Draining:
         self._agreement = agreement
         self._metrics = metrics
         self._clock = clock
+        # From when on a process that seems to take calls does; set by `begin`.
+        self._settled_at = float("inf")
 
     def begin(self) -> None:
         """Be no longer ready; `done` ends the grace for new calls."""
         self._registry.drain()
+        self._settled_at = self._clock() + SETTLED_S
         self._metrics.draining.set(1)
         log.info("draining", live=self._registry.live, admitted=self._registry.admitted)
         if not self._settings.drain_grace_s:
@@ -59,7 +63,12 @@ class Draining:
             self._registry.stop_admitting()
         deadline = self._clock() + drain_s
         line_due = self._clock() + LINE_EVERY_S
-        while (self._live.is_open or self._registry.admitted) and (now := self._clock()) < deadline:
+        while True:
+            now = self._clock()
+            if now >= deadline or not self._live.is_open:
+                self._hand_over(now)
+            if now >= deadline or not (self._live.is_open or self._registry.admitted):
+                break
             if now >= line_due:
                 line_due = now + LINE_EVERY_S
                 log.info(
@@ -76,3 +85,11 @@ class Draining:
         left_s = self._live.last_close_at + self._settings.bridge_resume_linger_s - self._clock()
         if left_s > 0:
             await asyncio.sleep(left_s)
+
+    def _hand_over(self, now: float) -> None:
+        """Leave admitted calls, where another process is there, to whichever gets the socket: the store has them."""
+        call_sids = self._registry.admitted_calls()
+        if call_sids and now >= self._settled_at and self._agreement.presence.has_other():
+            for call_sid in call_sids:
+                self._registry.release(call_sid)
+            log.info("admitted calls left to other processes", count=len(call_sids))

@@ -13,6 +13,7 @@ from live import ACCOUNT_SID, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, Live
 from redis_server import RedisServer, redis_server, started
 
 from bridge.call.state import State
+from bridge.standins.agent.faults import HttpAnswer
 from bridge.standins.numbered import make_numbered
 from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
@@ -39,6 +40,20 @@ async def pair(live_server, url) -> AsyncIterator[tuple[Live, Live]]:
     live = await live_server(BRIDGE_STORE=url)
     async with beside(live, url) as other:
         yield live, other
+
+
+@pytest.fixture
+def often(monkeypatch) -> None:
+    """Heartbeats at once; a draining process believes them at once."""
+    monkeypatch.setattr("bridge.server.store.presence.BEAT_S", 0.05)
+    monkeypatch.setattr("bridge.server.draining.SETTLED_S", 0.0)
+
+
+@pytest.fixture
+async def seen(often, pair) -> tuple[Live, Live]:
+    """Two processes, each of which knows of the other."""
+    await until(lambda: all(live.has_other for live in pair))
+    return pair
 
 
 @pytest.fixture
@@ -147,6 +162,103 @@ async def test_call_admitted_here_and_taken_there_is_counted_there_alone(pair):
         await asyncio.wait_for(a.server.drained(), DEADLINE_S)
         await caller.send_stop()
         await closed(caller)
+
+
+async def test_draining_process_leaves_an_admitted_call_to_the_other_one(seen):
+    a, b = seen
+    async with a.answered() as caller:
+        a.server.drain()
+        await asyncio.wait_for(a.server.drained(), DEADLINE_S)
+        await a.server.stop()
+        caller.endpoint.url = b.url
+        # Twilio asks again before it opens the stream.
+        assert (await caller.post_voice()).verbs == STREAM
+        await caller.open_stream()
+        session = await b.session_of(caller)
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+        await session.send_call_ended()
+        assert await closed(caller) == 1000
+        assert (await caller.follow_redirect()).verbs == ["Hangup"]
+    assert len(a.agent.sessions) == 1
+
+
+async def test_draining_process_answers_the_call_that_it_is_asked_about_before_it_leaves_it(seen):
+    a, b = seen
+    a.agent.rest_answers.append(HttpAnswer(delay_s=0.2))
+    async with a.caller() as caller:
+        asking = asyncio.ensure_future(caller.post_voice())
+        await until(lambda: a.admitted)
+        a.server.drain()
+        await asyncio.wait_for(a.server.drained(), DEADLINE_S)
+        assert a.admitted == 0
+        await a.server.stop()
+        assert (await asking).verbs == STREAM
+        caller.endpoint.url = b.url
+        await caller.open_stream()
+        await until(lambda: b.live_calls == 1)
+
+
+async def test_draining_process_takes_the_socket_of_an_admitted_call_as_long_as_it_has_calls(seen):
+    a, b = seen
+    async with a.bridged() as (running, _), a.answered() as caller:
+        a.server.drain()
+        drained = asyncio.ensure_future(a.server.drained())
+        await rounds(a)
+        assert a.admitted == 1
+        await caller.open_stream()
+        await until(lambda: (a.live_calls, b.live_calls) == (2, 0))
+        await running.hang_up()
+        await rounds(a)
+        assert not drained.done()
+        await caller.hang_up()
+        await asyncio.wait_for(drained, DEADLINE_S)
+
+
+async def test_call_that_is_admitted_when_the_drain_is_over_is_the_other_ones(seen):
+    a, b = seen
+    async with a.bridged() as (running, _), a.answered() as caller:
+        a.server.drain()
+        await asyncio.wait_for(a.server.drained(0), DEADLINE_S)
+        assert await closed(running) == 1001
+        caller.endpoint.url = b.url
+        await caller.open_stream()
+        await until(lambda: b.live_calls == 1)
+
+
+async def test_processes_that_drain_together_wait_for_their_admitted_calls(seen):
+    a, _ = seen
+    async with a.answered() as caller:
+        for live in seen:
+            live.server.drain()
+        await until(lambda: not a.has_other)
+        await waits_for(caller, a)
+
+
+async def test_process_that_may_drain_too_is_not_yet_left_a_call(seen, monkeypatch):
+    monkeypatch.setattr("bridge.server.draining.SETTLED_S", 60.0)
+    a, _ = seen
+    async with a.answered() as caller:
+        a.server.drain()
+        await waits_for(caller, a)
+        assert a.has_other
+
+
+async def waits_for(caller: Caller, live: Live) -> None:
+    drained = asyncio.ensure_future(live.server.drained())
+    await rounds(live)
+    assert live.admitted == 1
+    await caller.open_stream()
+    await until(lambda: live.live_calls == 1)
+    assert not drained.done()
+    await caller.hang_up()
+    await asyncio.wait_for(drained, DEADLINE_S)
+
+
+async def rounds(live: Live) -> None:
+    """Wait until the process has looked at all that it waits for."""
+    before = live.server.snapshot().rounds
+    await until(lambda: live.server.snapshot().rounds > before + 1)
 
 
 async def test_call_of_a_process_before_its_restart_is_known_after_it(live_server, url):

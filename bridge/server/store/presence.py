@@ -9,13 +9,15 @@ from typing import Protocol
 
 import orjson
 
-from bridge.server.store.breaker import Breaker, StoreUnavailableError
+from bridge.server.store.breaker import ASK_S, Breaker, StoreUnavailableError
 from bridge.server.store.store import Store
 
 # How often a process writes its heartbeat: below BRIDGE_DRAIN_GRACE_S, so that all know who drains when it is over.
 BEAT_S = 2.0
 # How long a heartbeat is good, and what was read of the others: longer than a breaker stays open after one failure.
 ALIVE_S = 10.0
+# After this, two processes that began to drain at once know it of each other: one has written, the other has read.
+SETTLED_S = 2 * (BEAT_S + ASK_S)
 
 
 class Calls(Protocol):
