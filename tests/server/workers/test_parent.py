@@ -286,6 +286,38 @@ async def test_one_session_for_all_webhooks_of_a_call_and_its_token_is_used_once
         await until(lambda: len(session.received) == 2)
 
 
+async def test_replaced_worker_leaves_its_admitted_call_to_a_new_one(start):
+    workers = await start()
+    async with workers.caller() as caller:
+        assert (await caller.post_voice()).verbs == ["Connect", "Redirect"]
+        former = workers.pids
+        workers.signal(signal.SIGUSR2)
+        [line] = await workers.until_log("admitted calls left to other processes")
+        assert (line["pid"] in former, line["count"]) == (True, 1)
+        await until(lambda: not any(is_alive(pid) for pid in former), LONG_S)
+        await caller.open_stream()
+        session = await workers.agent.next_session(DEADLINE_S)
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+        assert len(workers.agent.sessions) == 1
+
+
+async def test_workers_that_drain_together_wait_for_an_admitted_call(start):
+    workers = await start()
+    async with workers.caller() as caller:
+        assert (await caller.post_voice()).verbs == ["Connect", "Redirect"]
+        workers.signal(signal.SIGTERM)
+        # The one without a call is gone.
+        await workers.until_log("stopped")
+        await caller.open_stream()
+        session = await workers.agent.next_session(DEADLINE_S)
+        await caller.send_media(b"hello")
+        await until(lambda: session.received)
+        await caller.hang_up()
+    assert await asyncio.to_thread(workers.process.wait) == 0
+    assert workers.lines("admitted calls left to other processes") == []
+
+
 async def test_signal_to_a_worker_itself_costs_no_call(start):
     workers = await start()
     async with workers.bridged() as (caller, session):
