@@ -66,7 +66,7 @@ class Draining:
         while True:
             now = self._clock()
             if now >= deadline or not self._live.is_open:
-                self._hand_over(now)
+                self.leave_admitted()
             if now >= deadline or not (self._live.is_open or self._registry.admitted):
                 break
             if now >= line_due:
@@ -86,10 +86,11 @@ class Draining:
         if left_s > 0:
             await asyncio.sleep(left_s)
 
-    def _hand_over(self, now: float) -> None:
+    def leave_admitted(self) -> None:
         """Leave admitted calls, where another process is there, to whichever gets the socket: the store has them."""
         call_sids = self._registry.admitted_calls()
-        if call_sids and now >= self._settled_at and self._agreement.presence.has_other():
+        is_settled = self._clock() >= self._settled_at
+        if call_sids and is_settled and self._agreement.presence.has_other():
             for call_sid in call_sids:
                 self._registry.release(call_sid)
             log.info("admitted calls left to other processes", count=len(call_sids))

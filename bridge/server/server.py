@@ -179,6 +179,7 @@ class Server:
     async def stop(self) -> None:
         """Close every call and socket, within the close deadline, then the port."""
         self._registry.stop_admitting()
+        self._draining.leave_admitted()
         await self._live.close_legs(self._limits.close_s)
         await self._front.close()
         await self._registry.close()

@@ -226,6 +226,17 @@ async def test_call_that_is_admitted_when_the_drain_is_over_is_the_other_ones(se
         await until(lambda: b.live_calls == 1)
 
 
+async def test_call_that_is_admitted_when_a_drain_is_cut_short_is_the_other_ones(seen):
+    a, b = seen
+    async with a.answered() as caller:
+        a.server.drain()
+        await a.server.stop()
+        caller.endpoint.url = b.url
+        await caller.open_stream()
+        await until(lambda: b.live_calls == 1)
+        assert len(a.agent.sessions) == 1
+
+
 async def test_processes_that_drain_together_wait_for_their_admitted_calls(seen):
     a, _ = seen
     async with a.answered() as caller:
