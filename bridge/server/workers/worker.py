@@ -153,9 +153,11 @@ class Siblings:
 
     async def _ask(self, message: Mapping[str, Any]) -> Any:
         self._number += 1
-        answer = self._answers[self._number] = self._loop.create_future()
+        # Further questions are asked while this one waits.
+        number = self._number
+        answer = self._answers[number] = self._loop.create_future()
         try:
-            if not self._channel.send({**message, "number": self._number}):
+            if not self._channel.send({**message, "number": number}):
                 return None
             async with asyncio.timeout(ANSWER_S):
                 return await answer
@@ -163,7 +165,7 @@ class Siblings:
             log.warning("parent does not answer: this worker speaks for itself alone")
             return None
         finally:
-            del self._answers[self._number]
+            del self._answers[number]
 
     def _on_message(self, message: dict[str, Any], given: list[int]) -> None:
         try:

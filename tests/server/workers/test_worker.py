@@ -146,3 +146,17 @@ async def test_draining_worker_is_ready_while_another_takes_calls(both, monkeypa
     b.server.drain()
     await until(lambda: both.workers[1].is_draining)
     assert (await a.get("/readyz"))[0] == 503
+
+
+async def test_questions_to_the_parent_may_be_asked_at_once(both):
+    siblings = both.lives[1].server._siblings
+    ids = [f"{n:032x}" for n in range(20)]
+    owner = both.workers[0].owner
+    *_, families, is_ready = await asyncio.gather(
+        *(siblings.announce(media_id, owner) for media_id in ids),
+        siblings.all_families(),
+        siblings.is_any_ready(),
+    )
+    await until(lambda: all(siblings.owner_of(media_id) == owner for media_id in ids))
+    assert is_ready
+    assert "bridge_calls_live" in {family["name"] for family in families}
