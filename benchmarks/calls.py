@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -139,13 +139,19 @@ class DirectCalls:
 
 
 @asynccontextmanager
-async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None = None) -> AsyncIterator[int]:
+async def agent_api(
+    port: int = 0,
+    media_url: str = "",
+    placing: Placing | None = None,
+    routes: Iterable[web.RouteDef] = (),
+) -> AsyncIterator[int]:
     """
     Serve the agents' REST APIs on 127.0.0.1; yields the port. A call id ends in the number of the call.
 
     Args:
         media_url: Base URL of the sockets, for a service that returns a whole URL.
         placing: Number of the call for requests that do not contain it.
+        routes: Served beside the APIs.
     """
     placed = placing or Placing()
 
@@ -169,7 +175,8 @@ async def agent_api(port: int = 0, media_url: str = "", placing: Placing | None 
     application.router.add_post("/v2/create-web-call", create_web_call)
     application.router.add_post("/register-call", register_call)
     application.router.add_get("/v1/convai/conversation/get-signed-url", get_signed_url)
-    runner = web.AppRunner(application, access_log=None)
+    application.add_routes(routes)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
