@@ -79,6 +79,20 @@ def core_busy_s(cores: set[int]) -> float:
     return busy_ticks / os.sysconf("SC_CLK_TCK")
 
 
+def children_of(pid: int) -> set[int]:
+    """Return the processes that a process has started and that still run."""
+    return {child.pid for child in psutil.Process(pid).children()}
+
+
+def kill_with_children(process: BridgeProcess) -> None:
+    """Kill a process that still runs, and its workers."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+
+
 @asynccontextmanager
 async def running_bridge(settings: Mapping[str, str], url: str, cores: set[int] | None) -> AsyncIterator[int]:
     """
