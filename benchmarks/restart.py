@@ -1,8 +1,8 @@
 """
 Restarts and kills bridges under load, and counts what their callers notice.
 
-Real processes on this machine, and in this process the callers and their agents. Each caller follows Twilio's
-redirects as Twilio does.
+Real processes on this machine: the bridges, HAProxy with the delivered configuration, and in this process the callers
+and their agents. Each caller follows Twilio's redirects as Twilio does.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from benchmarks.agents import DEFAULT, settings_for
+from benchmarks.balancer import NoBalancerError, balancing, find_haproxy
 from benchmarks.bridge_process import children_of, kill_with_children
 from benchmarks.calls import Account
 from benchmarks.measure import machine
@@ -32,7 +34,7 @@ from bridge.standins.process import BridgeError, BridgeProcess, free_port
 # 40 calls of this length are 5 new ones a second.
 CALL_S = 8.0
 WORKERS = "2"
-# Workers are replaced and the former ones have ended: longer than any call.
+# A process has drained, or workers are replaced and the former ones have ended: longer than any call.
 RESTARTED_S = 60.0
 # All calls are up, or are back after a kill.
 UP_S = 20.0
@@ -85,6 +87,22 @@ class Scene:
         await asyncio.to_thread(process.wait_ready, f"http://127.0.0.1:{port}")
         return process
 
+    async def start_two(self, **settings: str) -> dict[str, tuple[int, BridgeProcess]]:
+        """
+        Start two bridges behind HAProxy; returns the port and the process of each, by its name there.
+
+        Raises:
+            BridgeError: One of them does not become ready.
+            NoBalancerError: HAProxy is not installed.
+        """
+        find_haproxy()
+        ports = {"a": free_port(), "b": free_port()}
+        found = {
+            name: (port, await self.start(port, BRIDGE_NODE=name, **settings)) for name, port in ports.items()
+        }
+        await self.stack.enter_async_context(balancing(ports, self.folder, self.port))
+        return found
+
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
         """Keep calls coming; the last ones go on to their end."""
@@ -106,6 +124,24 @@ async def replace_workers(scene: Scene) -> None:
         process.send_signal(signal.SIGUSR2)
         if not await _holds(lambda: not former & children_of(process.pid), RESTARTED_S):
             raise BridgeError(f"the former workers still run after {RESTARTED_S:g} s\n{process.log_tail()}")
+
+
+async def restart_both(scene: Scene, **settings: str) -> None:
+    """Restart two processes, one after the other, each once its calls are over."""
+    bridges = await scene.start_two(**settings)
+    async with scene.load():
+        for name, (port, process) in bridges.items():
+            exit_code = await asyncio.to_thread(process.stop, RESTARTED_S)
+            if exit_code:
+                raise BridgeError(f"exit code {exit_code} on SIGTERM\n{process.log_tail()}")
+            await scene.start(port, BRIDGE_NODE=name, **settings)
+
+
+async def kill_process(scene: Scene) -> None:
+    """Kill one of two processes; its calls go on at the other one."""
+    bridges = await scene.start_two()
+    _, process = bridges["a"]
+    await _killed(scene, process.kill)
 
 
 async def kill_worker(scene: Scene) -> None:
@@ -133,6 +169,9 @@ async def _killed(scene: Scene, kill: Callable[[], None]) -> None:
 
 SCENARIOS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "workers replaced by SIGUSR2": replace_workers,
+    "rolling restart": restart_both,
+    "rolling restart, handed over": partial(restart_both, BRIDGE_DRAIN_S="1"),
+    "kill -9 of a process": kill_process,
     "kill -9 of a worker": kill_worker,
 }
 
@@ -152,6 +191,7 @@ async def run_scenario(name: str, options: RestartOptions, progress: Progress) -
             "TWILIO_ACCOUNT_SID": account.sid,
             "TWILIO_AUTH_TOKEN": account.auth_token,
             "BRIDGE_MAX_CALLS": str(2 * options.calls + 10),
+            # Both processes of a scenario use it.
             "BRIDGE_STORE": f"sqlite:{folder}/store.sqlite3",
             **settings_for(DEFAULT, f"http://127.0.0.1:{agent_port}", f"ws://127.0.0.1:{agent_port}", folder),
             **dict(options.bridge_settings),
@@ -164,6 +204,8 @@ async def run_scenario(name: str, options: RestartOptions, progress: Progress) -
         try:
             async with asyncio.timeout(SCENARIO_S):
                 await SCENARIOS[name](scene)
+        except NoBalancerError as error:
+            return Row(scenario=name, not_run=str(error))
         except BridgeError as error:
             problems.append(str(error))
         except TimeoutError:
