@@ -16,6 +16,7 @@ from benchmarks.generator.driver import INJECTIONS
 from benchmarks.measure import Options, RunningBridge
 from benchmarks.peers import BRIDGE, PEERS
 
+CALLS_OF_A_RUN, CALLS_OF_A_RESTART = 50, 40
 CALLS_PER_RAMP_SECOND = 100
 PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
 
@@ -45,6 +46,7 @@ class Plan:
     is_comparison: bool
     is_agents: bool
     is_sweep: bool
+    is_restart: bool
     pairs: int | None
     sweep_step: int
     sweep_most: int
@@ -68,7 +70,13 @@ class Output:
 
 
 CALLS = [
-    click.Option(["--calls"], default=50, show_default=True, type=click.IntRange(1, 10_000)),
+    click.Option(
+        ["--calls"],
+        type=click.IntRange(1, 10_000),
+        help=f"At once.  [default: {CALLS_OF_A_RUN}, and {CALLS_OF_A_RESTART} with --restart]",
+    )
+]
+RAMP = [
     click.Option(
         ["--ramp-s"],
         type=click.FloatRange(0),
@@ -206,6 +214,11 @@ FLAGS = [
         help="Each agent in turn, and its cost relative to retell.",
     ),
     click.Option(["--sweep", "is_sweep"], is_flag=True, help="Find how many calls one core carries."),
+    click.Option(
+        ["--restart", "is_restart"],
+        is_flag=True,
+        help="Restart and kill bridges, and count what their callers notice.",
+    ),
 ]
 PAIRS = [
     click.Option(
@@ -223,13 +236,14 @@ STEPS = [
     ),
 ]
 PLAN = [*FLAGS, *PAIRS, *STEPS, *PEER]
-EVERY_RUN = [*CALLS, *LOAD, *SET, *LIMITS, *JSON]
+EVERY_RUN = [*CALLS, *RAMP, *LOAD, *SET, *LIMITS, *JSON]
 
 RUN = [*EVERY_RUN, *WORKERS, *PEER, *AGENT, *INJECT, *RUNNING, *REPORT]
 COMPARE = [*EVERY_RUN, *PAIRS, *INJECT, *REPORT]
 AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
 SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
-ALL = [*CALLS, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
+RESTART = [*CALLS, *SET, *JSON]
+ALL = [*CALLS, *RAMP, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
 
 def gathered(
@@ -257,10 +271,11 @@ def options_from(values: Mapping[str, Any]) -> Options:
         running = RunningBridge(
             url=url.rstrip("/"), public_url=(public_url or url).rstrip("/"), pid=values["pid"]
         )
+    calls = values["calls"] or (CALLS_OF_A_RESTART if values["is_restart"] else CALLS_OF_A_RUN)
     return Options(
         peer=next(iter(values["peers"]), None),
-        calls=values["calls"],
-        ramp_s=values["calls"] / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
+        calls=calls,
+        ramp_s=calls / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
         running=running,
         **gathered(dict, [*LOAD, *SET, *WORKERS, *AGENT, *INJECT], values),
     )
@@ -285,8 +300,8 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError(
             "--set is for a bridge that this command starts: no --url, and not peers alone."
         )
-    is_one_run = not (plan.is_comparison or plan.is_sweep or plan.is_agents)
-    if options.workers and (not is_one_run or options.peer or options.running or output.report):
+    is_series = plan.is_comparison or plan.is_sweep or plan.is_agents
+    if options.workers and (is_series or options.peer or options.running or output.report):
         raise click.UsageError(
             "--workers is for one run of a bridge that this command starts: no --peer, --compare, --agents, --sweep, "
             "--url or --report."
@@ -301,6 +316,8 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError(
             "--agents does not go with --agent, --peer, --compare, --sweep, --url, --report or --inject."
         )
+    if plan.is_restart and (is_series or not is_plain or options.workers or options.tls):
+        raise click.UsageError("--restart goes with --calls, --set and --json alone.")
     for name in AGENTS if plan.is_agents else [options.agent]:
         if options.frame_bytes > AGENTS[name].frame_bytes_most:
             raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_most} at most with {name}.")

@@ -4,6 +4,7 @@ Measures the cost and delay of the bridge under N calls, and checks that it lose
     python -m benchmarks.load --calls 200 --seconds 10
     python -m benchmarks.load compare --calls 500 --seconds 10
     python -m benchmarks.load sweep --seconds 10
+    python -m benchmarks.load restart
 
 A C program on other cores plays N callers and their agents. They talk for S seconds through a bridge that gets its
 calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms, due by the clock
@@ -16,6 +17,9 @@ floors beside them, because ratios of neighbouring runs do not depend on the mac
 until something is lost or late; with several peers it loads one after the other. --agent uses another agent's
 protocol than retell's; `agents` uses each of them in turn, between two runs with retell. --set changes a setting of
 the bridge. Without a subcommand, --compare, --sweep and --agents do the same.
+
+`restart` (or --restart) restarts and kills bridges, behind HAProxy where there are two, and counts what their callers
+notice. Its calls are made in Python, end after 8 s, and follow Twilio's redirects.
 
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.
@@ -47,6 +51,9 @@ from benchmarks.measure import Options, build, choose_cores, run
 from benchmarks.page import Findings, write_report
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
+from benchmarks.restart import SCENARIOS, RestartOptions, line_of, run_scenario
+from benchmarks.restart_rows import Row, worst
+from benchmarks.restart_rows import table as restart_table
 from benchmarks.sweep import Sweep, sweep
 from benchmarks.verdict import Limits, Line, Status, in_short, judge, table, to_json
 from bridge.standins.process import BridgeError
@@ -159,6 +166,18 @@ def run_sweep(command: Command) -> int:
     return int((Status.FAILED if any(found.carried is None for found in sweeps) else Status.OK).value)
 
 
+def run_restart(command: Command) -> int:
+    options = RestartOptions(calls=command.options.calls, bridge_settings=command.options.bridge_settings)
+    rows: list[Row] = []
+    for scenario in SCENARIOS:
+        row = asyncio.run(run_scenario(scenario, options, Progress()))
+        append_line(command.output.json_file, line_of(row, options))
+        rows.append(row)
+    click.echo(f"{options.calls} calls at once, of {options.call_s:g} s where calls keep coming")
+    click.echo(restart_table(rows))
+    return int(worst(rows).value)
+
+
 def _in_one_line(line: Line, width: int = max(map(len, PEERS))) -> str:
     return (
         f"{line['name']:<{width}} {number(line['bridge_cpu_us_per_frame'], 1, '.2f'):>6} us CPU per frame"
@@ -185,7 +204,7 @@ def main(context: click.Context, /, **values: Any) -> None:
         output=command_line.gathered(Output, command_line.OUTPUT, values),
     )
     check_usage(command.options, command.plan, command.output)
-    cores = choose_cores(command.options)
+    cores = None if command.plan.is_restart else choose_cores(command.options)
     if cores:
         bridge_core, load_cores = (", ".join(map(str, sorted(which))) for which in cores)
         click.echo(f"bridge on core {bridge_core}, load on {load_cores}", err=True)
@@ -201,6 +220,8 @@ def _execute(command: Command) -> int:
         return run_agents(command)
     if command.plan.is_comparison:
         return run_comparison(command)
+    if command.plan.is_restart:
+        return run_restart(command)
     return run_sweep(command) if command.plan.is_sweep else run_once(command)
 
 
@@ -224,6 +245,12 @@ _add_subcommand(
     "agents", "Compare the cost of each agent with retell's.", command_line.AGENTS_IN_TURN, is_agents=True
 )
 _add_subcommand("sweep", "Find how many calls one core carries.", command_line.SWEEP, is_sweep=True)
+_add_subcommand(
+    "restart",
+    "Restart and kill bridges, and count what their callers notice.",
+    command_line.RESTART,
+    is_restart=True,
+)
 
 
 if __name__ == "__main__":

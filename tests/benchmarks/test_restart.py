@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks import balancer
+from benchmarks import balancer, load
 from benchmarks.progress import Progress
 from benchmarks.restart import SCENARIOS, RestartOptions, run_scenario
 from benchmarks.restart_calls import End
@@ -91,3 +94,31 @@ async def test_without_haproxy_the_row_says_what_to_install(scenario, monkeypatc
     row = await run_scenario(scenario, RestartOptions(calls=1), Progress())
     assert "apt-get install haproxy" in row.not_run
     assert row.verdict.status is Status.INVALID
+
+
+def test_command_runs_each_scenario_and_prints_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    async def run(scenario: str, options: RestartOptions, _: Progress) -> Row:
+        asked.append((scenario, options.calls, options.bridge_settings))
+        await asyncio.sleep(0)
+        return Row(scenario=scenario, not_run="nothing is installed")
+
+    monkeypatch.setattr(load, "run_scenario", run)
+    out = tmp_path / "lines"
+    for line in (["restart"], ["--restart"]):
+        asked.clear()
+        result = CliRunner().invoke(load.main, [*line, "--set", "A=b", "--json", str(out)])
+        assert result.exit_code == Status.INVALID.value, result.output
+        assert asked == [(scenario, 40, (("A", "b"),)) for scenario in SCENARIOS]
+        assert result.output.count("not run: nothing is installed") == len(SCENARIOS)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["scenario"] for line in lines] == 2 * [*SCENARIOS]
+    assert {(line["set"], line["calls_at_once"]) for line in lines} == {("A=b", 40)}
+
+
+@pytest.mark.parametrize("other", [["--compare"], ["--workers", "2"], ["--tls"], ["--report", "x"]])
+def test_restart_goes_with_no_other_measurement(other: list[str]):
+    result = CliRunner().invoke(load.main, ["--restart", *other])
+    assert result.exit_code == 2
+    assert "--restart goes with" in result.output
