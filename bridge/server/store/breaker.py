@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
@@ -17,6 +17,8 @@ from bridge.server.store.version import StoreTooNewError, enter_version
 log = structlog.get_logger()
 
 ASK_S = 0.3
+# The last part of it: after a pause of the whole process a deadline is noticed before an answer that is there.
+LAST_LOOK_S = 0.03
 OPEN_S = 5.0
 
 T = TypeVar("T")
@@ -61,11 +63,7 @@ class Breaker:
         is_trial = self._open_until is not None
         self._is_trying = is_trial or self._is_trying
         try:
-            async with asyncio.timeout(ASK_S):
-                if is_trial:
-                    # A full store still answers what it has, and another one may be there now.
-                    await enter_version(self._store)
-                answer = await question()
+            answer = await _bounded(self._asked(question, is_trial))
         except TimeoutError:
             self._fail(f"no answer within {ASK_S:g} s")
             raise StoreUnavailableError from None
@@ -91,9 +89,34 @@ class Breaker:
             log.info("store answers again")
         return answer
 
+    async def _asked(self, question: Callable[[], Awaitable[T]], is_trial: bool) -> T:
+        if is_trial:
+            # A full store still answers what it has, and another one may be there now.
+            await enter_version(self._store)
+        return await question()
+
     def _fail(self, problem: str) -> None:
         self._metrics.store_failures.inc()
         if self._open_until is None:
             self._metrics.store_available.set(0)
             log.warning("store unavailable, going on with what this process knows", problem=problem)
         self._open_until = self._clock() + OPEN_S
+
+
+async def _bounded(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Work for at most `ASK_S`.
+
+    Raises:
+        TimeoutError: It was not done by then, and is cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        for wait_s in (ASK_S - LAST_LOOK_S, LAST_LOOK_S):
+            done, _ = await asyncio.wait({task}, timeout=wait_s)
+            if done:
+                return task.result()
+        raise TimeoutError
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

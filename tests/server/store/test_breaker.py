@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from bridge.metrics import Metrics
 from bridge.server.store import breaker as breaker_module
 from bridge.server.store.breaker import OPEN_S, Breaker, StoreUnavailableError
 from bridge.server.store.memory import MemoryStore
+from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.store import StoreError
 from bridge.server.store.version import VERSION_KEY
 
@@ -83,6 +85,30 @@ async def test_store_that_hangs_is_not_waited_for(bench, monkeypatch):
     bench.does = asyncio.Event()
     assert await asyncio.wait_for(bench.ask(), 5) is None
     assert bench.breaker.is_open
+
+
+async def test_pause_of_the_process_is_no_failure_of_the_store(tmp_path):
+    store = SqliteStore(tmp_path / "store.sqlite3")
+    breaker = Breaker(store, Metrics())
+    await breaker.ask(lambda: store.read("key"))
+    asked = asyncio.ensure_future(breaker.ask(lambda: store.read("key")))
+    await asyncio.sleep(0)
+    # Nothing else runs on this loop, as if the machine had no time for it. The store answers meanwhile.
+    time.sleep(2 * breaker_module.ASK_S)  # noqa: ASYNC251
+    assert await asked is None
+    assert not breaker.is_open
+    await store.close()
+
+
+async def test_question_that_is_given_up_is_cancelled(bench):
+    bench.does = asyncio.Event()
+    asked = asyncio.ensure_future(bench.ask())
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert not bench.breaker.is_open
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_while_one_question_tries_the_others_do_not_wait(bench):
