@@ -338,6 +338,7 @@ class Agreement:
         await self.presence.stop()
         await self.settled()
         await self.transcripts.settled()
+        await self._breaker.settled()
         await self._store.close()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

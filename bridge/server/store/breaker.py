@@ -44,6 +44,8 @@ class Breaker:
         self._open_until: float | None = None
         # While the first question after a failure is under way, the others do not wait for it.
         self._is_trying = False
+        # Questions that were given up and have not ended yet: redis-py may swallow a cancellation.
+        self._given_up: set[asyncio.Future[Any]] = set()
         metrics.store_available.set(1)
 
     @property
@@ -63,7 +65,7 @@ class Breaker:
         is_trial = self._open_until is not None
         self._is_trying = is_trial or self._is_trying
         try:
-            answer = await _bounded(self._asked(question, is_trial))
+            answer = await self._bounded(self._asked(question, is_trial))
         except TimeoutError:
             self._fail(f"no answer within {ASK_S:g} s")
             raise StoreUnavailableError from None
@@ -102,21 +104,32 @@ class Breaker:
             log.warning("store unavailable, going on with what this process knows", problem=problem)
         self._open_until = self._clock() + OPEN_S
 
+    async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Work for at most `ASK_S`.
 
-async def _bounded(work: Coroutine[Any, Any, T]) -> T:
-    """
-    Work for at most `ASK_S`.
+        Raises:
+            TimeoutError: It was not done by then, and is cancelled.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            for wait_s in (ASK_S - LAST_LOOK_S, LAST_LOOK_S):
+                done, _ = await asyncio.wait({task}, timeout=wait_s)
+                if done:
+                    return task.result()
+            raise TimeoutError
+        finally:
+            if task.cancel():
+                self._given_up.add(task)
+                task.add_done_callback(self._forget)
 
-    Raises:
-        TimeoutError: It was not done by then, and is cancelled.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        for wait_s in (ASK_S - LAST_LOOK_S, LAST_LOOK_S):
-            done, _ = await asyncio.wait({task}, timeout=wait_s)
-            if done:
-                return task.result()
-        raise TimeoutError
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    def _forget(self, task: asyncio.Future[Any]) -> None:
+        self._given_up.discard(task)
+        if not task.cancelled():
+            # Nobody waits for it any more, whatever it says.
+            task.exception()
+
+    async def settled(self) -> None:
+        """Wait at most `ASK_S` for questions that were given up; closing the store ends the others."""
+        if self._given_up:
+            await asyncio.wait(self._given_up, timeout=ASK_S)

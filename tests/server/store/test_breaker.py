@@ -100,6 +100,30 @@ async def test_pause_of_the_process_is_no_failure_of_the_store(tmp_path):
     await store.close()
 
 
+async def test_question_that_swallows_its_cancellation_is_not_waited_for(bench, monkeypatch):
+    monkeypatch.setattr(breaker_module, "ASK_S", 0.05)
+    goes_on = asyncio.Event()
+    was_cancelled = False
+
+    async def stubborn() -> None:
+        nonlocal was_cancelled
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            was_cancelled = True
+            await goes_on.wait()
+            raise StoreError("too late") from None
+
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(bench.breaker.ask(stubborn), 5)
+    await asyncio.sleep(0)
+    assert was_cancelled
+    # Closing the store does not wait for it for ever either.
+    await asyncio.wait_for(bench.breaker.settled(), 5)
+    goes_on.set()
+    await bench.breaker.settled()
+
+
 async def test_question_that_is_given_up_is_cancelled(bench):
     bench.does = asyncio.Event()
     asked = asyncio.ensure_future(bench.ask())
