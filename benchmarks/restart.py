@@ -35,14 +35,15 @@ from bridge.standins.process import BridgeError, BridgeProcess, free_port
 # 40 calls of this length are 5 new ones a second.
 CALL_S = 8.0
 WORKERS = "2"
-# A process has drained, or workers are replaced and the former ones have ended: longer than any call.
-RESTARTED_S = 60.0
+# A process has drained, or workers are replaced and the former ones have ended. Without a store a call whose media
+# socket opens elsewhere is waited for 60 s.
+RESTARTED_S = 90.0
 # All calls are up, or are back after a kill.
 UP_S = 20.0
 # A killed process's calls go on for this long once all of them are back.
 AFTERWARDS_S = 2.0
 # No scenario takes longer.
-SCENARIO_S = 240.0
+SCENARIO_S = 300.0
 POLL_S = 0.05
 PROGRESS_S = 1.0
 
@@ -186,21 +187,22 @@ async def run_scenario(name: str, options: RestartOptions, progress: Progress) -
         gc.disable()
         stack.callback(gc.enable)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-restart-")))
-        agent_port = await stack.enter_async_context(serving(agents))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
+        calls = RestartCalls(url, account, agents)
+        agent_port = await stack.enter_async_context(serving(agents, calls.rest))
         settings = {
             "HOST": "127.0.0.1",
             "PUBLIC_URL": url,
             "TWILIO_ACCOUNT_SID": account.sid,
             "TWILIO_AUTH_TOKEN": account.auth_token,
+            "TWILIO_API_URL": f"http://127.0.0.1:{agent_port}",
             "BRIDGE_MAX_CALLS": str(2 * options.calls + 10),
             # Both processes of a scenario use it.
             "BRIDGE_STORE": f"sqlite:{folder}/store.sqlite3",
             **settings_for(DEFAULT, f"http://127.0.0.1:{agent_port}", f"ws://127.0.0.1:{agent_port}", folder),
             **dict(options.bridge_settings),
         }
-        calls = RestartCalls(url, account, agents)
         scene = Scene(options=options, port=port, settings=settings, calls=calls, folder=folder, stack=stack)
         stack.push_async_callback(calls.cancel)
         showing = asyncio.create_task(_show(progress, name, calls))

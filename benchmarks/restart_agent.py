@@ -101,8 +101,8 @@ class Agents:
 
 
 @asynccontextmanager
-async def serving(agents: Agents) -> AsyncIterator[int]:
-    """Serve the agent's REST API and its sockets on one port of 127.0.0.1; yields the port."""
+async def serving(agents: Agents, *routes: web.RouteDef) -> AsyncIterator[int]:
+    """Serve the agent's REST API and its sockets, and further routes, on one port of 127.0.0.1; yields the port."""
     socket = web.get("/audio-websocket/load-{number}", agents.serve_socket)
-    async with agent_api(routes=[socket]) as port:
+    async with agent_api(routes=[socket, *routes]) as port:
         yield port

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import aiohttp
+from aiohttp import web
 
 from benchmarks.calls import Account
 from benchmarks.restart_agent import CALLER, Agents, AgentSession, frame
@@ -73,10 +74,13 @@ class RestartCall:
 
     Attributes:
         over: When it is set, the call ends: by its agent if its number is even, else by its caller.
+        is_hung_up: Set when the bridge ends the call by Twilio's REST API; Twilio then asks nothing more.
     """
 
     def __init__(self, number: int, caller: Caller, agents: Agents) -> None:
         self.over = asyncio.Event()
+        self.is_hung_up = False
+        self.call_sid = caller.call_sid
         self._number = number
         self._caller = caller
         self._agents = agents
@@ -122,8 +126,10 @@ class RestartCall:
                 raise _Ended(End.LOST if self._caller.streams else End.REFUSED, answer.describe())
             if await self._stream():
                 break
+            if self.is_hung_up:
+                raise _Ended(End.LOST, "hung up by Twilio's REST API")
             answer = await self._ask(self._caller.follow_redirect(), End.LOST)
-        if self.is_by_agent:
+        if self.is_by_agent and not self.is_hung_up:
             answer = await self._ask(self._caller.follow_redirect(), End.LOST)
             if answer.verbs != ["Hangup"]:
                 raise _Ended(End.LOST, f"after the agent's goodbye: {answer.describe()}")
@@ -254,6 +260,20 @@ class RestartCalls:
         self._run = secrets.token_hex(12)
         self._count = 0
         self._present: dict[RestartCall, asyncio.Task[None]] = {}
+
+    @property
+    def rest(self) -> web.RouteDef:
+        """Twilio's REST API, which ends calls."""
+        return web.post("/2010-04-01/Accounts/{account_sid}/Calls/{call_sid}.json", self._change)
+
+    async def _change(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        if form.get("Status") != "completed":
+            raise web.HTTPBadRequest
+        for call in self._present:
+            if call.call_sid == request.match_info["call_sid"]:
+                call.is_hung_up = True
+        return web.json_response({})
 
     def begin(self) -> RestartCall:
         """Begin a call."""
