@@ -11,14 +11,20 @@ from bridge.agents.agent import Control, Dialogue, Event, Ignored, Reply, Transf
 
 # What `parse` returns for bytes that are not JSON; JSON's null is None.
 NOT_JSON: Final = object()
+# Levels of an answer around a part of the message that it repeats: orjson reads 1024 levels and writes 254.
+ANSWER_LEVELS = 16
 
 
 def parse(text: bytes | str) -> Any:
-    """Parse JSON; return `NOT_JSON` if it is invalid."""
+    """Parse JSON; return `NOT_JSON` if it is invalid, or nested too deep to be repeated in an answer."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = answer = orjson.loads(text)
+        for _ in range(ANSWER_LEVELS):
+            answer = [answer]
+        orjson.dumps(answer)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return NOT_JSON
+    return value
 
 
 class JsonDialogue(Dialogue):

@@ -239,6 +239,13 @@ def test_placeholder_of_what_the_message_has_not_stays():
     assert read({"t": 1}, answers=answers) == Reply(b"{t.x} {call_sid}")
 
 
+@pytest.mark.parametrize("depth", [300, 1000, 100_000])
+def test_value_too_deep_for_an_answer_is_ignored(depth):
+    answers = [{"match": {"type": "ping"}, "answer": '{"a":"{event}","b":{event}}'}]
+    message = b'{"type":"ping","event":' + b"[" * depth + b"]" * depth + b"}"
+    assert read(message, answers=answers) == Ignored("unknown_type")
+
+
 # Audio that the finder did not take
 
 

@@ -16,6 +16,8 @@ from bridge.agents.vendors.deepgram import DeepgramDialogue
 from bridge.agents.vendors.elevenlabs import ElevenLabsDialogue
 from bridge.agents.vendors.retell_twilio import TwilioDialogue
 
+# Of a message: what orjson writes, less the levels of an answer around a part of it.
+MOST_LEVELS = 254 - 16
 STREAM = StreamInfo(CallInfo("CA", "+1", "+2"), "AC", "MZ", {}, True)
 NOT_ALLOWED = "transfers to this number are not allowed"
 NOT_KNOWN = "this function is not known here"
@@ -44,6 +46,31 @@ def test_any_other_bytes_are_ignored_and_counted(message):
     (event,) = Echo().read(message)
     assert isinstance(event, Reply) or event == Ignored("not_json")
     assert (event == Ignored("not_json")) is (parse(message) is NOT_JSON)
+
+
+def nested(levels: int, kinds: str) -> str:
+    """A value of so many levels, arrays and objects in turn as `kinds` says, with some breadth in each array."""
+    opened = [kinds[level % len(kinds)] for level in range(levels)]
+    opening = "".join("[1,[],{}," if kind == "[" else '{"b":1,"a":' for kind in opened[:-2])
+    inmost = "".join(reversed([{"[": "]", "{": "}"}[kind] for kind in opened[:-2]]))
+    return f"{opening}[[2]]{inmost}"
+
+
+@pytest.mark.parametrize("kinds", ["[", "{", "[{", "{{["])
+def test_value_of_the_most_levels_is_parsed_and_a_deeper_one_is_not(kinds):
+    for levels in (2, MOST_LEVELS - 1, MOST_LEVELS):
+        value = parse(nested(levels, kinds))
+        assert parse(nested(levels, kinds).encode()) == value != NOT_JSON
+        assert orjson.loads(orjson.dumps({"item": [{"answer": value}]})) == {"item": [{"answer": value}]}
+    for levels in (MOST_LEVELS + 1, 255, 1000, 1025, 5000):
+        text = nested(levels, kinds)
+        assert parse(text) is parse(text.encode()) is NOT_JSON
+        assert list(Echo().read(text.encode())) == [Ignored("not_json")]
+
+
+def test_wide_value_is_parsed_whatever_its_brackets():
+    value = [[{"a": []}]] * 5000
+    assert parse(orjson.dumps(value)) == value
 
 
 @pytest.mark.parametrize(
