@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 from collections import Counter
@@ -15,15 +16,26 @@ from xml.etree import ElementTree
 import aiohttp
 import pytest
 from aiohttp import web
-from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, soon, until
+from live import (
+    ACCOUNT_SID,
+    API_KEY,
+    AUTH_TOKEN,
+    DEADLINE_S,
+    DEFAULTS,
+    PUBLIC_URL,
+    make_settings,
+    soon,
+    until,
+)
 from redis_server import RedisServer, redis_server, started
 
 from bridge.server.agent_chain import SESSIONS_AGAIN
+from bridge.server.store.opening import open_store
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.faults import HttpAnswer
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.service import AgentService
-from bridge.standins.agent.session import AgentSession
+from bridge.standins.agent.session import AgentSession, Told
 from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 
@@ -93,41 +105,51 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-async def scene(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer
-) -> AsyncIterator[Scene]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path}/store.sqlite3"
+    await started(redis_server)
+    return redis_server.url
+
+
+@contextlib.asynccontextmanager
+async def two_processes(folder: Path, store: str, protocol: str, **given: str) -> AsyncIterator[Scene]:
+    """Two bridges with an agent of this protocol, and retell-sip behind it."""
     if HAPROXY is None:
         assert not os.environ.get("CI"), "haproxy is not installed, and CI must run this"
         pytest.skip("haproxy is not installed")
-    store = f"sqlite:{tmp_path}/store.sqlite3"
-    if request.param == "redis":
-        await started(redis_server)
-        store = redis_server.url
     async with contextlib.AsyncExitStack() as stack:
         account = Account(key=API_KEY)
         agent, dialled = [
             await stack.enter_async_context(AgentService(protocol=name, behaviour=silent, account=account))
-            for name in ("elevenlabs", "retell-sip")
+            for name in (protocol, "retell-sip")
         ]
         settings = {
             **dialled.environment(),
             **agent.environment(),
             **DEFAULTS,
-            "BRIDGE_AGENT": "elevenlabs,retell-sip",
+            "BRIDGE_AGENT": f"{protocol},retell-sip",
             "BRIDGE_STORE": store,
             "BRIDGE_TRANSFER_TO": "+49",
             "TWILIO_API_URL": await stack.enter_async_context(broken_api()),
+            **given,
         }
         ports = [free_port(), free_port()]
         processes = []
         for port in ports:
-            folder = tmp_path / str(port)
-            folder.mkdir()
-            processes.append(stack.enter_context(BridgeProcess(folder, {**settings, "PORT": str(port)})))
+            own = folder / str(port)
+            own.mkdir()
+            processes.append(stack.enter_context(BridgeProcess(own, {**settings, "PORT": str(port)})))
         for process, port in zip(processes, ports, strict=True):
             await asyncio.to_thread(process.wait_ready, f"http://127.0.0.1:{port}")
-        url = await stack.enter_async_context(balanced(tmp_path, ports))
+        url = await stack.enter_async_context(balanced(folder, ports))
         yield Scene(url, ports, processes, agent)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, store: str) -> AsyncIterator[Scene]:
+    async with two_processes(tmp_path, store, "elevenlabs") as found:
+        yield found
 
 
 @contextlib.asynccontextmanager
@@ -259,24 +281,67 @@ async def test_no_caller_hears_the_fallback_and_no_second_agent_follows_a_goodby
     assert min(await scene.requests("/voice/resume")) > CALLS_OF_A_KIND
 
 
-async def test_calls_of_a_killed_process_are_back_with_an_agent_and_the_others_lose_nothing(scene):
-    async with scene.calls(20) as calls:
+async def test_calls_of_a_killed_process_go_on_with_an_agent_that_knows_what_was_said(tmp_path, store):
+    async with (
+        two_processes(tmp_path, store, "openai", OPENAI_REALTIME_GREETS="1") as scene,
+        scene.calls(2 * CALLS_OF_A_KIND) as calls,
+    ):
+        for caller, session in calls:
+            await until(lambda session=session: session.asked_to_speak)
+            session.transcript = f"I speak to {caller.call_sid}."
+            await session.send_audio(frame("before"))
+            await session.end_turn()
+        await kept_in(store, [caller for caller, _ in calls])
         scene.processes[0].kill()
-        lost = [call for call in calls if await is_closed(call[0])]
-        kept = [call for call in calls if call not in lost]
-        assert len(lost) in range(5, 16)
-        answers = await asyncio.gather(*(soon(caller.go_on()) for caller, _ in lost))
+        are_closed = await asyncio.gather(*(is_closed(caller) for caller, _ in calls))
+        lost = [caller for (caller, _), is_lost in zip(calls, are_closed, strict=True) if is_lost]
+        kept = [call for call in calls if call[0] not in lost]
+        assert len(lost) in range(CALLS_OF_A_KIND - 15, CALLS_OF_A_KIND + 16)
+        answers, _ = await asyncio.gather(
+            asyncio.gather(*(soon(caller.go_on()) for caller in lost)),
+            asyncio.gather(*(talk(*call) for call in kept)),
+        )
         assert {tuple(answer.verbs) for answer in answers} == {("Connect", "Redirect")}
-        for _ in lost:
-            session = await scene.agent.next_session(DEADLINE_S)
-            await soon(session.opened.wait())
-            await session.send_audio(b"again")
-        for caller, _ in lost:
-            await until(lambda caller=caller: caller.received)
-        for caller, session in kept:
-            await session.send_audio(b"still here")
-            await until(lambda caller=caller: caller.received)
-    assert len(scene.agent.sessions) == 20 + len(lost)
+        successors = [await scene.agent.next_session(DEADLINE_S) for _ in lost]
+        for session in successors:
+            await until(lambda session=session: session.told)
+            await session.send_audio(frame("after"))
+        for caller in lost:
+            await until(lambda caller=caller: caller.received_audio[-1:] == [frame("after")])
+        told = [[Told("agent", f"I speak to {caller.call_sid}.")] for caller in lost]
+        assert sorted(session.told for session in successors) == sorted(told)
+        # The last words were the agent's: nobody waits for an answer, and nobody is greeted again.
+        assert sum(session.asked_to_speak for session in successors) == 0
+        assert len(scene.agent.sessions) == len(calls) + len(lost)
+
+
+async def kept_in(store: str, callers: list[Caller]) -> None:
+    """Return when the store has a transcript of each call."""
+    opened = open_store(make_settings({**DEFAULTS, "BRIDGE_AGENT": "echo", "BRIDGE_STORE": store}))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            for caller in callers:
+                while await opened.read(f"said:{caller.call_sid}") is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+    finally:
+        await opened.close()
+
+
+async def talk(caller: Caller, session: AgentSession) -> None:
+    """Fifty frames each way, none lost and each in its place."""
+    to_caller = [frame("to the caller", caller.call_sid, number) for number in range(50)]
+    to_agent = [frame("to the agent", caller.call_sid, number) for number in range(50)]
+    heard_before, told_before = len(caller.received_audio), len(session.received)
+    for one, other in zip(to_caller, to_agent, strict=True):
+        await session.send_audio(one)
+        await caller.send_media(other)
+    await until(lambda: caller.received_audio[heard_before:] == to_caller)
+    await until(lambda: [item.audio for item in session.received[told_before:]] == to_agent)
+
+
+def frame(text: str, *parts: object) -> bytes:
+    """20 ms that no other text has."""
+    return hashlib.shake_128(repr((text, *parts)).encode()).digest(160)
 
 
 async def is_closed(caller: Caller) -> bool:
