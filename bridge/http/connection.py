@@ -7,6 +7,7 @@ A connection serves one request at a time. Data that the peer sends ahead waits;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -29,6 +30,8 @@ from bridge.http.messages import (
 )
 
 _READ_BYTES = 64 * 1024
+# At the end of the process: for the handshake and the request of a connection that was in the queue.
+LAST_REQUEST_S = 0.2
 
 
 class Connections:
@@ -54,7 +57,8 @@ class Connections:
         # Kept alive between two requests.
         self.idle: dict[Connection, None] = {}
         self.tasks: set[asyncio.Task[Response]] = set()
-        self._changed = asyncio.Event()
+        # Set when a connection or a task ends, and when a connection has asked something.
+        self.changed = asyncio.Event()
 
     def has_place(self) -> bool:
         """Whether one more connection may be open; the oldest that waits for a request gives way to it."""
@@ -70,7 +74,7 @@ class Connections:
     def admit(self, connection: Connection) -> bool:
         """Enter a connection whose transport is made; False if it is to be turned away."""
         self.opening.pop(connection, None)
-        is_admitted = not self.is_closing and self.has_place()
+        is_admitted = self.has_place()
         self.connections.add(connection)
         return is_admitted
 
@@ -78,11 +82,11 @@ class Connections:
         self.connections.discard(connection)
         self.silent.pop(connection, None)
         self.idle.pop(connection, None)
-        self._changed.set()
+        self.changed.set()
 
     def forget_task(self, task: asyncio.Task[Response]) -> None:
         self.tasks.discard(task)
-        self._changed.set()
+        self.changed.set()
 
     def wind_down(self) -> None:
         """Close each connection once its present request is answered, the idle ones now."""
@@ -90,25 +94,29 @@ class Connections:
         for connection in tuple(self.idle):
             connection.finish()
 
+    async def last_requests(self) -> None:
+        """Refuse upgrades, and wait at most `LAST_REQUEST_S` for what accepted connections ask."""
+        self.is_closing = True
+        self.wind_down()
+        await self._holds_within(LAST_REQUEST_S, lambda: not (self.opening or self.silent))
+
     async def close(self, timeout_s: float) -> None:
-        """Close idle connections now, the others once they are answered or after ``timeout_s``."""
-        self.is_closing = self.closes_after_answers = True
+        """Close idle connections now, the others once their request is answered or after ``timeout_s``."""
         for connection in tuple(self.connections):
             connection.finish()
-        if not await self._is_empty_within(timeout_s):
+        for bound_s in (timeout_s, 1.0):
+            if await self._holds_within(bound_s, lambda: not (self.connections or self.tasks)):
+                break
             for connection in tuple(self.connections):
                 connection.abort()
-            await self._is_empty_within(1.0)
 
-    async def _is_empty_within(self, timeout_s: float) -> bool:
-        try:
+    async def _holds_within(self, timeout_s: float, condition: Callable[[], bool]) -> bool:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.connections or self.tasks:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+                while not condition():
+                    self.changed.clear()
+                    await self.changed.wait()
+        return condition()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -249,6 +257,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if is_whole:
             self._connections.silent.pop(self, None)
+            self._connections.changed.set()
         if is_whole and reader.websocket_key is not None:
             self._upgrade(reader.request, reader.websocket_key)
         elif is_whole:
@@ -260,9 +269,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(CONTINUE)
 
     def _handle(self, request: Request) -> None:
-        task = asyncio.get_running_loop().create_task(
-            self._connections.app.handle(request), name="http request"
-        )
+        task = asyncio.create_task(self._connections.app.handle(request), name="http request")
         self._task = task
         self._connections.tasks.add(task)
         task.add_done_callback(self._on_handled)
@@ -284,9 +291,8 @@ class Connection(asyncio.BufferedProtocol):
             self._answer(response)
 
     def _upgrade(self, request: Request, key: str) -> None:
-        connections = self._connections
-        is_full = connections.upgraded() >= self._limits.upgraded
-        if self._has_peer_finished or connections.is_closing or is_full:
+        is_full = self._connections.upgraded() >= self._limits.upgraded
+        if self._has_peer_finished or self._connections.is_closing or is_full:
             self._answer(status_response(503), is_last=True)
             return
         try:
@@ -328,13 +334,9 @@ class Connection(asyncio.BufferedProtocol):
         reader = self._reader
         assert reader is not None
         is_last = is_last or not reader.is_persistent or self._connections.closes_after_answers
-        self._transport.write(
-            encode_response(
-                response,
-                is_head=reader.method == "HEAD",
-                keep_alive=None if is_last else reader.version,
-            )
-        )
+        keep_alive = None if is_last else reader.version
+        answer = encode_response(response, is_head=reader.method == "HEAD", keep_alive=keep_alive)
+        self._transport.write(answer)
         if not is_last:
             self._next_request()
         elif is_request_whole and not self._data:
@@ -380,9 +382,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
 
     def _on_handler_late(self) -> None:
-        self._connections.logger.warning(
-            "An http request was not answered within %s s.", self._limits.handler_s
-        )
+        self._connections.logger.warning("No answer to an http request within %s s.", self._limits.handler_s)
         self._drop_task()
         self._answer(status_response(503), is_last=True)
 

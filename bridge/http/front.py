@@ -113,7 +113,7 @@ class Front:
             self._listener.adopt(sock, data)
 
     def stop_listening(self) -> None:
-        """Accept no more connections; those that are open go on."""
+        """Accept what waits in the queue, and then no more connections; those that are open go on."""
         if self._listener is not None:
             self._listener.stop()
 
@@ -128,6 +128,8 @@ class Front:
 
         Requests that have begun get ``timeout_s`` for their answers, idle connections are closed at once.
         """
+        self.stop_listening()
+        await self._connections.last_requests()
         if self._listener is not None:
             await self._listener.close()
         await self._connections.close(timeout_s)

@@ -97,7 +97,10 @@ class Listener:
         self._watch()
 
     def stop(self) -> None:
-        """Close the sockets; a second time, this does nothing."""
+        """Accept what waits in the queue, which closing would reset, and close the sockets."""
+        if self._is_accepting:
+            for sock in self.sockets:
+                self._accept(sock, BACKLOG)
         self._unwatch()
         if self._retry is not None:
             self._retry.cancel()
@@ -132,14 +135,14 @@ class Listener:
         if not self._is_accepting:
             return
         for sock in self.sockets:
-            self._loop.add_reader(sock.fileno(), self._accept, sock)
+            self._loop.add_reader(sock.fileno(), self._accept, sock, ACCEPTS_A_TURN)
 
     def _unwatch(self) -> None:
         for sock in self.sockets:
             self._loop.remove_reader(sock.fileno())
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_A_TURN):
+    def _accept(self, listening: socket.socket, at_most: int) -> None:
+        for _ in range(at_most):
             try:
                 sock, _address = listening.accept()
             except (BlockingIOError, InterruptedError):

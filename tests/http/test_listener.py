@@ -124,6 +124,41 @@ async def test_a_failed_handshake_gives_its_place_back_at_once(is_reset, hello):
         await until(lambda: descriptors() == before + 2)
 
 
+@both
+@pytest.mark.parametrize("is_closed", [False, True], ids=["winds down", "closes"])
+@on_uvloop
+async def test_what_waits_in_the_queue_is_answered_before_the_socket_closes(is_tls, is_closed):
+    async with serving(is_tls) as scene:
+        kept = await scene.connect()
+        await kept.request(GET)
+        scene.front._listener._unwatch()
+        waiting = [asyncio.create_task(scene.connect()) for _ in range(40)]
+        # The kernel has them; nobody has accepted them.
+        await until(lambda: queued(scene.front) == 40)
+        port = scene.front.port
+        closing = None
+        if is_closed:
+            closing = asyncio.create_task(scene.front.close())
+        else:
+            scene.front.wind_down()
+
+        async def ask(connecting: asyncio.Task) -> int:
+            return (await (await connecting).request(GET)).status
+
+        assert await asyncio.gather(*map(ask, waiting)) == [200] * 40
+        assert await kept.closed() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        if closing is not None:
+            await closing
+
+
+def queued(front: Front) -> int:
+    """Connections that the kernel keeps for the listening socket: ``tcpi_unacked`` of its ``struct tcp_info``."""
+    info = front._listener.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return struct.unpack_from("<I", info, 24)[0]
+
+
 class Exhausted(socket.socket):
     """A listening socket without descriptors to give, until `errors` is empty."""
 
