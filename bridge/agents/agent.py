@@ -62,7 +62,7 @@ class StreamInfo:
     A call whose media stream has started, as an agent may know it on its socket.
 
     ``session`` is filled if ``has_session``. For an agent that replaces a failed one it is opened later. ``memory`` is
-    what an agent that takes over in mid-call is told; None for the call's first agent, which may greet.
+    what was said before an agent takes over in mid-call; None for the call's first agent, which may greet.
     """
 
     call: CallInfo

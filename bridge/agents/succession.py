@@ -46,7 +46,7 @@ class Said:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """
-    What an agent that takes a call over is told.
+    What was said before an agent takes a call over.
 
     Attributes:
         said: The last utterances, the oldest first; each has a text.

@@ -19,7 +19,7 @@ class Conversation:
 
     Attributes:
         keeps_texts: If False, only who spoke last is known.
-        changes: How often what a successor is told has changed.
+        changes: How often what a successor learns has changed.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Conversation:
 
     def memory(self, now: float, is_cut: bool = False) -> Memory:
         """
-        What a successor is told.
+        What a successor learns.
 
         Args:
             is_cut: Whether the agent is in the middle of an utterance, which its loss would cut.

@@ -224,7 +224,7 @@ class Call(Talk):
             raise
 
     def memory(self, now: float) -> Memory:
-        """What a successor of the present agent is told."""
+        """What a successor of the present agent learns."""
         return self.conversation.memory(now, self._is_mid_utterance())
 
     def _is_mid_utterance(self) -> bool:

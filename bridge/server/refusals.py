@@ -1,5 +1,5 @@
 """
-Says in the log why a request was refused, so that a wrong setting can be told from an attack.
+Says in the log why a request was refused, so that a wrong setting does not look like an attack.
 
 The peer learns nothing. Strangers can cause refusals without end: each kind has one line a second, with the number of
 those that it stands for.

@@ -82,7 +82,7 @@ class ElevenLabsDialogue(JsonDialogue):
         begin = b'{"type":"conversation_initiation_client_data"}'
         if self._memory is None or not self._memory.said:
             return (begin,)
-        # Its first message is the agent's own: only an agent whose settings allow that can be told to leave it out.
+        # Its first message is the agent's own: only an agent whose settings allow that leaves it out.
         text = GOES_ON + self._memory.as_text()
         return (begin, orjson.dumps({"type": "contextual_update", "text": text}))
 

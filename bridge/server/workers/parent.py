@@ -56,7 +56,7 @@ class Worker:
     channel: Channel | None = None
     is_ready: bool = False
     is_retired: bool = False
-    # What it was told: whether it accepts, and the room of the others.
+    # What the parent last sent it: whether it accepts, and the room of the others.
     said: tuple[bool, int] | None = None
     owner: str = ""
     calls: int = 0
