@@ -27,6 +27,7 @@ defaults
     timeout client 30s
     timeout server 30s
     timeout tunnel 1h
+    timeout check 5s
 frontend public
     bind 127.0.0.1:{port}
     default_backend bridges
