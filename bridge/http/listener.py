@@ -97,8 +97,9 @@ class Listener:
         self._watch()
 
     def stop(self) -> None:
-        """Accept what waits in the queue, which closing would reset, and close the sockets."""
+        """Accept what waits in the queue, unless it is left to other processes, and close the sockets."""
         if self._is_accepting:
+            # If no other process has the socket, closing it resets them.
             for sock in self.sockets:
                 self._accept(sock, BACKLOG)
         self._unwatch()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from http_front_raw import LIMITS, on_uvloop, serving, until
+from http_front_raw import LIMITS, on_uvloop, queued, serving, until
 
 from bridge.http import listener
 from bridge.http.front import Front
@@ -134,7 +134,7 @@ async def test_what_waits_in_the_queue_is_answered_before_the_socket_closes(is_t
         scene.front._listener._unwatch()
         waiting = [asyncio.create_task(scene.connect()) for _ in range(40)]
         # The kernel has them; nobody has accepted them.
-        await until(lambda: queued(scene.front) == 40)
+        await until(lambda: queued(scene.front._listener.sockets[0]) == 40)
         port = scene.front.port
         closing = None
         if is_closed:
@@ -151,12 +151,6 @@ async def test_what_waits_in_the_queue_is_answered_before_the_socket_closes(is_t
             await asyncio.open_connection("127.0.0.1", port)
         if closing is not None:
             await closing
-
-
-def queued(front: Front) -> int:
-    """Connections that the kernel keeps for the listening socket: ``tcpi_unacked`` of its ``struct tcp_info``."""
-    info = front._listener.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
-    return struct.unpack_from("<I", info, 24)[0]
 
 
 class Exhausted(socket.socket):

@@ -240,3 +240,9 @@ def _tls() -> Tls:
 def client_tls() -> ssl.SSLContext:
     """The context of a client that trusts the front of `serving`."""
     return _tls().client
+
+
+def queued(listening: socket.socket) -> int:
+    """Connections that the kernel keeps for a listening socket: ``tcpi_unacked`` of its ``struct tcp_info``."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return int(struct.unpack_from("<I", info, 24)[0])

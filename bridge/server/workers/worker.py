@@ -192,6 +192,9 @@ class Siblings:
                     assert self._front is not None
                     self._front.adopt(socket.socket(fileno=given.pop(0)), b64decode(data))
                 case {"type": "retire"}:
+                    if self._front is not None:
+                        # What waits in the queue is for the workers that have taken its place.
+                        self._front.set_accepting(False)
                     self._retire()
         finally:
             for descriptor in given:

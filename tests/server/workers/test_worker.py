@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
+from http_front_raw import queued
 from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, serving, soon, until
 
 from bridge.call.limits import Limits
@@ -160,3 +162,30 @@ async def test_questions_to_the_parent_may_be_asked_at_once(both):
     await until(lambda: all(siblings.owner_of(media_id) == owner for media_id in ids))
     assert is_ready
     assert "bridge_calls_live" in {family["name"] for family in families}
+
+
+@pytest.mark.parametrize("is_parent_there", [True, False])
+async def test_queue_of_a_worker_that_retires_is_for_the_others_if_there_are_any(both, logs, is_parent_there):
+    server = both.lives[0].server
+    listener = server._front._listener
+    # Another process has the same socket. Nobody accepts for now.
+    shared = listener.sockets[0].dup()
+    listener._unwatch()
+    async with aiohttp.ClientSession() as http:
+        asking = asyncio.create_task(http.get(f"{both.lives[0].url}/healthz"))
+        await until(lambda: queued(shared) == 1)
+        if is_parent_there:
+            both.workers[0].channel.send({"type": "retire"})
+        else:
+            both.workers[0].channel.close()
+        await soon(server.retired.wait())
+        server.drain()
+        assert queued(shared) == is_parent_there
+        shared.close()
+        if is_parent_there:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await soon(asking)
+        else:
+            assert (await soon(asking)).status == 200
+            assert len(logs.faults()) == 1
+            logs.records.clear()
