@@ -350,7 +350,7 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
     known, of_agents = set(Settings.model_fields), set[str]()
     try:
         directory = settings.read_directory()
-        known |= directory.file_variables
+        known |= directory.placeholder_variables
         of_agents = directory.settings_read
     except DirectoryError as error:
         problems += [text for name, text in error.problems if name not in bad]

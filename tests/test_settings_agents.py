@@ -3,7 +3,7 @@
 import pytest
 from settings_env import DEVELOPMENT, GOOD, clean_environment, problems
 
-from bridge.agents.agent import Resources
+from bridge.agents.agent import CallInfo, Resources
 from bridge.settings import load_settings
 
 __all__ = ["clean_environment"]
@@ -70,4 +70,4 @@ def test_variables_of_agents_come_from_the_file_the_environment_and_the_options(
     files = {"BRIDGE_AGENTS_FILE": "agents.toml", "BRIDGE_AGENT": "mine"}
     settings = load_settings({**GOOD, **files, "THREE": "option"})
     agent = settings.read_directory().describe(Resources(None, 8))["mine"]
-    assert agent.endpoint({}).url == "wss://h/file/environment/option"
+    assert agent.endpoint({}, CallInfo("CA", "", "")).url == "wss://h/file/environment/option"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import aiohttp
@@ -41,19 +41,39 @@ class Resources:
     Attributes:
         http: For requests to the agent's service.
         session_s: Seconds that opening a session may take.
+        values: Values of the process for the placeholders of texts, by name: ``env.KEY``, ``file.KEY``.
+        may_transfer: Whether any number is one that an agent may transfer a call to.
     """
 
     http: aiohttp.ClientSession
     session_s: float
+    values: Mapping[str, str] = field(default_factory=dict)
+    may_transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallInfo:
-    """A call, as an agent's service may know it when a session is opened."""
+    """
+    A call, as an agent's service may know it.
+
+    ``values`` are the further ones, by the name of their placeholder: ``form.CallerName``, ``param.tenant``,
+    ``value.customer``. At the media socket they are those that an agent of the chain names.
+    """
 
     call_sid: str
     from_number: str
     to_number: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def placeholders(self) -> dict[str, str]:
+        """All values of the call by the name of their placeholder."""
+        return {
+            **self.values,
+            "call_sid": self.call_sid,
+            "from": self.from_number,
+            "to": self.to_number,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,18 +269,22 @@ class Agent:
     Attributes:
         open_session: Opens a session at the service, or raises `SessionError`. The result is small text: it travels
             in the token from the webhook to the media socket.
-        endpoint: Returns the socket for a session.
+        endpoint: Returns the socket for a session and its call.
         dialogue: Makes the dialogue of one call. Its second argument numbers the messages to the agent, from 1 and
             together with the audio frames, for a dialogue that is ``numbered``.
         dial: For an agent that is reached by phone: returns the SIP URI for a session. Such an agent has no socket.
+        names: The values of the call (`CallInfo.values`) that it uses.
+        required: Those of them without which it cannot take a call.
 
     An agent with neither a socket nor a SIP URI is the echo.
     """
 
     open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]
-    endpoint: Callable[[Mapping[str, str]], Endpoint] | None = None
+    endpoint: Callable[[Mapping[str, str], CallInfo], Endpoint] | None = None
     dialogue: Callable[[StreamInfo, NextNumber], Dialogue] | None = None
     dial: Callable[[Mapping[str, str]], str] | None = None
+    names: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
 
 
 SettingsOfAgent = TypeVar("SettingsOfAgent", bound=AgentSettings)

@@ -8,10 +8,9 @@ and the first messages.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -36,11 +35,9 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import parse
 from bridge.agents.session_request import ask
+from bridge.agents.template import fill, fill_json, in_header, in_url, names_in, of_call, required_in
 
 AUDIO_HERE = "{audio}"
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z_0-9.]*)\}")
-# A quote of JSON text; an escaped one is consumed with its backslash.
-QUOTE = re.compile(r'\\.|"', re.DOTALL)
 SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
 
 # A message matches by being exactly this text, or by values at the paths of their keys.
@@ -134,17 +131,16 @@ class Description(_Table):
         return self
 
     @property
-    def variables(self) -> set[str]:
-        """The variables that the table names, in lower case."""
-        texts = [self.url, *self.headers.values()]
+    def texts(self) -> list[str]:
+        """The texts that may have placeholders, beside the answers to messages."""
+        texts = [self.url, *self.headers.values(), *self.first, self.to_agent, self.dtmf]
         if self.session is not None:
             texts += [
                 self.session.url,
                 *self.session.headers.values(),
                 orjson.dumps(self.session.body).decode(),
             ]
-        named = {name for text in texts for name in PLACEHOLDER.findall(text)}
-        return {name.removeprefix("env.").lower() for name in named if name.startswith("env.")}
+        return texts
 
     @property
     def finder(self) -> SpanFinder | None:
@@ -155,11 +151,18 @@ class Description(_Table):
 class DescribedDialogue(Dialogue):
     """Follows a `Description`."""
 
-    def __init__(self, described: Description, stream: StreamInfo) -> None:
+    def __init__(
+        self, described: Description, stream: StreamInfo, process: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._described = described
         history = stream.memory.as_text() if stream.memory is not None else ""
-        self._values = values_of(stream.call, stream.session)
-        self._values |= {"stream_sid": stream.stream_sid, "history": history}
+        self._values = {
+            **process,
+            **stream.call.placeholders,
+            **_of_session(stream.session),
+            "stream_sid": stream.stream_sid,
+            "history": history,
+        }
         self.is_binary = described.binary
         self.waits_for_ready = described.ready is not None
         self.audio = described.finder
@@ -190,7 +193,7 @@ class DescribedDialogue(Dialogue):
             return (Transfer(str(_at(fields, described.transfer.to))),)
         for exchange in described.answers:
             if _fits(exchange.match, message, fields):
-                return (Reply(_filled(exchange.answer, lambda path: _at(fields, path))),)
+                return (Reply(fill_json(exchange.answer, lambda path: _at(fields, path))),)
         place = described.from_agent
         if place is not None and _fits(place.equal, message, fields):
             if not all(
@@ -206,85 +209,51 @@ class DescribedDialogue(Dialogue):
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
         if not self._described.dtmf:
             return ()
-        return (_filled(self._described.dtmf, (self._values | {"digit": digit}).get),)
+        return (fill_json(self._described.dtmf, (self._values | {"digit": digit}).get),)
 
     def _text(self, template: str, before: str = "") -> bytes:
-        return _filled(template, self._values.get, before)
+        return fill_json(template, self._values.get, before)
 
 
-def describe_table(described: Description, secrets: Mapping[str, str], resources: Resources) -> Agent:
-    """
-    Make an agent of a table.
-
-    Args:
-        secrets: Values by ``env.NAME``, for placeholders in URLs, headers and the session's body.
-    """
-    request = described.session
+def describe_table(described: Description, resources: Resources) -> Agent:
+    """Make an agent of a table."""
+    request, process = described.session, resources.values
 
     async def open_session(call: CallInfo) -> dict[str, str]:
         if request is None:
             return {}
-        values = values_of(call, {})
-        # The caller chooses the text of its number.
-        in_url = {name: quote(text, safe="") for name, text in values.items()}
-        in_header = {name: quote(text, safe=string.punctuation) for name, text in values.items()}
-        body = orjson.loads(_filled(orjson.dumps(request.body).decode(), {**values, **secrets}.get))
+        values = call.placeholders
+        in_urls, in_headers = {**in_url(values), **process}, {**in_header(values), **process}
+        body = fill_json(orjson.dumps(request.body).decode(), {**values, **process}.get)
         return await ask(
             resources,
             "POST",
-            plain(request.url, {**in_url, **secrets}),
-            {name: plain(text, {**in_header, **secrets}) for name, text in request.headers.items()},
+            fill(request.url, in_urls),
+            {name: fill(text, in_headers) for name, text in request.headers.items()},
             fields=dict.fromkeys(request.reply, SESSION_TEXT),
-            json=body,
+            json=orjson.loads(body),
         )
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
-        values = {**{f"session.{key}": value for key, value in session.items()}, **secrets}
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
+        # The service's own values stand for whole parts of the URL.
+        own = {**_of_session(session), **process}
+        in_headers = {**in_header(call.placeholders), **own}
         return Endpoint(
-            plain(described.url, values),
-            {name: plain(text, values) for name, text in described.headers.items()},
+            fill(described.url, {**in_url(call.placeholders), **own}),
+            {name: fill(text, in_headers) for name, text in described.headers.items()},
         )
 
     return Agent(
         open_session=no_session if request is None else open_session,
         endpoint=endpoint,
-        dialogue=lambda stream, next_number: DescribedDialogue(described, stream),
+        dialogue=lambda stream, next_number: DescribedDialogue(described, stream, process),
+        names=of_call(names_in(described.texts)),
+        required=of_call(required_in(described.texts)),
     )
 
 
-def values_of(call: CallInfo, session: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of a call's placeholders."""
-    return {
-        "call_sid": call.call_sid,
-        "from": call.from_number,
-        "to": call.to_number,
-        **{f"session.{key}": value for key, value in session.items()},
-    }
-
-
-def plain(template: str, values: Mapping[str, str]) -> str:
-    """Fill the placeholders of a URL or a header; unknown ones stay."""
-    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), template)
-
-
-def _filled(template: str, value_of: Any, before: str = "") -> bytes:
-    """
-    Fill the placeholders of JSON text: escaped within quotes, as a JSON value elsewhere. Unknown ones stay.
-
-    Args:
-        before: The part of the same JSON text that precedes the template.
-    """
-
-    def fill(found: re.Match[str]) -> str:
-        value = value_of(found[1])
-        if value is None:
-            return found[0]
-        text = orjson.dumps(value).decode()
-        if QUOTE.findall(before + found.string[: found.start()]).count('"') % 2 == 0:
-            return text
-        return text[1:-1] if isinstance(value, str) else orjson.dumps(text).decode()[1:-1]
-
-    return PLACEHOLDER.sub(fill, template).encode()
+def _of_session(session: Mapping[str, str]) -> dict[str, str]:
+    return {f"session.{key}": value for key, value in session.items()}
 
 
 def _at(fields: Any, path: str) -> Any:

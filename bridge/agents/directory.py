@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -19,7 +20,8 @@ from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.described import Description, describe_table
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.routing import Route, read_routes
-from bridge.agents.setting_types import problems_of, quoted
+from bridge.agents.setting_types import problems_of, quoted, template_texts
+from bridge.agents.template import names_in, process_values, variables_in
 from bridge.agents.toml_file import Problem, TomlFile
 
 # The agent that needs no service, and so costs nothing.
@@ -46,19 +48,19 @@ class Directory:
         routes: Sequence[Route],
         modules: Mapping[str, tuple[AgentModule[Any], AgentSettings]],
         tables: Mapping[str, Description],
-        secrets: Mapping[str, str],
-        file_variables: set[str],
+        values: Mapping[str, str],
+        placeholder_variables: set[str],
     ) -> None:
-        # Variables that any table of the agents file names, by name in lower case.
-        self.file_variables = file_variables
+        # Variables that placeholders name, by name in lower case.
+        self.placeholder_variables = placeholder_variables
         # The chain of calls that no route fits.
         self._default = tuple(default)
         self._routes = tuple(routes)
         # Agents that are modules, each with its settings, and agents that are tables of the agents file.
         self._modules = modules
         self._tables = tables
-        # Values of ``{env.NAME}`` in the tables.
-        self._secrets = secrets
+        # Values of the process for the placeholders of texts.
+        self._values = values
 
     @property
     def names(self) -> set[str]:
@@ -79,11 +81,12 @@ class Directory:
 
     def describe(self, resources: Resources) -> dict[str, Agent]:
         """Make the agents, by name."""
+        resources = replace(resources, values=self._values)
         agents = {
             name: module.describe(settings, resources) for name, (module, settings) in self._modules.items()
         }
         for name, table in self._tables.items():
-            agents[name] = describe_table(table, self._secrets, resources)
+            agents[name] = describe_table(table, resources)
         return agents
 
 
@@ -125,16 +128,20 @@ def open_directory(
         name: (module, _read_settings(module.settings, variables, problems))
         for name, module in modules.items()
     }
-    for name, table in used.items():
-        for variable in sorted(table.variables - variables.keys()):
-            text = f"{variable.upper()}: is missing: agent {name} in {agents_file} uses it"
-            problems.append((variable, text))
+    texts = {f"agent {name} in {agents_file}": table.texts for name, table in used.items()}
+    texts |= {f"agent {name}": template_texts(settings) for name, (_, settings) in with_settings.items()}
+    values: dict[str, str] = {}
+    for user, of_user in texts.items():
+        found, unavailable = process_values(variables, names_in(of_user))
+        values |= found
+        problems += [
+            (variable, f"{variable.upper()}: {reason}: {user} uses it") for variable, reason in unavailable
+        ]
     if problems:
         raise DirectoryError(list(dict.fromkeys(problems)))
-    # Tables may write names in either case, as the environment may.
-    secrets = {f"env.{key}": text for name, text in variables.items() for key in (name, name.upper())}
-    named_in_file = {variable for table in tables.values() for variable in table.variables}
-    return Directory(default, routes, with_settings, used, secrets, named_in_file)
+    texts |= {name: table.texts for name, table in tables.items()}
+    named_variables = {variable for of_user in texts.values() for variable in variables_in(of_user)}
+    return Directory(default, routes, with_settings, used, values, named_variables)
 
 
 def load_built_in(name: str) -> AgentModule[Any]:

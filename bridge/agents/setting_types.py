@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
+from bridge.agents.template import CALL_NAMES, unknown_names
+
 # Keys and tokens of the services are longer.
 SHOWN_CHARACTERS = 24
 
@@ -46,6 +48,26 @@ def _switch(value: Any) -> Any:
     if value not in ("0", "1", True, False):
         raise ValueError("must be 0 or 1")
     return value in ("1", True)
+
+
+def _template(text: str) -> str:
+    if problems := unknown_names([text], CALL_NAMES):
+        raise ValueError("; ".join(problems))
+    return text
+
+
+_TEMPLATE = AfterValidator(_template)
+# A text with the placeholders of `bridge.agents.template`.
+TemplateText = Annotated[str, _TEMPLATE]
+
+
+def template_texts(settings: BaseModel) -> list[str]:
+    """The values of the settings that are `TemplateText`."""
+    return [
+        getattr(settings, name)
+        for name, field in type(settings).model_fields.items()
+        if _TEMPLATE in field.metadata
+    ]
 
 
 Host = Annotated[str, AfterValidator(_host)]

@@ -114,7 +114,9 @@ class AgentLeg(Leg):
         detail, kind = "closed before the upgrade", FailureKind.LOST
         try:
             async with asyncio.timeout(self._connect_s):
-                await self._socket.open(self._endpoint_of(await self._session()), self._handshake)
+                await self._socket.open(
+                    self._endpoint_of(await self._session(), self._stream.call), self._handshake
+                )
         except asyncio.CancelledError:
             if self._transport is None:
                 self._socket.cut()

@@ -10,6 +10,7 @@ from bridge import (
     AgentModule,
     AgentSettings,
     Audio,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
@@ -55,7 +56,7 @@ class AcmeDialogue(JsonDialogue):
 def describe(settings: AcmeSettings, resources: Resources) -> Agent:
     """Describe the agent: there is no session to ask for, so the socket opens at once."""
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
             settings.acme_url, {"Authorization": f"Bearer {settings.acme_key.get_secret_value()}"}
         )

@@ -224,7 +224,7 @@ async def test_variables_stand_in_the_url_and_the_headers_in_either_spelling(fol
     url = "wss://h/{env.acme_path}?k={env.ACME_KEY}&{other}"
     headers = { Authorization = "Bearer {env.ACME_KEY}", X-Plain = "{env.acme_path} {{}}" }
     """
-    endpoint = agent_of(folder, lines, tools, acme_path="a/b", acme_key=CANARY).endpoint({})
+    endpoint = agent_of(folder, lines, tools, acme_path="a/b", acme_key=CANARY).endpoint({}, CALL)
     assert endpoint.url == f"wss://h/a/b?k={CANARY}&{{other}}"
     assert endpoint.headers == {"Authorization": f"Bearer {CANARY}", "X-Plain": "a/b {{}}"}
 
@@ -259,7 +259,7 @@ async def test_session_is_asked_for_with_what_is_known_of_the_call(folder, servi
         "to": [CALL.to_number],
         "key": CANARY,
     }
-    endpoint = agent.endpoint(session)
+    endpoint = agent.endpoint(session, CALL)
     assert (endpoint.url, endpoint.headers) == ("wss://h/abc", {"Authorization": "Bearer t0ken"})
 
 

@@ -72,8 +72,9 @@ def test_agent_of_the_documentation_works_as_it_stands_there():
     exec(compile("\n".join([*imports, source]), "docs/agents.md", "exec", dont_inherit=True), module)
     settings = module["AGENT"].settings(acme_key="key")
     described = module["AGENT"].describe(settings, Resources(None, 1.0))
-    assert described.endpoint({}).headers == {"Authorization": "Bearer key"}
-    stream = StreamInfo(CallInfo("CA", "+1", "+2"), "AC", "MZ", {}, True)
+    call = CallInfo("CA", "+1", "+2")
+    assert described.endpoint({}, call).headers == {"Authorization": "Bearer key"}
+    stream = StreamInfo(call, "AC", "MZ", {}, True)
     dialogue = described.dialogue(stream, lambda: 1)
     assert list(dialogue.read(b'{"type":"configured"}')) == [Control.READY]
     assert list(dialogue.read(b'{"type":"ping","id":7}')) == [Reply(b'{"type":"pong","id":7}')]

@@ -17,6 +17,7 @@ from bridge.agents.agent import (
     Agent,
     AgentModule,
     AgentSettings,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
@@ -165,7 +166,7 @@ def _answer(function: Any, content: str) -> tuple[bytes, ...]:
 def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
     agent = orjson.loads(Path(settings.deepgram_agent_file).read_bytes())
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
             settings.deepgram_agent_url,
             {"Authorization": f"Token {settings.deepgram_api_key.get_secret_value()}"},

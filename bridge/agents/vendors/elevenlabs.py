@@ -158,7 +158,7 @@ def _describe(settings: ElevenLabsSettings, resources: Resources) -> Agent:
             fields={"signed_url": SIGNED_URL},
         )
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(session.get("signed_url") or f"{settings.elevenlabs_ws_url}?{query}", {})
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:

@@ -20,6 +20,7 @@ from bridge.agents.agent import (
     AgentModule,
     AgentSettings,
     Audio,
+    CallInfo,
     Control,
     Dialogue,
     Endpoint,
@@ -272,7 +273,7 @@ def _named(error: Mapping[str, Any]) -> str:
 
 def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
             f"{settings.openai_realtime_url}?model={quote(settings.openai_realtime_model, safe='')}",
             {"Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}"},

@@ -104,7 +104,7 @@ def _describe(settings: RetellSettings, resources: Resources) -> Agent:
             },
         )
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
             f"{settings.retell_ws_url}/{session['call_id']}",
             {"Authorization": f"Bearer {session['access_token']}"},

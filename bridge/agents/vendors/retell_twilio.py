@@ -106,7 +106,7 @@ def _describe(settings: RetellTwilioSettings, resources: Resources) -> Agent:
 
     return Agent(
         open_session=open_session,
-        endpoint=lambda session: socket_of(settings, session),
+        endpoint=lambda session, call: socket_of(settings, session),
         dialogue=TwilioDialogue,
     )
 

@@ -110,7 +110,7 @@ def _describe(settings: RetellWebSettings, resources: Resources) -> Agent:
     async def open_session(call: CallInfo) -> dict[str, str]:
         return await register(settings, resources, call, "web", encoding, format.sample_rate_hz)
 
-    def endpoint(session: Mapping[str, str]) -> Endpoint:
+    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         socket = socket_of(settings, session)
         return Endpoint(f"{socket.url}?enable_update=true", socket.headers)
 

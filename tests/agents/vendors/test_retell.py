@@ -287,7 +287,7 @@ async def wire():
 
 
 async def test_endpoint_has_the_call_in_its_path_and_the_token_in_its_header(wire):
-    endpoint = wire.endpoint(GOOD)
+    endpoint = wire.endpoint(GOOD, CALL)
     assert endpoint.url == "wss://h.example/audio-websocket/abc_-123"
     assert endpoint.headers == {"Authorization": "Bearer secret-token"}
 
