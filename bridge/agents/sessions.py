@@ -14,6 +14,9 @@ from bridge.agents.directory import Directory
 
 log = structlog.get_logger()
 
+# Of all values that a call's agents use: they travel in URLs and in the parameters of the stream.
+VALUES_CHARS = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -23,7 +26,7 @@ class Session:
     Attributes:
         agents: Names in the order in which they are tried; the first one gave the credentials.
         credentials: What that agent's service answered; secrets among them.
-        values: What the user gave for this call.
+        values: The values of the call that its agents use, by the name of their placeholder.
     """
 
     agents: tuple[str, ...]
@@ -89,8 +92,11 @@ class Sessions:
             # An agent that hangs leaves time for the ones after it.
             share_s = left_s if is_last else left_s / 2
             try:
+                if missing := agent.required - call.values.keys():
+                    raise SessionError(f"this call has no {', '.join(sorted(missing))}")
                 async with asyncio.timeout(share_s):
-                    return Session(tuple(chain[n:]), await agent.open_session(call))
+                    credentials = await agent.open_session(call)
+                return Session(tuple(chain[n:]), credentials, self._values_for(chain[n:], call))
             except TimeoutError:
                 reason = f"no session within {share_s:.3g} s"
             except SessionError as error:
@@ -107,6 +113,29 @@ class Sessions:
                 reason=reason,
             )
         raise SessionError("; ".join(reasons))
+
+    def _values_for(self, chain: Sequence[str], call: CallInfo) -> dict[str, str]:
+        """Those values of a call that an agent of its chain uses."""
+        agents = [agent for name in chain if (agent := self.agent(name)) is not None]
+        values: dict[str, str] = {}
+        chars, missing, too_long = 0, [], []
+        for name in sorted({name for agent in agents for name in agent.names}):
+            text = call.values.get(name)
+            if text is None:
+                missing.append(name)
+            elif chars + len(text) > VALUES_CHARS:
+                too_long.append(name)
+            else:
+                values[name] = text
+                chars += len(text)
+        if missing or too_long:
+            log.warning(
+                "values of the call are empty for the agent",
+                call_sid=call.call_sid,
+                missing=missing,
+                too_long=too_long,
+            )
+        return values
 
     def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
         """The rest of a chain from its first dialled agent on, which `/voice/resume` tries."""

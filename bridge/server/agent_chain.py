@@ -88,7 +88,9 @@ class AgentChain:
         return self._side(self._again, agent) if agent is not None else None
 
     def _agent(self, n: int) -> Agent | None:
-        return self._sockets.sessions.agent(self._session.agents[n])
+        """The agent at a place of the chain; None if a reload has removed it, or this call lacks a value for it."""
+        agent = self._sockets.sessions.agent(self._session.agents[n])
+        return agent if agent is not None and agent.required <= self._info.values.keys() else None
 
     def _side(self, n: int, agent: Agent) -> AgentSide:
         sockets = self._sockets

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from urllib.parse import parse_qsl
 
 from multidict import MultiDict
 
+from bridge.agents.agent import CallInfo
 from bridge.http.messages import BAD_REQUEST, Request, Response
 from bridge.server.refusals import CALL_SID, Refusals
 from bridge.settings import Settings
@@ -14,6 +17,21 @@ from bridge.twilio.signature import Signatures
 FORM_FIELDS_MAX = 500
 
 NOT_A_FORM = Response(415, b"415 Unsupported Media Type: application/x-www-form-urlencoded is wanted\n")
+
+
+def call_info(
+    form: MultiDict[str], query: str = "", kept: Mapping[str, str] = MappingProxyType({})
+) -> CallInfo:
+    """
+    The call of a form, with the values of the form and of the webhook's URL.
+
+    Args:
+        query: Of the webhook's URL.
+        kept: Values from an earlier webhook of the call, which win.
+    """
+    values = {f"form.{name}": text for name, text in form.items()}
+    values |= {f"param.{name}": text for name, text in parse_qsl(query, keep_blank_values=True)}
+    return CallInfo(form["CallSid"], form.get("From", ""), form.get("To", ""), {**values, **kept})
 
 
 class Forms:

@@ -229,7 +229,7 @@ class TwilioStream:
         if self._ended is not None:
             leg.on_goodbye(*self._ended)
             return
-        info = CallInfo(token.call_sid, token.from_number, token.to_number)
+        info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values)
         leg.on_start(AgentChain(sockets, call, info, start, session, is_successor=token.is_successor))
         self._read_waiting(waiting, leg)
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import structlog
 from multidict import MultiDict
 
-from bridge.agents.agent import CallInfo, SessionError
+from bridge.agents.agent import SessionError
 from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome, Why
 from bridge.server.admissions import Admissions
+from bridge.server.forms import call_info
 from bridge.server.registry import Entry, Phase, Registry
 from bridge.server.store.breaker import StoreUnavailableError
 from bridge.twilio.tokens import ResumeState
@@ -83,7 +84,7 @@ class Resuming:
 
     async def _new_stream(self, form: MultiDict[str], state: ResumeState, entry: Entry | None) -> str:
         """The TwiML of a new stream: the call has lost its media socket, or the process that had it."""
-        call_sid, info = state.call_sid, _info(form)
+        call_sid, info = state.call_sid, call_info(form, kept=state.values)
         now = int(time.time())
         reattached_at = [at for at in state.reattached_at if at > now - WITHIN_S]
         if entry is None or entry.outcome is not Outcome.HANDED_OVER:
@@ -119,7 +120,7 @@ class Resuming:
             return self._admissions.fallback(state.call_sid, "fault")
 
     async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
-        info = _info(form)
+        info = call_info(form, kept=state.values)
         entry = await self._admissions.known_here(state.call_sid)
         is_next = entry is None or (
             entry.outcome in (Outcome.DIALLED, Outcome.AGENT_LOST) and entry.attempt <= state.attempt
@@ -136,7 +137,3 @@ class Resuming:
         return await self._admissions.open_and_answer(
             info, state.agents, state.attempt + 1, state.reattached_at
         )
-
-
-def _info(form: MultiDict[str]) -> CallInfo:
-    return CallInfo(form["CallSid"], form.get("From", ""), form.get("To", ""))

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
 import structlog
-from multidict import MultiDict
 
 from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Sessions
@@ -19,7 +18,7 @@ from bridge.call.ends import Why
 from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
 from bridge.server.admissions import Admissions
-from bridge.server.forms import Forms
+from bridge.server.forms import Forms, call_info
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.resuming import Resuming
@@ -80,7 +79,7 @@ class Webhooks:
         if isinstance(form, Response):
             return form
         try:
-            answer = await self._admit(form)
+            answer = await self._admit(call_info(form, request.query))
         except Exception:
             # The front's catch-all would answer an error status, on which Twilio plays its own message.
             log.exception("fault while a call was answered", call_sid=form["CallSid"])
@@ -88,9 +87,8 @@ class Webhooks:
         self._metrics.webhook_s.observe(self._clock() - began)
         return _twiml(answer)
 
-    async def _admit(self, form: MultiDict[str]) -> str:
-        call_sid = form["CallSid"]
-        info = CallInfo(call_sid, form.get("From", ""), form.get("To", ""))
+    async def _admit(self, info: CallInfo) -> str:
+        call_sid = info.call_sid
         is_new = not self._registry.is_being_admitted(call_sid)
         entry = await self._admissions.known_here(call_sid) if is_new else None
         if entry is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +16,7 @@ from live import until
 
 from bridge.agents.agent import CallInfo, Resources, SessionError
 from bridge.agents.directory import open_directory
-from bridge.agents.sessions import Session, Sessions
+from bridge.agents.sessions import VALUES_CHARS, Session, Sessions
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = """
@@ -186,3 +187,55 @@ def test_session_of_a_newer_version_is_read_without_what_it_added():
     assert Session.of(fields) == Session(("one",), {"id": "1"}, {})
     with pytest.raises(TypeError):
         Session.of({"agents": ["one"]})
+
+
+# Values of the call
+
+GREETING = """
+[{name}]
+url = "wss://h"
+binary = true
+first = ['{{"customer":"{{value.customer{mark}}}","name":"{{form.CallerName}}"}}']
+"""
+
+
+@pytest.fixture
+def with_values(tmp_path, http):
+    """Makes sessions whose agents greet with a value, which those named in ``needed`` require."""
+
+    def make(*names: str, needed: str = "") -> Sessions:
+        file = tmp_path / "agents.toml"
+        file.write_text("".join(GREETING.format(name=name, mark="!" * (name in needed)) for name in names))
+        return Sessions(open_directory(names, "", str(file), {}), Resources(http, 1.0))
+
+    return make
+
+
+def call_with(**values: str) -> CallInfo:
+    return replace(
+        CALL, values={f"form.{name}": text for name, text in values.items()} | {"value.other": "o"}
+    )
+
+
+async def test_session_keeps_the_values_that_its_agents_name(with_values, logs):
+    call = call_with(CallerName="Zoë", From=CALL.from_number)
+    opened = await with_values("a", "b").open(call, ("a", "b"))
+    assert opened.values == {"form.CallerName": "Zoë"}
+    (line,) = [line for line in logs.lines if "values of the call are empty" in line]
+    assert "missing=['value.customer']" in line
+
+
+async def test_values_of_a_call_are_bounded_together(with_values, logs):
+    opened = await with_values("a").open(call_with(CallerName="n" * (VALUES_CHARS + 1)), ("a",))
+    assert opened.values == {}
+    (line,) = [line for line in logs.lines if "values of the call are empty" in line]
+    assert "too_long=['form.CallerName']" in line
+
+
+async def test_agent_without_a_required_value_is_passed_over(with_values, logs):
+    sessions = with_values("a", "b", needed="a")
+    assert (await sessions.open(CALL, ("a", "b"))).agents == ("b",)
+    (line,) = [line for line in logs.lines if "agent unavailable, trying next" in line]
+    assert "this call has no value.customer" in line
+    call = replace(CALL, values={"value.customer": "c"})
+    assert (await sessions.open(call, ("a", "b"))).agents == ("a", "b")

@@ -127,10 +127,19 @@ async def test_without_signatures_the_call_sid_is_still_checked():
 # /voice
 
 
+async def test_parameters_of_the_webhooks_url_are_values_of_the_call(bench):
+    await bench.webhooks.voice(twilio("/voice", RINGING, query="tenant=a%20b&tenant=c&empty="))
+    (call,) = bench.asked
+    found = {name: text for name, text in call.values.items() if name.startswith("param.")}
+    assert found == {"param.tenant": "c", "param.empty": ""}
+
+
 async def test_voice_opens_one_session_and_answers_its_stream(bench):
     response = await bench.voice()
     assert verbs(response) == STREAM
-    assert bench.asked == [CallInfo(CALL, "+15551234567", "")]
+    assert bench.asked == [
+        CallInfo(CALL, "+15551234567", "", {f"form.{name}": text for name, text in RINGING})
+    ]
     token = bench.tokens.open_media(parameters_of(response))
     assert (token.call_sid, token.session) == (
         CALL,
