@@ -50,6 +50,8 @@ if TYPE_CHECKING:
         SessionError,
         StreamInfo,
         Transfer,
+        Troubled,
+        Warned,
         no_session,
     )
     from bridge.agents.json_dialogue import JsonDialogue
@@ -93,6 +95,8 @@ __all__ = [
     "Speaker",
     "StreamInfo",
     "Transfer",
+    "Troubled",
+    "Warned",
     "WsUrl",
     "__version__",
     "load_settings",

@@ -121,8 +121,11 @@ class Control(enum.Enum):
     INTERRUPT = enum.auto()
     # The agent has finished; its last words still play.
     ENDED = enum.auto()
-    # Like ENDED; then the phone call is ended through Twilio's REST API.
+    # Like ENDED once the agent has said its last words, for which its socket stays open; then the phone call is ended
+    # through Twilio's REST API.
     HANG_UP = enum.auto()
+    # All audio of what the agent says has been sent; it tells when last words are complete.
+    SPEECH_ENDED = enum.auto()
     # A new turn begins: heard audio is counted from here.
     TURN = enum.auto()
     # All audio goes through `Dialogue.read` from now on, because some belongs to an interrupted turn.
@@ -141,9 +144,10 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A text message to send to the agent at once."""
+    """A text message to send to the agent, at once or after the wait that the agent asks for."""
 
     message: bytes
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +159,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Transfer the caller to this number. If that is not allowed, the agent gets the messages of ``refusal``."""
+    """
+    Transfer the caller to this number, after the agent's last words as at `Control.HANG_UP`.
+
+    The agent gets the messages of ``refusal`` if that is not allowed, else those of ``acceptance``.
+    """
 
     to_number: str
     refusal: tuple[bytes, ...] = ()
+    acceptance: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,26 @@ class Failed:
 
     detail: str
     kind: FailureKind = FailureKind.LOST
+
+
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """
+    The agent reports an error after which it may go on.
+
+    It is logged, once a call for each ``detail``. If no audio follows in `bridge.call.limits.Limits.trouble_s`, or the
+    agent closes before its next audio, it is lost for the reason ``kind``.
+    """
+
+    detail: str
+    kind: FailureKind = FailureKind.SERVER
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """The agent reports something that does not disturb the call; it is logged, once a call for each ``detail``."""
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +212,7 @@ class Ignored:
     reason: str
 
 
-Event = Control | Audio | Reply | Mark | Transfer | Failed | Said | Corrected | Ignored
+Event = Control | Audio | Reply | Mark | Transfer | Failed | Troubled | Warned | Said | Corrected | Ignored
 
 
 class Dialogue:
@@ -201,6 +230,9 @@ class Dialogue:
         tracks_heard: `on_interrupt` needs the heard time, for which marks are sent to the caller's side.
         keepalive: Sent every ``keepalive_s`` seconds, if it is not None.
         is_speaking: Whether the agent is in the middle of an utterance; None if its messages do not tell.
+        gathers_keys: `on_dtmf` gets several keys together, once the caller has pressed ``#`` or paused.
+        silence_fill_ms: Silence is sent to the agent where the caller's audio pauses for this long; 0: not.
+        session_limit_s: The age at which the service ends a session; None if it has no limit.
     """
 
     to_agent: Envelope = Envelope(b"", b"")
@@ -214,6 +246,9 @@ class Dialogue:
     keepalive: bytes | None = None
     keepalive_s: float = 0.0
     is_speaking: bool | None = None
+    gathers_keys: bool = False
+    silence_fill_ms: int = 0
+    session_limit_s: float | None = None
 
     def opening(self) -> Iterable[bytes]:
         """Return the messages to send as soon as the socket is open."""
@@ -237,7 +272,11 @@ class Dialogue:
         return ()
 
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
-        """Return the messages to send for a key that the caller pressed."""
+        """Return the messages to send for a key that the caller pressed, or several if it ``gathers_keys``."""
+        return ()
+
+    def on_limit_near(self, left_s: float) -> Iterable[bytes]:
+        """Return the messages that tell the agent how soon the call or its session will end."""
         return ()
 
     def on_played(self, name: str) -> Iterable[bytes]:

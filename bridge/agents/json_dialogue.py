@@ -13,6 +13,12 @@ from bridge.agents.agent import Control, Dialogue, Event, Ignored, Reply, Transf
 NOT_JSON: Final = object()
 # Levels of an answer around a part of the message that it repeats: orjson reads 1024 levels and writes 254.
 ANSWER_LEVELS = 16
+# Keys under which services write what a message is.
+KIND_KEYS = ("type", "event", "event_type", "kind", "message_type")
+# Of one report of a service, or of one message.
+REPORT_CHARS = 200
+# A service's advice to wait is kept up to this; a caller does not wait longer for an answer.
+ADVISED_WAIT_S = 2.0
 
 
 def parse(text: bytes | str) -> Any:
@@ -25,6 +31,21 @@ def parse(text: bytes | str) -> Any:
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return NOT_JSON
     return value
+
+
+def shape_of(message: bytes) -> str:
+    """The keys of a message and its type, for a log: nothing of what was said in the call."""
+    fields = parse(message)
+    if not isinstance(fields, dict):
+        kind = "not JSON" if fields is NOT_JSON else type(fields).__name__
+        return f"{len(message)} bytes, {kind}"
+    kinds = [f"{key}={value}" for key in KIND_KEYS if isinstance(value := fields.get(key), str)]
+    return worded(" ".join([*kinds, "keys:", ", ".join(map(str, fields))]))
+
+
+def worded(text: str) -> str:
+    """What a service says, for a log: bounded, on one line, without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text[:REPORT_CHARS]).strip()
 
 
 class JsonDialogue(Dialogue):

@@ -1,17 +1,13 @@
-"""The agent's leg: the socket to the agent's service, from connecting to closing."""
+"""The agent's leg: what its messages mean to the call, and what the call's commands mean to it."""
 
 from __future__ import annotations
 
-import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import ClassVar
+from collections.abc import Callable
 
-import picows
 import structlog
 
-from _codec import FromMulaw, Handshake, ToMulaw, decoded_bytes, is_base64
+from _codec import ToMulaw, decoded_bytes, is_base64
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
@@ -23,39 +19,39 @@ from bridge.agents.agent import (
     Ignored,
     Mark,
     Reply,
-    SessionError,
     StreamInfo,
     Transfer,
+    Troubled,
+    Warned,
 )
+from bridge.agents.json_dialogue import shape_of
 from bridge.agents.setting_types import E164
 from bridge.agents.succession import FailureKind, Said
-from bridge.call.agent_socket import AgentSocket, why_lost, why_not_open
+from bridge.call.agent_connection import AgentConnection
 from bridge.call.ends import Why
-from bridge.call.leg import Leg, LegLimits, Process
-from bridge.call.sides import AgentSide
+from bridge.call.farewell import Farewell
+from bridge.call.keys import Keys
+from bridge.call.leg import LegLimits, Process
+from bridge.call.limits import AgentLimits
 from bridge.call.state import Call
 from bridge.call.transcode import can_transcode
+from bridge.call.trouble import Trouble
 
 log = structlog.get_logger()
 
 # Longest name of an agent's mark, because marks queue up while Twilio does not read.
 MARK_NAME_CHARS = 256
+# Reasons of ignored messages that say that this agent speaks another protocol than the one that is set.
+NOT_UNDERSTOOD = frozenset({"unknown_type", "not_json", "not_object", "missing_field", "unknown_audio"})
 
 
-class AgentLeg(Leg):
+class AgentLeg(AgentConnection):
     """
     Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
 
     Args:
-        agent: An agent with a socket.
-        stream: The call; without a session, one is opened before the socket.
-        connect_s: Deadline for DNS, TCP, TLS, upgrade and `Control.READY` together.
         transfer_prefixes: Beginnings of the numbers to which the agent may transfer the call.
-        on_session: Called with a session that was opened here.
     """
-
-    side: ClassVar[str] = "agent"
-    is_client: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -65,36 +61,27 @@ class AgentLeg(Leg):
         limits: LegLimits,
         process: Process,
         *,
-        connect_s: float,
+        agent_limits: AgentLimits,
         transfer_prefixes: tuple[str, ...],
         on_session: Callable[[dict[str, str]], None],
     ) -> None:
-        super().__init__(call, limits, process)
-        self._on_session = on_session
-        assert agent.dialogue is not None
-        assert agent.endpoint is not None
-        self._agent = agent
-        self._endpoint_of = agent.endpoint
-        self._stream = stream
-        self._dialogue = agent.dialogue(stream, self.wire.next_number)
-        self._connect_s = connect_s
+        super().__init__(
+            agent, stream, call, limits, process, agent_limits=agent_limits, on_session=on_session
+        )
         self._transfer_prefixes = transfer_prefixes
-        self._socket = AgentSocket(process.tls, connect_s, limits.close_s, limits.max_message_bytes)
-        # Opens the socket, from `connect` on.
-        self._connecting: asyncio.Task[None] | None = None
-        self._connecting_since = self._clock()
-        # Set by `Control.READY`, or by the open socket if the dialogue does not wait for that.
-        self._is_ready = False
-        # Transcode the audio; None while it is mu-law at 8000 Hz. Set when the agent is ready, and by a frame that
-        # states another format.
-        self._decode: ToMulaw | None = None
-        self._encode: FromMulaw | None = None
-        # Between `Control.INSPECT_AUDIO` and `Control.RELAY_AUDIO`.
-        self._inspects_audio = False
         # Each warning is logged once a call.
         self._has_warned = False
         self._has_warned_of_transfer = False
         self._kept_alive_at = self._clock()
+        self._trouble = Trouble(agent_limits.trouble_s)
+        # From a request to hang up or transfer until the agent's last words are said.
+        self._farewell: Farewell | None = None
+        self._keys = Keys()
+        # Messages to send later, each with its time, in the order of their requests.
+        self._later: list[tuple[float, bytes]] = []
+        self._knows_limit = False
+        self._not_understood = 0
+        self._first_not_understood = ""
 
     @property
     def tracks_heard(self) -> bool:
@@ -104,134 +91,73 @@ class AgentLeg(Leg):
     def is_speaking(self) -> bool | None:
         return self._dialogue.is_speaking
 
-    # Opening
-
-    def connect(self) -> None:
-        self._connecting_since = self._clock()
-        self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="agent connect")
-
-    async def _connect(self) -> None:
-        detail, kind = "closed before the upgrade", FailureKind.LOST
-        try:
-            async with asyncio.timeout(self._connect_s):
-                await self._socket.open(
-                    self._endpoint_of(await self._session(), self._stream.call), self._handshake
-                )
-        except asyncio.CancelledError:
-            if self._transport is None:
-                self._socket.cut()
-            # The task keeps this exception, whose traceback leads back here: a cycle.
-            self._connecting = None
-            raise
-        except TimeoutError:
-            detail = f"not open within {self._connect_s:g} s"
-        except (SessionError, OSError, picows.WSError) as error:
-            detail, kind = why_not_open(error), why_lost(error)
-        except Exception as error:
-            # Nobody awaits this task, so any fault must end the call here.
-            log.exception("fault while opening the agent's socket", call_sid=self.call.call_sid)
-            detail = why_not_open(error)
-        if self._transport is not None or self._closing_since is not None:
-            # The socket has been open, and the wire has reported its end.
-            return
-        # picows returns without an error if the peer closes before it answers the upgrade.
-        self._socket.cut()
-        self._closing_since = self._clock()
-        # The call first: the next agent may take over the audio that waits here.
-        lost = partial(self.call.on_agent_lost, self._clock(), detail=detail, kind=kind)
-        self.guard(lost)
-        self._leave_unopened()
-
-    def _handshake(self) -> picows.WSListener | None:
-        return None if self._has_left else Handshake(self.wire, self.open)
-
-    async def _session(self) -> Mapping[str, str]:
-        stream = self._stream
-        if stream.has_session:
-            return stream.session
-        session = await self._agent.open_session(stream.call)
-        self._on_session(session)
-        return session
-
-    def open(self, transport: asyncio.Transport) -> None:
-        self._socket.hand_over()
-        super().open(transport)
-        if self._closing_since is None:
-            # All of them, however long: an agent that misses one does not know what was said.
-            for message in self._dialogue.opening():
-                self.wire.send_text(message)
-            if not self._dialogue.waits_for_ready:
-                self._on_ready()
-
-    def _on_ready(self) -> None:
-        if self._is_ready:
-            return
-        self._is_ready = True
-        dialogue = self._dialogue
-        if dialogue.from_agent_format != MULAW_8K:
-            self._decode = ToMulaw(dialogue.from_agent_format.sample_rate_hz)
-        if dialogue.to_agent_format != MULAW_8K:
-            self._encode = FromMulaw(dialogue.to_agent_format.sample_rate_hz)
-        self._set_format()
-        self.call.on_agent_open(self._clock())
-        self.wire.set_ready()
-
-    def _set_format(self) -> None:
-        dialogue = self._dialogue
-        self.wire.set_format(
-            None if self._inspects_audio else dialogue.audio,
-            dialogue.to_agent,
-            is_binary=dialogue.is_binary,
-            numbered=dialogue.numbered,
-            decode=self._decode,
-            encode=self._encode,
-        )
-
-    def close(self, code: int) -> None:
-        if self._is_ready and self._closing_since is None:
-            self.call.run_each(lambda: self._send(self._dialogue.closing()))
-        super().close(code)
-        if self._transport is None and self._connecting is not None:
-            self._connecting.cancel()
-            # Here, not in the task: a task that is cancelled before its first step never runs its own clean-up.
-            self._leave_unopened()
-
-    def take_over(self, other: AgentSide) -> None:
-        if isinstance(other, AgentLeg):
-            other.wire.hand_held_to(self.wire)
-
     def _on_tick(self, now: float) -> None:
         super()._on_tick(now)
         if self._transport is None or self._closing_since is not None:
             return
-        if not self._is_ready and now - self._connecting_since >= self._connect_s:
-            self._fail(f"not ready within {self._connect_s:g} s")
+        if not self._is_ready:
+            if now - self._connecting_since >= self._connect_s:
+                self._fail(f"not ready within {self._connect_s:g} s")
             return
-        keepalive = self._dialogue.keepalive if self._is_ready else None
-        if keepalive is not None and now - self._kept_alive_at >= self._dialogue.keepalive_s:
+        if self._is_overdue(now):
+            return
+        dialogue = self._dialogue
+        if dialogue.keepalive is not None and now - self._kept_alive_at >= dialogue.keepalive_s:
             self._kept_alive_at = now
-            self._send((keepalive,))
+            self._send((dialogue.keepalive,))
+        if pressed := self._keys.due(now):
+            self._send(dialogue.on_dtmf(pressed))
+        while self._later and self._later[0][0] <= now:
+            self._send((self._later.pop(0)[1],))
+        if not self._knows_limit and (left_s := self._left_s(now)) <= self._agent_limits.notice_s:
+            self._knows_limit = True
+            self._send(dialogue.on_limit_near(left_s))
+
+    def _is_overdue(self, now: float) -> bool:
+        """Act on last words that are over and on errors that no audio followed; True if the agent is done."""
+        if self._farewell is not None:
+            if self._farewell.is_due(self._audio_frames(), now):
+                self._say_goodbye()
+        elif self._trouble.is_due(self._audio_frames(), now):
+            error = self._trouble.last(self._audio_frames())
+            assert error is not None
+            self._fail(f"{error.detail}, and no audio after it", error.kind)
+        else:
+            return False
+        return self._closing_since is not None
+
+    def _left_s(self, now: float) -> float:
+        """How long the call, or the agent's session, will still last."""
+        left_s = self.call.left_s(now)
+        limit_s = self._dialogue.session_limit_s
+        return left_s if limit_s is None else min(left_s, self._ready_at + limit_s - now)
+
+    def _audio_frames(self) -> int:
+        self.call.count_relayed()
+        return self.call.stats.frames_from_agent
 
     def _fail(self, detail: str, kind: FailureKind = FailureKind.LOST) -> None:
         # The call first: the next agent may take over the audio that waits here.
-        self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
+        self._lose_agent(detail, kind)
         self.close(1000)
 
-    def _send(self, messages: Iterable[bytes]) -> None:
-        for message in messages:
-            if self.wire.is_congested:
-                # Answers must not pile up for a peer that does not read.
-                self.on_ignored("answer_to_a_peer_that_does_not_read")
-            else:
-                self.wire.send_text(message)
+    def _lose_agent(self, detail: str, kind: FailureKind) -> None:
+        if self._farewell is not None:
+            # It has nothing to say but its last words.
+            self._say_goodbye()
+        else:
+            self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
 
     def send_dtmf(self, digit: str) -> None:
         if not self.wire.send_in_order(digit):
             self.on_ignored("too_many_keys")
 
     def send_item(self, item: str) -> None:
-        for message in self._dialogue.on_dtmf(item):
-            self.wire.send_text(message)
+        dialogue = self._dialogue
+        keys = self._keys.add(item, self._clock()) if dialogue.gathers_keys else item
+        if keys:
+            for message in dialogue.on_dtmf(keys):
+                self.wire.send_text(message)
 
     def on_played(self, name: str) -> None:
         self._send(self._dialogue.on_played(name))
@@ -246,6 +172,9 @@ class AgentLeg(Leg):
             # After a failure the call is another agent's.
             if self.call.has(self):
                 self._on_event(event)
+                if isinstance(event, Ignored) and event.reason in NOT_UNDERSTOOD:
+                    self._not_understood += 1
+                    self._first_not_understood = self._first_not_understood or shape_of(message)
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -264,7 +193,12 @@ class AgentLeg(Leg):
             case Control.ENDED:
                 self.call.on_agent_ended(self._clock())
             case Control.HANG_UP:
-                self.call.on_agent_hang_up(self._clock())
+                self._await_last_words(lambda: self.call.on_agent_hang_up(self._clock()))
+            case Control.SPEECH_ENDED:
+                if self._farewell is not None:
+                    self._say_goodbye()
+            case Reply(message, after_s) if after_s > 0:
+                self._later.append((self._clock() + after_s, message))
             case Reply(message):
                 self._send((message,))
             case Mark(name) if len(name) > MARK_NAME_CHARS:
@@ -275,12 +209,34 @@ class AgentLeg(Leg):
                 self._on_transfer(event)
             case Failed(detail, kind):
                 self._fail(detail, kind)
+            case Troubled():
+                self._on_trouble(event)
+            case Warned(detail):
+                if self._trouble.is_new(detail):
+                    log.warning("agent warns", call_sid=self.call.call_sid, detail=detail)
             case Said():
                 self.call.conversation.add(event, self._clock())
             case Corrected(text):
                 self.call.conversation.correct(text)
             case Ignored(reason):
                 self.on_ignored(reason)
+
+    def _on_trouble(self, error: Troubled) -> None:
+        if not self._is_ready:
+            self._fail(error.detail, error.kind)
+            return
+        if self._trouble.is_new(error.detail):
+            log.warning("agent reports an error", call_sid=self.call.call_sid, detail=error.detail)
+        self._trouble.report(error, self._audio_frames(), self._clock())
+
+    def _await_last_words(self, end: Callable[[], None]) -> None:
+        if self._farewell is None:
+            self._farewell = Farewell(end, self._audio_frames(), self._clock())
+
+    def _say_goodbye(self) -> None:
+        farewell, self._farewell = self._farewell, None
+        assert farewell is not None
+        farewell.end()
 
     def _set_inspects_audio(self, inspects_audio: bool) -> None:
         if inspects_audio == self._inspects_audio:
@@ -300,7 +256,8 @@ class AgentLeg(Leg):
     def _on_transfer(self, transfer: Transfer) -> None:
         to_number = transfer.to_number
         if E164.fullmatch(to_number) and to_number.startswith(self._transfer_prefixes or ("-",)):
-            self.call.on_agent_transfer(to_number, self._clock())
+            self._send(transfer.acceptance)
+            self._await_last_words(lambda: self.call.on_agent_transfer(to_number, self._clock()))
             return
         self.on_ignored("transfer_not_allowed")
         self._send(transfer.refusal)
@@ -346,13 +303,30 @@ class AgentLeg(Leg):
 
     def end_by_peer(self, code: int | None, detail: str) -> None:
         # Node's and the browsers' close without arguments sends no code.
-        if code in (1000, 1005) and self._is_ready:
+        error = self._trouble.last(self._audio_frames())
+        if error is not None:
+            # What a vendor says before it closes decides, also where the close is an ordinary one.
+            self._lose_agent(f"{error.detail}, then {detail}", error.kind)
+        elif code in (1000, 1005) and self._is_ready and self._farewell is None:
             self.call.on_agent_ended(self._clock())
         else:
-            self.call.on_agent_lost(self._clock(), detail=detail, kind=self._dialogue.on_close(code))
+            self._lose_agent(detail, self._dialogue.on_close(code))
 
     def end_by_violation(self, code: int, detail: str) -> None:
-        self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
+        if self._farewell is not None:
+            self._say_goodbye()
+        else:
+            self.call.on_agent_lost(self._clock(), Why.AGENT_VIOLATION, f"{code} {detail}")
+
+    def on_gone(self) -> None:
+        super().on_gone()
+        if self._not_understood:
+            log.warning(
+                "messages of the agent were not understood",
+                call_sid=self.call.call_sid,
+                messages=self._not_understood,
+                first=self._first_not_understood,
+            )
 
     def end_by_fault(self) -> None:
         if not self.call.has(self):

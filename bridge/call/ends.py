@@ -65,7 +65,7 @@ ENDS: dict[Why, End] = {
     Why.CALLER_LOST: End(1001, 1000, Outcome.CALLER_LOST),
     Why.AGENT_LOST: End(1011, 1011, Outcome.AGENT_LOST, lets_audio_play=True),
     Why.NO_START: End(1008, 1000, None),
-    Why.TIME_LIMIT: End(1000, 1000, Outcome.ENDED),
+    Why.TIME_LIMIT: End(1000, 1000, Outcome.ENDED, lets_audio_play=True),
     Why.SILENT_CALLER: End(1000, 1000, Outcome.ENDED),
     Why.REFUSED: End(1008, 1000, None),
     Why.CALLER_VIOLATION: End(1002, 1000, Outcome.ENDED),

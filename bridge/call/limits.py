@@ -37,12 +37,32 @@ class Limits:
     twilio_api_s: float = 10.0
     """Seconds for a request to Twilio's REST API; the media socket stays open until then."""
 
+    trouble_s: float = 5.0
+    """Seconds without audio after which an agent that has reported an error is lost: a caller waits no longer."""
+
+    notice_s: float = 60.0
+    """Seconds before the end of a call or a session by its limit, when the agent learns of it: enough to come to an
+    end."""
+
     send_buffer_bytes: int = 32768
     """Bytes in the kernel's send buffer of a socket: small, so that a peer which does not read is noticed."""
 
     write_high_bytes: int = 4096
     """Unsent bytes in the process, and in the kernel, from which on audio to a peer is held in the ring: what has left
     it is beyond recall of an interrupt."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentLimits:
+    """
+    Deadlines of one agent of a call, in seconds.
+
+    ``connect_s``: DNS, TCP, TLS, upgrade and `Control.READY` together. The others are as in `Limits`.
+    """
+
+    connect_s: float
+    trouble_s: float
+    notice_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

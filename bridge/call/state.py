@@ -307,6 +307,10 @@ class Call(Talk):
             return
         self._close(now)
 
+    def left_s(self, now: float) -> float:
+        """How long the call may still go on; of a call that is bridged."""
+        return self._deadline - now if self._deadline is not None else 0.0
+
     def on_twilio_answered(self, now: float) -> None:
         """Twilio has answered the request to end or transfer the call, or the request has failed."""
         if self.state is State.PLAYING_OUT:

@@ -94,7 +94,7 @@ class AgentChain:
 
     def _side(self, n: int, agent: Agent) -> AgentSide:
         sockets = self._sockets
-        connect_s, memory = sockets.settings.bridge_agent_connect_s, None
+        connect_s, memory = sockets.agent_deadlines.connect_s, None
         if self._is_successor:
             connect_s = min(connect_s, sockets.successor_s)
             memory = self._call.memory(sockets.process.clock())
@@ -118,7 +118,7 @@ class AgentChain:
                 self._call,
                 self._limits,
                 sockets.process,
-                connect_s=connect_s,
+                agent_limits=replace(sockets.agent_deadlines, connect_s=connect_s),
                 transfer_prefixes=sockets.settings.transfer_prefixes,
                 on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
             )

@@ -14,7 +14,7 @@ from bridge.agents.succession import Memory
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import Outcome, Why
 from bridge.call.leg import LegLimits, Process
-from bridge.call.limits import CallLimits, Limits
+from bridge.call.limits import AgentLimits, CallLimits, Limits
 from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.agent_chain import AgentChain
@@ -93,6 +93,9 @@ class MediaSockets:
             hold_ms=settings.bridge_hold_from_caller_ms,
             silence_s=settings.bridge_agent_silence_s,
             ping_s=limits.agent_ping_s,
+        )
+        self.agent_deadlines = AgentLimits(
+            connect_s=settings.bridge_agent_connect_s, trouble_s=limits.trouble_s, notice_s=limits.notice_s
         )
 
     def upgrade(self, path: str, request: Request) -> picows.WSListener | Response:

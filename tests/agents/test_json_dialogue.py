@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.agents.agent import CallInfo, Control, Event, Ignored, Reply, StreamInfo, Transfer
-from bridge.agents.json_dialogue import NOT_JSON, JsonDialogue, on_tool_call, parse
+from bridge.agents.json_dialogue import NOT_JSON, JsonDialogue, on_tool_call, parse, shape_of
 from bridge.agents.vendors.deepgram import DeepgramDialogue
 from bridge.agents.vendors.elevenlabs import ElevenLabsDialogue
 from bridge.agents.vendors.retell_twilio import TwilioDialogue
@@ -119,3 +119,18 @@ def test_elevenlabs_tool_may_come_without_parameters():
     call = {"tool_name": "hang_up", "tool_call_id": "1"}
     message = {"type": "client_tool_call", "client_tool_call": call}
     assert list(ElevenLabsDialogue().read(orjson.dumps(message))) == [Control.HANG_UP]
+
+
+@pytest.mark.parametrize(
+    ("message", "shape"),
+    [
+        (b'{"type":"speech","text":"my secret","n":1}', "type=speech keys: type, text, n"),
+        (b'{"event":"a\\nb","kind":"k"}', "event=a b kind=k keys: event, kind"),
+        (b'{"type":{"a":1}}', "keys: type"),
+        (b"hello", "5 bytes, not JSON"),
+        (b"[1]", "3 bytes, list"),
+        (b'{"type":"%s"}' % (b"x" * 1000), f"type={'x' * 195}"),
+    ],
+)
+def test_shape_of_a_message_is_bounded_and_says_nothing_of_the_call(message, shape):
+    assert shape_of(message) == shape

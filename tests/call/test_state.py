@@ -39,7 +39,7 @@ EXPECTED: dict[Why, tuple[list[tuple[Any, ...]], int, int | None, Outcome | None
         1000,
         1000,
         Outcome.ENDED,
-        False,
+        True,
     ),
     Why.SILENT_CALLER: ([(LIMITS.caller_silent_s, "tick")], 1000, 1000, Outcome.ENDED, False),
     Why.REFUSED: ([(1, "end", Why.REFUSED, "token")], 1008, None, None, False),
