@@ -30,6 +30,7 @@ ROOMS = [
     ("bridge.metrics", "metrics"),
     ("bridge.settings", "settings"),
     ("bridge.descriptors", "settings"),
+    ("bridge.setting_fields", "settings"),
     ("bridge.setting_names", "settings"),
     ("bridge.setting_values", "settings"),
     ("bridge.http", "http"),
@@ -112,7 +113,13 @@ ONLY_IN = {
     "twilio": ["bridge.twilio.*", "bridge.standins.twilio.*"],
     "cryptography": ["bridge.seal", "benchmarks.tls"],
     "prometheus_client": ["bridge.metrics"],
-    "pydantic": ["bridge.settings", "bridge.setting_values", "bridge.agents.*", "bridge.retell_agent.*"],
+    "pydantic": [
+        "bridge.settings",
+        "bridge.setting_fields",
+        "bridge.setting_values",
+        "bridge.agents.*",
+        "bridge.retell_agent.*",
+    ],
     "pydantic_settings": ["bridge.settings"],
     "aiohttp": [
         "bridge.agents.*",
