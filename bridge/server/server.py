@@ -20,24 +20,19 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
+from bridge.server.assembly import assemble_paths
 from bridge.server.draining import Draining
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
-from bridge.server.media_socket import MediaSockets
 from bridge.server.outgoing import client_tls, http_session
-from bridge.server.paths import Paths, front_limits
+from bridge.server.paths import front_limits
 from bridge.server.port_tls import port_tls
-from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.reloading import reload_directory, reload_port_tls
-from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.opening import open_agreement
-from bridge.server.webhooks import Webhooks, nobody_to_tell
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
-from bridge.twilio.signature import Signatures
-from bridge.twilio.tokens import Tokens
 
 
 class Server:
@@ -94,47 +89,28 @@ class Server:
             self._siblings = Siblings(channel, owner, self._registry, self.metrics, self.retired.set)
         tls = client_tls()
         self._http = http_session(tls, settings.bridge_session_s)
-        self._sessions = Sessions(settings.read_directory(), Resources(self._http, settings.bridge_session_s))
+        resources = Resources(
+            self._http, settings.bridge_session_s, may_transfer=bool(settings.transfer_prefixes)
+        )
+        self._sessions = Sessions(settings.read_directory(), resources)
         account = settings.twilio_account_sid, settings.auth_tokens
         self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
-        tokens = Tokens(settings.auth_tokens, limits.token_s)
-        overrides = settings.bridge_connection_overrides
-        signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
-        refusals = Refusals(signatures, self.metrics, settings.bridge_validate_signatures, self._clock)
-        media_sockets = MediaSockets(
+        process = Process(
+            clock=self._clock,
+            metrics=self.metrics,
+            tls=tls,
+            held=self._held,
+            on_gone=self._live.on_leg_gone,
+        )
+        paths = assemble_paths(
             settings,
             limits,
-            Process(
-                clock=self._clock,
-                metrics=self.metrics,
-                tls=tls,
-                held=self._held,
-                on_gone=self._live.on_leg_gone,
-            ),
+            process,
             self._live,
             self._registry,
             self._agreement,
             self._sessions,
-            tokens,
-            signatures,
-            refusals,
-        )
-        webhooks = Webhooks(
-            settings,
-            self._sessions,
-            self._registry,
-            self._agreement,
-            tokens,
-            signatures,
-            refusals,
-            self.metrics,
-            self._clock,
-            self._siblings.announce if self._siblings is not None else nobody_to_tell,
-            self._agreement.presence.has_other,
-        )
-        retell = RetellWebhook(settings.retell_api_key.get_secret_value(), self._registry, self._clock)
-        paths = Paths(
-            settings, webhooks, retell, self._registry, media_sockets, refusals, self.metrics, self._siblings
+            self._siblings,
         )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
         self._front.set_accepting(self._siblings is None)

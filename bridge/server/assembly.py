@@ -1,0 +1,61 @@
+"""Puts together what answers requests: webhooks, media sockets, health checks and metrics."""
+
+from __future__ import annotations
+
+from bridge.agents.sessions import Sessions
+from bridge.call.leg import Process
+from bridge.call.limits import Limits
+from bridge.server.live import Live
+from bridge.server.media_socket import MediaSockets
+from bridge.server.paths import Paths
+from bridge.server.refusals import Refusals
+from bridge.server.registry import Registry
+from bridge.server.retell_webhook import RetellWebhook
+from bridge.server.store.agreement import Agreement
+from bridge.server.webhooks import Webhooks, nobody_to_tell
+from bridge.server.workers.worker import Siblings
+from bridge.settings import Settings
+from bridge.twilio.signature import Signatures
+from bridge.twilio.tokens import Tokens
+
+
+def assemble_paths(
+    settings: Settings,
+    limits: Limits,
+    process: Process,
+    live: Live,
+    registry: Registry,
+    agreement: Agreement,
+    sessions: Sessions,
+    siblings: Siblings | None,
+) -> Paths:
+    """
+    Make the handlers of one process.
+
+    Args:
+        process: What each leg is lent.
+        siblings: The other workers on the same port, if this process is one.
+    """
+    metrics, clock = process.metrics, process.clock
+    tokens = Tokens(settings.auth_tokens, limits.token_s)
+    overrides = settings.bridge_connection_overrides
+    signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
+    refusals = Refusals(signatures, metrics, settings.bridge_validate_signatures, clock)
+    media_sockets = MediaSockets(
+        settings, limits, process, live, registry, agreement, sessions, tokens, signatures, refusals
+    )
+    webhooks = Webhooks(
+        settings,
+        sessions,
+        registry,
+        agreement,
+        tokens,
+        signatures,
+        refusals,
+        metrics,
+        clock,
+        siblings.announce if siblings is not None else nobody_to_tell,
+        agreement.presence.has_other,
+    )
+    retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
+    return Paths(settings, webhooks, retell, registry, media_sockets, refusals, metrics, siblings)
