@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import ssl
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import ClassVar
 
-import picows
 import pytest
+from leg_on_socket import LIMITS, serving_leg
 from live import ACCOUNT_SID, FACTOR, random_call_sid, until
-from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, connected
+from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT
 
-from _codec import Envelope, Handshake, HeldBudget
+from _codec import Envelope, HeldBudget
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.limits import CallLimits
 from bridge.call.sides import Relayed
 from bridge.call.state import Call
-from bridge.http.front import Front, Request, Response
 from bridge.metrics import Metrics
 from bridge.standins.twilio.messages import ToServer, read_from_server
 from bridge.twilio import media
 
-LIMITS = {
-    "max_message_bytes": 1000,
-    "control_per_s": 5000,
-    "hold_ms": 1000,
-    "silence_s": 60.0,
-    "ping_s": 60.0,
-    "stall_s": 60.0,
-    "close_s": 0.2,
-    "send_buffer_bytes": 4096,
-    "write_high_bytes": 2048,
-}
 CALL_LIMITS = CallLimits(
     grace_s=5,
     start_s=60,
@@ -49,12 +36,7 @@ CALL_LIMITS = CallLimits(
     twilio_api_s=60,
 )
 STREAM_SID = "MZ" + 32 * "0"
-TICK_S = 0.02
 SLACK_S = 1.0 * FACTOR
-UPGRADE = (
-    b"GET /leg HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 def process(on_gone: Callable[[Leg], None] = lambda leg: None) -> Process:
@@ -109,45 +91,6 @@ class ClientLeg(PlainLeg):
     """A client's end, as the agent's leg is."""
 
     is_client: ClassVar[bool] = True
-
-
-class OneLeg:
-    """An app that hands every socket to one leg."""
-
-    def __init__(self, leg: Leg) -> None:
-        self.leg = leg
-
-    async def handle(self, request: Request) -> Response:
-        return Response(404)
-
-    def upgrade(self, request: Request) -> picows.WSListener | Response:
-        return Handshake(self.leg.wire, self.leg.open)
-
-
-@contextlib.asynccontextmanager
-async def serving_leg(leg: Leg, *, ticks: bool = True) -> AsyncIterator[RawSocket]:
-    """The peer's end of a leg's socket, the upgrade done and the clock ticking."""
-
-    async def tick() -> None:
-        while True:
-            leg.on_tick(time.monotonic())
-            await asyncio.sleep(TICK_S)
-
-    front = Front(OneLeg(leg))
-    await front.start("127.0.0.1", 0)
-    ticking = asyncio.ensure_future(tick()) if ticks else None
-    try:
-        async with connected(front.port) as socket:
-            socket.mask = not leg.is_client
-            await socket.send(UPGRADE)
-            assert (await socket.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-            yield socket
-    finally:
-        if ticking is not None:
-            ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
-        leg.abort()
-        await front.close()
 
 
 @pytest.fixture

@@ -1,0 +1,277 @@
+"""The agent's leg on a real socket and a clock of its own: reports, last words, keys, waits and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+from call_script import LIMITS as CALL_LIMITS
+from call_script import RecordingChain, Script
+from leg_on_socket import LIMITS, serving_leg
+from live import until
+from live_raw import RawSocket
+
+from _codec import HeldBudget
+from bridge.agents.agent import (
+    Agent,
+    CallInfo,
+    Control,
+    Dialogue,
+    Endpoint,
+    Event,
+    Failed,
+    Ignored,
+    Reply,
+    StreamInfo,
+    Transfer,
+    Troubled,
+    Warned,
+    no_session,
+)
+from bridge.agents.succession import FailureKind
+from bridge.call.agent import AgentLeg
+from bridge.call.farewell import BEGINS_S, QUIET_S
+from bridge.call.keys import PAUSE_S
+from bridge.call.leg import LegLimits, Process
+from bridge.call.limits import AgentLimits
+from bridge.call.state import State
+from bridge.metrics import Metrics
+
+AGENT_LIMITS = AgentLimits(connect_s=5.0, trouble_s=5.0, notice_s=60.0)
+STREAM = StreamInfo(CallInfo("CA1", "+1", "+2"), "AC", "MZ", {}, True)
+EVENTS: dict[str, Event] = {
+    "failed": Failed("error quota", FailureKind.QUOTA),
+    "troubled": Troubled("error busy", FailureKind.SERVER),
+    "warned": Warned("slow"),
+    "hang_up": Control.HANG_UP,
+    "speech_ended": Control.SPEECH_ENDED,
+    "transfer": Transfer("+4930123456", (b"no",), (b"yes",)),
+    "later": Reply(b"later", 1.5),
+    "odd": Ignored("unknown_type"),
+}
+
+
+class Scripted(Dialogue):
+    """Each text is the name of an event; every message to the agent says what it is about."""
+
+    gathers_keys = True
+
+    def read(self, message: bytes) -> Iterable[Event]:
+        return (EVENTS[message.decode()],)
+
+    def on_dtmf(self, digit: str) -> Iterable[bytes]:
+        return (f"keys {digit}".encode(),)
+
+    def on_limit_near(self, left_s: float) -> Iterable[bytes]:
+        return (f"{left_s:g} s left".encode(),)
+
+
+class Leg(AgentLeg):
+    """A leg whose socket the test opens."""
+
+    def connect(self) -> None:
+        pass
+
+
+class Scene:
+    """A bridged call whose agent's side is a leg, at time 0."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self.now = 0.0
+        self.script = Script()
+        self.sent: list[str] = []
+        agent = Agent(
+            open_session=no_session,
+            endpoint=lambda session, call: Endpoint("", {}),
+            dialogue=lambda stream, next_number: dialogue,
+        )
+        self.leg = Leg(
+            agent,
+            STREAM,
+            self.script.call,
+            LegLimits(**{**LIMITS, "silence_s": 1e6, "ping_s": 1e6}),
+            Process(
+                clock=lambda: self.now,
+                metrics=Metrics(),
+                tls=ssl.create_default_context(),
+                held=HeldBudget(1 << 20),
+                on_gone=lambda leg: None,
+            ),
+            agent_limits=AGENT_LIMITS,
+            transfer_prefixes=("+49",),
+            on_session=lambda session: None,
+        )
+        self.chain = RecordingChain([self.leg])
+        self.script.call.on_start(self.chain, 0.0)
+
+    def read(self, *names: str) -> None:
+        for name in names:
+            self.leg.read_text(name.encode())
+
+    def hear(self, frames: int = 1) -> None:
+        """The agent speaks."""
+        for _ in range(frames):
+            self.script.agent_audio(self.now)
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        self.leg.on_tick(now)
+
+    @property
+    def call(self) -> Any:
+        return self.script.call
+
+
+@contextlib.asynccontextmanager
+async def scene(dialogue: Dialogue | None = None) -> AsyncIterator[tuple[Scene, RawSocket]]:
+    made = Scene(dialogue or Scripted())
+    async with serving_leg(made.leg, ticks=False) as socket:
+        await until(lambda: made.call.state is State.BRIDGED)
+        yield made, socket
+
+
+async def test_failure_is_the_end_of_the_agent_for_its_reason():
+    async with scene() as (made, _):
+        made.read("failed")
+        assert made.chain.asked == [(FailureKind.QUOTA, True)]
+        assert made.call.detail == "error quota"
+
+
+async def test_silence_after_an_error_is_the_end_of_the_agent(logs):
+    async with scene() as (made, _):
+        made.hear()
+        made.read("troubled", "troubled")
+        made.tick(4.9)
+        assert made.call.state is State.BRIDGED
+        made.tick(5.0)
+        assert made.chain.asked == [(FailureKind.SERVER, True)]
+        assert made.call.detail == "error busy, and no audio after it"
+    assert len([line for line in logs.lines if "agent reports an error" in line]) == 1
+
+
+async def test_audio_after_an_error_keeps_the_agent():
+    async with scene() as (made, _):
+        made.read("troubled")
+        made.tick(4.0)
+        made.hear()
+        for now in (5.0, 60.0, 600.0):
+            made.tick(now)
+        assert made.call.state is State.BRIDGED
+
+
+@pytest.mark.parametrize("close", [1000, 1005, 1011])
+async def test_error_then_any_close_is_a_loss_for_the_errors_reason(close):
+    async with scene() as (made, _):
+        made.read("troubled")
+        made.leg.on_peer_closed(close, "bye\nnow")
+        assert made.chain.asked == [(FailureKind.SERVER, True)]
+        assert made.call.detail == f"error busy, then close {close} bye now"
+
+
+async def test_warning_is_logged_once_a_call(logs):
+    async with scene() as (made, _):
+        made.read("warned", "warned", "warned")
+        assert made.call.state is State.BRIDGED
+    assert len([line for line in logs.lines if "agent warns" in line and "slow" in line]) == 1
+
+
+async def test_hang_up_waits_for_the_end_of_speech():
+    async with scene() as (made, _):
+        made.read("hang_up")
+        made.hear()
+        made.tick(0.5)
+        assert made.call.state is State.BRIDGED
+        made.hear()
+        made.read("speech_ended")
+        assert made.call.state is State.PLAYING_OUT
+        assert [entry[0] for entry in made.script.sent_to("caller")].count("audio") == 2
+
+
+async def test_hang_up_without_an_end_of_speech_waits_for_a_silence():
+    async with scene() as (made, _):
+        made.read("hang_up")
+        made.tick(BEGINS_S - 0.1)
+        made.hear()
+        made.tick(BEGINS_S)
+        made.tick(BEGINS_S + QUIET_S - 0.1)
+        assert made.call.state is State.BRIDGED
+        made.tick(BEGINS_S + QUIET_S)
+        assert made.call.state is State.PLAYING_OUT
+
+
+@pytest.mark.parametrize("end", ["failed", "troubled then closed", "closed", "violation"])
+async def test_agent_that_leaves_after_its_request_is_not_replaced(end):
+    async with scene() as (made, _):
+        made.read("transfer", "transfer", "hang_up")
+        match end:
+            case "failed":
+                made.read("failed")
+            case "troubled then closed":
+                made.read("troubled")
+                made.leg.on_peer_closed(1000, "")
+            case "closed":
+                made.leg.on_peer_closed(1006, "")
+            case "violation":
+                made.leg.on_violation(1002, "")
+        assert made.chain.asked == []
+        assert made.call.transfer_to == "+4930123456"
+        assert made.call.state is State.PLAYING_OUT
+
+
+async def test_speech_that_ends_without_a_request_changes_nothing():
+    async with scene() as (made, _):
+        made.read("speech_ended")
+        made.tick(100.0)
+        assert made.call.state is State.BRIDGED
+
+
+async def test_accepted_transfer_is_answered():
+    async with scene() as (made, socket):
+        made.read("transfer")
+        assert await socket.read_frame() == (1, b"yes")
+
+
+async def test_reply_waits_as_long_as_the_agent_asks():
+    async with scene() as (made, socket):
+        made.read("later")
+        made.tick(1.4)
+        made.leg.wire.send_text(b"first")
+        made.tick(1.5)
+        assert [await socket.read_frame() for _ in range(2)] == [(1, b"first"), (1, b"later")]
+
+
+async def test_gathered_keys_come_with_the_hash_or_after_a_pause():
+    async with scene() as (made, socket):
+        for key in "12#":
+            made.leg.send_dtmf(key)
+        assert await socket.read_frame() == (1, b"keys 12#")
+        made.leg.send_dtmf("9")
+        made.tick(PAUSE_S)
+        assert await socket.read_frame() == (1, b"keys 9")
+
+
+class Aging(Scripted):
+    session_limit_s = 600.0
+
+
+@pytest.mark.parametrize(("dialogue", "limit_s"), [(Scripted(), CALL_LIMITS.duration_s), (Aging(), 600.0)])
+async def test_agent_learns_once_that_its_end_is_near(dialogue, limit_s):
+    async with scene(dialogue) as (made, socket):
+        made.tick(limit_s - 61.0)
+        made.tick(limit_s - 60.0)
+        made.tick(limit_s - 59.0)
+        made.leg.wire.send_text(b"last")
+        assert [await socket.read_frame() for _ in range(2)] == [(1, b"60 s left"), (1, b"last")]
+
+
+async def test_messages_that_were_not_understood_are_summed_up_at_the_end(logs):
+    async with scene() as (made, _):
+        EVENTS["{}"] = Ignored("unknown_type")
+        made.read("{}", "odd", "odd")
+    (line,) = [line for line in logs.lines if "were not understood" in line]
+    assert json.dumps("keys:")[1:-1] in line
+    assert "messages=3" in line
