@@ -48,9 +48,9 @@ cdef class WebSocket(FrameWriter):
     One side's WebSocket after its handshake; after `open`, `feed` takes the bytes read beyond the handshake.
 
     Args:
-        owner: Receives ``on_text(message)``, ``on_binary(message)``, ``on_peer_closed(code)`` (1005 for a close
-            without a code), ``on_violation(code, detail)``, ``on_congestion(is_congested)`` and ``on_gone()``; all
-            within this object's own callbacks.
+        owner: Receives ``on_text(message)``, ``on_binary(message)``, ``on_peer_closed(code, reason)`` (1005 for a
+            close without a code), ``on_violation(code, detail)``, ``on_congestion(is_congested)`` and ``on_gone()``;
+            all within this object's own callbacks.
         is_client: This side opened the connection: it masks, and the peer must not.
         max_message_bytes: A longer message, in one frame or in many, closes with 1009.
         budget: Counts incomplete messages beyond 64 KiB; one that does not fit closes with 1009.
@@ -341,6 +341,7 @@ cdef class WebSocket(FrameWriter):
     @cython.final
     cdef int on_close(self, const char* payload, Py_ssize_t n) except -1:
         cdef int code = NO_STATUS
+        reason = ""
         if n == 1:
             return self.violate(1002, "close frame of one byte")
         if n >= 2:
@@ -348,7 +349,7 @@ cdef class WebSocket(FrameWriter):
             if not may_close_with(code):
                 return self.violate(1002, "close code must not be sent")
             try:
-                PyUnicode_DecodeUTF8(payload + 2, n - 2, NULL)
+                reason = PyUnicode_DecodeUTF8(payload + 2, n - 2, NULL)
             except UnicodeDecodeError:
                 return self.violate(1007, "close reason is not UTF-8")
         is_answer = self.is_closing
@@ -359,7 +360,7 @@ cdef class WebSocket(FrameWriter):
         write_pending()
         self.transport.close()
         if not is_answer:
-            self.owner.on_peer_closed(code)
+            self.owner.on_peer_closed(code, reason)
         return 0
 
     @cython.final

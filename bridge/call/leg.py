@@ -18,6 +18,7 @@ from typing import ClassVar, TypeVarTuple
 import structlog
 
 from _codec import HeldBudget, Wire
+from bridge.agents.json_dialogue import worded
 from bridge.call.ends import Why
 from bridge.call.kept import Kept
 from bridge.call.sides import Relayed, SideCounts
@@ -304,10 +305,10 @@ class Leg:
     def on_binary(self, message: bytes) -> None:
         self.on_ignored("binary")
 
-    def on_peer_closed(self, code: int) -> None:
+    def on_peer_closed(self, code: int, reason: str) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.guard(self.end_by_peer, code, f"close {code}")
+            self.guard(self.end_by_peer, code, f"close {code} {worded(reason)}".strip())
 
     def on_violation(self, code: int, detail: str) -> None:
         if self._closing_since is None:

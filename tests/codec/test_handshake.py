@@ -119,6 +119,8 @@ async def test_violation_in_the_first_frame_is_reported(piece, code):
     assert [entry[:2] for entry in calls if entry[0] == "on_violation"] == [("on_violation", code)]
 
 
-async def test_close_as_the_first_frame_is_reported_with_its_code():
-    calls = await calls_after([b"\x88\x02\x03\xe8"])
-    assert calls == [("on_peer_closed", 1000), ("on_gone",)]
+@pytest.mark.parametrize("reason", ["", "Missing variables: näme"])
+async def test_close_as_the_first_frame_is_reported_with_its_code_and_reason(reason):
+    payload = b"\x03\xe8" + reason.encode()
+    calls = await calls_after([bytes([0x88, len(payload)]) + payload])
+    assert calls == [("on_peer_closed", 1000, reason), ("on_gone",)]

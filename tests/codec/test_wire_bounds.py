@@ -345,7 +345,7 @@ async def test_audio_held_for_a_peer_that_closes_goes_to_another_wire():
     first.send_in_order("mark")
     # A client's close frame, with the code 1001 and a mask of zeros.
     first.feed(b"\x88\x82\0\0\0\0\x03\xe9")
-    assert owner.calls[-1] == ("on_peer_closed", 1001)
+    assert owner.calls[-1] == ("on_peer_closed", 1001, "")
     first.hand_held_to(second)
     second.set_ready()
     assert texts(pipe) == [b"<%b>" % AUDIO_20MS, b"mark"]

@@ -108,7 +108,7 @@ class Oracle(Protocol):
             if self.close_rcvd is None:
                 raise
         if self.close_rcvd is not None:
-            self._wire.on_close(self.close_rcvd.code)
+            self._wire.on_close(self.close_rcvd.code, self.close_rcvd.reason)
         else:
             self._wire.on_frame(frame)
 
@@ -455,7 +455,7 @@ class Wire:
             return
         self._partner.send_audio(payload)
 
-    def on_close(self, code: int) -> None:
+    def on_close(self, code: int, reason: str) -> None:
         """Take a close frame that the oracle accepts."""
         is_answer = self.is_closing
         self.send_close(code)
@@ -463,7 +463,7 @@ class Wire:
         gathering.write()
         self._transport.close()
         if not is_answer and self._owner is not None:
-            self._owner.on_peer_closed(code)
+            self._owner.on_peer_closed(code, reason)
 
     def violate(self, code: int, detail: str) -> None:
         """Close with a code; nothing is read any more."""
