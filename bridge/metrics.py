@@ -176,6 +176,11 @@ class Metrics:
         self.agents_replaced = Counter(
             "bridge_agents_replaced", "Unavailable agents after which the next one was tried", registry=r
         )
+        self.calls_without_agent_audio = Counter(
+            "bridge_calls_without_agent_audio",
+            "Calls in which an open agent sent no audio for 5 s or more",
+            registry=r,
+        )
         self.callers_kept = Counter(
             "bridge_callers_kept", "Lost media sockets after which the agent was kept", registry=r
         )

@@ -52,6 +52,8 @@ class Call(Talk):
         # The agents that are left to try.
         self._chain: Chain | None = None
         self._agents_replaced = 0
+        # When an agent opened for the first time.
+        self._bridged_at: float | None = None
         # When the call lost its last open agent, or began.
         self._agentless_since = now
         # While the caller has no socket: when the agent is no longer kept, and how the socket was lost.
@@ -173,6 +175,7 @@ class Call(Talk):
         """The agent's side is open and takes audio."""
         if self.state is State.CONNECTING:
             self.stats.agent_connect_s = now - self._agentless_since
+            self._bridged_at = now if self._bridged_at is None else self._bridged_at
             self._enter(State.BRIDGED, self._deadline)
             self._observer.on_call_bridged(self)
 
@@ -306,6 +309,10 @@ class Call(Talk):
             self.run_each(self._send_played_mark, self._close_agent)
             return
         self._close(now)
+
+    def was_bridged_s(self, now: float) -> float:
+        """How long ago the call's first agent opened; 0 if none did."""
+        return now - self._bridged_at if self._bridged_at is not None else 0.0
 
     def left_s(self, now: float) -> float:
         """How long the call may still go on; of a call that is bridged."""

@@ -19,7 +19,7 @@ from bridge.call.sides import AgentSide, CallerSide
 from bridge.call.state import Call, State
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
-from bridge.server.open_sides import OpenSides, log_end
+from bridge.server.open_sides import OpenSides, is_mute, log_end
 from bridge.server.reconciling import Reconciler
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
@@ -303,6 +303,9 @@ class Live:
             self._metrics.calls_ended.labels(call.why.value).inc()
         if call.stats.first_agent_audio_s is not None:
             self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
+        elif is_mute(call, now):
+            self._metrics.calls_without_agent_audio.inc()
+            log.warning("agent sent no audio in the whole call", call_sid=call.call_sid)
         call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
         log_end(call, call_sid, traffic, now)
 

@@ -14,6 +14,9 @@ from bridge.server.store.transcripts import REFRESH_S
 
 log = structlog.get_logger()
 
+# An agent that says nothing for this long is not one whose caller hangs up early.
+MUTE_S = 5.0
+
 
 @dataclass(slots=True)
 class OpenSides:
@@ -64,6 +67,11 @@ class OpenSides:
             interrupts=call.stats.interrupts,
             dtmf=call.stats.dtmf,
         )
+
+
+def is_mute(call: Call, now: float) -> bool:
+    """Whether no agent of a call that is over has sent audio, although one was open for a while."""
+    return call.stats.first_agent_audio_s is None and call.was_bridged_s(now) >= MUTE_S
 
 
 def log_end(call: Call, call_sid: str, traffic: Traffic, now: float) -> None:

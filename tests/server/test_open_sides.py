@@ -1,0 +1,44 @@
+"""What the book says of a call that is over."""
+
+from __future__ import annotations
+
+import pytest
+from call_script import RecordingAgent, Script, bridged
+from live import serving, until
+
+from bridge.server.open_sides import MUTE_S, is_mute
+
+
+def test_agent_without_audio_in_a_whole_call_is_mute():
+    script = bridged()
+    assert not is_mute(script.call, MUTE_S - 0.1)
+    assert is_mute(script.call, MUTE_S)
+    script.run([(MUTE_S, "agent_audio")])
+    assert not is_mute(script.call, 2 * MUTE_S)
+
+
+def test_agent_that_never_opened_is_not_mute():
+    script = Script()
+    script.run([(0.0, "start")])
+    assert not is_mute(script.call, 10 * MUTE_S)
+
+
+def test_time_of_a_mute_agent_counts_from_the_first_one():
+    script = Script()
+    script.spares.append(RecordingAgent(script.log, "spare"))
+    script.run([(0, "start"), (0, "agent_open"), (MUTE_S - 1, "agent_lost"), (MUTE_S, "agent_open")])
+    assert script.sent_to("spare")
+    assert is_mute(script.call, MUTE_S)
+
+
+@pytest.mark.parametrize(("speaks", "counted"), [(False, 1), (True, 0)])
+async def test_call_with_a_mute_agent_is_counted_and_logged(monkeypatch, logs, speaks, counted):
+    monkeypatch.setattr("bridge.server.open_sides.MUTE_S", 0.0)
+    async with serving() as live:
+        async with live.bridged() as (caller, agent):
+            if speaks:
+                await agent.send_audio(bytes(160))
+                await until(lambda: caller.received)
+        await until(lambda: live.is_idle)
+        assert (await live.metrics())["bridge_calls_without_agent_audio_total"] == counted
+    assert len([line for line in logs.lines if "agent sent no audio" in line]) == counted
