@@ -79,6 +79,9 @@ class SettingFields(BaseModel):
         description="a PEM file with the certificate chain: TLS on the port itself; SIGHUP reads it again",
     )
     bridge_tls_key: str = Field("", description="a PEM file with the key of BRIDGE_TLS_CERT")
+    bridge_tls_key_password: SecretStr = Field(
+        SecretStr(""), description="the password of BRIDGE_TLS_KEY, if that is encrypted"
+    )
     bridge_metrics_token: SecretStr = Field(
         SecretStr(""),
         description="the bearer token of /metrics; without one only requests from this machine that no proxy "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
 from bridge.agents.setting_types import problems_of
+from bridge.setting_checks import doubtful_values, problems_of_texts, problems_of_values
 from bridge.setting_fields import SettingFields
 from bridge.setting_names import check_names
-from bridge.setting_values import default_state_dir, store_problem
+from bridge.setting_values import default_state_dir
+from bridge.tls_files import server_tls
 
 
 class SettingsError(Exception):
@@ -72,6 +75,16 @@ class Settings(SettingFields):
             raise DirectoryError([("bridge_agent", text)])
         return directory
 
+    def read_tls(self) -> ssl.SSLContext | None:
+        """
+        Make the context of the bridge's own port, of the files as they are now; None without TLS.
+
+        Raises:
+            TlsFilesError: They cannot be used.
+        """
+        password = self.bridge_tls_key_password.get_secret_value()
+        return server_tls(self.bridge_tls_cert, self.bridge_tls_key, password)
+
     @property
     def agents(self) -> list[str]:
         """The chain of agents where no route fits; each is tried in turn."""
@@ -128,17 +141,19 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
             good["bridge_agent"] = FREE
         settings = Settings.model_validate(_with_development_defaults(good))
     settings._variables = variables
-    problems += [text for name, text in _cross_checks(settings) if name not in bad]
-    known, of_agents = set(Settings.model_fields), set[str]()
+    problems += [text for name, text in problems_of_values(settings) if name not in bad]
+    known, of_agents = set(Settings.model_fields), dict[str, Any]()
     try:
         directory = settings.read_directory()
         known |= directory.placeholder_variables
         of_agents = directory.settings_read
     except DirectoryError as error:
         problems += [text for name, text in error.problems if name not in bad]
+    keys = {name: getattr(settings, name) for name in Settings.model_fields} | of_agents
+    problems += [text for name, text in problems_of_texts(keys.items()) if name not in bad]
     misspelled, warnings = check_names(variables, known, of_agents)
     problems += misspelled
-    settings._warnings = tuple(warnings)
+    settings._warnings = (*doubtful_values(settings), *warnings)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -149,32 +164,3 @@ def _with_development_defaults(raw: dict[str, Any]) -> dict[str, Any]:
         return raw
     port = raw.get("port", "3000")
     return {"host": "127.0.0.1", "public_url": f"http://127.0.0.1:{port}", "bridge_agent": "echo", **raw}
-
-
-def _cross_checks(s: Settings) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-
-    if s.bridge_validate_signatures:
-        required = {
-            "public_url": s.public_url,
-            "twilio_account_sid": s.twilio_account_sid,
-            "twilio_auth_token": s.auth_tokens,
-        }
-        for name, value in required.items():
-            if not value:
-                description = Settings.model_fields[name].description
-                found.append((name, f"{name.upper()}: is missing: {description}"))
-    if bool(s.bridge_tls_cert) != bool(s.bridge_tls_key):
-        missing = "bridge_tls_key" if s.bridge_tls_cert else "bridge_tls_cert"
-        found.append((missing, f"{missing.upper()}: is missing: certificate and key go together"))
-    if problem := store_problem(s.bridge_store.get_secret_value()):
-        found.append(("bridge_store", f"BRIDGE_STORE: {problem}"))
-    if s.bridge_hold_from_caller_ms < s.bridge_agent_connect_s * 1000:
-        found.append(
-            (
-                "bridge_hold_from_caller_ms",
-                "BRIDGE_HOLD_FROM_CALLER_MS: must be at least BRIDGE_AGENT_CONNECT_S, or the caller's first words "
-                "are lost while the agent's socket opens",
-            )
-        )
-    return found

@@ -153,7 +153,14 @@ def test_password_in_a_refused_url_is_not_printed(name, url):
 
 
 # Settings that accept any text.
-FREE_TEXT = ("HOST", "TWILIO_AUTH_TOKEN", "RETELL_API_KEY", "BRIDGE_METRICS_TOKEN", "BRIDGE_NODE")
+FREE_TEXT = (
+    "HOST",
+    "TWILIO_AUTH_TOKEN",
+    "RETELL_API_KEY",
+    "BRIDGE_METRICS_TOKEN",
+    "BRIDGE_NODE",
+    "BRIDGE_TLS_KEY_PASSWORD",
+)
 
 
 @pytest.mark.parametrize("name", [n.upper() for n in Settings.model_fields if n.upper() not in FREE_TEXT])

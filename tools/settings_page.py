@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "port",
         "bridge_tls_cert",
         "bridge_tls_key",
+        "bridge_tls_key_password",
         "bridge_metrics_token",
         "bridge_workers",
         "bridge_node",

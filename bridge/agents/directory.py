@@ -68,9 +68,13 @@ class Directory:
         return {*self._modules, *self._tables}
 
     @property
-    def settings_read(self) -> set[str]:
-        """The settings of the agents that are modules, by name in lower case."""
-        return {field for _, settings in self._modules.values() for field in type(settings).model_fields}
+    def settings_read(self) -> dict[str, Any]:
+        """The values of the settings of agents that are modules, by name in lower case."""
+        return {
+            field: getattr(settings, field)
+            for _, settings in self._modules.values()
+            for field in type(settings).model_fields
+        }
 
     def chain(self, call_sid: str, to_number: str, from_number: str) -> tuple[str, ...]:
         """Return the agents to try for a call, in order."""

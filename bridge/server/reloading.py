@@ -9,16 +9,15 @@ import structlog
 
 from bridge.agents.directory import DirectoryError
 from bridge.agents.sessions import Sessions
-from bridge.server.port_tls import port_tls
 from bridge.settings import Settings
 
 log = structlog.get_logger()
 
 
-def reload_port_tls(certificate: str, key: str, use: Callable[[ssl.SSLContext], None]) -> None:
+def reload_port_tls(settings: Settings, use: Callable[[ssl.SSLContext], None]) -> None:
     """Read the files again and ``use`` them; bad ones are refused, and the former certificate stays."""
     try:
-        tls = port_tls(certificate, key)
+        tls = settings.read_tls()
     except OSError as error:
         log.error(
             "certificate refused, the former one stays: correct the files and send SIGHUP again",
@@ -27,7 +26,7 @@ def reload_port_tls(certificate: str, key: str, use: Callable[[ssl.SSLContext], 
         return
     if tls is not None:
         use(tls)
-        log.info("certificate reloaded", file=certificate)
+        log.info("certificate reloaded", file=settings.bridge_tls_cert)
 
 
 def reload_directory(settings: Settings, sessions: Sessions) -> None:

@@ -26,7 +26,6 @@ from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import front_limits
-from bridge.server.port_tls import port_tls
 from bridge.server.registry import Registry
 from bridge.server.reloading import reload_directory, reload_port_tls
 from bridge.server.store.opening import open_agreement
@@ -115,7 +114,7 @@ class Server:
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
         self._front.set_accepting(self._siblings is None)
         await self._agreement.start()
-        tls_of_port = port_tls(settings.bridge_tls_cert, settings.bridge_tls_key)
+        tls_of_port = self._settings.read_tls()
         await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
         # Before the parent of a worker hears that it is ready, and lets others drain.
@@ -139,7 +138,7 @@ class Server:
 
         A bad certificate is refused, and bad files are refused whole: what is in use stays.
         """
-        reload_port_tls(self._settings.bridge_tls_cert, self._settings.bridge_tls_key, self._front.set_tls)
+        reload_port_tls(self._settings, self._front.set_tls)
         reload_directory(self._settings, self._sessions)
 
     def drain(self) -> None:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
 
 import pytest
 import trustme
-from certificates import Tls
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from certificates import Tls, encrypt
 from live import until
 from live_raw import connected
 from trustme import KeyType
@@ -118,25 +111,21 @@ async def test_reload_shows_new_connections_the_new_certificate_and_running_call
     assert len([line for line in logs.lines if "certificate reloaded" in line]) == 1
 
 
-NOT_PEM = "must be PEM files of a certificate chain and of its key, not encrypted"
-
-
-def encrypt(certificate: Path, key: Path) -> None:
-    private = load_pem_private_key(key.read_bytes(), None)
-    key.write_bytes(
-        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
-    )
-
-
 BAD = {
     "no certificate": (lambda certificate, key: certificate.unlink(), "BRIDGE_TLS_CERT: "),
     "no key": (lambda certificate, key: key.unlink(), "BRIDGE_TLS_KEY: "),
     "half a certificate": (
         lambda certificate, key: certificate.write_bytes(certificate.read_bytes()[:99]),
-        NOT_PEM,
+        "BRIDGE_TLS_CERT: must be a PEM file with the certificate chain, and BRIDGE_TLS_KEY with its key",
     ),
-    "empty key": (lambda certificate, key: key.write_bytes(b""), NOT_PEM),
-    "encrypted key": (encrypt, NOT_PEM),
+    "empty key": (
+        lambda certificate, key: key.write_bytes(b""),
+        "BRIDGE_TLS_KEY: must be a PEM file, which begins with -----BEGIN",
+    ),
+    "encrypted key": (
+        lambda certificate, key: encrypt(key, b"password"),
+        "BRIDGE_TLS_KEY_PASSWORD: is missing: the key in BRIDGE_TLS_KEY is encrypted",
+    ),
     "key of another": (
         lambda certificate, key: trustme.CA().issue_cert("x").private_key_pem.write_to_path(key),
         "BRIDGE_TLS_KEY: is not the key of the first certificate in BRIDGE_TLS_CERT",

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 HOST = "127.0.0.1"
 
@@ -41,3 +47,11 @@ class Tls:
             pem.write_to_path(files["BRIDGE_TLS_CERT"], append=n > 0)
         issued.private_key_pem.write_to_path(files["BRIDGE_TLS_KEY"])
         return files
+
+
+def encrypt(key: Path, password: bytes) -> None:
+    """Encrypt the key in a file."""
+    private = load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    )

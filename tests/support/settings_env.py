@@ -8,7 +8,7 @@ from bridge.settings import Settings, SettingsError, load_settings
 
 SID = "AC" + "0" * 32
 GOOD = {
-    "PUBLIC_URL": "https://voice.example.com",
+    "PUBLIC_URL": "https://voice.acme-phones.com",
     "TWILIO_ACCOUNT_SID": SID,
     "TWILIO_AUTH_TOKEN": "auth",
     "BRIDGE_AGENT": "retell",
