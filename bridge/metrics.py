@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from prometheus_client import (
@@ -12,6 +14,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -26,6 +29,8 @@ GAUGE_RULES = {
     "bridge_draining": "min",
     "bridge_store_available": "min",
     "bridge_gc_pause_longest_seconds": "max",
+    "bridge_build_info": "max",
+    "process_start_time_seconds": "min",
 }
 SLOW_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0)
 
@@ -132,6 +137,12 @@ class Metrics:
 
     def __post_init__(self) -> None:
         r = self.registry
+        ProcessCollector(registry=r)
+        build = Gauge("bridge_build_info", "1, with the versions", ["version", "python"], registry=r)
+        build.labels(_version(), platform.python_version()).set(1)
+        self.calls_max = Gauge(
+            "bridge_calls_max", "The most calls at once (BRIDGE_MAX_CALLS of each process)", registry=r
+        )
         self.calls_live = Gauge("bridge_calls_live", "Calls with a verified media socket", registry=r)
         self.calls_admitted = Gauge(
             "bridge_calls_admitted", "Answered calls whose media socket has not opened yet", registry=r
@@ -258,6 +269,14 @@ class Metrics:
             }
             for family in self.registry.collect()
         ]
+
+
+def _version() -> str:
+    try:
+        return version("voice-bridge")
+    except PackageNotFoundError:
+        # Run from a checkout that nobody has installed.
+        return "unknown"
 
 
 def text_of(families: Iterable[Mapping[str, Any]]) -> bytes:

@@ -155,6 +155,7 @@ NO_MODULE = {
     "tests/test_package.py": "what is built and shipped",
     "tests/test_public.py": "bridge/__init__.py",
     "tests/test_readme.py": "the README's commands",
+    "tests/test_metrics_page.py": "docs/metrics.md",
     "tests/test_settings_page.py": "docs/settings.md",
     "tests/server/test_balancers.py": "the configurations in deploy/",
     "tests/server/test_two_processes.py": "two processes as a whole",

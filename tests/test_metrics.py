@@ -1,45 +1,17 @@
 """Metrics: a scraper can read them, and their names and labels are the ones that dashboards are built on."""
 
+import asyncio
+import shutil
+import subprocess
 from dataclasses import fields
 
 import pytest
+from live import serving, until
+from metric_families import FAMILIES
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.call.ends import Why
 from bridge.metrics import Metrics, Traffic
-
-# Name of each family, its type, and its labels: what dashboards and alerts rely on.
-FAMILIES = {
-    "bridge_callers_back": ("counter", set()),
-    "bridge_callers_kept": ("counter", set()),
-    "bridge_lost_audio_seconds": ("counter", set()),
-    "bridge_agents_replaced": ("counter", set()),
-    "bridge_calls_without_agent_audio": ("counter", set()),
-    "bridge_calls_live": ("gauge", set()),
-    "bridge_calls_admitted": ("gauge", set()),
-    "bridge_draining": ("gauge", set()),
-    "bridge_held_bytes": ("gauge", set()),
-    "bridge_agents_ahead": ("counter", set()),
-    "bridge_store_available": ("gauge", set()),
-    "bridge_store_failures": ("counter", set()),
-    "bridge_calls": ("counter", set()),
-    "bridge_calls_ended": ("counter", {"why"}),
-    "bridge_calls_refused": ("counter", {"reason"}),
-    "bridge_http_requests": ("counter", {"path", "status"}),
-    "bridge_messages_ignored": ("counter", {"side", "reason"}),
-    "bridge_frames": ("counter", {"direction"}),
-    "bridge_frames_dropped": ("counter", {"direction"}),
-    "bridge_frames_cleared": ("counter", set()),
-    "bridge_interrupts": ("counter", set()),
-    "bridge_dtmf": ("counter", set()),
-    "bridge_webhook_seconds": ("histogram", set()),
-    "bridge_agent_connect_seconds": ("histogram", set()),
-    "bridge_first_agent_audio_seconds": ("histogram", set()),
-    "bridge_interrupt_to_clear_seconds": ("histogram", set()),
-    "bridge_event_loop_lag_seconds": ("histogram", set()),
-    "bridge_gc_pauses": ("counter", set()),
-    "bridge_gc_pause_seconds": ("counter", set()),
-    "bridge_gc_pause_longest_seconds": ("gauge", set()),
-}
 
 
 @pytest.fixture
@@ -120,3 +92,28 @@ def test_traffic_adds_up():
     for _ in range(3):
         total.add(Traffic(*range(1, len(fields(Traffic)) + 1)))
     assert total == Traffic(*(3 * n for n in range(1, len(fields(Traffic)) + 1)))
+
+
+PROMTOOL = shutil.which("promtool")
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus")
+async def test_promtool_finds_nothing_to_complain_of_in_a_used_process():
+    async with serving() as live:
+        async with live.bridged() as (caller, agent):
+            await agent.send_audio(bytes(160))
+            await until(lambda: caller.received)
+        await until(lambda: live.is_idle)
+        _, text = await live.get("/metrics")
+    command = [PROMTOOL, "check", "metrics"]
+    checked = await asyncio.to_thread(
+        subprocess.run, command, input=text, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+async def test_known_labels_are_exported_from_the_start():
+    async with serving() as live:
+        metrics = await live.metrics()
+        assert {f'bridge_calls_ended_total{{why="{why.value}"}}' for why in Why} <= metrics.keys()
+        assert metrics["bridge_calls_max"] == 500

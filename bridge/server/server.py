@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from _codec import HeldBudget
 from bridge.agents.agent import Resources
 from bridge.agents.sessions import Sessions
+from bridge.call.ends import Why
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.call.state import Call
@@ -51,6 +52,9 @@ class Server:
         self._agreement = open_agreement(settings, self.metrics, self._limits.token_s)
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
+        self.metrics.calls_max.set(settings.bridge_max_calls)
+        for why in Why:
+            self.metrics.calls_ended.labels(why.value)
         self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
         self.metrics.calls_live.set_function(lambda: self._registry.live)
         self.metrics.calls_admitted.set_function(lambda: self._registry.admitted)
