@@ -19,7 +19,7 @@ from bridge.call.sides import AgentSide, CallerSide
 from bridge.call.state import Call, State
 from bridge.metrics import Metrics, Traffic
 from bridge.server.gather import Gather
-from bridge.server.open_sides import OpenSides, is_mute, log_end
+from bridge.server.open_sides import OpenSides, is_mute, log_end, log_unclaimed
 from bridge.server.reconciling import Reconciler
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
@@ -328,9 +328,9 @@ class Live:
             self._slice_size = -(-len(self._round) // SLICES)
         for _ in range(min(self._slice_size, len(self._round))):
             self._tick(self._round.pop(), now)
-        unclaimed = self._registry.on_tick(now)
-        if unclaimed:
-            self._metrics.calls_refused.labels("not_claimed").inc(unclaimed)
+        if unclaimed := self._registry.on_tick(now):
+            self._metrics.calls_refused.labels("not_claimed").inc(len(unclaimed))
+            log_unclaimed(unclaimed)
         self._changed.set()
 
     def _tick(self, due: Call | Leg, now: float) -> None:

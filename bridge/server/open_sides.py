@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,6 +17,8 @@ log = structlog.get_logger()
 
 # An agent that says nothing for this long is not one whose caller hangs up early.
 MUTE_S = 5.0
+# Of calls that are given up at once, as after a loss of the network.
+UNCLAIMED_LINES = 5
 
 
 @dataclass(slots=True)
@@ -66,6 +69,18 @@ class OpenSides:
             cleared_to_caller=to_caller.cleared_frames,
             interrupts=call.stats.interrupts,
             dtmf=call.stats.dtmf,
+        )
+
+
+def log_unclaimed(call_sids: Sequence[str]) -> None:
+    """Log the calls whose media socket never came, with what may be the reason; many in one tick have one line."""
+    for call_sid in call_sids[:UNCLAIMED_LINES]:
+        log.warning(
+            "media socket never came",
+            call_sid=call_sid,
+            others=max(0, len(call_sids) - UNCLAIMED_LINES),
+            causes="the caller hung up at once; or wss to PUBLIC_URL does not get here: a proxy without WebSockets, a "
+            "wrong certificate, a firewall. Twilio's debugger then has 31901 to 31904, 31910 or 31920",
         )
 
 

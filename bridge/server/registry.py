@@ -326,15 +326,15 @@ class Registry:
         if (entry := self._live.get(call.call_sid)) is not None and entry.call is call:
             del self._live[call.call_sid]
 
-    def on_tick(self, now: float) -> int:
-        """End admitted calls that nobody claimed and forget old ones; returns the number of unclaimed ones."""
-        unclaimed = 0
+    def on_tick(self, now: float) -> list[str]:
+        """End admitted calls that nobody claimed and forget old ones; returns the CallSids of unclaimed ones."""
+        unclaimed = []
         while self._admitted:
             entry = next(iter(self._admitted.values()))
             if entry.until > now:
                 break
             self.finish(entry.call_sid, Outcome.ENDED, now)
-            unclaimed += 1
+            unclaimed.append(entry.call_sid)
         while self._over and next(iter(self._over.values())).until <= now:
             self._over.popitem(last=False)
         return unclaimed

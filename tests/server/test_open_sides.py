@@ -6,7 +6,7 @@ import pytest
 from call_script import RecordingAgent, Script, bridged
 from live import serving, until
 
-from bridge.server.open_sides import MUTE_S, is_mute
+from bridge.server.open_sides import MUTE_S, UNCLAIMED_LINES, is_mute, log_unclaimed
 
 
 def test_agent_without_audio_in_a_whole_call_is_mute():
@@ -42,3 +42,9 @@ async def test_call_with_a_mute_agent_is_counted_and_logged(monkeypatch, logs, s
         await until(lambda: live.is_idle)
         assert (await live.metrics())["bridge_calls_without_agent_audio_total"] == counted
     assert len([line for line in logs.lines if "agent sent no audio" in line]) == counted
+
+
+def test_many_calls_without_media_are_a_bounded_number_of_lines(logs):
+    log_unclaimed([f"CA{n}" for n in range(100)])
+    assert len(logs.lines) == UNCLAIMED_LINES
+    assert all(f"others={100 - UNCLAIMED_LINES}" in line for line in logs.lines)

@@ -261,11 +261,11 @@ async def test_unclaimed_call_is_given_up_at_its_deadline(calls):
     await admit(calls, SID, clock)
     clock.now += 30
     await admit(calls, OTHER_SID, clock)
-    assert calls.on_tick(1000 + CLAIM_S - 0.1) == 0
-    assert calls.on_tick(1000 + CLAIM_S) == 1
+    assert calls.on_tick(1000 + CLAIM_S - 0.1) == []
+    assert calls.on_tick(1000 + CLAIM_S) == [SID]
     assert calls.find(SID).outcome is Outcome.ENDED
     assert calls.find(OTHER_SID).phase is Phase.ADMITTED
-    assert calls.on_tick(1000 + 30 + CLAIM_S) == 1
+    assert calls.on_tick(1000 + 30 + CLAIM_S) == [OTHER_SID]
     assert calls.admitted == 0
 
 
@@ -274,17 +274,17 @@ async def test_renewed_call_has_the_whole_time_again(calls):
     known = await admit(calls, SID, clock)
     await admit(calls, OTHER_SID, clock)
     calls.renew(known, 1050)
-    assert calls.on_tick(1000 + CLAIM_S) == 1
+    assert calls.on_tick(1000 + CLAIM_S) == [OTHER_SID]
     assert calls.find(OTHER_SID).phase is Phase.OVER
-    assert calls.on_tick(1050 + CLAIM_S - 0.1) == 0
-    assert calls.on_tick(1050 + CLAIM_S) == 1
+    assert calls.on_tick(1050 + CLAIM_S - 0.1) == []
+    assert calls.on_tick(1050 + CLAIM_S) == [SID]
 
 
 async def test_live_call_is_not_renewed_and_never_given_up(calls):
     known = await admit(calls)
     calls.claim(SID, known.media_id, SESSION, make_call())
     calls.renew(known, 1050)
-    assert calls.on_tick(1e9) == 0
+    assert calls.on_tick(1e9) == []
     assert calls.live_calls() == [known]
 
 

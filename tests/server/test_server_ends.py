@@ -286,13 +286,16 @@ async def test_caller_whose_start_was_refused_gets_the_fallback(live_server):
         assert (await caller.post_voice()).verbs == HANGUP
 
 
-async def test_answered_call_that_nobody_claims_is_given_up(live_server):
+async def test_answered_call_that_nobody_claims_is_given_up(live_server, logs):
     live = await live_server(limits={"token_s": 1})
     async with live.answered() as caller:
         assert live.admitted == 1
         await until(lambda: live.admitted == 0)
         assert (await caller.follow_redirect()).verbs == HANGUP
         assert (await live.metrics())['bridge_calls_refused_total{reason="not_claimed"}'] == 1
+        [line] = [line for line in logs.lines if "media socket never came" in line]
+        assert caller.call_sid in line
+        assert "31920" in line
 
 
 # The peers vanish
