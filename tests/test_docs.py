@@ -65,3 +65,19 @@ def test_bandwidths_are_those_of_the_messages():
 
 def kilobits_per_s(message_bytes):
     return round((message_bytes + PACKET_BYTES) * FRAMES_PER_S * 8 / 1000)
+
+
+def test_troubles_name_lines_and_metrics_that_exist():
+    page = (ROOT / "docs" / "troubles.md").read_text()
+    sources = "\n".join(path.read_text() for path in (ROOT / "bridge").rglob("*.py"))
+    metrics = (ROOT / "docs" / "metrics.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| **")]
+    assert len(rows) >= 15
+    for _, shown, _ in rows:
+        names = re.findall(r"`([^`=]+)`", shown)
+        assert names or shown.startswith("none"), shown
+        for name in names:
+            if name.startswith("bridge_"):
+                assert f"`{name.partition('{')[0]}`" in metrics, name
+            else:
+                assert f'"{name}' in sources or f"{name}=" in sources or f'"{name}"' in sources, name
