@@ -51,7 +51,7 @@ def run(overrides: Mapping[str, str]) -> int:
     writer = set_up_logs(settings.bridge_log_format, settings.bridge_log_level, names_process=is_worker)
     if not is_worker:
         for warning in settings.warnings:
-            log.warning("setting ignored", detail=warning)
+            log.warning("check this setting", detail=warning)
     if settings.workers > 1 and not is_worker:
         return _run_workers(settings, given)
     # With the default of four threads, a few look-ups at a dead name server delay all others.

@@ -127,7 +127,7 @@ def test_store_of_a_newer_version_is_exit_2_with_what_to_do(start, tmp_path):
 def test_unknown_and_removed_settings_are_a_warning_each(start):
     process = start("serve", **DEVELOPMENT, PORT="0", BRIDGE_COLOUR="red", BRIDGE_CLOSE_S="3")
     process.wait_for("serving")
-    reported = [(line["level"], line["detail"]) for line in process.events("setting ignored")]
+    reported = [(line["level"], line["detail"]) for line in process.events("check this setting")]
     assert reported == [
         ("warning", "BRIDGE_CLOSE_S: no longer a setting, ignored; the value is always 2"),
         ("warning", "BRIDGE_COLOUR: unknown setting, ignored"),

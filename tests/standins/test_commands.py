@@ -143,10 +143,12 @@ def test_bridge_starts_with_the_printed_settings_alone(tmp_path):
         command = [sys.executable, "-m", "bridge", "serve"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(command, **pipes, text=True, env=env, cwd=tmp_path) as bridge_process:
-            first = bridge_process.stdout.readline()
+            said = ""
+            while '"serving"' not in said and (line := bridge_process.stdout.readline()):
+                said += line
             bridge_process.terminate()
             bridge_process.communicate(timeout=10)
-    assert "cannot start" not in first and "serving" in first, first
+    assert '"serving"' in said, said
 
 
 async def test_agent_without_settings_prints_its_socket_and_its_calls():
