@@ -51,12 +51,14 @@ if TYPE_CHECKING:
         StreamInfo,
         Transfer,
         Troubled,
+        Turn,
         Warned,
         no_session,
     )
     from bridge.agents.json_dialogue import JsonDialogue
     from bridge.agents.setting_types import HttpUrl, WsUrl
     from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+    from bridge.agents.turns import HeardTurn
     from bridge.server.server import Server
     from bridge.settings import Settings, SettingsError, load_settings
 
@@ -78,6 +80,7 @@ __all__ = [
     "Event",
     "Failed",
     "FailureKind",
+    "HeardTurn",
     "HttpUrl",
     "Ignored",
     "JsonDialogue",
@@ -96,6 +99,7 @@ __all__ = [
     "StreamInfo",
     "Transfer",
     "Troubled",
+    "Turn",
     "Warned",
     "WsUrl",
     "__version__",
@@ -107,6 +111,7 @@ __all__ = [
 _HOMES = {
     "Envelope": "_codec",
     "FailureKind": "bridge.agents.succession",
+    "HeardTurn": "bridge.agents.turns",
     "Memory": "bridge.agents.succession",
     "Said": "bridge.agents.succession",
     "Speaker": "bridge.agents.succession",

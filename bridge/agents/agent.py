@@ -8,7 +8,7 @@ names both. The data path (`_codec.Wire`) is the same for all.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from _codec import Envelope, SpanFinder
 from bridge.agents.succession import FailureKind, Memory, Said
+from bridge.agents.turns import HeardTurn
 
 
 class SessionError(Exception):
@@ -126,7 +127,7 @@ class Control(enum.Enum):
     HANG_UP = enum.auto()
     # All audio of what the agent says has been sent; it tells when last words are complete.
     SPEECH_ENDED = enum.auto()
-    # A new turn begins: heard audio is counted from here.
+    # A new turn begins, as at `Turn`; it has no name.
     TURN = enum.auto()
     # All audio goes through `Dialogue.read` from now on, because some belongs to an interrupted turn.
     INSPECT_AUDIO = enum.auto()
@@ -148,6 +149,13 @@ class Reply:
 
     message: bytes
     after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A new turn begins: audio from here on is counted as heard under the agent's name for it."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +220,9 @@ class Ignored:
     reason: str
 
 
-Event = Control | Audio | Reply | Mark | Transfer | Failed | Troubled | Warned | Said | Corrected | Ignored
+Event = (
+    Control | Audio | Reply | Turn | Mark | Transfer | Failed | Troubled | Warned | Said | Corrected | Ignored
+)
 
 
 class Dialogue:
@@ -262,12 +272,13 @@ class Dialogue:
         """
         raise NotImplementedError
 
-    def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
+    def on_interrupt(self, heard: Sequence[HeardTurn]) -> Iterable[bytes]:
         """
         Return the messages to send after an interrupt.
 
         Args:
-            heard_ms: Heard part of the agent's turn; None if the caller heard all of it, or it is not tracked.
+            heard: The turns that the caller did not hear whole, and the present one, in their order; none if the
+                dialogue does not track it.
         """
         return ()
 

@@ -22,6 +22,7 @@ from bridge.agents.agent import (
     StreamInfo,
     Transfer,
     Troubled,
+    Turn,
     Warned,
 )
 from bridge.agents.json_dialogue import shape_of
@@ -183,7 +184,9 @@ class AgentLeg(AgentConnection):
             case Control.INTERRUPT:
                 self._on_interrupt()
             case Control.TURN:
-                self.call.on_agent_turn(self._clock())
+                self.call.on_agent_turn("", self._clock())
+            case Turn(name):
+                self.call.on_agent_turn(name, self._clock())
             case Control.INSPECT_AUDIO | Control.RELAY_AUDIO:
                 self._set_inspects_audio(event is Control.INSPECT_AUDIO)
             case Control.READY:
@@ -247,11 +250,11 @@ class AgentLeg(AgentConnection):
 
     def _on_interrupt(self) -> None:
         began = self._clock()
-        heard_ms = self.call.on_interrupt(began)
+        heard = self.call.on_interrupt(began)
         if self._decode is not None:
             self._decode.restart()
         self._metrics.interrupt_to_clear(self._clock() - began)
-        self._send(self._dialogue.on_interrupt(heard_ms))
+        self._send(self._dialogue.on_interrupt(heard))
 
     def _on_transfer(self, transfer: Transfer) -> None:
         to_number = transfer.to_number

@@ -1,12 +1,35 @@
-"""How much of an agent's turn the caller has heard, by the marks that Twilio echoes."""
+"""How much of an agent's turns the caller has heard, by the marks that Twilio echoes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from _codec import MARK_NAME
+from bridge.agents.turns import HeardTurn
 
 BYTES_PER_MS = 8
 # How often a mark is sent: each is a message to Twilio and one back.
 MARK_EVERY_BYTES = 200 * BYTES_PER_MS
+# Turns that wait to be played; an agent is rarely more than two ahead. Beyond it the oldest are forgotten.
+MOST_TURNS = 64
+
+
+@dataclass(slots=True)
+class _Turn:
+    """
+    A turn of the agent.
+
+    Attributes:
+        began: The position at which its audio begins.
+        before_bytes: Its audio heard on former streams.
+        is_cut: Whether a lost stream took a part of it with it, which nobody hears any more.
+    """
+
+    name: str
+    began: int
+    before_bytes: int = 0
+    is_cut: bool = False
 
 
 class Heard:
@@ -22,17 +45,23 @@ class Heard:
         self._generation = 0
         self._played_bytes = 0
         self._played_at = now
-        self._turn_began_bytes = 0
-        # Whether a lost stream took a part of the turn with it, which is not heard any more.
-        self._is_cut = False
+        # The turns that have not played whole, the oldest first; each ends where the next one begins. The last one is
+        # the present turn, played or not.
+        self._turns: list[_Turn] = []
 
-    def on_turn(self, sent_bytes: int, now: float) -> None:
-        """A new turn of the agent begins behind the audio sent so far."""
-        self._turn_began_bytes = sent_bytes
-        self._is_cut = False
-        if self._heard_bytes(sent_bytes, now) >= sent_bytes:
-            self._played_bytes = sent_bytes
+    def on_turn(self, name: str, position: int, now: float) -> None:
+        """A new turn of the agent begins behind the audio that was sent or is held, which ends at ``position``."""
+        heard_bytes = self._heard_bytes(position, now)
+        if heard_bytes >= position:
+            self._played_bytes = position
             self._played_at = now
+        self._turns = [turn for turn, end in self._spans(position) if end > max(turn.began, heard_bytes)]
+        self._turns.append(_Turn(name, position))
+        del self._turns[:-MOST_TURNS]
+
+    def on_next_agent(self) -> None:
+        """Another agent follows: audio sent until its first turn is of none of its turns."""
+        self._turns.clear()
 
     def on_mark(self, name: str, now: float) -> bool:
         """Count an echoed mark; returns whether it is one of the audio's marks."""
@@ -44,21 +73,26 @@ class Heard:
             self._played_at = now
         return True
 
-    def on_clear(self, sent_bytes: int, held_bytes: int, now: float) -> int | None:
+    def on_clear(self, sent_bytes: int, held_bytes: int, now: float) -> list[HeardTurn]:
         """
         Twilio discards the unplayed audio, and the bridge what it held.
 
         Returns:
-            How much of the turn the caller heard, in ms; None if all of it.
+            The turns that the caller did not hear whole, and the present one; none of a turn without audio.
         """
         heard_bytes = self._heard_bytes(sent_bytes, now)
-        is_all = heard_bytes >= sent_bytes and held_bytes == 0 and not self._is_cut
-        heard_ms = max(0, heard_bytes - self._turn_began_bytes) // BYTES_PER_MS
+        heard = []
+        for turn, end in self._spans(sent_bytes + held_bytes):
+            played_bytes = max(0, min(heard_bytes, end) - turn.began)
+            is_all = turn.began + played_bytes >= end and not turn.is_cut
+            has_audio = end > turn.began or turn.before_bytes > 0 or turn.is_cut
+            if has_audio and (not is_all or turn is self._turns[-1]):
+                heard.append(HeardTurn(turn.name, (turn.before_bytes + played_bytes) // BYTES_PER_MS, is_all))
+        self._turns.clear()
         self._generation += 1
         self._played_bytes = sent_bytes
         self._played_at = now
-        self._is_cut = False
-        return None if is_all else heard_ms
+        return heard
 
     def on_lost(self, sent_bytes: int, now: float) -> int:
         """
@@ -69,12 +103,11 @@ class Heard:
         """
         unknown_bytes = sent_bytes - self._played_bytes
         heard_bytes = self._heard_bytes(sent_bytes, now)
-        if self._turn_began_bytes >= sent_bytes:
-            # The turn begins within the audio held for the next stream.
-            self._turn_began_bytes -= sent_bytes
-        else:
-            self._is_cut = heard_bytes < sent_bytes
-            self._turn_began_bytes = min(0, self._turn_began_bytes - heard_bytes)
+        for turn, end in list(self._spans(sent_bytes)):
+            turn.is_cut |= min(end, sent_bytes) > max(turn.began, heard_bytes)
+            turn.before_bytes += max(0, min(heard_bytes, end) - turn.began)
+            # Not below 0: what was sent of the turn is counted; else it begins in the audio held for the next stream.
+            turn.began = max(0, turn.began - sent_bytes)
         self._played_bytes = 0
         return unknown_bytes
 
@@ -82,6 +115,11 @@ class Heard:
         """The next stream begins, whose marks begin with generation 0."""
         self._generation = 0
         self._played_at = now
+
+    def _spans(self, end: int) -> Iterator[tuple[_Turn, int]]:
+        """The turns, each with the position at which its audio ends; that of the present turn ends at ``end``."""
+        ends = [*(turn.began for turn in self._turns[1:]), end]
+        return zip(self._turns, ends, strict=False)
 
     def _heard_bytes(self, sent_bytes: int, now: float) -> int:
         elapsed_bytes = round((now - self._played_at) * 1000 * BYTES_PER_MS)

@@ -58,9 +58,9 @@ class AgentSide(Protocol):
     """
     The agent's side; ``connect`` answers through `Call.on_agent_open` or `Call.on_agent_lost`.
 
-    ``tracks_heard``: `Call.on_interrupt` returns how much the caller heard. ``is_speaking``: whether the agent is in
-    the middle of an utterance; None if it does not tell. ``take_over`` moves the audio and the keys that wait at an
-    unavailable agent to this one.
+    ``tracks_heard``: `Call.on_interrupt` returns how much the caller heard of each turn. ``is_speaking``: whether the
+    agent is in the middle of an utterance; None if it does not tell. ``take_over`` moves the audio and the keys that
+    wait at an unavailable agent to this one.
     """
 
     @property

@@ -89,8 +89,9 @@ class Call(Talk):
         if agent.tracks_heard and self._caller is not None and self._heard is None:
             self._heard = Heard(now)
             self._caller.mark_audio()
-        # Audio of a lost agent, which still plays, is not of this one's turn.
-        self.on_agent_turn(now)
+        if self._heard is not None:
+            # Audio of a lost agent, which still plays, is not of this one's turns.
+            self._heard.on_next_agent()
         agent.connect()
 
     def on_mark(self, name: str, now: float) -> None:

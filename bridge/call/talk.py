@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from bridge.agents.turns import HeardTurn
 from bridge.call.heard import Heard
 from bridge.call.playout import Playout
 from bridge.call.sides import AgentSide, CallerSide, CallStats
@@ -83,32 +84,32 @@ class Talk:
         self._playout.add(audio_bytes)
         self._caller.send_audio(payload)
 
-    def on_agent_turn(self, now: float) -> None:
+    def on_agent_turn(self, name: str, now: float) -> None:
         """The agent's next audio begins a new turn."""
         if self._heard is not None and self._caller is not None:
-            self._heard.on_turn(self._caller.sent_bytes + self._caller.held_bytes, now)
+            self._heard.on_turn(name, self._caller.sent_bytes + self._caller.held_bytes, now)
 
     def on_agent_mark(self, name: str) -> None:
         """The agent asks for a mark behind its audio; its side's ``on_played`` answers once that has played."""
         if self._caller is not None and self.state in (State.CONNECTING, State.BRIDGED):
             self._caller.send_mark(self._agent_mark + name)
 
-    def on_interrupt(self, now: float) -> int | None:
+    def on_interrupt(self, now: float) -> list[HeardTurn]:
         """
         The caller speaks over the agent: discard unplayed audio of the agent. Caller audio is kept.
 
         Returns:
-            How much of the agent's turn the caller heard, in ms; None if all of it, or if no agent tracks it.
+            The agent's turns that the caller did not hear whole, and its present one; none if no agent tracks it.
         """
         if self._caller is None or self.state is State.CLOSED:
-            return None
+            return []
         self.count_relayed()
         self.stats.interrupts += 1
         self._playout.restart()
         held_bytes = self._caller.held_bytes
         self._caller.send_clear()
         if self._heard is None:
-            return None
+            return []
         return self._heard.on_clear(self._caller.sent_bytes, held_bytes, now)
 
     def count_relayed(self) -> None:

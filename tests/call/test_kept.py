@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, Script, bridged
 
+from bridge.agents.turns import HeardTurn
 from bridge.call.ends import Why
 from bridge.call.heard import Heard
 from bridge.call.state import State
@@ -160,40 +161,57 @@ def test_before_a_start_and_while_last_words_play_nothing_is_kept():
 
 def test_heard_part_of_a_turn_counts_over_both_streams():
     heard = Heard(0.0)
-    heard.on_turn(0, 0.0)
+    heard.on_turn("a", 0, 0.0)
     heard.on_mark(f"g0-{SECOND}", 1.0)
     assert heard.on_lost(3 * SECOND, 1.1) == 2 * SECOND
     heard.on_next_stream(4.0)
     heard.on_mark("g0-1600", 4.2)
-    assert heard.on_clear(SECOND, 0, 4.2) == 1000 + 100 + 200
+    assert heard.on_clear(SECOND, 0, 4.2) == [HeardTurn("a", 1000 + 100 + 200, is_all=False)]
 
 
 def test_turn_that_was_cut_is_never_heard_whole():
     heard = Heard(0.0)
-    heard.on_turn(0, 0.0)
+    heard.on_turn("a", 0, 0.0)
     heard.on_lost(3 * SECOND, 0.1)
-    assert heard.on_clear(0, 0, 2.0) == 100
+    assert heard.on_clear(0, 0, 2.0) == [HeardTurn("a", 100, is_all=False)]
     heard.on_next_stream(2.0)
-    heard.on_turn(0, 3.0)
-    assert heard.on_clear(0, 0, 4.0) is None
+    heard.on_turn("b", 0, 3.0)
+    assert heard.on_clear(SECOND, 0, 3.1) == [HeardTurn("b", 100, is_all=False)]
+
+
+def test_turns_that_were_lost_together_are_heard_up_to_their_own_shares():
+    heard = Heard(0.0)
+    heard.on_turn("a", 0, 0.0)
+    heard.on_turn("b", SECOND, 0.0)
+    heard.on_turn("c", 3 * SECOND, 0.0)
+    heard.on_mark(f"g0-{SECOND // 2}", 0.5)
+    # Two seconds were sent, and the end of the second turn and the third one are held.
+    heard.on_lost(2 * SECOND, 0.5)
+    heard.on_next_stream(2.0)
+    heard.on_mark("g0-1600", 2.2)
+    assert heard.on_clear(2 * SECOND, 0, 2.2) == [
+        HeardTurn("a", 500, is_all=False),
+        HeardTurn("b", 200, is_all=False),
+        HeardTurn("c", 0, is_all=False),
+    ]
 
 
 def test_turn_that_begins_in_held_audio_begins_there():
     heard = Heard(0.0)
     # A second was sent and a second is held before the turn.
-    heard.on_turn(2 * SECOND, 0.0)
+    heard.on_turn("a", 2 * SECOND, 0.0)
     heard.on_lost(SECOND, 0.1)
     heard.on_next_stream(2.0)
     heard.on_mark(f"g0-{SECOND + 1600}", 3.2)
-    assert heard.on_clear(2 * SECOND, 0, 3.2) == 200
+    assert heard.on_clear(2 * SECOND, 0, 3.2) == [HeardTurn("a", 200, is_all=False)]
 
 
 def test_marks_of_the_next_stream_begin_with_generation_0():
     heard = Heard(0.0)
-    heard.on_turn(0, 0.0)
+    heard.on_turn("a", 0, 0.0)
     heard.on_clear(SECOND, 0, 0.5)
     heard.on_lost(SECOND, 1.0)
     heard.on_next_stream(2.0)
-    heard.on_turn(0, 2.0)
+    heard.on_turn("b", 0, 2.0)
     heard.on_mark("g0-1600", 2.2)
-    assert heard.on_clear(SECOND, 0, 2.2) == 200
+    assert heard.on_clear(SECOND, 0, 2.2) == [HeardTurn("b", 200, is_all=False)]

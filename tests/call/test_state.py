@@ -7,6 +7,7 @@ import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, RecordingChain, Script, bridged
 
 from bridge.agents.succession import FailureKind
+from bridge.agents.turns import HeardTurn
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.state import PLAYED_MARK, Call, State
 
@@ -227,7 +228,8 @@ def test_audio_of_a_lost_agent_is_not_heard_audio_of_the_next_ones_turn(first_is
     script.run([(0, "start"), (0, "agent_open")])
     script.caller.sent_bytes = 10 * AUDIO_1S_BYTES
     script.run([(1, "mark", "g0-8000"), (1, "agent_lost"), (2, "agent_open"), (2, "interrupt")])
-    assert script.heard_ms == [0]
+    script.run([(2, "turn", "its own"), (2, "interrupt")])
+    assert script.heard == [[], []]
     assert script.sent_to("caller").count(("mark audio",)) == 1
 
 
@@ -330,17 +332,17 @@ def test_interrupt_reports_the_heard_part_of_the_turn():
     script.run([(0, "start"), (0, "agent_open")])
     assert ("caller", "mark audio") in script.log
     script.caller.sent_bytes, script.caller.held_bytes = 3000, 1000
-    script.turn(1)
+    script.turn(1, "a")
     script.caller.sent_bytes, script.caller.held_bytes = 20_000, 0
     script.run([(2, "mark", "g0-4800"), (2.05, "interrupt"), (2.1, "mark", "g0-20000"), (2.2, "interrupt")])
-    assert script.heard_ms == [(4800 + 400 - 4000) // 8, None]
+    assert script.heard == [[HeardTurn("a", (4800 + 400 - 4000) // 8, is_all=False)], []]
     assert ("agent", "played", "g0-4800") not in script.log
 
 
 def test_agent_that_does_not_ask_receives_no_heard_part():
     script = bridged()
     script.run([(1, "agent_audio"), (1, "interrupt")])
-    assert script.heard_ms == [None]
+    assert script.heard == [[]]
     assert ("caller", "mark audio") not in script.log
 
 

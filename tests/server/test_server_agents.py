@@ -213,6 +213,7 @@ async def test_openai_receives_no_truncation_of_a_sentence_heard_in_full(start):
     live = await start("openai")
     async with live.bridged() as (caller, session):
         await session.send_frames((make_numbered(n) for n in range(15)), paced=False)
+        await session.end_turn()
         await until(lambda: len(caller.received_audio) == 15)
         call = next(iter(live.open_calls))
         await until(

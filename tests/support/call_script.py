@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bridge.agents.succession import FailureKind
+from bridge.agents.turns import HeardTurn
 from bridge.call.limits import CallLimits
 from bridge.call.sides import Relayed, SideCounts
 from bridge.call.state import Call
@@ -45,7 +46,8 @@ class Script:
         self.spares: list[RecordingAgent] = []
         # Made by `start`.
         self.chain = RecordingChain([])
-        self.heard_ms: list[int | None] = []
+        # What each interrupt gave.
+        self.heard: list[list[HeardTurn]] = []
         self.call.attach(self.caller)
 
     def run(self, events: Iterable[tuple[Any, ...]]) -> None:
@@ -100,10 +102,10 @@ class Script:
         self.call.on_agent_audio(payload, audio_bytes, lambda: now)
 
     def interrupt(self, now: float) -> None:
-        self.heard_ms.append(self.call.on_interrupt(now))
+        self.heard.append(self.call.on_interrupt(now))
 
-    def turn(self, now: float) -> None:
-        self.call.on_agent_turn(now)
+    def turn(self, now: float, name: str = "") -> None:
+        self.call.on_agent_turn(name, now)
 
     def hang_up(self, now: float) -> None:
         self.call.on_agent_hang_up(now)

@@ -7,7 +7,7 @@ interrupts it, ``conversation.item.truncate`` tells the model how much of it the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -31,12 +31,16 @@ from bridge.agents.agent import (
     Reply,
     Resources,
     StreamInfo,
+    Turn,
     no_session,
 )
 from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
 from bridge.agents.setting_types import Switch, WsUrl
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+from bridge.agents.turns import HeardTurn
 
+# Items of which something may be unheard.
+MOST_ITEMS = 64
 # Behind what the model said until the caller cut in.
 CUT = "…"
 # Asks the model to speak.
@@ -106,7 +110,10 @@ class OpenAiDialogue(JsonDialogue):
         self._memory = memory
         self._is_ready = False
         self._item_id = ""
-        self._content_index = 0
+        # Items of audio since the last interrupt, the oldest first, with the place of the audio in each.
+        self._items: dict[str, int] = {}
+        # Those of them whose audio has all come.
+        self._complete: set[str] = set()
         self._interrupted_item_id = ""
         self.is_speaking = False
         # Whether the response before this one failed.
@@ -134,6 +141,9 @@ class OpenAiDialogue(JsonDialogue):
                 return self._audio_of(fields, delta)
             case {"type": "response.content_part.added", "part": {"type": "audio"}}:
                 return self._begin_item(fields)
+            case {"type": "response.output_audio.done", "item_id": str(item_id)} if item_id in self._items:
+                self._complete.add(item_id)
+                return ()
             case {"type": "response.output_audio_transcript.done", "transcript": str(transcript)}:
                 return self._said(fields, transcript)
             case {"type": "input_audio_buffer.committed"}:
@@ -167,20 +177,15 @@ class OpenAiDialogue(JsonDialogue):
                 return ()
         return (Ignored("unknown_type"),)
 
-    def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
-        item_id, self._interrupted_item_id = self._item_id, self._item_id
-        if not item_id or heard_ms is None:
-            return ()
-        return (
-            orjson.dumps(
-                {
-                    "type": "conversation.item.truncate",
-                    "item_id": item_id,
-                    "content_index": self._content_index,
-                    "audio_end_ms": heard_ms,
-                }
-            ),
-        )
+    def on_interrupt(self, heard: Sequence[HeardTurn]) -> Iterable[bytes]:
+        self._interrupted_item_id = self._item_id
+        items, self._items = self._items, {}
+        complete, self._complete = self._complete, set()
+        return [
+            _truncate(turn, items[turn.name])
+            for turn in heard
+            if turn.name in items and not (turn.is_all and turn.name in complete)
+        ]
 
     def on_close(self, code: int | None) -> FailureKind:
         return FailureKind.SESSION_LIMIT if code == GOING_AWAY else FailureKind.LOST
@@ -219,9 +224,14 @@ class OpenAiDialogue(JsonDialogue):
             return (Ignored("missing_field"),)
         if item_id == self._interrupted_item_id:
             return ()
-        self._item_id, self._content_index = item_id, index
+        self._item_id = item_id
+        self._items[item_id] = index
+        if len(self._items) > MOST_ITEMS:
+            oldest = next(iter(self._items))
+            del self._items[oldest]
+            self._complete.discard(oldest)
         self.is_speaking = True
-        return (Control.TURN, Control.RELAY_AUDIO)
+        return (Turn(item_id), Control.RELAY_AUDIO)
 
     def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Iterable[Event]:
         if self._interrupted_item_id and fields.get("item_id") == self._interrupted_item_id:
@@ -259,6 +269,17 @@ def _refusal(item: Mapping[str, Any], why: str) -> tuple[bytes, ...]:
     return (
         orjson.dumps({"type": "conversation.item.create", "item": output}),
         RESPOND,
+    )
+
+
+def _truncate(turn: HeardTurn, content_index: int) -> bytes:
+    return orjson.dumps(
+        {
+            "type": "conversation.item.truncate",
+            "item_id": turn.name,
+            "content_index": content_index,
+            "audio_end_ms": turn.heard_ms,
+        }
     )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.agents.agent import Audio, Control, Event, Failed, Ignored, Reply
+from bridge.agents.agent import Audio, Control, Event, Failed, Ignored, Reply, Turn
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+from bridge.agents.turns import HeardTurn
 from bridge.agents.vendors.openai import OpenAiDialogue, OpenAiSettings
 
 
@@ -32,17 +33,17 @@ def audio(dialogue: OpenAiDialogue, item_id: str) -> list[Event]:
 
 def interrupt(dialogue: OpenAiDialogue) -> list[Event]:
     events = read(dialogue, type="input_audio_buffer.speech_started")
-    list(dialogue.on_interrupt(100))
+    list(dialogue.on_interrupt([]))
     return events
 
 
 def test_audio_of_an_interrupted_item_is_dropped_and_the_next_items_is_relayed_again(dialogue):
-    assert begin_item(dialogue, "one") == [Control.TURN, Control.RELAY_AUDIO]
+    assert begin_item(dialogue, "one") == [Turn("one"), Control.RELAY_AUDIO]
     assert interrupt(dialogue) == [Control.INTERRUPT, Control.INSPECT_AUDIO]
     assert audio(dialogue, "one") == [Ignored("void_audio")]
     assert begin_item(dialogue, "one") == []
     assert audio(dialogue, "two") == [Audio(b"AAAA"), Control.RELAY_AUDIO]
-    assert begin_item(dialogue, "two") == [Control.TURN, Control.RELAY_AUDIO]
+    assert begin_item(dialogue, "two") == [Turn("two"), Control.RELAY_AUDIO]
 
 
 def test_interrupt_before_any_item_leaves_audio_to_the_wire(dialogue):
@@ -147,3 +148,14 @@ def test_one_that_takes_over_knows_what_was_said_and_speaks_first_only_if_it_is_
     ]
     answer = [Reply(b'{"type":"response.create"}')] if is_awaited else []
     assert read(dialogue, type="session.updated", session={}) == [Control.READY, *answer]
+
+
+def test_each_item_is_truncated_at_its_own_share_unless_it_was_heard_whole(dialogue):
+    begin_item(dialogue, "one")
+    read(dialogue, type="response.output_audio.done", item_id="one")
+    begin_item(dialogue, "two")
+    read(dialogue, type="input_audio_buffer.speech_started")
+    heard = [HeardTurn("one", 700, is_all=True), HeardTurn("two", 20, is_all=True)]
+    [truncate] = dialogue.on_interrupt(heard)
+    assert orjson.loads(truncate)["item_id"] == "two"
+    assert orjson.loads(truncate)["audio_end_ms"] == 20

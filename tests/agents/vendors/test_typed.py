@@ -18,6 +18,7 @@ import pytest
 
 from bridge.agents.agent import CallInfo, Resources, StreamInfo
 from bridge.agents.succession import Memory, Said, Speaker
+from bridge.agents.turns import HeardTurn
 from bridge.agents.vendors import deepgram as bridge_deepgram
 from bridge.agents.vendors import openai as bridge_openai
 from bridge.agents.vendors import retell_sip
@@ -71,7 +72,7 @@ def openai_messages() -> dict[str, bytes]:
     full.read(
         b'{"type":"response.content_part.added","item_id":"item_1","content_index":0,"part":{"type":"audio"}}'
     )
-    [truncate] = full.on_interrupt(1234)
+    [truncate] = full.on_interrupt([HeardTurn("item_1", 1234, is_all=False)])
     _, agents, callers = dialogue_of(MEMORY).opening()
     return {
         "agent's conversation.item.create": agents,
