@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
@@ -56,6 +57,17 @@ def _template(text: str) -> str:
     return text
 
 
+def as_e164(number: str) -> str:
+    """
+    A phone number as people and models write it, in Twilio's form.
+
+    "+49 (0)30 1234-567" and "0049 30 1234567" become "+49301234567"; what is no number stays as it is.
+    """
+    text = unicodedata.normalize("NFKC", number).strip().removeprefix("tel:")
+    digits = re.sub(r"^00", "+", NUMBER_MARKS.sub("", text.replace("(0)", "")))
+    return digits if E164.fullmatch(digits) else number
+
+
 _TEMPLATE = AfterValidator(_template)
 # A text with the placeholders of `bridge.agents.template`.
 TemplateText = Annotated[str, _TEMPLATE]
@@ -77,6 +89,8 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 # A phone number as Twilio writes it.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+# What people write between digits; NFKC leaves dashes as they are.
+NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
 
 
 def quoted(text: str) -> str:

@@ -26,7 +26,7 @@ from bridge.agents.agent import (
     Warned,
 )
 from bridge.agents.json_dialogue import shape_of
-from bridge.agents.setting_types import E164
+from bridge.agents.setting_types import E164, as_e164
 from bridge.agents.succession import FailureKind, Said
 from bridge.call.agent_connection import AgentConnection
 from bridge.call.ends import Why
@@ -257,7 +257,7 @@ class AgentLeg(AgentConnection):
         self._send(self._dialogue.on_interrupt(heard))
 
     def _on_transfer(self, transfer: Transfer) -> None:
-        to_number = transfer.to_number
+        to_number = as_e164(transfer.to_number)
         if E164.fullmatch(to_number) and to_number.startswith(self._transfer_prefixes or ("-",)):
             self._send(transfer.acceptance)
             self._await_last_words(lambda: self.call.on_agent_transfer(to_number, self._clock()))
