@@ -28,7 +28,7 @@ class AudioSent(NamedTuple):
 
 
 class Told(NamedTuple):
-    """An utterance of before that the bridge tells an agent; ``speaker`` is "agent" or "caller"."""
+    """A text that the bridge tells an agent, such as an utterance of before; ``speaker`` is "agent" or "caller"."""
 
     speaker: str
     text: str

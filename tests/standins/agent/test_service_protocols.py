@@ -189,7 +189,7 @@ async def test_settings_point_to_the_service(protocol):
             "openai": {
                 "OPENAI_API_KEY": key,
                 "OPENAI_REALTIME_URL": f"ws://{address}/v1/realtime",
-                "OPENAI_REALTIME_MODEL": "gpt-realtime",
+                "OPENAI_REALTIME_MODEL": "gpt-realtime-2.1",
             },
             "elevenlabs": {
                 "ELEVENLABS_API_KEY": key,

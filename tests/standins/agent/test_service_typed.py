@@ -67,8 +67,10 @@ async def test_everything_sent_as_openai_is_of_its_types():
         call_id = await session.send_function_call("transfer", {"to": "+1"})
         output = {"type": "function_call_output", "call_id": call_id, "output": "{}"}
         await client.socket.send_json({"type": "conversation.item.create", "item": output})
+        await session.fail_response(type="server_error", code=None, message="Sorry.")
+        await session.send_error("internal_error", "Oops.")
         await client.socket.send_json({"type": "nothing"})
-        await soon(lambda: client.of_type("error"))
+        await soon(lambda: len(client.of_type("error")) == 2)
         seen = set()
         for message in client.messages:
             event = SERVER_EVENT.validate_python(message)

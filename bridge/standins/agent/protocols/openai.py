@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from bridge.standins.agent.protocols.openai_events import PCMU, Item, default_session, error, merge
+from bridge.standins.agent.protocols.openai_events import (
+    PCMU,
+    Item,
+    default_session,
+    error,
+    merge,
+    with_format,
+)
 from bridge.standins.agent.protocols.protocol import Protocol, Refused
 from bridge.standins.agent.protocols.turns import TurnSession
 from bridge.standins.agent.session import AgentSession, Told
 
-MODEL = "gpt-realtime"
+MODEL = "gpt-realtime-2.1"
 _APPEND_KEYS = {"type", "audio", "event_id"}
 # Accepted without effect: the behaviour of the stand-in decides when it speaks.
 _NOTED = {
@@ -59,6 +67,10 @@ class OpenAISession(TurnSession):
         items: Items of audio by id, in order.
         truncates: Every ``conversation.item.truncate``, refused ones included.
         function_outputs: Results of function calls.
+        confirmed_format: Stated in ``session.updated`` in place of the one that was asked for; None states that.
+        refuses_truncates: Whether every ``conversation.item.truncate`` is refused.
+        refused_requests: How often the bridge asked for a response while one was being made.
+        failures: Errors of the next responses that the bridge asks for: each is a ``type``, ``code`` and ``message``.
     """
 
     is_ready_at_once = False
@@ -69,18 +81,45 @@ class OpenAISession(TurnSession):
         self.items: dict[str, Item] = {}
         self.truncates: list[Truncate] = []
         self.function_outputs: list[FunctionOutput] = []
+        self.confirmed_format: dict[str, Any] | None = None
+        self.refuses_truncates = False
+        self.refused_requests = 0
+        self.failures: deque[dict[str, Any]] = deque()
+        # The response that is being made, by its item of audio; one of function calls alone has no audio.
         self._item: Item | None = None
         self._pending_calls: set[str] = set()
         self._configured = asyncio.Event()
 
-    async def send_function_call(self, name: str, arguments: dict[str, Any]) -> str:
-        """Request a function call; returns its ``call_id``."""
-        await self.end_turn()
+    async def send_function_call(self, name: str, arguments: Any, *, is_last: bool = True) -> str:
+        """
+        Request a function call, in the present response or a new one.
+
+        Args:
+            is_last: The response ends behind it.
+
+        Returns:
+            Its ``call_id``.
+        """
         call_id = self._new_id("call")
         self._pending_calls.add(call_id)
-        item = Item(self._new_id("resp"), self._new_id("item"))
-        await self._send_events(item.function_call(name, call_id, json.dumps(arguments)))
+        await self._begin_response()
+        assert self._item is not None
+        text = json.dumps(arguments)
+        await self._send_events(self._item.function_call(self._new_id("item"), name, call_id, text))
+        if is_last and self._speaking.is_set():
+            await self.end_turn()
+        elif is_last:
+            done, self._item = self._item, None
+            await self._send_events(done.end_response())
         return call_id
+
+    async def fail_response(self, **problem: Any) -> None:
+        """Begin a response, which fails for the reason of this ``type``, ``code`` and ``message``."""
+        await self._send_events(Item(self._new_id("resp"), self._new_id("item")).fail(**problem))
+
+    async def send_error(self, code: str, message: str = "", *, kind: str = "server_error") -> None:
+        """Report an error, after which the session stays open."""
+        await self._send_event(error(message, code, kind=kind))
 
     async def send_heard(self, text: str) -> None:
         """Report what the caller said, as a session with input transcription does."""
@@ -101,18 +140,30 @@ class OpenAISession(TurnSession):
         await self._send_event({"type": "session.created", "session": self.session})
         await self._configured.wait()
         return await self._make_ready(
-            self._with_id({"type": "session.updated", "session": self.session}),
+            self._with_id({"type": "session.updated", "session": self._confirmed()}),
             self._with_id(error("The session could not be updated.", "session_update_failed", None)),
         )
 
+    def _confirmed(self) -> dict[str, Any]:
+        confirmed = self.confirmed_format
+        return self.session if confirmed is None else with_format(self.session, confirmed)
+
     async def _write_turn(self) -> None:
-        self._item = Item(self._new_id("resp"), self._new_id("item"), self.transcript)
+        await self._begin_response()
+        assert self._item is not None
+        self._item.transcript = self.transcript
         self.items[self._item.item_id] = self._item
         await self._send_events(self._item.begin())
 
+    async def _begin_response(self) -> None:
+        if self._item is None:
+            self._item = Item(self._new_id("resp"), self._new_id("item"))
+            await self._send_events(self._item.begin_response())
+
     async def _write_turn_end(self, is_cut: bool) -> None:
         assert self._item is not None
-        await self._send_events(self._item.end(is_cut))
+        item, self._item = self._item, None
+        await self._send_events(item.end(is_cut))
 
     async def _write_audio_of_turn(self, wire: bytes, fields: dict[str, Any]) -> None:
         assert self._item is not None
@@ -148,7 +199,7 @@ class OpenAISession(TurnSession):
             elif event == "conversation.item.create":
                 await self._on_item(message["item"])
             elif event == "response.create":
-                self.asked_to_speak += 1
+                await self._on_request(message)
             elif event not in _NOTED:
                 raise _ClientError(f"unknown event {event!r}", "invalid_event")
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -165,15 +216,35 @@ class OpenAISession(TurnSession):
                 raise _ClientError(f"audio.{side}.format is {audio_format}, not {PCMU}")
         self.session = session
         if self._configured.is_set():
-            await self._send_event({"type": "session.updated", "session": session})
+            await self._send_event({"type": "session.updated", "session": self._confirmed()})
         self._configured.set()
+
+    async def _on_request(self, message: dict[str, Any]) -> None:
+        if self._item is not None:
+            # No violation: the bridge may not know of the response yet.
+            self.refused_requests += 1
+            text, code = (
+                "Conversation already has an active response",
+                "conversation_already_has_active_response",
+            )
+            await self._send_event(error(text, code, message.get("event_id")))
+            return
+        self.asked_to_speak += 1
+        if self.failures:
+            await self.fail_response(**self.failures.popleft())
 
     async def _on_truncate(self, message: dict[str, Any]) -> None:
         heard = Truncate(message["item_id"], message["content_index"], message["audio_end_ms"])
         self.truncates.append(heard)
         item = self.items.get(heard.item_id)
+        refusal = "Only model output audio messages can be truncated"
+        if self.refuses_truncates:
+            await self._send_event(error(refusal, "unsupported_content_type", message.get("event_id")))
+            return
         if item is None:
             raise _ClientError(f"no item {heard.item_id!r}", "item_truncate_invalid_item_id")
+        if not item.sent_bytes:
+            raise _ClientError(refusal, "unsupported_content_type")
         if heard.content_index != 0:
             raise _ClientError(f"no content {heard.content_index!r} in the item")
         if type(heard.audio_end_ms) is not int or not 0 <= heard.audio_end_ms <= item.sent_ms:
@@ -211,7 +282,11 @@ class OpenAISession(TurnSession):
 
 def _told(item: dict[str, Any]) -> Told:
     [content] = item["content"]
-    kinds = {"assistant": ("agent", "output_text"), "user": ("caller", "input_text")}
+    kinds = {
+        "assistant": ("agent", "output_text"),
+        "user": ("caller", "input_text"),
+        "system": ("system", "input_text"),
+    }
     speaker, kind = kinds[item["role"]]
     if content["type"] != kind or not isinstance(content["text"], str):
         raise _ClientError(f"a message of {item['role']} holds {content}")

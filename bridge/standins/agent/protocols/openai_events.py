@@ -38,10 +38,18 @@ def merge(session: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def error(message: str, code: str, event_id: str | None) -> dict[str, Any]:
-    """Return an error; ``event_id`` is the id of the client's event, if it has one."""
-    inside = {"type": "invalid_request_error", "code": code, "message": message, "param": None}
+def error(
+    message: str, code: str, event_id: str | None = None, *, kind: str = "invalid_request_error"
+) -> dict[str, Any]:
+    """Return an error of a type; ``event_id`` is the id of the client's event, if it has one."""
+    inside = {"type": kind, "code": code, "message": message, "param": None}
     return {"type": "error", "error": {**inside, "event_id": event_id}}
+
+
+def with_format(session: Mapping[str, Any], audio_format: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a session whose audio is in another format both ways."""
+    side = {"format": dict(audio_format)}
+    return merge(session, {"audio": {"input": side, "output": side}})
 
 
 class Item:
@@ -64,9 +72,8 @@ class Item:
         return self.sent_bytes / 8
 
     def begin(self) -> list[dict[str, Any]]:
-        """Return the messages before the audio."""
+        """Return the messages before the audio, within the response."""
         return [
-            self._response("response.created", "in_progress"),
             self._output_item("response.output_item.added", self._message("in_progress")),
             self._content("response.content_part.added", part={"type": "audio", "transcript": ""}),
         ]
@@ -90,21 +97,33 @@ class Item:
             done,
         ]
 
-    def function_call(self, name: str, call_id: str, arguments: str) -> list[dict[str, Any]]:
-        """Return the messages of a response with one function call."""
+    def begin_response(self) -> list[dict[str, Any]]:
+        """Return the messages that begin the response."""
+        return [self._response("response.created", "in_progress")]
+
+    def end_response(self) -> list[dict[str, Any]]:
+        """Return the messages that end a response without audio."""
+        return [self._response("response.done", "completed")]
+
+    def fail(self, **problem: Any) -> list[dict[str, Any]]:
+        """Return the messages of a response that fails."""
+        done = self._response("response.done", "failed")
+        done["response"]["status_details"] = {"type": "failed", "error": problem}
+        return [*self.begin_response(), done]
+
+    def function_call(self, item_id: str, name: str, call_id: str, arguments: str) -> list[dict[str, Any]]:
+        """Return the messages of one function call in this response."""
 
         def item(status: str, text: str) -> dict[str, Any]:
             call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": text}
-            return {"id": self.item_id, "object": "realtime.item", "status": status, **call}
+            return {"id": item_id, "object": "realtime.item", "status": status, **call}
 
         done = {"output_index": 0, "call_id": call_id, "name": name, "arguments": arguments}
-        where = {"response_id": self.response_id, "item_id": self.item_id}
+        where = {"response_id": self.response_id, "item_id": item_id}
         return [
-            self._response("response.created", "in_progress"),
             self._output_item("response.output_item.added", item("in_progress", "")),
             {"type": "response.function_call_arguments.done", **where, **done},
             self._output_item("response.output_item.done", item("completed", arguments)),
-            self._response("response.done", "completed", item("completed", arguments)),
         ]
 
     def _message(self, status: str) -> dict[str, Any]:

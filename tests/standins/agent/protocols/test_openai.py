@@ -48,7 +48,7 @@ async def test_openai_wants_a_session_of_mulaw_first(message, violation):
         assert updated["session"]["audio"]["input"]["format"] == PCMU
         assert (
             updated["session"]["instructions"] == "Be brief."
-            and updated["session"]["model"] == "gpt-realtime"
+            and updated["session"]["model"] == "gpt-realtime-2.1"
         )
         await client.say(b"a")
         await soon(lambda: session.received)
@@ -177,3 +177,68 @@ async def test_openai_function_call_takes_its_output_once():
         assert session.violations == []
         await client.socket.send_json({"type": "conversation.item.create", "item": output})
         await one_violation(session, "is waiting for its output")
+
+
+async def test_openai_calls_and_words_of_one_response_are_in_it():
+    async with connected("openai", behaviour=silent) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        await session.send_function_call("hang_up", {}, is_last=False)
+        await session.send_audio(b"a")
+        await session.send_function_call("other", {}, is_last=False)
+        await session.end_turn()
+        await soon(lambda: client.of_type("response.done"))
+        assert len(client.of_type("response.created")) == len(client.of_type("response.done")) == 1
+        [response_id] = {message["response_id"] for message in client.messages if "response_id" in message}
+        assert client.of_type("response.done")[0]["response"]["id"] == response_id
+
+
+async def test_openai_makes_one_response_at_a_time():
+    async with connected("openai", behaviour=silent) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        await session.send_audio(b"a")
+        await client.socket.send_json({"type": "response.create", "event_id": "mine"})
+        await soon(lambda: client.of_type("error"))
+        [error] = client.of_type("error")
+        assert error["error"]["code"] == "conversation_already_has_active_response"
+        assert error["error"]["event_id"] == "mine"
+        assert (session.refused_requests, session.asked_to_speak) == (1, 0)
+        await session.end_turn()
+        await client.socket.send_json({"type": "response.create"})
+        await soon(lambda: session.asked_to_speak == 1)
+
+
+async def test_openai_fails_the_responses_that_it_is_asked_to_fail():
+    problem = {"type": "server_error", "code": None, "message": "Sorry."}
+    async with connected("openai", behaviour=silent) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        session.failures.append(problem)
+        await client.socket.send_json({"type": "response.create"})
+        await soon(lambda: client.of_type("response.done"))
+        [done] = client.of_type("response.done")
+        assert done["response"]["status"] == "failed"
+        assert done["response"]["status_details"] == {"type": "failed", "error": problem}
+        await client.socket.send_json({"type": "response.create"})
+        await soon(lambda: session.asked_to_speak == 2)
+
+
+async def test_openai_truncates_no_item_without_audio():
+    async with connected("openai", behaviour=silent, violates=True) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        await session.begin_turn()
+        (item_id,) = session.items
+        where = {"item_id": item_id, "content_index": 0, "audio_end_ms": 0}
+        await client.socket.send_json({"type": "conversation.item.truncate", **where})
+        await one_violation(session, "Only model output audio messages can be truncated")
+
+
+async def test_openai_refuses_truncates_and_confirms_another_format_if_it_should():
+    async with connected("openai", behaviour=silent, greets=False) as (client, session):
+        session.confirmed_format, session.refuses_truncates = PCM_24K, True
+        await client.greet()
+        await soon(lambda: client.of_type("session.updated"))
+        (updated,) = client.of_type("session.updated")
+        assert [updated["session"]["audio"][side]["format"] for side in ("input", "output")] == [PCM_24K] * 2
+        where = {"item_id": "x", "content_index": 0, "audio_end_ms": 0}
+        await client.socket.send_json({"type": "conversation.item.truncate", **where})
+        await soon(lambda: client.of_type("error"))
+        assert client.of_type("error")[0]["error"]["code"] == "unsupported_content_type"
