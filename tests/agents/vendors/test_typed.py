@@ -16,7 +16,7 @@ import aiohttp
 import pydantic
 import pytest
 
-from bridge.agents.agent import CallInfo, Resources, StreamInfo
+from bridge.agents.agent import CallInfo, Dialogue, Resources, StreamInfo
 from bridge.agents.succession import Memory, Said, Speaker
 from bridge.agents.turns import HeardTurn
 from bridge.agents.vendors import deepgram as bridge_deepgram
@@ -53,10 +53,10 @@ def unknown_fields(value: object, path: str = "") -> set[str]:
     return set()
 
 
-def dialogue_of(memory: Memory | None = None, **settings: str) -> bridge_openai.OpenAiDialogue:
-    return bridge_openai.OpenAiDialogue(
-        bridge_openai.OpenAiSettings(openai_api_key="key", **settings), memory
-    )
+def dialogue_of(memory: Memory | None = None, **settings: str) -> Dialogue:
+    of_openai = bridge_openai.OpenAiSettings(openai_api_key="key", **settings)
+    agent = bridge_openai.AGENT.describe(of_openai, Resources(None, 1.0, may_transfer=True))
+    return agent.dialogue(StreamInfo(CALL, "AC", "MZ", {}, True, memory), lambda: 1)
 
 
 def openai_messages() -> dict[str, bytes]:
@@ -69,14 +69,21 @@ def openai_messages() -> dict[str, bytes]:
     )
     [update] = full.opening()
     _, greeting = full.read(b'{"type":"session.updated","session":{}}')
+    [notice] = full.on_limit_near(60.0)
     full.read(
-        b'{"type":"response.content_part.added","item_id":"item_1","content_index":0,"part":{"type":"audio"}}'
+        b'{"type":"response.content_part.added","response_id":"resp_1","item_id":"item_1","content_index":0,'
+        b'"part":{"type":"audio"}}'
     )
     [truncate] = full.on_interrupt([HeardTurn("item_1", 1234, is_all=False)])
+    call = {"type": "function_call", "status": "completed", "call_id": "call_1", "name": "hang_up"}
+    done = {"type": "response.output_item.done", "item": {**call, "arguments": "{}"}}
+    result, _ = full.read(json.dumps(done).encode())
     _, agents, callers = dialogue_of(MEMORY).opening()
     return {
         "agent's conversation.item.create": agents,
         "caller's conversation.item.create": callers,
+        "limit's conversation.item.create": notice,
+        "function's conversation.item.create": result.message,
         "plain session.update": next(iter(plain.opening())),
         "session.update": update,
         "response.create": greeting.message,
