@@ -134,6 +134,8 @@ def settings_for(agent: str, api_url: str, media_url: str, directory: Path) -> d
             "BRIDGE_AGENT": agent,
             "OPENAI_API_KEY": KEY,
             "OPENAI_REALTIME_URL": f"{media_url}/v1/realtime",
+            # The generator begins each turn by itself.
+            "OPENAI_REALTIME_GREETS": "0",
         }
     if agent == "deepgram":
         path = directory / "deepgram.json"

@@ -21,7 +21,8 @@ from bridge.agents.agent import (
 )
 from bridge.agents.openai_realtime import RealtimeDialogue
 from bridge.agents.realtime_session import session_object
-from bridge.agents.setting_types import Switch, WsUrl
+from bridge.agents.setting_types import JsonFile, Switch, TemplateText, WsUrl, read_json_object
+from bridge.agents.template import fill, names_in, of_call, required_in
 
 # OpenAI ends a session of this age.
 SESSION_LIMIT_S = 3600.0
@@ -34,16 +35,31 @@ class OpenAiSettings(AgentSettings):
     openai_realtime_url: WsUrl = Field(
         "wss://api.openai.com/v1/realtime", description="the address of the Realtime API"
     )
-    openai_realtime_model: str = Field("gpt-realtime", description="the model that answers")
+    openai_realtime_model: str = Field("gpt-realtime-2.1", description="the model that answers")
     openai_realtime_voice: str = Field("", description="the model's voice; OpenAI's default without one")
-    openai_realtime_instructions: str = Field("", description="what the model is asked to do in the call")
-    openai_realtime_greets: Switch = Field(False, description="1: the model speaks first")
+    openai_realtime_instructions: TemplateText = Field(
+        "",
+        description="what the model is asked to do in the call; may have placeholders: `{from}`, "
+        "`{file.PROMPT_FILE}`",
+    )
+    openai_realtime_session_file: JsonFile = Field(
+        "",
+        description="a JSON file with further fields of OpenAI's session object: turn detection, noise "
+        "reduction, transcription, speed, tools; the audio formats in it are replaced",
+    )
+    openai_realtime_greets: Switch = Field(True, description="1: the model speaks first")
     openai_realtime_tools: Switch = Field(
-        False, description="1: the model may end the call, and transfer it within BRIDGE_TRANSFER_TO"
+        True, description="1: the model may end the call, and transfer it within BRIDGE_TRANSFER_TO"
+    )
+    openai_realtime_keys: Switch = Field(
+        False, description="1: the model learns which keys the caller presses, as a text"
     )
 
 
 def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
+    path, instructions = settings.openai_realtime_session_file, settings.openai_realtime_instructions
+    given = read_json_object(path) if path else {}
+
     def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
             f"{settings.openai_realtime_url}?model={quote(settings.openai_realtime_model, safe='')}",
@@ -52,8 +68,8 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         session = session_object(
-            {},
-            instructions=settings.openai_realtime_instructions,
+            given,
+            instructions=fill(instructions, {**resources.values, **stream.call.placeholders}),
             voice=settings.openai_realtime_voice,
             tools=settings.openai_realtime_tools,
             may_transfer=resources.may_transfer,
@@ -62,10 +78,17 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
             session,
             stream.memory,
             greets=settings.openai_realtime_greets,
+            takes_keys=settings.openai_realtime_keys,
             session_limit_s=SESSION_LIMIT_S,
         )
 
-    return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(
+        open_session=no_session,
+        endpoint=endpoint,
+        dialogue=dialogue,
+        names=of_call(names_in([instructions])),
+        required=of_call(required_in([instructions])),
+    )
 
 
 AGENT = AgentModule(OpenAiSettings, _describe)

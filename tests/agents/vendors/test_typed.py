@@ -60,15 +60,15 @@ def dialogue_of(memory: Memory | None = None, **settings: str) -> Dialogue:
 
 
 def openai_messages() -> dict[str, bytes]:
-    plain = dialogue_of()
+    plain = dialogue_of(openai_realtime_tools="0")
     full = dialogue_of(
         openai_realtime_voice="marin",
         openai_realtime_instructions="Be brief.",
-        openai_realtime_greets="1",
-        openai_realtime_tools="1",
+        openai_realtime_keys="1",
     )
     [update] = full.opening()
     _, greeting = full.read(b'{"type":"session.updated","session":{}}')
+    keys, _ = full.on_dtmf("12#")
     [notice] = full.on_limit_near(60.0)
     full.read(
         b'{"type":"response.content_part.added","response_id":"resp_1","item_id":"item_1","content_index":0,'
@@ -82,6 +82,7 @@ def openai_messages() -> dict[str, bytes]:
     return {
         "agent's conversation.item.create": agents,
         "caller's conversation.item.create": callers,
+        "keys' conversation.item.create": keys,
         "limit's conversation.item.create": notice,
         "function's conversation.item.create": result.message,
         "plain session.update": next(iter(plain.opening())),
