@@ -14,6 +14,9 @@ AGENT_PROTOCOLS = (
     "retell-twilio",
     "retell-sip",
     "openai",
+    "xai",
+    "azure-openai",
+    "inworld",
     "elevenlabs",
     "deepgram",
     "binary",
@@ -143,6 +146,7 @@ def agent(
       retell-twilio  register-call, then a socket; Twilio's own messages
       retell-sip     register-phone-call; no socket and no audio
       openai         the key and a model; session.update with audio/pcmu
+      xai, azure-openai, inworld   the same; an agent of an agents file
       elevenlabs     the key, or a signed URL got with it
       deepgram       the key; Settings with mulaw at 8000 Hz
       binary, json   no key; an agent of an agents file, on /agent

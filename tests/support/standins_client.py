@@ -213,6 +213,21 @@ class OpenAI(Client):
         self.interrupts += message["type"] == "input_audio_buffer.speech_started"
 
 
+class Xai(OpenAI):
+    async def connect(self):
+        await self.open_socket("?model=m", Authorization="Bearer key_standin")
+
+
+class AzureOpenAI(OpenAI):
+    async def connect(self):
+        await self.open_socket("?model=m", **{"api-key": "key_standin"})
+
+
+class Inworld(OpenAI):
+    async def connect(self):
+        await self.open_socket("?key=k&protocol=realtime", Authorization="Basic key_standin")
+
+
 class ElevenLabs(Client):
     async def connect(self):
         settings = self.service.environment()
@@ -290,6 +305,9 @@ CLIENTS: dict[str, type[Client]] = {
     "retell-web": RetellWeb,
     "retell-twilio": RetellTwilio,
     "openai": OpenAI,
+    "xai": Xai,
+    "azure-openai": AzureOpenAI,
+    "inworld": Inworld,
     "elevenlabs": ElevenLabs,
     "deepgram": Deepgram,
     "binary": Binary,

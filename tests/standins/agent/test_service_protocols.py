@@ -191,6 +191,9 @@ async def test_settings_point_to_the_service(protocol):
                 "OPENAI_REALTIME_URL": f"ws://{address}/v1/realtime",
                 "OPENAI_REALTIME_MODEL": "gpt-realtime-2.1",
             },
+            "xai": {},
+            "azure-openai": {},
+            "inworld": {},
             "elevenlabs": {
                 "ELEVENLABS_API_KEY": key,
                 "ELEVENLABS_AGENT_ID": agent_id,

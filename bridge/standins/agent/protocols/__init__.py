@@ -5,6 +5,7 @@ The protocols of the stand-in agent service, by name.
 - ``retell``, ``retell_calls``, ``retell_twilio``: Retell's registrations and sockets
 - ``turns``: base of the calls that consist of utterances
 - ``openai``, ``openai_events``, ``elevenlabs``, ``deepgram``: realtime APIs that take mu-law
+- ``openai_dialects``: services that speak OpenAI's protocol
 - ``plain``: two minimal agents of no vendor
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from bridge.standins.agent.protocols.deepgram import Deepgram
 from bridge.standins.agent.protocols.elevenlabs import ElevenLabs
 from bridge.standins.agent.protocols.openai import OpenAI
+from bridge.standins.agent.protocols.openai_dialects import AzureOpenAI, Inworld, Xai
 from bridge.standins.agent.protocols.plain import Binary, Json
 from bridge.standins.agent.protocols.protocol import Protocol
 from bridge.standins.agent.protocols.retell import Retell
@@ -26,6 +28,9 @@ PROTOCOLS: dict[str, type[Protocol]] = {
         RetellTwilio,
         RetellSip,
         OpenAI,
+        Xai,
+        AzureOpenAI,
+        Inworld,
         ElevenLabs,
         Deepgram,
         Binary,
