@@ -18,6 +18,7 @@ from pydantic import ValidationError
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.described import Description, describe_table
+from bridge.agents.described_realtime import RealtimeTable
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.routing import Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted, template_texts
@@ -29,6 +30,8 @@ FREE = "echo"
 BUILT_IN = tuple(
     sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(bridge.agents.vendors.__path__))
 )
+# One agent of the agents file.
+Table = Description | RealtimeTable
 
 
 class DirectoryError(Exception):
@@ -47,7 +50,7 @@ class Directory:
         default: Sequence[str],
         routes: Sequence[Route],
         modules: Mapping[str, tuple[AgentModule[Any], AgentSettings]],
-        tables: Mapping[str, Description],
+        tables: Mapping[str, Table],
         values: Mapping[str, str],
         placeholder_variables: set[str],
     ) -> None:
@@ -90,7 +93,10 @@ class Directory:
             name: module.describe(settings, resources) for name, (module, settings) in self._modules.items()
         }
         for name, table in self._tables.items():
-            agents[name] = describe_table(table, resources)
+            if isinstance(table, RealtimeTable):
+                agents[name] = table.describe(resources)
+            else:
+                agents[name] = describe_table(table, resources)
         return agents
 
 
@@ -156,7 +162,7 @@ def load_built_in(name: str) -> AgentModule[Any]:
 
 
 def _load_module(
-    name: str, installed: Mapping[str, Sequence[EntryPoint]], tables: Mapping[str, Description]
+    name: str, installed: Mapping[str, Sequence[EntryPoint]], tables: Mapping[str, Table]
 ) -> AgentModule[Any]:
     if name in BUILT_IN:
         return load_built_in(name)
@@ -177,8 +183,8 @@ def _read_settings(
         return AgentSettings()
 
 
-def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) -> dict[str, Description]:
-    tables: dict[str, Description] = {}
+def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) -> dict[str, Table]:
+    tables: dict[str, Table] = {}
     for name, content in (file.read() or {}).items():
         if name in BUILT_IN:
             file.add_problem("is the name of a built-in agent; use another", name)
@@ -186,8 +192,9 @@ def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) 
         if name in installed:
             file.add_problem(f"{distributions(installed[name])} provides this agent; use another name", name)
             continue
+        is_realtime = isinstance(content, dict) and "protocol" in content
         try:
-            tables[name] = Description.model_validate(content)
+            tables[name] = (RealtimeTable if is_realtime else Description).model_validate(content)
         except ValidationError as error:
             file.add_errors(error, name)
     return tables
