@@ -298,12 +298,13 @@ class Dialogue:
         """Return the messages to send before the socket is closed."""
         return ()
 
-    def on_close(self, code: int | None) -> FailureKind:
+    def on_close(self, code: int | None, reason: str = "") -> FailureKind:
         """
         Say what a close of the vendor's means that is not the end of the conversation.
 
         Args:
             code: None if the connection is gone without a close frame.
+            reason: The text of the close frame, often empty.
         """
         return FailureKind.LOST
 

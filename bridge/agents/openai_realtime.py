@@ -184,7 +184,7 @@ class RealtimeDialogue(JsonDialogue):
     def on_limit_near(self, left_s: float) -> Iterable[bytes]:
         return (message_item("system", LIMIT_NEAR.format(left_s=left_s)),)
 
-    def on_close(self, code: int | None) -> FailureKind:
+    def on_close(self, code: int | None, reason: str = "") -> FailureKind:
         return FailureKind.SESSION_LIMIT if code == GOING_AWAY else FailureKind.LOST
 
     def _confirm(self, session: Any) -> Iterable[Event]:

@@ -313,7 +313,7 @@ class AgentLeg(AgentConnection):
         elif code in (1000, 1005) and self._is_ready and self._farewell is None:
             self.call.on_agent_ended(self._clock())
         else:
-            self._lose_agent(detail, self._dialogue.on_close(code))
+            self._lose_agent(detail, self._dialogue.on_close(code, self._close_reason))
 
     def end_by_violation(self, code: int, detail: str) -> None:
         if self._farewell is not None:

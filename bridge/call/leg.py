@@ -116,6 +116,8 @@ class Leg:
         self._is_reported = False
         # When either end began to close; from then on the peer's messages mean nothing.
         self._closing_since: float | None = None
+        # The words of the peer's close frame.
+        self._close_reason = ""
         # Since when the peer has not read; None while it does.
         self._congested_since: float | None = None
         # Liveness without a clock read per frame: each tick compares the counters with those of the last one.
@@ -308,7 +310,8 @@ class Leg:
     def on_peer_closed(self, code: int, reason: str) -> None:
         if self._closing_since is None:
             self._closing_since = self._clock()
-            self.guard(self.end_by_peer, code, f"close {code} {worded(reason)}".strip())
+            self._close_reason = reason
+            self.guard(self.end_by_peer, code, worded(f"close {code} {reason}"))
 
     def on_violation(self, code: int, detail: str) -> None:
         if self._closing_since is None:
