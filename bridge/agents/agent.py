@@ -21,7 +21,17 @@ from bridge.agents.turns import HeardTurn
 
 
 class SessionError(Exception):
-    """The agent is unavailable: it gave no session. The text is the reason, for the log, and has no secrets."""
+    """
+    The agent is unavailable: it gave no session.
+
+    Args:
+        detail: The reason, for the log; without secrets.
+        kind: Whether another attempt may help.
+    """
+
+    def __init__(self, detail: str, kind: FailureKind = FailureKind.LOST) -> None:
+        super().__init__(detail)
+        self.kind = kind
 
 
 class AgentSettings(BaseModel):

@@ -16,16 +16,20 @@ import orjson
 from aiohttp_retry import RetryClient, RetryOptionsBase
 
 from bridge.agents.agent import Resources, SessionError
+from bridge.agents.json_dialogue import ADVISED_WAIT_S
+from bridge.agents.succession import STATUS_KINDS, FailureKind
 
 REPLY_MAX_BYTES = 65536
+# A service that closes an idle connection, and one that took the request, look the same: each request has its own.
+OWN_CONNECTION = {"Connection": "close"}
 
 
 class _Backoff(RetryOptionsBase):
     """
-    At most two retries, on connection errors, 429 and a gateway's 5xx.
+    At most two retries: where there is no connection, and on 429 and a gateway's 5xx.
 
-    A read time-out is never retried: the session may exist by then. The wait doubles, with jitter. Retry-After
-    overrides it, unless it exceeds the time for a session.
+    A connection that is lost and a read time-out are never retried: the session may exist by then. The wait doubles,
+    with jitter. Retry-After overrides it, unless a caller would wait for too long.
     """
 
     def __init__(self, session_s: float) -> None:
@@ -33,11 +37,7 @@ class _Backoff(RetryOptionsBase):
         super().__init__(
             attempts=3,
             statuses={429, 502, 503, 504},
-            exceptions={
-                aiohttp.ClientConnectorError,
-                aiohttp.ServerDisconnectedError,
-                aiohttp.ClientOSError,
-            },
+            exceptions={aiohttp.ClientConnectorError},
             retry_all_server_errors=False,
             methods={"GET", "POST"},
         )
@@ -45,7 +45,7 @@ class _Backoff(RetryOptionsBase):
     def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
         if response is not None:
             asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
-            if asked_s is not None and asked_s > self._session_s:
+            if asked_s is not None and asked_s > min(self._session_s, ADVISED_WAIT_S):
                 raise SessionError(f"service asks to retry in {asked_s:g} s")
             if asked_s is not None:
                 return asked_s
@@ -102,7 +102,7 @@ async def _request(
         client_session=resources.http, retry_options=_Backoff(resources.session_s), raise_for_status=False
     )
     async with client.request(
-        method, url, json=json, headers=dict(headers), allow_redirects=False
+        method, url, json=json, headers={**headers, **OWN_CONNECTION}, allow_redirects=False
     ) as response:
         body = bytearray()
         async for chunk in response.content.iter_any():
@@ -110,7 +110,8 @@ async def _request(
             if len(body) > REPLY_MAX_BYTES:
                 raise SessionError(f"reply of more than {REPLY_MAX_BYTES} bytes")
         if not 200 <= response.status < 300:
-            raise SessionError(f"status {response.status}")
+            kind = STATUS_KINDS.get(response.status, FailureKind.LOST)
+            raise SessionError(f"status {response.status}", kind)
         return bytes(body)
 
 

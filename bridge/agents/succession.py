@@ -28,6 +28,17 @@ class FailureKind(enum.Enum):
         return self in (FailureKind.QUOTA, FailureKind.CREDENTIALS, FailureKind.REFUSED)
 
 
+# What the HTTP status of a refused request or upgrade says of the next one; the others may pass.
+STATUS_KINDS = {
+    400: FailureKind.REFUSED,
+    401: FailureKind.CREDENTIALS,
+    402: FailureKind.QUOTA,
+    403: FailureKind.CREDENTIALS,
+    404: FailureKind.REFUSED,
+    422: FailureKind.REFUSED,
+}
+
+
 class Speaker(enum.Enum):
     """Who said something."""
 

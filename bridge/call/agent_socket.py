@@ -13,7 +13,7 @@ from aiohappyeyeballs import start_connection
 
 from _codec.resume import TLS_BUFFER_BYTES
 from bridge.agents.agent import Endpoint, SessionError
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import STATUS_KINDS, FailureKind
 
 # Initial size; picows doubles it when a read fills it.
 READ_BUFFER_BYTES = 4096
@@ -21,13 +21,6 @@ READ_BUFFER_BYTES = 4096
 RECEIVE_BUFFER_BYTES = 262_144
 # RFC 8305 5: the recommended delay between connection attempts.
 HAPPY_EYEBALLS_S = 0.25
-# What the HTTP status of a refused upgrade says of the next one.
-STATUS_KINDS = {
-    401: FailureKind.CREDENTIALS,
-    402: FailureKind.QUOTA,
-    403: FailureKind.CREDENTIALS,
-    404: FailureKind.REFUSED,
-}
 
 
 class NotOfferedError(picows.WSError):
@@ -134,6 +127,8 @@ def why_not_open(error: Exception) -> str:
 
 def why_lost(error: Exception) -> FailureKind:
     """Say what the reason of a socket that did not open means for another session of the same agent."""
+    if isinstance(error, SessionError):
+        return error.kind
     if isinstance(error, picows.WSInvalidStatusError) and error.response is not None:
         return STATUS_KINDS.get(int(error.response.status), FailureKind.LOST)
     return FailureKind.LOST
