@@ -21,6 +21,8 @@ READ_BUFFER_BYTES = 4096
 RECEIVE_BUFFER_BYTES = 262_144
 # RFC 8305 5: the recommended delay between connection attempts.
 HAPPY_EYEBALLS_S = 0.25
+# Some firewalls refuse a client that does not say what it is, and picows sends no name.
+USER_AGENT = "voice-bridge"
 
 
 class NotOfferedError(picows.WSError):
@@ -77,7 +79,7 @@ class AgentSocket:
                 ssl_context=self._tls,
                 websocket_handshake_timeout=self._connect_s,
                 max_frame_size=self._max_message_bytes,
-                extra_headers=dict(endpoint.headers),
+                extra_headers=_headers(endpoint.headers),
                 # Redirects would carry the credential to another host.
                 max_redirects=0,
                 socket_factory=self._open_tcp,
@@ -109,6 +111,11 @@ class AgentSocket:
         if self._tcp is not None:
             with contextlib.suppress(OSError):
                 self._tcp.shutdown(socket.SHUT_RDWR)
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    names = {name.lower() for name in given}
+    return dict(given) if "user-agent" in names else {"User-Agent": USER_AGENT, **given}
 
 
 def why_not_open(error: Exception) -> str:

@@ -175,6 +175,28 @@ async def test_what_the_agent_names_in_its_101_must_have_been_offered(live_serve
                 await until(lambda: caller.received_audio == [b"a"])
 
 
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [("", "User-Agent: voice-bridge"), ('user-agent = "Acme/1"', "user-agent: Acme/1")],
+)
+async def test_upgrade_names_its_client_unless_the_agents_table_does(
+    live_server, tls, tmp_path, header, name
+):
+    async def serve(socket):
+        await socket.send(accept_head(socket))
+        await socket.send_frame(b'{"data":"YQ=="}')
+        await socket.gone()
+
+    async with RawAgent(serve, tls) as agent:
+        (tmp_path / "agents.toml").write_text(AGENTS_FILE.format(url=agent.ws_url, offer=header))
+        live = await live_server(BRIDGE_AGENTS_FILE=tmp_path / "agents.toml", BRIDGE_AGENT="mine")
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await until(lambda: caller.received_audio == [b"a"])
+        lines = agent.sockets[0].head.split("\r\n")
+        assert [line for line in lines if line.lower().startswith("user-agent")] == [name]
+
+
 async def test_no_session_is_the_fallback_at_once_and_no_stream(live_server):
     live = await live_server(agent={"faults": Faults(rest_answers=[HttpAnswer(status=402)])})
     async with live.caller() as caller:
