@@ -142,8 +142,11 @@ async def test_everything_sent_as_deepgram_is_of_its_types():
         await session.send_audio(b"a")
         await session.send_interrupt()
         await session.send_function_call("transfer", {"to": "+1"})
+        await client.socket.send_json({"type": "UpdatePrompt", "prompt": "Be brief."})
         await client.socket.send_json({"type": "nothing"})
         await soon(lambda: client.of_type("Error"))
+        await session.reach_limit()
+        await soon(lambda: len(client.of_type("Error")) == 2)
         for message in client.messages:
             model = DEEPGRAM_TYPES[message["type"]].model_validate(message)
             assert unknown_fields(model) == set(), message
@@ -155,6 +158,8 @@ async def test_everything_sent_as_deepgram_is_of_its_types():
             "AgentAudioDone",
             "UserStartedSpeaking",
             "FunctionCallRequest",
+            "PromptUpdated",
+            "Warning",
             "Error",
         }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -18,12 +19,12 @@ from bridge.standins.audio import SAMPLE_RATE_HZ
 _SPEAKERS = {"assistant": "agent", "user": "caller"}
 _INPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ}
 _OUTPUT = {"encoding": "mulaw", "sample_rate": SAMPLE_RATE_HZ, "container": "none"}
+_SETTINGS = {"type", "tags", "experimental", "flags", "mip_opt_out", "audio", "agent"}
 # Accepted without effect: the behaviour of the stand-in decides its words.
 _NOTED = {
     "ForceEndTurn",
     "InjectAgentMessage",
     "UpdateListen",
-    "UpdatePrompt",
     "UpdateSpeak",
     "UpdateThink",
 }
@@ -45,6 +46,7 @@ class DeepgramSession(TurnSession):
         settings: The bridge's ``Settings``, empty before they arrive.
         keepalives: Times of the ``KeepAlive`` messages.
         function_outputs: Results of function calls.
+        prompts: What was added to the prompt, in order.
     """
 
     is_ready_at_once = False
@@ -54,6 +56,8 @@ class DeepgramSession(TurnSession):
         self.settings: dict[str, Any] = {}
         self.keepalives: list[float] = []
         self.function_outputs: list[FunctionResponse] = []
+        self.prompts: list[str] = []
+        self._answered = asyncio.Event()
         self._pending_calls: dict[str, str] = {}
         self._configured = asyncio.Event()
 
@@ -69,6 +73,30 @@ class DeepgramSession(TurnSession):
         await self.send_json({"type": "FunctionCallRequest", "functions": functions})
         return call_id
 
+    async def send_goodbye(self, name: str, arguments: dict[str, Any], audio: Iterable[bytes]) -> None:
+        """Request a function call that ends the conversation; its response lets the agent say goodbye."""
+        self._answered.clear()
+        await self.send_function_call(name, arguments)
+        await self._answered.wait()
+        await self.send_frames(audio, paced=False)
+        await self.end_turn()
+
+    async def send_warning(self, code: str, description: str) -> None:
+        """Report something that leaves the session open."""
+        await self.send_json({"type": "Warning", "code": code, "description": description})
+
+    async def send_error(self, code: str, description: str) -> None:
+        """Report an error and close in the ordinary way, as after every error."""
+        await self.send_json(_error(description, code))
+        await self.close()
+
+    async def reach_limit(self) -> None:
+        """End the session at its age of two hours, after the warning that comes five minutes before."""
+        await self.send_warning(
+            "MAXIMUM_SESSION_LENGTH_APPROACHING", "The session will close automatically in 5 minutes."
+        )
+        await self.send_error("MAXIMUM_SESSION_LENGTH_REACHED", "The session has reached its maximum length.")
+
     async def send_heard(self, text: str) -> None:
         """Report what the caller said."""
         await self.send_json({"type": "ConversationText", "role": "user", "content": text})
@@ -77,7 +105,7 @@ class DeepgramSession(TurnSession):
         await self.send_json({"type": "Welcome", "request_id": self.call_id})
         await self._configured.wait()
         return await self._make_ready(
-            {"type": "SettingsApplied"}, _error("the settings could not be applied", "SETTINGS_FAILED")
+            {"type": "SettingsApplied"}, _error("the settings could not be applied", "INVALID_SETTINGS")
         )
 
     async def _write_turn(self) -> None:
@@ -128,6 +156,12 @@ class DeepgramSession(TurnSession):
             if not isinstance(response.content, str):
                 raise ValueError("the content of a function call's response is not a text")
             self.function_outputs.append(response)
+            self._answered.set()
+        elif event == "UpdatePrompt":
+            if not isinstance(message["prompt"], str):
+                raise ValueError(f"the prompt is {message['prompt']!r}")
+            self.prompts.append(message["prompt"])
+            await self.send_json({"type": "PromptUpdated"})
         elif event not in _NOTED:
             raise ValueError(f"unknown message {event!r}")
 
@@ -137,8 +171,13 @@ class DeepgramSession(TurnSession):
         for side, expected in (("input", _INPUT), ("output", _OUTPUT)):
             if (audio := settings["audio"][side]) != expected:
                 raise ValueError(f"audio.{side} is {audio}, not {expected}")
+        if unknown := settings.keys() - _SETTINGS:
+            raise ValueError(f"the settings have {sorted(unknown)}")
         if not isinstance(settings["agent"], dict | str):
             raise ValueError(f"the agent is {settings['agent']!r}")
+        if isinstance(settings["agent"], str):
+            # Agents are stored under such ids.
+            uuid.UUID(settings["agent"])
         self.settings = settings
         if isinstance(settings["agent"], dict):
             self._on_agent(settings["agent"])

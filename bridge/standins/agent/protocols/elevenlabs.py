@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -21,6 +21,10 @@ from bridge.standins.agent.session import AgentSession, Told
 # Accepted without effect.
 _NOTED = {"feedback", "mcp_tool_approval_result", "multimodal_message", "user_activity"}
 _NOTED |= {"user_message"}
+# The vendor's own words.
+_QUOTA = "This request exceeds your quota limit."
+_MISSING = "Missing required dynamic variables in first message: {}"
+_OVERRIDE = "Override for field '{}' is not allowed by config."
 
 
 class ToolResult(NamedTuple):
@@ -39,6 +43,9 @@ class ElevenLabsSession(AgentSession):
         client_data_wait_s: Seconds to wait for ``conversation_initiation_client_data``.
         ping_every_s: Seconds between pings; ``pongs`` has the returned event ids, in order.
         tool_results: Results of client tools.
+        client_data: The bridge's ``conversation_initiation_client_data``, empty before it.
+        has_text_ids: Whether events have texts for their numbers, which the vendor's own client converts.
+        announced_format: The format of the agent's audio that is announced; by default the true one.
     """
 
     is_ready_at_once = False
@@ -54,6 +61,11 @@ class ElevenLabsSession(AgentSession):
         self.ping_every_s = 2.0
         self.pongs: list[int] = []
         self.tool_results: list[ToolResult] = []
+        self.client_data: dict[str, Any] = {}
+        self.has_text_ids = False
+        self.announced_format = self.to_caller_format
+        self._account = account
+        self._answered = asyncio.Event()
         self._has_spoken = asyncio.Event()
         self._event_ids = itertools.count(1)
         self._audio_id = 0
@@ -81,6 +93,28 @@ class ElevenLabsSession(AgentSession):
         )
         return tool_call_id
 
+    async def send_goodbye(self, tool_name: str, parameters: dict[str, Any], audio: Iterable[bytes]) -> None:
+        """Call a client tool that ends the conversation; its result lets the agent say goodbye."""
+        self._answered.clear()
+        await self.send_tool_call(tool_name, parameters)
+        await self._answered.wait()
+        await self.send_frames(audio, paced=False)
+
+    async def send_error(self, error_type: str, code: int, message: str) -> None:
+        """Report an error, and close with its code."""
+        event = {"code": code, "message": message, "error_type": error_type}
+        await self.send_json({"type": "error", "error_event": event})
+        await self.close(code, message)
+
+    async def exceed_quota(self) -> None:
+        """End because there is no credit left: an error without its usual parts, and a close that says why."""
+        await self.send_json({"type": "error", "message": f"received 1002 (protocol error) {_QUOTA}"})
+        await self.close(1002, _QUOTA)
+
+    async def reach_limit(self) -> None:
+        """End at the agent's longest duration, in the ordinary way."""
+        await self.send_error("max_duration_exceeded", 1000, "The conversation exceeds its maximum duration.")
+
     async def send_said(self, text: str) -> None:
         """Report what the agent says."""
         event_id = next(self._event_ids)
@@ -97,9 +131,13 @@ class ElevenLabsSession(AgentSession):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.client_data_wait_s):
                 await self._has_spoken.wait()
+        if refusal := self._refusal():
+            # Without an error before it, as the vendor does.
+            await self.close(1008, refusal)
+            return False
         event = {
             "conversation_id": self.call_id,
-            "agent_output_audio_format": self.to_caller_format,
+            "agent_output_audio_format": self.announced_format,
             "user_input_audio_format": self.from_caller_format,
         }
         is_ready = await self._make_ready(
@@ -133,7 +171,19 @@ class ElevenLabsSession(AgentSession):
                 await self._send_audio_event(self._encode_stale(), self._audio_id, {})
 
     async def _send(self, event: str, inside: str, **body: Any) -> None:
+        if self.has_text_ids:
+            body["event_id"] = str(body["event_id"])
         await self.send_json({"type": event, inside: body})
+
+    def _refusal(self) -> str:
+        """Why the agent takes no conversation with this client data; "" if it does."""
+        missing = self._account.required_variables - self.client_data.get("dynamic_variables", {}).keys()
+        if missing:
+            return _MISSING.format(set(missing))
+        overrides = set(_paths(self.client_data.get("conversation_config_override", {})))
+        if forbidden := overrides - self._account.allowed_overrides:
+            return _OVERRIDE.format(min(forbidden).rpartition(".")[2])
+        return ""
 
     async def _on_message(self, message: dict[str, Any]) -> None:
         is_first = not self._has_spoken.is_set()
@@ -148,6 +198,7 @@ class ElevenLabsSession(AgentSession):
         if event == "conversation_initiation_client_data":
             if not is_first:
                 raise ValueError(f"{event} is not the first message")
+            self.client_data = message
         elif event == "contextual_update":
             if not isinstance(message["text"], str):
                 raise ValueError(f"the text of an update is {message['text']!r}")
@@ -156,16 +207,24 @@ class ElevenLabsSession(AgentSession):
                 for speaker, text in re.findall(r"^(Agent|Caller): (.*)$", message["text"], re.MULTILINE)
             ]
         elif event == "pong":
-            self._ping_ids.remove(message["event_id"])
-            self.pongs.append(message["event_id"])
+            self._ping_ids.remove(int(message["event_id"]))
+            self.pongs.append(int(message["event_id"]))
         elif event == "client_tool_result":
             result = ToolResult(message["tool_call_id"], message["result"], message["is_error"])
             self._pending_calls.remove(result.tool_call_id)
             if not isinstance(result.result, str) or not isinstance(result.is_error, bool):
                 raise ValueError(f"the result of a tool is {result}")
             self.tool_results.append(result)
+            self._answered.set()
         elif event not in _NOTED:
             raise ValueError(f"unknown message {event!r}")
+
+
+def _paths(value: Any, path: str = "") -> Iterable[str]:
+    """The dotted paths of the values in an object."""
+    if not isinstance(value, dict):
+        return (path,)
+    return [below for name, part in value.items() for below in _paths(part, f"{path}.{name}".lstrip("."))]
 
 
 class ElevenLabs(Protocol):

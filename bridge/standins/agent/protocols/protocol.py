@@ -42,6 +42,9 @@ class Account:
         token_characters: Length of Retell's access tokens, in characters.
         from_caller_format, to_caller_format: Audio of ElevenLabs and of ``retell-web``, one of
             ``formats.FORMATS``. The two of ``retell-web`` are the same, and a registration may ask for another.
+        required_variables: Dynamic variables without which ElevenLabs' agent takes no conversation.
+        allowed_overrides: The parts of its configuration that ElevenLabs' agent lets a client override, as dotted
+            paths: ``agent.first_message``.
     """
 
     key: str = "key_standin"
@@ -49,6 +52,8 @@ class Account:
     token_characters: int = 320
     from_caller_format: str = MULAW
     to_caller_format: str = MULAW
+    required_variables: frozenset[str] = frozenset()
+    allowed_overrides: frozenset[str] = frozenset({"agent.prompt.prompt", "agent.first_message"})
 
 
 DEFAULT_ACCOUNT = Account()

@@ -32,6 +32,13 @@ def find_call(request: web.Request, sessions: Mapping[str, AgentSession]) -> Age
     return session
 
 
+def check_variables(body: dict[str, Any]) -> None:
+    """Raise `Refused` unless the dynamic variables, if there are any, are texts by name."""
+    variables = body.get("retell_llm_dynamic_variables", {})
+    if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
+        raise Refused(400, f"retell_llm_dynamic_variables is {json.dumps(variables)}, not texts by name")
+
+
 class RetellSession(AgentSession):
     """A call; ``access_token`` opens its socket. After ``call_ended`` the bridge closes."""
 
@@ -72,6 +79,7 @@ class Retell(Protocol):
         for name, value in _EXPECTED.items():
             if body.get(name) != value:
                 raise Refused(422, f"{name} is {body.get(name)!r}, not {value!r}")
+        check_variables(body)
         metadata = body.get("metadata")
         if not isinstance(metadata, dict) or not metadata.keys() >= {"callSid", "from"}:
             raise Refused(422, f"metadata is {metadata!r}; callSid and from are expected")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ from aiohttp import web
 
 from bridge.standins.agent.formats import FORMATS, MULAW, pcm
 from bridge.standins.agent.protocols.protocol import Account, Protocol, Refused, Rest
-from bridge.standins.agent.protocols.retell import find_call, new_call_id
+from bridge.standins.agent.protocols.retell import check_variables, find_call, new_call_id
 from bridge.standins.agent.protocols.retell_twilio import RetellTwilioSession
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.audio import SAMPLE_RATE_HZ
@@ -85,9 +84,7 @@ class _Registering(Protocol):
                 raise Refused(400, f"{name} is {body[name]!r}, not a text")
         if not isinstance(body.get("metadata", {}), dict):
             raise Refused(400, f"metadata is {body['metadata']!r}, not an object")
-        variables = body.get("retell_llm_dynamic_variables", {})
-        if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
-            raise Refused(400, f"retell_llm_dynamic_variables is {json.dumps(variables)}, not texts by name")
+        check_variables(body)
         return body
 
     def environment(self, url: str, ws_url: str) -> dict[str, str]:

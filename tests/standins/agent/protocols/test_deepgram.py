@@ -29,6 +29,8 @@ def changed_settings(side: str, **changes) -> dict:
         (changed_settings("output", sample_rate=24000), "audio.output"),
         (changed_settings("output", container="wav"), "audio.output"),
         (changed_settings("output") | {"agent": None}, "the agent is None"),
+        (changed_settings("output") | {"agent": "no id"}, "UUID"),
+        (changed_settings("output") | {"greeting": "Hi!"}, "the settings have ['greeting']"),
         ({"type": "Settings", "agent": {}}, "KeyError('audio')"),
     ],
 )
@@ -97,3 +99,34 @@ async def test_deepgram_function_call_takes_its_response_once():
         assert session.violations == []
         await client.socket.send_json(response | {"id": theirs["id"], "name": "elsewhere"})
         await one_violation(session, "no function call of 'elsewhere'")
+
+
+async def test_deepgram_says_goodbye_once_its_function_call_is_answered():
+    async with connected("deepgram", behaviour=silent) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        goodbye = asyncio.create_task(session.send_goodbye("hang_up", {}, [b"bye", b"bye"]))
+        await soon(lambda: client.of_type("FunctionCallRequest"))
+        assert client.audio == []
+        [function] = client.of_type("FunctionCallRequest")[0]["functions"]
+        response = {"type": "FunctionCallResponse", "id": function["id"], "name": "hang_up", "content": "ok"}
+        await client.socket.send_json(response)
+        await asyncio.wait_for(goodbye, DEADLINE_S)
+        await soon(lambda: client.of_type("AgentAudioDone"))
+        assert client.audio == [b"bye", b"bye"]
+
+
+async def test_deepgram_warns_of_its_limit_and_closes_in_the_ordinary_way():
+    async with connected("deepgram", behaviour=silent) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        await session.reach_limit()
+        await asyncio.wait_for(client.closed.wait(), DEADLINE_S)
+        codes = [message["code"] for message in client.of_type("Warning", "Error")]
+        assert codes == ["MAXIMUM_SESSION_LENGTH_APPROACHING", "MAXIMUM_SESSION_LENGTH_REACHED"]
+        assert client.socket.close_code == 1000
+
+
+async def test_deepgram_notes_what_is_added_to_its_prompt():
+    async with connected("deepgram", behaviour=silent) as (client, session):
+        await client.socket.send_json({"type": "UpdatePrompt", "prompt": "Be brief."})
+        await soon(lambda: client.of_type("PromptUpdated"))
+        assert session.prompts == ["Be brief."]

@@ -1,10 +1,11 @@
 """The stand-in agent service as ElevenLabs: its messages, and its list of violations."""
 
+import asyncio
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from standins_client import calling, connected, one_violation, refused, soon
+from standins_client import DEADLINE_S, calling, connected, one_violation, refused, soon
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.faults import Faults, HttpAnswer
@@ -121,3 +122,68 @@ async def test_elevenlabs_tool_call_takes_its_result_once():
         await soon(lambda: session.tool_results == [(call_id, "ok", False)])
         await client.socket.send_json(result)
         await one_violation(session, "KeyError")
+
+
+VARIABLES = {"name": "Ada", "age": 36}
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ({"dynamic_variables": VARIABLES}, None),
+        ({"dynamic_variables": {"age": 36}}, "Missing required dynamic variables in first message: {'name'}"),
+        ({}, "Missing required dynamic variables in first message: {'name'}"),
+        (
+            {
+                "dynamic_variables": VARIABLES,
+                "conversation_config_override": {"tts": {"voice_id": "v"}, "agent": {"first_message": "Hi"}},
+            },
+            "Override for field 'voice_id' is not allowed by config.",
+        ),
+    ],
+)
+async def test_elevenlabs_takes_client_data_that_its_agent_wants(sent, reason):
+    account = Account(
+        required_variables=frozenset({"name"}), allowed_overrides=frozenset({"agent.first_message"})
+    )
+    async with connected("elevenlabs", behaviour=silent, greets=False, account=account) as (client, session):
+        data = {"type": "conversation_initiation_client_data", **sent}
+        await client.socket.send_json(data)
+        await soon(lambda: client.of_type("conversation_initiation_metadata") or client.closed.is_set())
+        assert session.client_data == data
+        assert client.closed.is_set() is (reason is not None)
+        if reason is not None:
+            assert client.socket.close_code == 1008
+            assert not session.ready.is_set()
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("exceed_quota", 1002), ("reach_limit", 1000)],
+)
+async def test_elevenlabs_says_why_it_ends_and_closes(end, code):
+    async with connected("elevenlabs", behaviour=silent) as (client, session):
+        await getattr(session, end)()
+        await asyncio.wait_for(client.closed.wait(), DEADLINE_S)
+        assert (len(client.of_type("error")), client.socket.close_code) == (1, code)
+
+
+async def test_elevenlabs_says_goodbye_once_its_tool_call_is_answered():
+    async with connected("elevenlabs", behaviour=silent) as (client, session):
+        goodbye = asyncio.create_task(session.send_goodbye("hang_up", {}, [b"bye", b"bye"]))
+        await soon(lambda: client.of_type("client_tool_call"))
+        assert client.audio == []
+        call_id = client.of_type("client_tool_call")[0]["client_tool_call"]["tool_call_id"]
+        result = {"type": "client_tool_result", "tool_call_id": call_id, "result": "ok", "is_error": False}
+        await client.socket.send_json(result)
+        await asyncio.wait_for(goodbye, DEADLINE_S)
+        await soon(lambda: client.audio == [b"bye", b"bye"])
+
+
+async def test_elevenlabs_writes_numbers_as_texts_if_that_is_wanted():
+    async with AgentService(protocol="elevenlabs", behaviour=silent) as service:
+        service.on_session = lambda session: setattr(session, "has_text_ids", True)
+        async with calling(service) as (client, session):
+            await session.send_ping()
+            await soon(lambda: session.pongs)
+            assert client.of_type("ping")[0]["ping_event"]["event_id"] == str(session.pongs[0])
