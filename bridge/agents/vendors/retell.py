@@ -1,7 +1,9 @@
 """
 Retell's audio-socket protocol, and the parts that Retell's other protocols share.
 
-Retell withdrew this socket for its own service on 2025-01-01; compatible servers and the stand-in speak it.
+Retell withdrew this socket for its own service on 2025-01-01; compatible servers and the stand-in speak it. No document
+names a message or a close code for an error, here or in the two other forms of the socket: a close that is not an
+ordinary one means that the agent is lost. The REST API refuses by status (`succession.STATUS_KINDS`).
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from _codec import Envelope, SpanFinder
 from bridge.agents.agent import (
@@ -31,8 +33,10 @@ from bridge.agents.agent import (
     StreamInfo,
 )
 from bridge.agents.json_dialogue import JsonDialogue
+from bridge.agents.json_settings import JsonObject, filled, unfilled
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
+from bridge.agents.template import names_in, of_call, required_in
 
 CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # Header-safe text: the token becomes an Authorization header.
@@ -42,17 +46,48 @@ WEBHOOK_AGE_MS = 300_000
 PCM16_NAMES = ("s16le", "pcm16", "pcm")
 
 
+def _are_texts(template: str) -> str:
+    for name, value in unfilled(template).items():
+        if not isinstance(value, str):
+            raise ValueError(f"the dynamic variable {name} must be a text, in quotes")
+    return template
+
+
 class RetellAccountSettings(AgentSettings):
-    """The account and the agent, which every Retell protocol needs."""
+    """The account, the agent, and what it learns of a call: every Retell protocol needs them."""
 
     retell_api_key: SecretStr = Field(description="from Retell's dashboard")
     retell_agent_id: str = Field(description="the agent that answers, from Retell's dashboard")
     retell_api_url: HttpUrl = Field("https://api.retellai.com", description="the REST API")
+    retell_dynamic_variables: Annotated[JsonObject, AfterValidator(_are_texts)] = Field(
+        "",
+        description="the agent's dynamic variables (retell_llm_dynamic_variables), a JSON object of texts with "
+        'placeholders: {"caller": "{from}"}',
+    )
+    retell_metadata: JsonObject = Field(
+        "", description="a JSON object with placeholders that Retell keeps with the call, beside the CallSid"
+    )
 
     @property
     def authorization(self) -> dict[str, str]:
         """The REST API's header."""
         return {"Authorization": f"Bearer {self.retell_api_key.get_secret_value()}"}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """`Agent.names`."""
+        return of_call(names_in([self.retell_dynamic_variables, self.retell_metadata]))
+
+    @property
+    def required(self) -> frozenset[str]:
+        """`Agent.required`."""
+        return of_call(required_in([self.retell_dynamic_variables, self.retell_metadata]))
+
+    def values(self, resources: Resources, call: CallInfo) -> dict[str, Any]:
+        """Return the fields of a registration that tell Retell of the call."""
+        metadata = {**filled(self.retell_metadata, resources, call), "callSid": call.call_sid}
+        variables = filled(self.retell_dynamic_variables, resources, call)
+        return {"metadata": metadata, **({"retell_llm_dynamic_variables": variables} if variables else {})}
 
 
 class RetellSocketSettings(RetellAccountSettings):
@@ -89,6 +124,8 @@ class RetellDialogue(JsonDialogue):
 def _describe(settings: RetellSettings, resources: Resources) -> Agent:
 
     async def open_session(call: CallInfo) -> dict[str, str]:
+        values = settings.values(resources, call)
+        values["metadata"]["from"] = call.from_number
         return await ask(
             resources,
             "POST",
@@ -100,7 +137,7 @@ def _describe(settings: RetellSettings, resources: Resources) -> Agent:
                 "audio_websocket_protocol": "twilio",
                 "audio_encoding": "mulaw",
                 "sample_rate": 8000,
-                "metadata": {"callSid": call.call_sid, "from": call.from_number},
+                **values,
             },
         )
 
@@ -113,7 +150,13 @@ def _describe(settings: RetellSettings, resources: Resources) -> Agent:
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         return RetellDialogue()
 
-    return Agent(open_session=open_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(
+        open_session=open_session,
+        endpoint=endpoint,
+        dialogue=dialogue,
+        names=settings.names,
+        required=settings.required,
+    )
 
 
 AGENT = AgentModule(RetellSettings, _describe)

@@ -37,7 +37,7 @@ def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:
         body: dict[str, object] = {
             "agent_id": settings.retell_agent_id,
             "direction": "inbound",
-            "metadata": {"callSid": call.call_sid},
+            **settings.values(resources, call),
         }
         # An anonymous caller or one with a client: address has no number.
         for name, number in (("from_number", call.from_number), ("to_number", call.to_number)):
@@ -57,7 +57,7 @@ def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:
             f"sip:{session['call_id']}@{settings.retell_sip_host};transport={settings.retell_sip_transport}"
         )
 
-    return Agent(open_session=open_session, dial=dial)
+    return Agent(open_session=open_session, dial=dial, names=settings.names, required=settings.required)
 
 
 AGENT = AgentModule(RetellSipSettings, _describe)

@@ -108,6 +108,8 @@ def _describe(settings: RetellTwilioSettings, resources: Resources) -> Agent:
         open_session=open_session,
         endpoint=lambda session, call: socket_of(settings, session),
         dialogue=TwilioDialogue,
+        names=settings.names,
+        required=settings.required,
     )
 
 

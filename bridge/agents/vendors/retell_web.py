@@ -121,6 +121,8 @@ def _describe(settings: RetellWebSettings, resources: Resources) -> Agent:
         open_session=open_session,
         endpoint=endpoint,
         dialogue=dialogue,
+        names=settings.names,
+        required=settings.required,
     )
 
 
@@ -149,7 +151,7 @@ async def register(
             "sample_rate": rate_hz,
             "from_number": call.from_number,
             "to_number": call.to_number,
-            "metadata": {"callSid": call.call_sid},
+            **settings.values(resources, call),
         },
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bridge.agents import session_request as agent_rest
 from bridge.agents.agent import (
@@ -120,6 +122,20 @@ async def test_session_is_asked_for_once_as_documented(service):
         "sample_rate": 8000,
         "metadata": {"callSid": CALL.call_sid, "from": CALL.from_number},
     }
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ('{"age": 5}', "the dynamic variable age must be a text, in quotes"),
+        ("[]", "must be a JSON object"),
+        ('{"name": "{name}"}', "unknown placeholder {name}"),
+    ],
+)
+def test_dynamic_variables_that_retell_does_not_take_are_refused_at_start(variables, shown):
+    given = {"retell_api_key": "k", "retell_agent_id": "a", "retell_dynamic_variables": variables}
+    with pytest.raises(ValidationError, match=re.escape(shown)):
+        RetellSettings.model_validate(given)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])

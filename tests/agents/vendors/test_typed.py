@@ -134,7 +134,12 @@ async def test_registration_of_a_phone_call_is_of_retells_types(monkeypatch, fro
         return {"call_id": "c1"}
 
     monkeypatch.setattr(retell_sip, "ask", ask)
-    settings = retell_sip.RetellSipSettings(retell_api_key="key", retell_agent_id="agent")
+    settings = retell_sip.RetellSipSettings(
+        retell_api_key="key",
+        retell_agent_id="agent",
+        retell_dynamic_variables='{"caller": "{from}"}',
+        retell_metadata='{"shop": "Main Street"}',
+    )
     async with aiohttp.ClientSession() as http:
         agent = retell_sip.AGENT.describe(settings, Resources(http, 1.0))
         session = await agent.open_session(CallInfo(CALL.call_sid, from_number, CALL.to_number))
