@@ -152,12 +152,14 @@ async def test_calls_go_by_the_directory_that_came_last(open_sessions):
     assert sessions.agent("echo").dialogue is None
 
 
-async def test_directory_that_cannot_be_described_changes_nothing(open_sessions, tmp_path):
+async def test_directory_that_cannot_be_described_changes_nothing(open_sessions, monkeypatch):
     sessions = open_sessions("a")
-    file = tmp_path / "agent.json"
-    file.write_text("{}")
-    other = open_sessions.directory("deepgram", deepgram_api_key="k", deepgram_agent_file=str(file))
-    file.unlink()
+    other = open_sessions.directory("b")
+
+    def describe(resources):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(other, "describe", describe)
     with pytest.raises(FileNotFoundError):
         sessions.replace(other)
     assert sessions.chain(CALL) == ("a",)

@@ -1,13 +1,13 @@
 """
 Deepgram's Voice Agent over its WebSocket: settings first, then binary mu-law both ways.
 
-Source: the types of deepgram-sdk 7.17.0 and the vendor's Voice Agent API reference.
+Source: the types of deepgram-sdk 7.17.0, the vendor's Voice Agent API reference, and its page of errors and warnings.
+Nothing confirms the formats: settings with others than those that are asked for are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -28,11 +28,17 @@ from bridge.agents.agent import (
     Reply,
     Resources,
     StreamInfo,
+    Transfer,
+    Warned,
     no_session,
 )
-from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse
-from bridge.agents.setting_types import WsUrl
+from bridge.agents.json_dialogue import JsonDialogue, parse, worded
+from bridge.agents.json_settings import JsonFile, filled, unfilled
+from bridge.agents.setting_types import Switch, WsUrl
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+from bridge.agents.template import names_in, of_call, required_in
+from bridge.agents.tool_calls import ToolCalls
+from bridge.agents.words import ENDS_SOON, GOES_ON, I_PRESSED
 
 # Answered of one message; the rest are ignored.
 FUNCTIONS_AT_ONCE = 16
@@ -42,18 +48,37 @@ ROLES = {speaker: role for role, speaker in SPEAKERS.items()}
 GO_ON = "Please go on."
 MULAW = {"encoding": "mulaw", "sample_rate": 8000}
 
+# Every Error ends the session, says the vendor; these are its codes. A Warning never does.
+ERRORS = {
+    "INTERNAL_SERVER_ERROR": FailureKind.SERVER,
+    "CLIENT_MESSAGE_TIMEOUT": FailureKind.LOST,
+    "UNPARSABLE_CLIENT_MESSAGE": FailureKind.REFUSED,
+    "NON_SETTINGS_MESSAGE_BEFORE_SETTINGS": FailureKind.REFUSED,
+    "SETTINGS_ALREADY_APPLIED": FailureKind.REFUSED,
+    "INVALID_SETTINGS": FailureKind.REFUSED,
+    "FAILED_TO_START_LISTENING": FailureKind.SERVER,
+    "ASR_CONNECTION_CLOSED": FailureKind.SERVER,
+    "ASR_DRIVER_TIMEOUT": FailureKind.SERVER,
+    "USER_AUDIO_FORMAT": FailureKind.REFUSED,
+    "FAILED_TO_SPEAK": FailureKind.SERVER,
+    "FAILED_TO_THINK": FailureKind.SERVER,
+    "SERVER_GOING_AWAY": FailureKind.SERVER,
+    "NON_EXISTENT_FUNCTION_CALLED": FailureKind.SERVER,
+    "AGENT_ID_NOT_SUPPORTED": FailureKind.REFUSED,
+    "INVALID_AGENT_ID": FailureKind.REFUSED,
+    "MAXIMUM_SESSION_LENGTH_REACHED": FailureKind.SESSION_LIMIT,
+}
 
-def _is_agent_file(path: str) -> str:
-    try:
-        agent = orjson.loads(Path(path).read_bytes())
-    except OSError as error:
-        # Without the path, which may be a secret in the wrong variable.
-        raise ValueError(f"must be a JSON file: {error.strerror}") from None
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"must be a JSON file: {error}") from None
-    if not isinstance(agent, dict):
-        raise ValueError("must hold a JSON object, the value of Settings.agent")
-    return path
+
+def _is_agent(template: str) -> str:
+    match unfilled(template):
+        case {"type": "Settings", "agent": str() | dict()}:
+            return template
+        case {"type": _}:
+            raise ValueError("must hold a Settings message with an agent, a JSON object or an id")
+        case dict() | str():
+            return template
+    raise ValueError("must hold the value of Settings.agent, an object or an id, or a whole Settings message")
 
 
 class DeepgramSettings(AgentSettings):
@@ -63,29 +88,50 @@ class DeepgramSettings(AgentSettings):
     deepgram_agent_url: WsUrl = Field(
         "wss://agent.deepgram.com/v1/agent/converse", description="the address of the Voice Agent API"
     )
-    deepgram_agent_file: Annotated[str, AfterValidator(_is_agent_file)] = Field(
-        description="a JSON file with the agent: the object under agent in Deepgram's Settings message"
+    deepgram_agent_file: Annotated[JsonFile, AfterValidator(_is_agent)] = Field(
+        description="a JSON file with the agent: the object under agent in Deepgram's Settings message, the id of a "
+        "reusable agent in quotes, or a whole Settings message, whose audio is replaced. Texts may have placeholders"
+    )
+    deepgram_keys: Switch = Field(
+        False, description="1: keys that the caller presses are said to the agent in the caller's place"
     )
 
 
 class DeepgramDialogue(JsonDialogue):
-    """Sends the agent's settings after the welcome, and audio once they are applied."""
+    """
+    Sends the agent's settings after the welcome, and audio once they are applied.
+
+    Args:
+        agent: The value of ``Settings.agent``, or a whole Settings message.
+        memory: What was said before, if the agent takes the call over.
+        takes_keys: Whether the caller's keys reach it, in the caller's place.
+    """
 
     is_binary = True
     waits_for_ready = True
     # Deepgram closes a socket after 10 s without a message.
     keepalive = b'{"type":"KeepAlive"}'
     keepalive_s = 5.0
+    session_limit_s = 7200.0
 
-    def __init__(self, agent: Mapping[str, Any], memory: Memory | None = None) -> None:
-        self._agent = agent
-        # The utterance that the agent answers first; "" if it listens or greets.
-        self._to_answer = ""
+    def __init__(
+        self, agent: Mapping[str, Any] | str, memory: Memory | None = None, *, takes_keys: bool = False
+    ) -> None:
+        # The Settings message, still without its audio.
+        self._message: dict[str, Any] = {"agent": agent}
+        if not isinstance(agent, str) and agent.get("type") == "Settings":
+            self._message = dict(agent)
+        # Sent once the settings are applied.
+        self._first: list[bytes] = []
         if memory is not None:
-            self._go_on(agent, memory)
+            self._go_on(memory)
+        self.gathers_keys = takes_keys
         self.is_speaking = False
+        self._tool_calls = ToolCalls(_answer)
         self._is_welcomed = False
         self._is_ready = False
+        # Whether the next end of speech belongs to words from before a request to hang up or transfer.
+        self._ends_earlier_words = False
 
     def read_fields(self, fields: Any) -> Iterable[Event]:
         match fields:
@@ -94,77 +140,108 @@ class DeepgramDialogue(JsonDialogue):
                 return (Reply(self._settings()),)
             case {"type": "SettingsApplied"} if not self._is_ready:
                 self._is_ready = True
-                if not self._to_answer:
-                    return (Control.READY,)
-                inject = {"type": "InjectUserMessage", "content": self._to_answer}
-                return (Control.READY, Reply(orjson.dumps(inject)))
+                return (Control.READY, *map(Reply, self._first))
             case {"type": "ConversationText", "role": "user" | "assistant" as role, "content": str(content)}:
                 self.is_speaking = role == "assistant"
                 return (Said(SPEAKERS[role], content.strip()),)
             case {"type": "AgentAudioDone"}:
-                self.is_speaking = False
-                return ()
+                return self._end_speech()
             case {"type": "UserStartedSpeaking"}:
-                self.is_speaking = False
+                self.is_speaking = self._ends_earlier_words = False
                 return (Control.INTERRUPT,)
             case {"type": "FunctionCallRequest", "functions": list(functions)}:
                 return [
-                    event for function in functions[:FUNCTIONS_AT_ONCE] for event in _call_function(function)
+                    event
+                    for function in functions[:FUNCTIONS_AT_ONCE]
+                    for event in self._call_function(function)
                 ]
             case {"type": "Error"}:
-                # Deepgram's documents: every error ends the session.
-                kind = FailureKind.SERVER if self._is_ready else FailureKind.REFUSED
-                return (Failed(f"error {fields.get('code')}"[:80], kind),)
+                return (self._error(fields),)
+            case {"type": "Warning"}:
+                return (Warned(_named(fields)),)
+            case {"type": "InjectionRefused"}:
+                return (Warned(worded(f"InjectionRefused: {fields.get('message')}")),)
             case {"type": str()}:
                 return ()
         return (Ignored("unknown_type"),)
 
-    def _go_on(self, agent: Mapping[str, Any], memory: Memory) -> None:
-        """Put what was said into the settings, in place of the greeting."""
+    def on_dtmf(self, digit: str) -> Iterable[bytes]:
+        return (_inject(I_PRESSED.format(digit)),) if self.gathers_keys else ()
+
+    def on_limit_near(self, left_s: float) -> Iterable[bytes]:
+        # It is added to the prompt, says the vendor.
+        return (_update_prompt(ENDS_SOON.format(left_s)),)
+
+    def _error(self, error: Mapping[str, Any]) -> Event:
+        unknown = FailureKind.SERVER if self._is_ready else FailureKind.REFUSED
+        code = error.get("code")
+        return Failed(_named(error), ERRORS.get(code, unknown) if isinstance(code, str) else unknown)
+
+    def _end_speech(self) -> Iterable[Event]:
+        self.is_speaking = False
+        if self._ends_earlier_words:
+            self._ends_earlier_words = False
+            return ()
+        return (Control.SPEECH_ENDED,)
+
+    def _go_on(self, memory: Memory) -> None:
+        """Tell the agent what was said, in place of a greeting that the file has."""
         said = list(memory.said)
         if memory.is_awaited:
             is_callers = bool(said) and said[-1].speaker is Speaker.CALLER
-            self._to_answer = said.pop().text if is_callers else GO_ON
+            self._first = [_inject(said.pop().text if is_callers else GO_ON)]
+        agent = self._message["agent"]
+        if isinstance(agent, str):
+            # Greeting and context of a reusable agent are kept by Deepgram.
+            if said:
+                earlier = Memory(tuple(said), memory.is_awaited)
+                self._first.insert(0, _update_prompt(GOES_ON + earlier.as_text()))
+            return
         history = [{"type": "History", "role": ROLES[each.speaker], "content": each.text} for each in said]
-        self._agent = {name: value for name, value in agent.items() if name != "greeting"}
+        agent = {name: value for name, value in agent.items() if name != "greeting"}
         if history:
             context = agent.get("context")
             before = context.get("messages", ()) if isinstance(context, dict) else ()
-            self._agent["context"] = {"messages": [*before, *history]}
+            agent["context"] = {"messages": [*before, *history]}
+        self._message["agent"] = agent
 
     def _settings(self) -> bytes:
-        return orjson.dumps(
-            {
-                "type": "Settings",
-                "audio": {"input": MULAW, "output": {**MULAW, "container": "none"}},
-                "agent": self._agent,
-            }
-        )
+        audio = {"input": MULAW, "output": {**MULAW, "container": "none"}}
+        others = {name: value for name, value in self._message.items() if name not in ("type", "audio")}
+        return orjson.dumps({"type": "Settings", "audio": audio, **others})
+
+    def _call_function(self, function: Any) -> Iterable[Event]:
+        match function:
+            case {"client_side": False}:
+                return (Ignored("function_of_the_service"),)
+            case {"name": name}:
+                # A function without parameters may come with empty text here.
+                arguments = parse(function.get("arguments") or "{}")
+                events = list(self._tool_calls.decide(function.get("id"), name, arguments))
+                if any(event is Control.HANG_UP or isinstance(event, Transfer) for event in events):
+                    self._ends_earlier_words = self.is_speaking is True
+                return events
+        return (Ignored("unknown_function"),)
 
 
-def _call_function(function: Any) -> Iterable[Event]:
-    match function:
-        case {"client_side": False}:
-            return (Ignored("function_of_the_service"),)
-        case {"name": name}:
-            # A function without parameters may come with empty text here.
-            arguments = parse(function.get("arguments") or "{}")
-            if not isinstance(arguments, dict):
-                arguments = {}
-            return on_tool_call(name, arguments, lambda content: _answer(function, content))
-    return (Ignored("unknown_function"),)
+def _named(report: Mapping[str, Any]) -> str:
+    return worded(f"{report.get('type')} {report.get('code')}: {report.get('description')}")
 
 
-def _answer(function: Any, content: str) -> tuple[bytes, ...]:
-    match function:
-        case {"name": str(name), "id": str(call_id)}:
-            answer = {"type": "FunctionCallResponse", "id": call_id, "name": name, "content": content}
-            return (orjson.dumps(answer),)
-    return ()
+def _inject(text: str) -> bytes:
+    return orjson.dumps({"type": "InjectUserMessage", "content": text})
+
+
+def _update_prompt(text: str) -> bytes:
+    return orjson.dumps({"type": "UpdatePrompt", "prompt": text})
+
+
+def _answer(call_id: str, name: str, result: str, is_error: bool) -> bytes:
+    return orjson.dumps({"type": "FunctionCallResponse", "id": call_id, "name": name, "content": result})
 
 
 def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
-    agent = orjson.loads(Path(settings.deepgram_agent_file).read_bytes())
+    template = settings.deepgram_agent_file
 
     def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
@@ -173,9 +250,16 @@ def _describe(settings: DeepgramSettings, resources: Resources) -> Agent:
         )
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
-        return DeepgramDialogue(agent, stream.memory)
+        agent = filled(template, resources, stream.call)
+        return DeepgramDialogue(agent, stream.memory, takes_keys=settings.deepgram_keys)
 
-    return Agent(open_session=no_session, endpoint=endpoint, dialogue=dialogue)
+    return Agent(
+        open_session=no_session,
+        endpoint=endpoint,
+        dialogue=dialogue,
+        names=of_call(names_in([template])),
+        required=of_call(required_in([template])),
+    )
 
 
 AGENT = AgentModule(DeepgramSettings, _describe)

@@ -31,6 +31,7 @@ with warnings.catch_warnings():
         AgentV1KeepAlive,
         AgentV1SendFunctionCallResponse,
         AgentV1Settings,
+        AgentV1UpdatePrompt,
     )
 from openai.types.realtime import RealtimeClientEvent
 from retell.types import CallRegisterPhoneCallParams
@@ -123,6 +124,10 @@ def test_messages_to_deepgram_are_of_its_types(memory):
     [answer] = dialogue.read(json.dumps(request).encode())
     response = AgentV1SendFunctionCallResponse.model_validate(json.loads(answer.message))
     assert (unknown_fields(response), response.id, response.name) == (set(), "f1", "unheard_of")
+    [prompt] = dialogue.on_limit_near(60.0)
+    assert unknown_fields(AgentV1UpdatePrompt.model_validate(json.loads(prompt))) == set()
+    [keys] = bridge_deepgram.DeepgramDialogue(agent, takes_keys=True).on_dtmf("1")
+    assert unknown_fields(AgentV1InjectUserMessage.model_validate(json.loads(keys))) == set()
 
 
 @pytest.mark.parametrize("from_number", ["+14155550123", "anonymous"])
