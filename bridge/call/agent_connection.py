@@ -17,6 +17,7 @@ from bridge.call.agent_socket import AgentSocket, why_lost, why_not_open
 from bridge.call.leg import Leg, LegLimits, Process
 from bridge.call.limits import AgentLimits
 from bridge.call.sides import AgentSide
+from bridge.call.silence_fill import MOST_AHEAD_BYTES, SILENCE, SilenceFill
 from bridge.call.state import Call
 
 log = structlog.get_logger()
@@ -70,6 +71,9 @@ class AgentConnection(Leg):
         self._encode: FromMulaw | None = None
         # Between `Control.INSPECT_AUDIO` and `Control.RELAY_AUDIO`.
         self._inspects_audio = False
+        # Set with the agent's readiness if its dialogue wants silence in gaps; looks from a timer of its own until the
+        # leg closes.
+        self._silence_fill: SilenceFill | None = None
 
     def connect(self) -> None:
         self._connecting_since = self._clock()
@@ -140,7 +144,27 @@ class AgentConnection(Leg):
             self._encode = FromMulaw(dialogue.to_agent_format.sample_rate_hz)
         self._set_format()
         self.call.on_agent_open(self._clock())
+        if dialogue.silence_fill_ms > 0:
+            loop = asyncio.get_running_loop()
+            self._silence_fill = SilenceFill(dialogue.silence_fill_ms, loop.time())
+            self.wire.set_most_ahead(MOST_AHEAD_BYTES)
+            loop.call_soon(self._look)
         self.wire.set_ready()
+
+    def _look(self) -> None:
+        if self._closing_since is None:
+            self.guard(self._fill_gap)
+
+    def _fill_gap(self) -> None:
+        assert self._silence_fill is not None
+        wire, loop = self.wire, asyncio.get_running_loop()
+        look = self._silence_fill.look(
+            loop.time(), wire.audio_out_bytes, wire.held_bytes, is_blocked=wire.is_congested
+        )
+        wire.set_ahead(look.ahead_bytes)
+        if look.is_silence_due:
+            wire.send_audio(SILENCE)
+        loop.call_at(look.next_at, self._look)
 
     def _set_format(self) -> None:
         dialogue = self._dialogue
