@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Transfer,
         Troubled,
         Turn,
+        Used,
         Warned,
         no_session,
     )
@@ -100,6 +101,7 @@ __all__ = [
     "Transfer",
     "Troubled",
     "Turn",
+    "Used",
     "Warned",
     "WsUrl",
     "__version__",

@@ -137,6 +137,8 @@ class Control(enum.Enum):
     HANG_UP = enum.auto()
     # All audio of what the agent says has been sent; it tells when last words are complete.
     SPEECH_ENDED = enum.auto()
+    # The service has closed the session, as `Dialogue.closing` asked.
+    CLOSED = enum.auto()
     # A new turn begins, as at `Turn`; it has no name.
     TURN = enum.auto()
     # All audio goes through `Dialogue.read` from now on, because some belongs to an interrupted turn.
@@ -224,6 +226,13 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """How long a session is that its service bills by time, so far; it is logged at the end."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A message without meaning to the call. It is counted by ``reason``, a metric label."""
 
@@ -231,7 +240,19 @@ class Ignored:
 
 
 Event = (
-    Control | Audio | Reply | Turn | Mark | Transfer | Failed | Troubled | Warned | Said | Corrected | Ignored
+    Control
+    | Audio
+    | Reply
+    | Turn
+    | Mark
+    | Transfer
+    | Failed
+    | Troubled
+    | Warned
+    | Said
+    | Corrected
+    | Used
+    | Ignored
 )
 
 
@@ -253,6 +274,7 @@ class Dialogue:
         gathers_keys: `on_dtmf` gets several keys together, once the caller has pressed ``#`` or paused.
         silence_fill_ms: Silence is sent to the agent where the caller's audio pauses for this long; 0: not.
         session_limit_s: The age at which the service ends a session; None if it has no limit.
+        closed_s: How long the socket waits for `Control.CLOSED` between the messages of `closing` and its close frame.
     """
 
     to_agent: Envelope = Envelope(b"", b"")
@@ -269,6 +291,7 @@ class Dialogue:
     gathers_keys: bool = False
     silence_fill_ms: int = 0
     session_limit_s: float | None = None
+    closed_s: float = 0.0
 
     def opening(self) -> Iterable[bytes]:
         """Return the messages to send as soon as the socket is open."""

@@ -23,6 +23,7 @@ from bridge.agents.agent import (
     Transfer,
     Troubled,
     Turn,
+    Used,
     Warned,
 )
 from bridge.agents.json_dialogue import shape_of
@@ -83,6 +84,8 @@ class AgentLeg(AgentConnection):
         self._knows_limit = False
         self._not_understood = 0
         self._first_not_understood = ""
+        # What the service bills so far, if it tells.
+        self._used_s: float | None = None
 
     @property
     def tracks_heard(self) -> bool:
@@ -166,12 +169,18 @@ class AgentLeg(AgentConnection):
     # The agent's messages
 
     def read_audio(self, payload: bytes) -> None:
-        self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+        # After a failure the call is another agent's.
+        if self.call.has(self):
+            self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
     def read_text(self, message: bytes) -> None:
         for event in self._dialogue.read(message):
-            # After a failure the call is another agent's.
-            if self.call.has(self):
+            if isinstance(event, Used):
+                self._used_s = event.seconds
+            elif self._parting_until is not None:
+                if event is Control.CLOSED:
+                    self._leave()
+            elif self.call.has(self):
                 self._on_event(event)
                 if isinstance(event, Ignored) and event.reason in NOT_UNDERSTOOD:
                     self._not_understood += 1
@@ -323,6 +332,8 @@ class AgentLeg(AgentConnection):
 
     def on_gone(self) -> None:
         super().on_gone()
+        if self._used_s is not None:
+            log.info("agent's session is over", call_sid=self.call.call_sid, billed_s=self._used_s)
         if self._not_understood:
             log.warning(
                 "messages of the agent were not understood",

@@ -74,6 +74,10 @@ class AgentConnection(Leg):
         # Set with the agent's readiness if its dialogue wants silence in gaps; looks from a timer of its own until the
         # leg closes.
         self._silence_fill: SilenceFill | None = None
+        # Set by `close` if the service is to say that the session is closed: until when the socket waits for that, and
+        # the code of the close frame that follows.
+        self._parting_until: float | None = None
+        self._close_code = 1000
 
     def connect(self) -> None:
         self._connecting_since = self._clock()
@@ -180,11 +184,37 @@ class AgentConnection(Leg):
     def close(self, code: int) -> None:
         if self._is_ready and self._closing_since is None:
             self.call.run_each(lambda: self._send(self._dialogue.closing()))
+            if self._dialogue.closed_s > 0:
+                self._part(code)
+                return
         super().close(code)
         if self._transport is None and self._connecting is not None:
             self._connecting.cancel()
             # Here, not in the task: a task that is cancelled before its first step never runs its own clean-up.
             self._leave_unopened()
+
+    def _part(self, code: int) -> None:
+        """Keep the socket until the service has closed the session: all else that it sends is dropped."""
+        self._closing_since = self._clock()
+        self._parting_until = self._closing_since + self._dialogue.closed_s
+        self._close_code = code
+        self.relay_to(None)
+        if self.call.has(self):
+            self.call.drop_caller_audio()
+        self.wire.lose_held()
+
+    def _leave(self) -> None:
+        """Send the close frame that `_part` put off."""
+        if self._parting_until is not None:
+            self._parting_until = None
+            self._closing_since = self._clock()
+            self.wire.send_close(self._close_code)
+
+    def _on_tick(self, now: float) -> None:
+        if self._parting_until is None:
+            super()._on_tick(now)
+        elif now >= self._parting_until:
+            self._leave()
 
     def take_over(self, other: AgentSide) -> None:
         if isinstance(other, AgentConnection):

@@ -39,7 +39,7 @@ class Kept:
     def send_audio(self, payload: bytes) -> None:
         self.wire.send_audio(payload)
 
-    def relay_to(self, other: AgentSide) -> None:
+    def relay_to(self, other: AgentSide | None) -> None:
         """There is no audio of the caller."""
 
     def relayed(self) -> Relayed:

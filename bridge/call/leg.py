@@ -167,7 +167,7 @@ class Leg:
         self.wire.send_audio(payload)
 
     def relay_to(self, other: object) -> None:
-        """Pass plain audio straight to the other side's socket; to a side without one it goes through the call."""
+        """Pass plain audio straight to the other side's socket; for a side without one it goes through the call."""
         if isinstance(other, Leg | Kept):
             self.wire.join(other.wire)
             self._relayed_before = (self.wire.media_in, self.wire.audio_in_bytes)

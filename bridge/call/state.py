@@ -194,7 +194,7 @@ class Call(Talk):
         """The agent ended the conversation; its last words still play."""
         self.end(Why.AGENT_ENDED, now)
 
-    def has(self, agent: AgentSide) -> bool:
+    def has(self, agent: object) -> bool:
         """Whether this is the present agent's side: what comes from a replaced one means nothing."""
         return self._agent is agent
 

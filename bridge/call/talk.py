@@ -58,6 +58,12 @@ class Talk:
             if self.state is State.BRIDGED or self.state is State.CONNECTING:
                 self._agent.send_audio(payload)
 
+    def drop_caller_audio(self) -> None:
+        """The agent takes no more audio: the caller's goes through `on_caller_audio` again."""
+        if self._caller is not None:
+            self.count_relayed()
+            self._caller.relay_to(None)
+
     def on_dtmf(self, digit: str) -> None:
         """The caller pressed a key."""
         self.stats.dtmf += 1

@@ -467,6 +467,16 @@ def test_audio_that_went_past_the_call_counts_for_the_deadlines():
     assert script.call.state is State.PLAYING_OUT
 
 
+def test_callers_audio_is_counted_and_dropped_once_the_agent_takes_no_more():
+    script = bridged()
+    script.run([(1, "agent_relayed", 500), (1, "caller_relayed", 5), (1, "agent_ended")])
+    script.call.drop_caller_audio()
+    assert script.caller.relays_to[-1] is None
+    script.run([(1.1, "caller_audio"), (1.2, "stop")])
+    assert script.call.stats.frames_from_caller == 6
+    assert ("audio", AUDIO_20MS) not in script.sent_to("agent")
+
+
 def test_interrupt_forgets_audio_that_went_past_the_call_before_it():
     script = bridged()
     script.run([(1, "agent_relayed", 500), (1, "interrupt"), (1.1, "agent_relayed", 50), (1.1, "tick")])
