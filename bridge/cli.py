@@ -17,6 +17,7 @@ AGENT_PROTOCOLS = (
     "xai",
     "azure-openai",
     "inworld",
+    "openai-live",
     "elevenlabs",
     "deepgram",
     "binary",
@@ -147,6 +148,7 @@ def agent(
       retell-sip     register-phone-call; no socket and no audio
       openai         the key and a model; session.update with audio/pcmu
       xai, azure-openai, inworld   the same; an agent of an agents file
+      openai-live    the key; session.start with audio/pcmu
       elevenlabs     the key, or a signed URL got with it
       deepgram       the key; Settings with mulaw at 8000 Hz
       binary, json   no key; an agent of an agents file, on /agent

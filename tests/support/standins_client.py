@@ -45,6 +45,8 @@ class Client:
 
     # Whether only closing the socket ends a call.
     ends_by_closing = True
+    # Whether the agent says that the caller cuts in.
+    tells_interrupts = True
 
     def __init__(self, service: AgentService, http: aiohttp.ClientSession) -> None:
         self.service = service
@@ -228,6 +230,35 @@ class Inworld(OpenAI):
         await self.open_socket("?key=k&protocol=realtime", Authorization="Basic key_standin")
 
 
+class OpenAiLive(Client):
+    tells_interrupts = False
+    start: dict[str, Any] = {  # noqa: RUF012
+        "type": "session.start",
+        "session": {
+            "model": "gpt-live-1.1",
+            "instructions": "Be brief.",
+            "audio": {"format": {"type": "audio/pcmu", "rate": 8000}, "output": {"voice": "marin"}},
+            "delegation": {"type": "responses", "responses": {"model": "gpt-6-luna"}},
+        },
+    }
+
+    async def connect(self):
+        key = self.service.environment()["OPENAI_API_KEY"]
+        await self.open_socket(Authorization=f"Bearer {key}")
+
+    async def greet(self):
+        await self.socket.send_json(self.start)
+        await soon(lambda: self.of_type("session.started", "error"))
+
+    async def say(self, wire):
+        audio = base64.b64encode(wire).decode()
+        await self.socket.send_json({"type": "session.input_audio.append", "audio": audio})
+
+    async def take(self, message):
+        if message["type"] == "session.output_audio.delta":
+            self.take_base64(message["delta"])
+
+
 class ElevenLabs(Client):
     async def connect(self):
         settings = self.service.environment()
@@ -308,6 +339,7 @@ CLIENTS: dict[str, type[Client]] = {
     "xai": Xai,
     "azure-openai": AzureOpenAI,
     "inworld": Inworld,
+    "openai-live": OpenAiLive,
     "elevenlabs": ElevenLabs,
     "deepgram": Deepgram,
     "binary": Binary,

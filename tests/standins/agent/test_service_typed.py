@@ -29,6 +29,7 @@ with warnings.catch_warnings():
     from elevenlabs.conversational_ai.conversation import AsyncAudioInterface, AsyncConversation, ClientTools
     from elevenlabs.types import AsrInputFormat, TtsOutputFormat
 from openai import AsyncOpenAI
+from openai.types.live import ServerEvent as LiveServerEvent
 from openai.types.realtime import RealtimeServerEvent
 from retell import AsyncRetell
 from retell.types import PhoneCallResponse
@@ -102,6 +103,45 @@ async def test_openai_refusal_of_a_session_is_of_its_types():
     async with connected("openai", behaviour=silent, faults=Faults(fail_ready=True)) as (client, _):
         (error,) = client.of_type("error")
         assert unknown_fields(SERVER_EVENT.validate_python(error)) == set()
+
+
+async def test_everything_sent_as_gpt_live_is_of_its_types():
+    async with connected("openai-live", behaviour=silent, violates=True) as (client, session):
+        await asyncio.wait_for(session.ready.wait(), DEADLINE_S)
+        for kind in ("instructions", "thinking", "commentary"):
+            append = {"type": f"session.{kind}.append", "delegation_id": None, "content": "x"}
+            await client.socket.send_json(append)
+        await client.say(b"a")
+        await session.send_audio(b"a" * 160)
+        await session.send_heard("Hello there?")
+        await session.send_said("Yes.")
+        await session.send_usage()
+        await session.begin_work(("hang_up", {}))
+        await session.end_work()
+        await client.socket.send_json({"type": "nothing"})
+        await client.socket.send_json({"type": "session.close"})
+        await soon(lambda: client.of_type("session.closed"))
+        seen = set()
+        for message in client.messages:
+            event = pydantic.TypeAdapter(LiveServerEvent).validate_python(message)
+            assert event.type == message["type"]
+            # The types do not give a message of audio an id.
+            assert unknown_fields(event) <= {"event_id"}, message
+            seen.add(event.type)
+        assert seen == {
+            "session.started",
+            "session.instructions.appended",
+            "session.thinking.appended",
+            "session.commentary.appended",
+            "session.output_audio.delta",
+            "session.input_transcript.delta",
+            "session.output_transcript.delta",
+            "session.usage.updated",
+            "session.delegation.created",
+            "response.event",
+            "session.closed",
+            "error",
+        }
 
 
 async def test_client_of_openai_has_a_conversation():

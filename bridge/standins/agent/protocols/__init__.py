@@ -6,6 +6,7 @@ The protocols of the stand-in agent service, by name.
 - ``turns``: base of the calls that consist of utterances
 - ``openai``, ``openai_events``, ``elevenlabs``, ``deepgram``: realtime APIs that take mu-law
 - ``openai_dialects``: services that speak OpenAI's protocol
+- ``openai_live``, ``openai_live_events``: OpenAI's GPT-Live, which listens and speaks at once
 - ``plain``: two minimal agents of no vendor
 """
 
@@ -15,6 +16,7 @@ from bridge.standins.agent.protocols.deepgram import Deepgram
 from bridge.standins.agent.protocols.elevenlabs import ElevenLabs
 from bridge.standins.agent.protocols.openai import OpenAI
 from bridge.standins.agent.protocols.openai_dialects import AzureOpenAI, Inworld, Xai
+from bridge.standins.agent.protocols.openai_live import OpenAiLive
 from bridge.standins.agent.protocols.plain import Binary, Json
 from bridge.standins.agent.protocols.protocol import Protocol
 from bridge.standins.agent.protocols.retell import Retell
@@ -31,6 +33,7 @@ PROTOCOLS: dict[str, type[Protocol]] = {
         Xai,
         AzureOpenAI,
         Inworld,
+        OpenAiLive,
         ElevenLabs,
         Deepgram,
         Binary,
