@@ -21,6 +21,7 @@ from bridge.agents.succession import Memory, Said, Speaker
 from bridge.agents.turns import HeardTurn
 from bridge.agents.vendors import deepgram as bridge_deepgram
 from bridge.agents.vendors import openai as bridge_openai
+from bridge.agents.vendors import openai_live as bridge_live
 from bridge.agents.vendors import retell_sip
 
 with warnings.catch_warnings():
@@ -33,7 +34,11 @@ with warnings.catch_warnings():
         AgentV1Settings,
         AgentV1UpdatePrompt,
     )
+from openai.types.live import ClientEvent as LiveClientEvent
+from openai.types.live import ServerEvent as LiveServerEvent
+from openai.types.live import SessionConfig
 from openai.types.realtime import RealtimeClientEvent
+from openai.types.shared import ChatModel
 from retell.types import CallRegisterPhoneCallParams
 
 CLIENT_EVENT = pydantic.TypeAdapter(RealtimeClientEvent)
@@ -99,6 +104,52 @@ def test_message_to_openai_is_of_its_types(name):
     event = CLIENT_EVENT.validate_json(openai_messages()[name])
     assert event.type == name.split()[-1]
     assert unknown_fields(event) == set()
+
+
+def live_messages() -> dict[str, bytes]:
+    settings = bridge_live.OpenAiLiveSettings(
+        openai_api_key="key", openai_live_voice="marin", openai_live_keys="1"
+    )
+    dialogue = bridge_live.OpenAiLiveDialogue(settings, "Be brief.", MEMORY, may_transfer=True)
+    [start] = dialogue.opening()
+    _, _, instructions = dialogue.read(b'{"type":"session.started","session":{}}')
+    call = {"type": "function_call", "call_id": "c", "name": "hang_up", "arguments": "{}"}
+    event = {"type": "response.output_item.done", "item": call}
+    result, *_ = dialogue.read(json.dumps({"type": "response.event", "event": event}).encode())
+    [respond] = dialogue.read(b'{"type":"response.event","event":{"type":"response.completed"}}')
+    return {
+        "session.start": start,
+        "session.instructions.append": instructions.message,
+        "session.thinking.append": next(iter(dialogue.on_dtmf("1"))),
+        "session.input_audio.append": dialogue.to_agent.wrap_payload(AUDIO),
+        "response.item.create": result.message,
+        "response.create": respond.message,
+        "session.close": next(iter(dialogue.closing())),
+    }
+
+
+@pytest.mark.parametrize("name", live_messages())
+def test_message_to_gpt_live_is_of_its_types(name):
+    event = pydantic.TypeAdapter(LiveClientEvent).validate_json(live_messages()[name])
+    assert event.type == name
+    assert unknown_fields(event) == set()
+
+
+def test_every_message_that_gpt_live_sends_has_a_meaning_or_none():
+    dialogue = bridge_live.OpenAiLiveDialogue(bridge_live.OpenAiLiveSettings(openai_api_key="key"), "", None)
+    union, _ = typing.get_args(LiveServerEvent)
+    for kind in typing.get_args(union):
+        [name] = typing.get_args(kind.model_fields["type"].annotation)
+        assert all("unknown" not in str(event) for event in dialogue.read(b'{"type":"%s"}' % name.encode()))
+
+
+def test_models_of_gpt_live_are_of_its_types():
+    settings = bridge_live.OpenAiLiveSettings(openai_api_key="key")
+    event = json.loads(live_messages()["session.start"])
+    known = SessionConfig.model_fields["model"].annotation
+    assert settings.openai_live_model in str(known)
+    assert event["session"]["model"] == settings.openai_live_model
+    assert settings.openai_live_delegation_model in typing.get_args(ChatModel)
 
 
 @pytest.mark.parametrize("memory", [None, MEMORY])
