@@ -5,10 +5,10 @@ import struct
 from functools import cache
 
 BASE_HZ = 8000
-FACTORS = {16000: 2, 24000: 3}
+FACTORS = {16000: 2, 24000: 3, 48000: 6}
 
 # Half the filter's length in samples at 8 kHz. It gives a delay of 2 ms, a transition band from 3.4 to 4.6 kHz and a
-# stop-band attenuation of at least 70 dB for both factors.
+# stop-band attenuation of at least 70 dB for every factor.
 HALF_LENGTH = 16
 TAPS_PER_PHASE = 2 * HALF_LENGTH
 PASS_HZ = 3400
@@ -20,14 +20,15 @@ def ratio(from_hz: int, to_hz: int) -> tuple[int, bool]:
     Return the factor between two rates, and whether the rate goes up.
 
     Raises:
-        ValueError: If the pair is not 8000 with 16000 or 24000.
+        ValueError: If the pair is not 8000 with one of FACTORS.
     """
     if from_hz == BASE_HZ and to_hz in FACTORS:
         return FACTORS[to_hz], True
     if to_hz == BASE_HZ and from_hz in FACTORS:
         return FACTORS[from_hz], False
+    rates = ", ".join(map(str, FACTORS))
     raise ValueError(
-        f"rates must be 8000 and 16000 or 8000 and 24000 Hz, in either direction, got {from_hz} to {to_hz}"
+        f"rates must be 8000 and one of {rates} Hz, in either direction, got {from_hz} to {to_hz}"
     )
 
 

@@ -79,7 +79,7 @@ def pcm16_to_mulaw(pcm: Buffer) -> bytes:
 
 class Resampler:
     """
-    Converts a stream of 16-bit little-endian samples between 8000 Hz and 16000 or 24000 Hz.
+    Converts a stream of 16-bit little-endian samples between 8000 Hz and 16000, 24000 or 48000 Hz.
 
     State is kept between calls, so the output does not depend on the division of the stream into calls.
 

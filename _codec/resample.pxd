@@ -3,7 +3,7 @@ cdef enum:
     HALF = TAPS // 2
     HISTORY = TAPS - 1
     BLOCK = 160  # 20 ms at 8 kHz
-    MAX_FACTOR = 3
+    MAX_FACTOR = 6
 
 
 cdef class Resampler:

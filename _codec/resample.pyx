@@ -84,7 +84,7 @@ cdef inline void add_delayed(float* sums, const float* newest, float tap, Py_ssi
 @cython.auto_pickle(False)
 cdef class Resampler:
     """
-    Converts a stream of 16-bit little-endian samples between 8000 Hz and 16000 or 24000 Hz.
+    Converts a stream of 16-bit little-endian samples between 8000 Hz and 16000, 24000 or 48000 Hz.
 
     State is kept between calls, so the output does not depend on the division of the stream into calls.
 

@@ -1,20 +1,21 @@
 """
-Transcodes between mu-law at 8000 Hz and 16-bit little-endian samples at 8000, 16000 or 24000 Hz.
+Transcodes between mu-law at 8000 Hz and 16-bit little-endian samples at 8000, 16000, 24000 or 48000 Hz, or A-law at
+8000 Hz.
 
 A wire calls ``convert_c``, which reads memory of its caller and writes to memory of its caller. ``__call__`` does the
 same with bytes. An object serves one direction of one call, because the filter keeps its state between frames.
 
 An unsupported rate raises ValueError, audio that is not bytes TypeError, lack of memory MemoryError; all of them leave
-the state unchanged. No audio is invalid: every byte is mu-law, every two bytes are a sample, and sums beyond 16 bits
+the state unchanged. No audio is invalid: every byte is mu-law and A-law, every two bytes are a sample, and sums beyond 16 bits
 saturate. The C functions cannot fail: they read only the given length, and the caller provides an output of the size
-that ``out_bytes`` gives, which is at most 6 bytes for a byte of mu-law. The filter works on blocks of BLOCK samples at
-8000 Hz, so that an object takes 3 KB and ``convert_c`` 2 KB of stack for any length of the audio.
+that ``out_bytes`` gives, which is at most 12 bytes for a byte of mu-law. The filter works on blocks of BLOCK samples at
+8000 Hz, so that an object takes 6 KB and ``convert_c`` 2 KB of stack for any length of the audio.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from _codec.g711 cimport mulaw_to_pcm16_c, pcm16_to_mulaw_c
+from _codec.g711 cimport alaw_to_mulaw_c, mulaw_to_alaw_c, mulaw_to_pcm16_c, pcm16_to_mulaw_c
 from _codec.resample cimport BLOCK, Resampler
 
 from _codec import kaiser
@@ -27,11 +28,17 @@ cdef Resampler resampler_between(from_hz, to_hz):
     return None if from_hz == to_hz else Resampler(from_hz, to_hz)
 
 
+cdef int check_alaw(bint is_alaw, int rate_hz) except -1:
+    if is_alaw and rate_hz != kaiser.BASE_HZ:
+        raise ValueError(f"A-law has {kaiser.BASE_HZ} Hz, got {rate_hz}")
+    return 0
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class ToMulaw:
     """
-    Transcodes an agent's samples to mu-law.
+    Transcodes an agent's samples, or its A-law, to mu-law.
 
     A frame may have any number of bytes: half a sample waits for its other half.
 
@@ -39,8 +46,10 @@ cdef class ToMulaw:
         ValueError: If the rate is not supported.
     """
 
-    def __cinit__(self, int rate_hz):
+    def __cinit__(self, int rate_hz, *, bint is_alaw=False):
+        check_alaw(is_alaw, rate_hz)
         self.rate_hz = rate_hz
+        self.is_alaw = is_alaw
         self.resampler = resampler_between(rate_hz, kaiser.BASE_HZ)
         self.has_first_byte = False
 
@@ -56,11 +65,16 @@ cdef class ToMulaw:
 
     cdef Py_ssize_t out_bytes(self, Py_ssize_t n) noexcept nogil:
         cdef Py_ssize_t count = (n + self.has_first_byte) // 2
+        if self.is_alaw:
+            return n
         return count if self.resampler is None else self.resampler.out_samples(count)
 
     cdef Py_ssize_t convert_c(self, const char* data, Py_ssize_t n, char* out) noexcept nogil:
         cdef Py_ssize_t written = 0
         cdef char[2] sample
+        if self.is_alaw:
+            alaw_to_mulaw_c(data, n, out)
+            return n
         if self.has_first_byte and n > 0:
             self.has_first_byte = False
             sample[0] = self.first_byte
@@ -96,14 +110,16 @@ cdef class ToMulaw:
 @cython.auto_pickle(False)
 cdef class FromMulaw:
     """
-    Transcodes mu-law to samples for an agent.
+    Transcodes mu-law to samples, or to A-law, for an agent.
 
     Raises:
         ValueError: If the rate is not supported.
     """
 
-    def __cinit__(self, int rate_hz):
+    def __cinit__(self, int rate_hz, *, bint is_alaw=False):
+        check_alaw(is_alaw, rate_hz)
         self.rate_hz = rate_hz
+        self.is_alaw = is_alaw
         self.resampler = resampler_between(kaiser.BASE_HZ, rate_hz)
 
     def __call__(self, bytes mulaw not None):
@@ -113,12 +129,17 @@ cdef class FromMulaw:
         return audio
 
     cdef Py_ssize_t out_bytes(self, Py_ssize_t n) noexcept nogil:
+        if self.is_alaw:
+            return n
         return 2 * (n if self.resampler is None else self.resampler.out_samples(n))
 
     cdef Py_ssize_t convert_c(self, const char* data, Py_ssize_t n, char* out) noexcept nogil:
         cdef char[2 * BLOCK] low_rate
         cdef Py_ssize_t size
         cdef Py_ssize_t written = 0
+        if self.is_alaw:
+            mulaw_to_alaw_c(data, n, out)
+            return n
         if self.resampler is None:
             mulaw_to_pcm16_c(data, n, out)
             return 2 * n

@@ -114,7 +114,9 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """``mulaw`` at 8000 Hz, or ``pcm16``: 16-bit little-endian samples at 8000, 16000 or 24000 Hz."""
+    """
+    ``mulaw`` or ``alaw`` at 8000 Hz, or ``pcm16``: 16-bit little-endian samples at 8000, 16000, 24000 or 48000 Hz.
+    """
 
     encoding: str
     sample_rate_hz: int

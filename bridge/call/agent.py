@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from _codec import ToMulaw, decoded_bytes, is_base64
+from _codec import decoded_bytes, is_base64
 from bridge.agents.agent import (
     MULAW_8K,
     Agent,
@@ -36,7 +36,7 @@ from bridge.call.keys import Keys
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import AgentLimits
 from bridge.call.state import Call
-from bridge.call.transcode import can_transcode
+from bridge.call.transcode import can_transcode, is_of, to_mulaw
 from bridge.call.trouble import Trouble
 
 log = structlog.get_logger()
@@ -293,8 +293,8 @@ class AgentLeg(AgentConnection):
             if not can_transcode(audio.format):
                 self.on_ignored("unknown_audio")
                 return
-            if self._decode is None or self._decode.rate_hz != audio.format.sample_rate_hz:
-                self._decode = ToMulaw(audio.format.sample_rate_hz)
+            if self._decode is None or not is_of(self._decode, audio.format):
+                self._decode = to_mulaw(audio.format)
             payload = b64encode(self._decode(b64decode(payload)))
             if not payload:
                 return

