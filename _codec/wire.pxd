@@ -13,8 +13,9 @@ cdef class Wire(WebSocket):
         # The text before and after outgoing audio.
         bytes prefix
         bytes suffix
-        # Audio travels as bare binary messages.
-        bint is_binary
+        # Incoming and outgoing audio travels as bare binary messages.
+        bint is_binary_in
+        bint is_binary_out
         # The texts between the numbers of outgoing audio; None: no numbers.
         tuple numbered
         # Converters of incoming audio to mu-law and of mu-law to outgoing audio; None: it is mu-law already.

@@ -94,7 +94,8 @@ cdef class Wire(WebSocket):
         SpanFinder finder,
         Envelope envelope not None,
         *,
-        bint is_binary=False,
+        bint is_binary_in=False,
+        bint is_binary_out=False,
         numbered=None,
         ToMulaw decode=None,
         FromMulaw encode=None,
@@ -103,7 +104,7 @@ cdef class Wire(WebSocket):
         Set how audio is found in incoming messages (None: not at all) and wrapped in outgoing ones.
 
         Args:
-            is_binary: Audio travels as bare binary messages in both directions.
+            is_binary_in, is_binary_out: Audio travels as bare binary messages in this direction.
             numbered: Three texts. After the envelope's prefix come the message's number, the first text, the
                 frame's number, the second, the ms of audio before it, the third; the wire counts all three.
                 The prefix and the texts have at most 452 bytes together.
@@ -118,7 +119,8 @@ cdef class Wire(WebSocket):
         self.finder = finder
         self.prefix = envelope.prefix
         self.suffix = envelope.suffix
-        self.is_binary = is_binary
+        self.is_binary_in = is_binary_in
+        self.is_binary_out = is_binary_out
         self.numbered = numbered
         self.decode = decode
         self.encode = encode
@@ -296,7 +298,7 @@ cdef class Wire(WebSocket):
         self.ahead_bytes += audio_bytes
         if self.mark_every_bytes > 0:
             return self.write_marked_audio(payload, n)
-        if self.is_binary or self.encode is not None:
+        if self.is_binary_out or self.encode is not None:
             self.write_other_audio(payload, n)
         elif self.numbered is not None:
             self.write_numbered_audio(payload, n)
@@ -365,7 +367,7 @@ cdef class Wire(WebSocket):
             converted = samples_out.room(self.encode.out_bytes(n))
             n = self.encode.convert_c(audio, n, converted)
             audio = converted
-        if self.is_binary:
+        if self.is_binary_out:
             return self.write_frame(BINARY, audio, n, NULL, 0, NULL, 0)
         converted = text_out.room(encoded_bytes(n))
         return self.write_text_audio(converted, encode_c(audio, n, converted))
@@ -415,7 +417,7 @@ cdef class Wire(WebSocket):
         cdef Py_ssize_t end = 0
         cdef char* audio
         if opcode == BINARY:
-            if not self.is_binary:
+            if not self.is_binary_in:
                 return WebSocket.on_message(self, opcode, text, n)
             self.messages_in += 1
             return self.on_other_audio(text, n)

@@ -266,6 +266,8 @@ class Dialogue:
         to_agent: The text around the base64 of one frame to the agent.
         audio: Finds the base64 text in the agent's plain frames. None: all messages go through `read`.
         is_binary: Audio goes both ways as binary messages, without an envelope.
+        is_binary_from_agent: The same of the agent's audio, where that differs; None: it does not.
+        reads_binary: Binary messages that are not audio are read as texts are.
         numbered: Frames to the agent carry numbers, as `_codec.Wire.set_format` describes; the other messages take
             theirs from the ``next_number`` that `Agent.dialogue` gets.
         to_agent_format, from_agent_format: Formats of the audio; all but mu-law at 8000 Hz are transcoded.
@@ -284,6 +286,8 @@ class Dialogue:
     to_agent_format: AudioFormat = MULAW_8K
     from_agent_format: AudioFormat = MULAW_8K
     is_binary: bool = False
+    is_binary_from_agent: bool | None = None
+    reads_binary: bool = False
     numbered: tuple[bytes, bytes, bytes] | None = None
     waits_for_ready: bool = False
     tracks_heard: bool = False

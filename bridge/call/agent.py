@@ -173,6 +173,12 @@ class AgentLeg(AgentConnection):
         if self.call.has(self):
             self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
 
+    def on_binary(self, message: bytes) -> None:
+        if self._dialogue.reads_binary:
+            self.guard(self.read_text, message)
+        else:
+            super().on_binary(message)
+
     def read_text(self, message: bytes) -> None:
         for event in self._dialogue.read(message):
             if isinstance(event, Used):

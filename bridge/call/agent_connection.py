@@ -176,7 +176,10 @@ class AgentConnection(Leg):
         self.wire.set_format(
             None if self._inspects_audio else dialogue.audio,
             dialogue.to_agent,
-            is_binary=dialogue.is_binary,
+            is_binary_in=dialogue.is_binary
+            if dialogue.is_binary_from_agent is None
+            else dialogue.is_binary_from_agent,
+            is_binary_out=dialogue.is_binary,
             numbered=dialogue.numbered,
             decode=self._decode,
             encode=self._encode,

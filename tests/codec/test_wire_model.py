@@ -33,11 +33,14 @@ MESSAGES = 60
 # What the agent's socket carries, as it is set there.
 FORMATS: dict[str, dict[str, Any]] = {
     "text": {},
-    "binary": {"is_binary": True},
+    "binary": {"is_binary_in": True, "is_binary_out": True},
+    "binary in": {"is_binary_in": True},
+    "binary out": {"is_binary_out": True},
     "numbered": {"numbered": (b'","chunk":"', b'","timestamp":"', b'","data":"')},
     # The converters keep the state of a stream, so that each rig makes its own.
     "text of samples": {"decode": 16000, "encode": 24000},
-    "binary samples": {"is_binary": True, "decode": 24000, "encode": 8000},
+    "binary samples": {"is_binary_in": True, "is_binary_out": True, "decode": 24000, "encode": 8000},
+    "wide text of samples": {"decode": 48000, "encode": 48000},
 }
 
 

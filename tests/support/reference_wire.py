@@ -157,7 +157,7 @@ class Wire:
         self._most_ahead_bytes = self._ahead_bytes = 0
         self._frames_at_clear = -1
         self._envelope = Envelope(b"", b"")
-        self._is_binary = False
+        self._is_binary_in = self._is_binary_out = False
         self._numbered: tuple[bytes, bytes, bytes] | None = None
         self._messages_numbered = 0
         self._decode: Codec | None = None
@@ -182,14 +182,16 @@ class Wire:
         finder: SpanFinder | None,
         envelope: Envelope,
         *,
-        is_binary: bool = False,
+        is_binary_in: bool = False,
+        is_binary_out: bool = False,
         numbered: tuple[bytes, bytes, bytes] | None = None,
         decode: Codec | None = None,
         encode: Codec | None = None,
     ) -> None:
         self._finder = finder
         self._envelope = envelope
-        self._is_binary = is_binary
+        self._is_binary_in = is_binary_in
+        self._is_binary_out = is_binary_out
         self._numbered = numbered
         self._decode = decode
         self._encode = encode
@@ -296,11 +298,11 @@ class Wire:
         if self._mark_every_bytes:
             self._write_marked(payload)
             return
-        if self._is_binary or self._encode is not None:
+        if self._is_binary_out or self._encode is not None:
             audio = base64.b64decode(payload)
             if audio and self._encode is not None:
                 audio = self._encode(audio)
-            if audio and self._is_binary:
+            if audio and self._is_binary_out:
                 self._write(BINARY, audio)
             elif audio:
                 self._write(TEXT, self._envelope.wrap_payload(base64.b64encode(audio)))
@@ -397,7 +399,7 @@ class Wire:
     def _on_message(self, opcode: int, message: bytes) -> None:
         assert self._owner is not None
         self.messages_in += 1
-        if opcode == BINARY and self._is_binary:
+        if opcode == BINARY and self._is_binary_in:
             self._on_other_audio(message)
             return
         span = self._finder.find(message) if self._finder is not None and opcode == TEXT else None
