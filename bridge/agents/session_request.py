@@ -17,6 +17,7 @@ from aiohttp_retry import RetryClient, RetryOptionsBase
 
 from bridge.agents.agent import Resources, SessionError
 from bridge.agents.json_dialogue import ADVISED_WAIT_S
+from bridge.agents.places import path_of
 from bridge.agents.succession import STATUS_KINDS, FailureKind
 
 REPLY_MAX_BYTES = 65536
@@ -76,7 +77,7 @@ async def ask(
     Ask for a session with one request.
 
     Args:
-        fields: The wanted fields of the reply, a JSON object, with a pattern that each must match in full.
+        fields: Paths of the wanted texts of the reply, with a pattern that each must match in full.
 
     Raises:
         SessionError: The status is not 2xx, the reply has no such fields, or the time for a session is over.
@@ -122,7 +123,7 @@ def _session_of(body: bytes, fields: Mapping[str, re.Pattern[str]]) -> dict[str,
         raise SessionError("reply is not JSON") from None
     session: dict[str, str] = {}
     for field, pattern in fields.items():
-        value: Any = reply.get(field) if isinstance(reply, dict) else None
+        value = path_of(field).value(reply)
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise SessionError(f"reply has no valid {field}")
         session[field] = value

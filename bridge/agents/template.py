@@ -17,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 # A trailing ``!`` marks a value without which the agent cannot take the call.
-PLACEHOLDER = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_0-9-]+)*)(!?)\}")
+PLACEHOLDER = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_0-9-]+|\[[0-9]+\])*)(!?)\}")
 # A quote of JSON text; an escaped one is consumed with its backslash.
 QUOTE = re.compile(r'\\.|"', re.DOTALL)
 # What each namespace holds.
