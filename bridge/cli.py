@@ -258,3 +258,27 @@ def retell_agent(
     if file is None:
         raise click.UsageError("FILE is missing; --example prints one to begin with")
     sys.exit(run(file, agent_id=agent_id, dry_run=dry_run, publish=publish))
+
+
+@main.group()
+def agents() -> None:
+    """Work with agents that a file describes."""
+
+
+@agents.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--agent", metavar="NAME", help="Check this table only.")
+@click.option(
+    "--sample",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Messages of the agent, one on each line: show what each is read as.",
+)
+def check(file: Path, agent: str | None, sample: Path | None) -> None:
+    """
+    Show every problem of the agents file FILE, and what would be right.
+
+    The exit code is 2 if a table is wrong, and 1 if messages of the sample are not understood.
+    """
+    from bridge.commands.agents import check as run
+
+    sys.exit(run(file, agent=agent, sample=sample))

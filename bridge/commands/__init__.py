@@ -1,0 +1,1 @@
+"""Commands beside `bridge serve`; each is imported when it runs."""
