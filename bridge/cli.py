@@ -20,6 +20,10 @@ AGENT_PROTOCOLS = (
     "openai-live",
     "elevenlabs",
     "deepgram",
+    "assemblyai",
+    "cartesia",
+    "ultravox",
+    "vapi",
     "binary",
     "json",
 )
@@ -151,6 +155,8 @@ def agent(
       openai-live    the key; session.start with audio/pcmu
       elevenlabs     the key, or a signed URL got with it
       deepgram       the key; Settings with mulaw at 8000 Hz
+      assemblyai, cartesia, ultravox, vapi
+                     the key, and the table in examples/agents with this address
       binary, json   no key; an agent of an agents file, on /agent
     """
     from bridge.standins.commands import run_agent

@@ -22,6 +22,8 @@ from bridge.standins.audio import SILENT_FRAME, decode_mulaw, frames, speech
 from bridge.standins.numbered import make_numbered
 
 PROTOCOLS_WITH_SOCKET = list(CLIENTS)
+# Those that whole calls with `examples/agents` are the test of.
+BY_FILE = ("assemblyai", "cartesia", "ultravox", "vapi")
 TONE_HZ = 440
 PCM = [name for name in FORMATS if name != "ulaw_8000"]
 
@@ -47,7 +49,7 @@ def signal_to_noise_db(samples, rate_hz: int) -> float:
 
 
 def test_command_line_offers_every_protocol_format_and_behaviour():
-    assert set(AGENT_PROTOCOLS) == PROTOCOLS.keys() == {*CLIENTS, "retell-sip"}
+    assert set(AGENT_PROTOCOLS) == PROTOCOLS.keys() == {*CLIENTS, *BY_FILE, "retell-sip"}
     assert set(AUDIO_FORMATS) == FORMATS.keys()
     assert BEHAVIOURS.keys() == {"conversation", "echo", "silent", "numbered"}
 
@@ -208,6 +210,10 @@ async def test_settings_point_to_the_service(protocol):
                 "DEEPGRAM_API_KEY": key,
                 "DEEPGRAM_AGENT_URL": f"ws://{address}/v1/agent/converse",
             },
+            "assemblyai": {"ASSEMBLYAI_API_KEY": key},
+            "cartesia": {"CARTESIA_API_KEY": key, "CARTESIA_AGENT_ID": agent_id},
+            "ultravox": {"ULTRAVOX_API_KEY": key, "ULTRAVOX_AGENT_ID": agent_id},
+            "vapi": {"VAPI_API_KEY": key, "VAPI_ASSISTANT_ID": agent_id},
             "binary": {},
             "json": {},
         }
