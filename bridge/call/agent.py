@@ -79,6 +79,8 @@ class AgentLeg(AgentConnection):
         # From a request to hang up or transfer until the agent's last words are said.
         self._farewell: Farewell | None = None
         self._keys = Keys()
+        # Whether the message that is being read counts as audio, of which it may have several parts.
+        self._is_counted = False
         # Messages to send later, each with its time, in the order of their requests.
         self._later: list[tuple[float, bytes]] = []
         self._knows_limit = False
@@ -180,6 +182,7 @@ class AgentLeg(AgentConnection):
             super().on_binary(message)
 
     def read_text(self, message: bytes) -> None:
+        self._is_counted = False
         for event in self._dialogue.read(message):
             if isinstance(event, Used):
                 self._used_s = event.seconds
@@ -290,7 +293,9 @@ class AgentLeg(AgentConnection):
         if not is_base64(payload):
             self.on_ignored("not_base64")
             return
-        self.wire.count_as_audio(payload)
+        if not self._is_counted:
+            self._is_counted = True
+            self.wire.count_as_audio(payload)
         if not payload:
             self.on_ignored("empty_audio")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import audioop
 import base64
 import json
@@ -84,3 +85,95 @@ async def test_audio_takes_the_way_and_the_form_of_the_table(live_server, tmp_pa
         assert b"".join(agent.received) == to_agent
         assert b"".join(caller.received_audio) == heard
         assert await live.ignored("agent", "binary") == 0
+
+
+async def test_message_of_several_parts_is_one_message_of_audio(live_server, tmp_path, agent_address):
+    agent, url = agent_address
+    (tmp_path / "agents.toml").write_text(f'[parts]\nurl = "{url}"\n{TO_AGENT}{FROM_AGENT}')
+    live = await live_server(BRIDGE_AGENTS_FILE=tmp_path / "agents.toml", BRIDGE_AGENT="parts")
+    async with live.answered() as caller:
+        await caller.open_stream()
+        await until(lambda: agent.is_open)
+        await until(lambda: live.agent_legs and live.agent_legs[0].wire.is_ready)
+        [leg] = live.agent_legs
+        before = leg.wire.messages_left
+        parts = [{"b64": base64.b64encode(frame).decode()} for frame in FRAMES[:9]]
+        leg.read_text(json.dumps({"out": {"parts": parts}}).encode())
+        assert leg.wire.messages_left == before + 1
+        await until(lambda: caller.received_audio == FRAMES[:9])
+
+
+ITEMS = """
+interrupt = { type = "stop" }
+from_agent = { path = "b64", equal = { type = "audio" } }
+item = "item"
+turn_id = "turn"
+heard = '{"type":"truncate","item":"{item}","ms":{heard_ms}}'
+"""
+
+
+class ItemAgent:
+    """Sends the messages that a test wants, and keeps those that are not audio."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.received: list[dict[str, Any]] = []
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.is_open = True
+        sending = asyncio.create_task(self.send(socket))
+        try:
+            async for message in socket:
+                fields = json.loads(message.data)
+                if "in" not in fields:
+                    self.received.append(fields)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        return socket
+
+    async def send(self, socket: web.WebSocketResponse) -> None:
+        while True:
+            await socket.send_json(await self.messages.get())
+
+    def say(self, numbers: range, item: str, turn: int) -> None:
+        for n in numbers:
+            payload = base64.b64encode(make_numbered(n)).decode()
+            self.messages.put_nowait({"type": "audio", "item": item, "turn": turn, "b64": payload})
+
+
+@pytest.fixture
+async def agent_address() -> AsyncIterator[tuple[ItemAgent, str]]:
+    """An agent that a test speaks for, and the address of its socket."""
+    agent = ItemAgent()
+    app = web.Application()
+    app.router.add_get("/agent", agent.handle)
+    async with TestServer(app) as server:
+        yield agent, f"ws://127.0.0.1:{server.port}/agent"
+
+
+async def test_interrupted_turn_is_discarded_and_the_agent_learns_what_was_heard(
+    live_server, tmp_path, agent_address
+):
+    agent, url = agent_address
+    (tmp_path / "agents.toml").write_text(f'[items]\nurl = "{url}"\n{TO_AGENT}{ITEMS}')
+    live = await live_server(BRIDGE_AGENTS_FILE=tmp_path / "agents.toml", BRIDGE_AGENT="items")
+    async with live.answered() as caller:
+        await caller.open_stream()
+        agent.say(range(50), "first", 1)
+        await until(lambda: len(caller.received_audio) == 50)
+        agent.messages.put_nowait({"type": "stop"})
+        # On its way when the caller cut in.
+        agent.say(range(50, 55), "first", 1)
+        agent.say(range(60, 70), "second", 2)
+        await until(lambda: len(caller.received_audio) == 60)
+        numbers = [*range(50), *range(60, 70)]
+        assert caller.received_audio == [make_numbered(n) for n in numbers]
+        assert await live.ignored("agent", "void_audio") == 5
+        await until(lambda: agent.received)
+        [heard] = agent.received
+        assert (heard["type"], heard["item"]) == ("truncate", "first")
+        assert 0 <= heard["ms"] < 1000
