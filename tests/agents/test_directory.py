@@ -294,7 +294,9 @@ def test_what_unused_agents_want_is_not_asked_for(folder):
 
 
 def test_all_problems_are_reported_together(folder):
-    shown = problems(folder, routes="[[route]]", agents="[mine]\nurl = 'h'\nbinary = true", default="retell,parrot")
+    shown = problems(
+        folder, routes="[[route]]", agents="[mine]\nurl = 'h'\nbinary = true", default="retell,parrot"
+    )
     assert [text.partition(":")[0] for text in shown] == [
         "BRIDGE_ROUTES_FILE",
         "BRIDGE_AGENTS_FILE",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from wrong_tables import WRONG
 
 from bridge.cli import main
 
@@ -97,6 +98,20 @@ def test_every_wrong_table_is_exit_2_with_all_problems(folder):
         "echo: wrong",
         "  echo: is the name of a built-in agent; use another",
     ]
+
+
+def test_each_of_many_wrong_tables_is_named_with_what_would_be_right(folder):
+    assert len(WRONG) >= 20
+    tables = [
+        f"[t{n}]\n{content}".replace("[session]", f"[t{n}.session]")
+        for n, (content, _, _) in enumerate(WRONG)
+    ]
+    code, shown = check(folder, agents="\n".join(tables))
+    assert code == 2
+    lines = [line.strip() for line in shown.splitlines()]
+    for n, (_, place, words) in enumerate(WRONG):
+        assert f"t{n}: wrong" in lines
+        assert any(line.startswith(f"t{n}.{place}: {words}") for line in lines)
 
 
 def test_one_of_several_tables_can_be_chosen(folder):
