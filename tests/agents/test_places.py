@@ -106,3 +106,17 @@ def test_no_message_has_two_shapes_that_exclude_each_other(one, other, message):
     if shapes_exclude(one, other):
         assert not (shape_fits(one, message) and shape_fits(other, message))
         assert shapes_exclude(other, one)
+
+
+EVERY_WANTED = [
+    *(Wanted(values) for values in (("x",), ("x", "y"), ("y",), (1,), (True,), (0, False), ("",))),
+    Wanted(exists=True),
+    Wanted(exists=False),
+]
+
+
+@pytest.mark.parametrize("one", EVERY_WANTED)
+@pytest.mark.parametrize("other", EVERY_WANTED)
+def test_two_conditions_exclude_each_other_if_no_value_fits_both(one, other):
+    found = [None, "x", "y", "", 0, 1, True, False, [], {}]
+    assert one.excludes(other) is not any(one.fits(value) and other.fits(value) for value in found)
