@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from bridge.agents.setting_types import Host, HttpUrl, Seconds, Switch
+from bridge.agents.setting_types import CallerId, Host, HttpUrl, Seconds, Switch
 from bridge.setting_values import (
     AccountSid,
     AgentNames,
@@ -52,6 +52,11 @@ class SettingFields(BaseModel):
     bridge_fallback: Fallback = Field(
         "say:We are sorry, nobody can take your call at the moment. Please try again later.",
         description="what callers get when no agent is available: say:TEXT, dial:+E164NUMBER or hangup",
+    )
+    bridge_caller_id: CallerId = Field(
+        "",
+        description="the E.164 number that a dialled party is shown where the caller has none, as from a browser, a SIP "
+        "phone or anonymously; one that the Twilio account owns or has verified. By default the called number",
     )
     bridge_transfer_to: NumberPrefixes = Field(
         "",

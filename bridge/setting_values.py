@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+from bridge.agents.setting_types import E164
+
 # Characters that XML, and so TwiML, cannot contain.
 NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -21,7 +23,7 @@ def _fallback(text: str) -> str:
     if not (
         text == "hangup"
         or (kind == "say" and value.strip() and not NOT_XML.search(value))
-        or (kind == "dial" and re.fullmatch(r"\+[1-9][0-9]{6,14}", value))
+        or (kind == "dial" and E164.fullmatch(value))
     ):
         raise ValueError("must be say:TEXT, dial:+E164NUMBER or hangup")
     return text

@@ -83,6 +83,8 @@ def test_no_agent_answers_by_default():
             "+1234567890123456",
             "must be beginnings of E.164 numbers with commas between",
         ),
+        ("BRIDGE_CALLER_ID", "4930", "must be an E.164 number, e.g. +14155550100"),
+        ("BRIDGE_CALLER_ID", "sip:me@example.com", "must be an E.164 number, e.g. +14155550100"),
         ("BRIDGE_DIAL_S", "4", "greater than or equal to 5"),
         ("BRIDGE_VALIDATE_SIGNATURES", "no", "must be 0 or 1"),
         ("BRIDGE_VALIDATE_SIGNATURES", "false", "must be 0 or 1"),

@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_routes_file",
         "bridge_agents_file",
         "bridge_fallback",
+        "bridge_caller_id",
         "bridge_transfer_to",
         "retell_api_key",
         "twilio_api_url",

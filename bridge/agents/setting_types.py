@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 
 from bridge.agents.template import CALL_NAMES, unknown_names
 
+# A phone number as Twilio writes it.
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 # Keys and tokens of the services are longer.
 SHOWN_CHARACTERS = 24
 
@@ -94,6 +96,12 @@ def as_e164(number: str) -> str:
     return digits if E164.fullmatch(digits) else number
 
 
+def _caller_id(text: str) -> str:
+    if text and not E164.fullmatch(text):
+        raise ValueError("must be an E.164 number, e.g. +14155550100")
+    return text
+
+
 _TEMPLATE = AfterValidator(_template)
 # A text with the placeholders of `bridge.agents.template`.
 TemplateText = Annotated[str, _TEMPLATE]
@@ -119,6 +127,7 @@ E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
 # A file with a JSON object; empty for none.
 JsonFile = Annotated[str, AfterValidator(_json_file)]
+CallerId = Annotated[str, AfterValidator(_caller_id)]
 
 
 def quoted(text: str) -> str:

@@ -43,6 +43,8 @@ class Call(Talk):
         self.call_sid = ""
         # Set by an agent's transfer.
         self.transfer_to = ""
+        # The number that a transfer shows in place of the caller's own; set once the stream is verified.
+        self.caller_id: str | None = None
         # Whether Twilio's REST API has been asked to end or transfer the call, which it is once.
         self.has_asked_twilio = False
         self.conversation = Conversation()

@@ -13,6 +13,7 @@ from bridge.agents.agent import CallInfo
 from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome
 from bridge.metrics import Metrics
+from bridge.server.caller_id import caller_id
 from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
 from bridge.server.store.agreement import Agreement, Record, Stage
 from bridge.server.store.breaker import StoreUnavailableError
@@ -155,21 +156,23 @@ class Admissions:
         state = ResumeState(info.call_sid, attempt, int(time.time()), list(session.agents[1:]))
         action = self._url("dialled", state)
         log.info("call dialled", call_sid=info.call_sid, agent=session.agents[0])
-        return Admission(session, twiml.dial_sip(sip_uri, action, round(self._settings.bridge_dial_s)))
+        dial_s = round(self._settings.bridge_dial_s)
+        return Admission(session, twiml.dial_sip(sip_uri, action, dial_s, self._caller_id(info)))
 
     def answer_of(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int] = ()) -> str:
         """The TwiML of a call that has an entry."""
         if entry.phase is Phase.OVER:
-            return self.over(entry)
+            return self.over(entry, info)
         self._registry.renew(entry, self._clock())
         return self._stream(entry, info, reattached_at)
 
-    @staticmethod
-    def over(entry: Entry) -> str:
+    def over(self, entry: Entry, info: CallInfo) -> str:
         """The TwiML of a finished call whose webhook comes again."""
         if entry.outcome is Outcome.DIALLED:
             return entry.answer
-        return twiml.dial(entry.transfer_to) if entry.outcome is Outcome.TRANSFERRED else twiml.hangup()
+        if entry.outcome is Outcome.TRANSFERRED:
+            return twiml.dial(entry.transfer_to, self._caller_id(info))
+        return twiml.hangup()
 
     def _stream(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int]) -> str:
         settings = self._settings
@@ -205,13 +208,15 @@ class Admissions:
         settings, sealed = self._settings, self._tokens.seal_resume(state)
         return f"{settings.public_url}/voice/{path}?s={sealed}{settings.bridge_connection_overrides}"
 
-    @property
-    def apology(self) -> str:
-        """The operator's fallback, for a call that has nothing better to come."""
-        return twiml.fallback(self._settings.bridge_fallback)
+    def _caller_id(self, info: CallInfo) -> str | None:
+        return caller_id(info, self._settings.bridge_caller_id)
 
-    def fallback(self, call_sid: str, reason: str, detail: str = "") -> str:
+    def apology(self, info: CallInfo) -> str:
+        """The operator's fallback, for a call that has nothing better to come."""
+        return twiml.fallback(self._settings.bridge_fallback, self._caller_id(info))
+
+    def fallback(self, info: CallInfo, reason: str, detail: str = "") -> str:
         """The operator's fallback for a call that cannot be answered; ``reason`` is a metric label."""
         self._metrics.refused(reason)
-        log.warning("call gets the fallback", call_sid=call_sid, reason=reason, detail=detail)
-        return self.apology
+        log.warning("call gets the fallback", call_sid=info.call_sid, reason=reason, detail=detail)
+        return self.apology(info)

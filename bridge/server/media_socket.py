@@ -18,6 +18,7 @@ from bridge.call.limits import AgentLimits, CallLimits, Limits
 from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.agent_chain import AgentChain
+from bridge.server.caller_id import caller_id
 from bridge.server.live import Live
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
@@ -229,10 +230,11 @@ class TwilioStream:
             return
         sockets.process.metrics.calls.inc()
         self._stream_sid = start.stream_sid
+        info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values)
+        call.caller_id = caller_id(info, sockets.settings.bridge_caller_id)
         if self._ended is not None:
             leg.on_goodbye(*self._ended)
             return
-        info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values)
         leg.on_start(AgentChain(sockets, call, info, start, session, is_successor=token.is_successor))
         self._read_waiting(waiting, leg)
 

@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 
 import structlog
-from multidict import MultiDict
 
-from bridge.agents.agent import SessionError
+from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome, Why
 from bridge.server.admissions import Admissions
-from bridge.server.forms import call_info
 from bridge.server.registry import Entry, Phase, Registry
 from bridge.server.store.breaker import StoreUnavailableError
 from bridge.twilio.tokens import ResumeState
@@ -50,12 +48,12 @@ class Resuming:
         self._clock = clock
         self._has_other = has_other
 
-    async def after_socket(self, form: MultiDict[str], state: ResumeState | None) -> str:
+    async def after_socket(self, info: CallInfo, state: ResumeState | None) -> str:
         """The TwiML after the media socket; ``state`` is None if the URL has none of this call."""
-        call_sid = form["CallSid"]
+        call_sid = info.call_sid
         if state is None:
             log.info("resume requested", call_sid=call_sid, outcome="unknown")
-            return self._admissions.apology
+            return self._admissions.apology(info)
         try:
             # Twilio asks only when its end of the socket is gone, which a half-open socket does not show.
             self._registry.on_caller_lost(call_sid, state.attempt, self._clock())
@@ -67,33 +65,33 @@ class Resuming:
                 entry, is_unknown = None, False
             outcome = entry.outcome or entry.phase if entry is not None else None
             log.info("resume requested", call_sid=call_sid, outcome=outcome.value if outcome else "unknown")
-            return self._admissions.apology if is_unknown else await self._answer(form, state, entry)
+            return self._admissions.apology(info) if is_unknown else await self._answer(info, state, entry)
         except Exception:
             log.exception("fault while a call was answered", call_sid=call_sid)
-            return self._admissions.fallback(call_sid, "fault")
+            return self._admissions.fallback(info, "fault")
 
-    async def _answer(self, form: MultiDict[str], state: ResumeState, entry: Entry | None) -> str:
+    async def _answer(self, info: CallInfo, state: ResumeState, entry: Entry | None) -> str:
         outcome = entry.outcome if entry is not None else None
         if entry is not None and outcome in (Outcome.ENDED, Outcome.TRANSFERRED):
-            return self._admissions.over(entry)
+            return self._admissions.over(entry, info)
         if entry is not None and entry.is_refused:
-            return self._admissions.apology
+            return self._admissions.apology(info)
         if outcome in (Outcome.AGENT_LOST, Outcome.DIALLED):
-            return await self.next_agent(form, state) if state.agents else self._admissions.apology
-        return await self._new_stream(form, state, entry)
+            return await self.next_agent(info, state) if state.agents else self._admissions.apology(info)
+        return await self._new_stream(info, state, entry)
 
-    async def _new_stream(self, form: MultiDict[str], state: ResumeState, entry: Entry | None) -> str:
+    async def _new_stream(self, info: CallInfo, state: ResumeState, entry: Entry | None) -> str:
         """The TwiML of a new stream: the call has lost its media socket, or the process that had it."""
-        call_sid, info = state.call_sid, call_info(form, kept=state.values)
+        call_sid = info.call_sid
         now = int(time.time())
         reattached_at = [at for at in state.reattached_at if at > now - WITHIN_S]
         if entry is None or entry.outcome is not Outcome.HANDED_OVER:
             if len(reattached_at) >= MOST_STREAMS:
                 self._registry.end(call_sid, Why.CALLER_LOST, self._clock())
-                return self._admissions.fallback(call_sid, "too_many_streams")
+                return self._admissions.fallback(info, "too_many_streams")
             reattached_at.append(now)
         if not self._may_go_on():
-            return self._admissions.fallback(call_sid, "draining")
+            return self._admissions.fallback(info, "draining")
         if entry is not None and entry.attempt > state.attempt and entry.phase is not Phase.OVER:
             # Twilio asks again, and the new stream is already admitted.
             return self._admissions.answer_of(entry, info, reattached_at)
@@ -103,24 +101,23 @@ class Resuming:
         if entry is not None and entry.phase is Phase.LIVE:
             owner, kept_at = entry.owner or self._owner, entry.media_id
         answer = await self._admissions.readmit(info, session, attempt, reattached_at, owner, kept_at)
-        return answer if isinstance(answer, str) else await self._answer(form, state, answer)
+        return answer if isinstance(answer, str) else await self._answer(info, state, answer)
 
     def _may_go_on(self) -> bool:
         """Whether any process takes the media socket of what is answered now."""
         return self._registry.admits or self._has_other()
 
-    async def next_agent(self, form: MultiDict[str], state: ResumeState) -> str:
+    async def next_agent(self, info: CallInfo, state: ResumeState) -> str:
         """The TwiML of the agents that are left to try, or the fallback."""
         try:
-            return await self._try_next(form, state)
+            return await self._try_next(info, state)
         except SessionError as error:
-            return self._admissions.fallback(state.call_sid, "no_session", str(error))
+            return self._admissions.fallback(info, "no_session", str(error))
         except Exception:
             log.exception("fault while a call was answered", call_sid=state.call_sid)
-            return self._admissions.fallback(state.call_sid, "fault")
+            return self._admissions.fallback(info, "fault")
 
-    async def _try_next(self, form: MultiDict[str], state: ResumeState) -> str:
-        info = call_info(form, kept=state.values)
+    async def _try_next(self, info: CallInfo, state: ResumeState) -> str:
         entry = await self._admissions.known_here(state.call_sid)
         is_next = entry is None or (
             entry.outcome in (Outcome.DIALLED, Outcome.AGENT_LOST) and entry.attempt <= state.attempt
@@ -130,9 +127,9 @@ class Resuming:
             return self._admissions.answer_of(entry, info, state.reattached_at)
         if not self._registry.is_being_admitted(state.call_sid):
             if not self._may_go_on():
-                return self._admissions.fallback(state.call_sid, "draining")
+                return self._admissions.fallback(info, "draining")
             if self._registry.is_full:
-                return self._admissions.fallback(state.call_sid, "full")
+                return self._admissions.fallback(info, "full")
         self._registry.drop(state.call_sid)
         return await self._admissions.open_and_answer(
             info, state.agents, state.attempt + 1, state.reattached_at

@@ -170,6 +170,6 @@ class Server:
 
     async def _ask_twilio(self, call: Call) -> None:
         if call.transfer_to:
-            await self._twilio.transfer(call.call_sid, call.transfer_to)
+            await self._twilio.transfer(call.call_sid, call.transfer_to, call.caller_id)
         else:
             await self._twilio.hang_up(call.call_sid)

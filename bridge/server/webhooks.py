@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
 import structlog
+from multidict import MultiDict
 
 from bridge.agents.agent import CallInfo, SessionError
 from bridge.agents.sessions import Sessions
@@ -78,12 +79,13 @@ class Webhooks:
         form = self._forms.read(request)
         if isinstance(form, Response):
             return form
+        info = call_info(form, request.query)
         try:
-            answer = await self._admit(call_info(form, request.query))
+            answer = await self._admit(info)
         except Exception:
             # The front's catch-all would answer an error status, on which Twilio plays its own message.
-            log.exception("fault while a call was answered", call_sid=form["CallSid"])
-            answer = self._admissions.fallback(form["CallSid"], "fault")
+            log.exception("fault while a call was answered", call_sid=info.call_sid)
+            answer = self._admissions.fallback(info, "fault")
         self._metrics.webhook_s.observe(self._clock() - began)
         return _twiml(answer)
 
@@ -95,7 +97,7 @@ class Webhooks:
             return self._admissions.answer_of(entry, info)
         if not self._registry.is_being_admitted(call_sid):
             if not self._registry.admits:
-                return self._admissions.fallback(call_sid, "draining")
+                return self._admissions.fallback(info, "draining")
             if self._registry.is_full:
                 self._metrics.refused("full")
                 log.warning("call refused", call_sid=call_sid, reason="full")
@@ -103,23 +105,23 @@ class Webhooks:
         try:
             return await self._admissions.open_and_answer(info, self._sessions.chain(info), 0)
         except SessionError as error:
-            return self._admissions.fallback(call_sid, "no_session", str(error))
+            return self._admissions.fallback(info, "no_session", str(error))
 
     async def dialled(self, request: Request) -> Response:
         """The request after a dialled SIP address: the call is over, or the address did not answer."""
         form = self._forms.read(request)
         if isinstance(form, Response):
             return form
-        call_sid = form["CallSid"]
         status = form.get("DialCallStatus", "")
-        state = self._resume_state(request, call_sid)
-        log.info("dialled agent ended", call_sid=call_sid, status=status[:40])
+        state = self._resume_state(request, form["CallSid"])
+        info = _call_of(form, state)
+        log.info("dialled agent ended", call_sid=info.call_sid, status=status[:40])
         # A caller who hung up while it rang is not there for another agent.
         if status in ("completed", "answered") or form.get("CallStatus") in OVER_STATUSES:
             return _twiml(twiml.hangup())
         if state is None or not state.agents:
-            return _twiml(self._admissions.fallback(call_sid, "not_answered", status[:40]))
-        return _twiml(await self._resuming.next_agent(form, state))
+            return _twiml(self._admissions.fallback(info, "not_answered", status[:40]))
+        return _twiml(await self._resuming.next_agent(info, state))
 
     async def resume(self, request: Request) -> Response:
         """The request that follows the media socket while the caller is still there."""
@@ -127,7 +129,7 @@ class Webhooks:
         if isinstance(form, Response):
             return form
         state = self._resume_state(request, form["CallSid"])
-        return _twiml(await self._resuming.after_socket(form, state))
+        return _twiml(await self._resuming.after_socket(_call_of(form, state), state))
 
     def _resume_state(self, request: Request, call_sid: str) -> ResumeState | None:
         """The state in a request's URL, if it is this call's."""
@@ -156,6 +158,11 @@ class Webhooks:
         if form.get("StreamEvent") == "stream-error":
             log.warning("stream error", call_sid=form["CallSid"], error=form.get("StreamError", "")[:200])
         return NO_CONTENT
+
+
+def _call_of(form: MultiDict[str], state: ResumeState | None) -> CallInfo:
+    """The call of a later request, with the values of its first one."""
+    return call_info(form) if state is None else call_info(form, kept=state.values)
 
 
 def _twiml(text: str) -> Response:

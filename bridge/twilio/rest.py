@@ -45,9 +45,9 @@ class TwilioApi:
         """End a call; what goes wrong is logged, and the call then ends with its media socket."""
         await self._change(call_sid, {"Status": "completed"})
 
-    async def transfer(self, call_sid: str, to_number: str) -> None:
+    async def transfer(self, call_sid: str, to_number: str, caller_id: str | None = None) -> None:
         """Connect a call to a phone number; what goes wrong is logged, and ``/voice/resume`` then does it."""
-        await self._change(call_sid, {"Twiml": twiml.dial(to_number)})
+        await self._change(call_sid, {"Twiml": twiml.dial(to_number, caller_id)})
 
     async def _change(self, call_sid: str, form: Mapping[str, str]) -> None:
         problem = "no account is set"

@@ -24,22 +24,27 @@ def stream(url: str, parameters: Mapping[str, str], status_callback: str, resume
     return str(response)
 
 
-def dial_sip(uri: str, action: str, timeout_s: int) -> str:
+def dial_sip(uri: str, action: str, timeout_s: int, caller_id: str | None = None) -> str:
     """
     Connect the call to a SIP address; Twilio asks ``action`` when that is over, or nobody answered.
 
     The caller hears ringing until the address answers.
+
+    Args:
+        caller_id: The number that the address is shown; None for the caller's own.
     """
     response = VoiceResponse()
-    dial = response.dial(answer_on_bridge=True, timeout=timeout_s, action=action, method="POST")
+    dial = response.dial(
+        answer_on_bridge=True, timeout=timeout_s, action=action, method="POST", caller_id=caller_id
+    )
     dial.sip(uri)
     return str(response)
 
 
-def dial(number: str) -> str:
-    """Connect the call to a phone number, and end it after that."""
+def dial(number: str, caller_id: str | None = None) -> str:
+    """Connect the call to a phone number, which is shown ``caller_id``, and end it after that."""
     response = VoiceResponse()
-    response.dial(number)
+    response.dial(number, caller_id=caller_id)
     response.hangup()
     return str(response)
 
@@ -58,13 +63,13 @@ def hangup() -> str:
     return str(response)
 
 
-def fallback(rule: str) -> str:
+def fallback(rule: str, caller_id: str | None = None) -> str:
     """The TwiML where no agent is available: the rule of ``BRIDGE_FALLBACK``, then the end of the call."""
     kind, _, value = rule.partition(":")
     response = VoiceResponse()
     if kind == "say":
         response.say(value)
     elif kind == "dial":
-        response.dial(value)
+        response.dial(value, caller_id=caller_id)
     response.hangup()
     return str(response)

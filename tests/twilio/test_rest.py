@@ -124,6 +124,12 @@ async def test_transfer_gives_the_call_another_twiml(api, twilio, logs):
     assert problems(logs) == []
 
 
+async def test_transfer_shows_the_callees_phone_another_number(api, twilio):
+    await api().transfer(CALL, "+14155550100", "+4930123456")
+    ((_, _, ((_, text),)),) = twilio.asked
+    assert ElementTree.fromstring(text).find("Dial").attrib == {"callerId": "+4930123456"}
+
+
 async def test_token_that_is_refused_is_followed_by_the_next(api, twilio, logs):
     await api(tokens=(OLD, NEW)).hang_up(CALL)
     assert twilio.tried == [OLD, NEW]

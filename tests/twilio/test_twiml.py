@@ -79,6 +79,16 @@ def test_fallback_follows_the_rule_and_then_hangs_up(rule, response):
     assert twiml.fallback(rule) == '<?xml version="1.0" encoding="UTF-8"?>' + response
 
 
+def test_number_that_is_shown_is_an_attribute_of_each_dial():
+    for text in (
+        twiml.dial("+15551234567", "+14155550100"),
+        twiml.fallback("dial:+15551234567", "+14155550100"),
+        twiml.dial_sip("sip:a@b", "https://h.example/voice/dialled", 20, "+14155550100"),
+    ):
+        assert ET.fromstring(text).find("Dial").get("callerId") == "+14155550100"
+    assert "callerId" not in twiml.dial("+1") + twiml.fallback("dial:+1") + twiml.dial_sip("sip:a@b", "x", 20)
+
+
 def test_busy_and_hangup():
     assert twiml.busy().endswith('<Response><Reject reason="busy" /></Response>')
     assert twiml.hangup().endswith("<Response><Hangup /></Response>")
