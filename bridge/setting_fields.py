@@ -6,12 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from bridge.agents.setting_types import CallerId, Host, HttpUrl, Seconds, Switch
+from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Seconds, Switch
 from bridge.setting_values import (
     AccountSid,
     AgentNames,
     ConnectionOverrides,
-    Fallback,
     NodeName,
     NumberPrefixes,
     StateDirectory,

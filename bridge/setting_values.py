@@ -12,23 +12,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
-from bridge.agents.setting_types import E164
-
-# Characters that XML, and so TwiML, cannot contain.
-NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-
-
-def _fallback(text: str) -> str:
-    kind, _, value = text.partition(":")
-    if not (
-        text == "hangup"
-        or (kind == "say" and value.strip() and not NOT_XML.search(value))
-        or (kind == "dial" and E164.fullmatch(value))
-    ):
-        raise ValueError("must be say:TEXT, dial:+E164NUMBER or hangup")
-    return text
-
-
 def _account_sid(text: str) -> str:
     if not re.fullmatch(r"(AC[0-9a-f]{32})?", text):
         raise ValueError("must be AC and 32 hex digits, from Twilio's console")
@@ -154,7 +137,6 @@ def _overrides(text: str) -> str:
 AccountSid = Annotated[str, AfterValidator(_account_sid)]
 ConnectionOverrides = Annotated[str, AfterValidator(_overrides)]
 AgentNames = Annotated[str, AfterValidator(_names)]
-Fallback = Annotated[str, AfterValidator(_fallback)]
 NodeName = Annotated[str, AfterValidator(_node_name)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]

@@ -1,5 +1,7 @@
 """Settings of agents: chains, files of agents and routes, and agents that cost money."""
 
+from datetime import UTC, datetime
+
 import pytest
 from settings_env import DEVELOPMENT, GOOD, clean_environment, problems
 
@@ -13,7 +15,7 @@ def test_agents_of_a_chain_are_tried_in_its_order():
     settings = load_settings({**GOOD, "BRIDGE_AGENT": "retell-sip,echo,retell"})
     assert settings.agents == ["retell-sip", "echo", "retell"]
     directory = settings.read_directory()
-    assert directory.chain("CA1", "+1", "+2") == ("retell-sip", "echo", "retell")
+    assert directory.route("+1", "+2", datetime.now(UTC)).chain("CA1") == ("retell-sip", "echo", "retell")
     assert directory.names == {"retell-sip", "echo", "retell"}
 
 
@@ -55,9 +57,9 @@ def test_files_are_read_again_each_time(tmp_path):
     file = tmp_path / "routes.toml"
     file.write_text('[[route]]\nagents = ["echo"]\n')
     settings = load_settings({**GOOD, "BRIDGE_ROUTES_FILE": str(file)})
-    assert settings.read_directory().chain("CA1", "", "") == ("echo",)
+    assert settings.read_directory().route("", "", datetime.now(UTC)).chain("CA1") == ("echo",)
     file.write_text('[[route]]\nagents = ["retell-web"]\n')
-    assert settings.read_directory().chain("CA1", "", "") == ("retell-web",)
+    assert settings.read_directory().route("", "", datetime.now(UTC)).chain("CA1") == ("retell-web",)
 
 
 def test_variables_of_agents_come_from_the_file_the_environment_and_the_options(tmp_path, monkeypatch):

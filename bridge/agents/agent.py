@@ -68,13 +68,15 @@ class CallInfo:
     A call, as an agent's service may know it.
 
     ``values`` are the further ones, by the name of their placeholder: ``form.CallerName``, ``param.tenant``,
-    ``value.customer``. At the media socket they are those that an agent of the chain names.
+    ``value.customer``. At the media socket they are those that an agent of the chain names. ``route`` is the name of
+    its route; empty before one is chosen.
     """
 
     call_sid: str
     from_number: str
     to_number: str
     values: Mapping[str, str] = field(default_factory=dict)
+    route: str = ""
 
     @property
     def placeholders(self) -> dict[str, str]:

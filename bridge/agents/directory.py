@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -22,7 +23,7 @@ from bridge.agents.described_agent import describe_table
 from bridge.agents.described_problems import read_table
 from bridge.agents.described_realtime import RealtimeTable
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
-from bridge.agents.routing import Route, read_routes
+from bridge.agents.routing import DEFAULT, Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted, template_texts
 from bridge.agents.template import names_in, process_values, variables_in
 from bridge.agents.toml_file import Problem, TomlFile
@@ -58,8 +59,8 @@ class Directory:
     ) -> None:
         # Variables that placeholders name, by name in lower case.
         self.placeholder_variables = placeholder_variables
-        # The chain of calls that no route fits.
-        self._default = tuple(default)
+        # Of calls that no other route fits.
+        self._default = Route(name=DEFAULT, agents=list(default))
         self._routes = tuple(routes)
         # Agents that are modules, each with its settings, and agents that are tables of the agents file.
         self._modules = modules
@@ -81,12 +82,14 @@ class Directory:
             for field in type(settings).model_fields
         }
 
-    def chain(self, call_sid: str, to_number: str, from_number: str) -> tuple[str, ...]:
-        """Return the agents to try for a call, in order."""
-        for route in self._routes:
-            if route.fits(to_number, from_number):
-                return route.chain(call_sid)
-        return self._default
+    def route(self, to_number: str, from_number: str, at: datetime) -> Route:
+        """Return the route of a call between these numbers at this time, which has a time zone."""
+        fitting = (route for route in self._routes if route.fits(to_number, from_number, at))
+        return next(fitting, self._default)
+
+    def named(self, name: str) -> Route | None:
+        """Return the route of this name, if there is one."""
+        return next((route for route in (*self._routes, self._default) if route.name == name), None)
 
     def describe(self, resources: Resources) -> dict[str, Agent]:
         """Make the agents, by name."""

@@ -3,11 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from bridge.agents.hours import Hours
+from bridge.agents.setting_types import CallerId, Fallback
 from bridge.agents.toml_file import TomlFile
+
+# The name of the agents that answer where no route fits.
+DEFAULT = "default"
+NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+# The shape of all languages of Twilio's <Say>, e.g. de-DE, arb, cmn-CN, es-419.
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError("must be 1 to 40 letters, digits, hyphens and underscores")
+    return text
+
+
+def _language(text: str) -> str:
+    if not LANGUAGE.fullmatch(text):
+        raise ValueError("must be a language of Twilio's <Say>, e.g. en-GB, de-DE or cmn-CN")
+    return text
+
+
+def _time_zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be a time zone that this machine knows, e.g. Europe/Berlin or UTC") from None
+    return text
 
 
 class Share(BaseModel):
@@ -21,20 +62,33 @@ class Share(BaseModel):
 
 class Route(BaseModel):
     """
-    The agents of some calls.
+    The agents of some calls, and what else the operator chooses for these calls.
 
-    ``to`` lists called numbers, ``from_prefix`` beginnings of callers' numbers; a route without either fits every
-    call. If an agent of ``agents`` is unavailable, the next one is tried; ``split`` divides the calls by weight.
+    ``to`` lists called numbers, ``from_prefix`` beginnings of callers' numbers, ``hours`` times in ``time_zone``; a
+    route without any fits every call. If an agent of ``agents`` is unavailable, the next one is tried; ``split``
+    divides the calls by weight.
+
+    Attributes:
+        name: For logs; unique.
+        fallback: In place of ``BRIDGE_FALLBACK``; empty for that.
+        language: Of the words of ``fallback``; empty for Twilio's default.
+        caller_id: The number that a dialled party is shown; empty for the caller's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: Annotated[str, AfterValidator(_name)] = ""
     to: list[str] = []
     from_prefix: list[str] = []
+    hours: list[Annotated[Hours, BeforeValidator(Hours.of)]] = []
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = ""
     agents: list[str] = []
     split: list[Share] = []
+    fallback: Fallback = ""
+    language: Annotated[str, AfterValidator(_language)] = ""
+    caller_id: CallerId = ""
 
-    @field_validator("to", "from_prefix", mode="before")
+    @field_validator("to", "from_prefix", "hours", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -45,10 +99,37 @@ class Route(BaseModel):
             raise ValueError("must have either agents or split")
         return self
 
-    def fits(self, to_number: str, from_number: str) -> bool:
-        """Whether the route answers a call between these numbers."""
-        return (not self.to or to_number in self.to) and (
-            not self.from_prefix or from_number.startswith(tuple(self.from_prefix))
+    @model_validator(mode="after")
+    def _is_whole(self) -> Route:
+        if self.hours and not self.time_zone:
+            raise ValueError("hours need a time_zone, e.g. Europe/Berlin")
+        if self.time_zone and not self.hours:
+            raise ValueError("time_zone needs hours, e.g. Mon-Fri 09:00-17:30")
+        if self.language and not self.fallback.startswith("say:"):
+            raise ValueError("language needs a fallback of say:TEXT, which it is the language of")
+        return self
+
+    def fits(self, to_number: str, from_number: str, at: datetime) -> bool:
+        """Whether the route answers a call between these numbers at this time, which has a time zone."""
+        return (
+            (not self.to or to_number in self.to)
+            and (not self.from_prefix or from_number.startswith(tuple(self.from_prefix)))
+            and (not self.hours or self._is_open(at.astimezone(ZoneInfo(self.time_zone))))
+        )
+
+    def _is_open(self, at: datetime) -> bool:
+        return any(hours.include(at) for hours in self.hours)
+
+    def covers(self, other: Route) -> bool:
+        """Whether the route fits every call that another one fits."""
+        beginnings = tuple(self.from_prefix)
+        return (
+            (not self.to or (bool(other.to) and set(other.to) <= set(self.to)))
+            and (
+                not beginnings
+                or (bool(other.from_prefix) and all(text.startswith(beginnings) for text in other.from_prefix))
+            )
+            and (not self.hours or (self.hours, self.time_zone) == (other.hours, other.time_zone))
         )
 
     def chain(self, call_sid: str) -> tuple[str, ...]:
@@ -76,12 +157,33 @@ class _RoutesFile(BaseModel):
 
 
 def read_routes(file: TomlFile) -> list[Route]:
-    """Read the routes; a file with a problem has none."""
+    """Read the routes, each with a name; a file that cannot be read has none."""
     content = file.read()
     if content is None:
         return []
     try:
-        return _RoutesFile.model_validate(content).route
+        routes = _RoutesFile.model_validate(content).route
     except ValidationError as error:
         file.add_errors(error)
         return []
+    routes = [
+        route if route.name else route.model_copy(update={"name": f"route-{n}"})
+        for n, route in enumerate(routes, 1)
+    ]
+    _check_together(routes, file)
+    return routes
+
+
+def _check_together(routes: Sequence[Route], file: TomlFile) -> None:
+    """Add a problem for each route that another one makes useless."""
+    for n, route in enumerate(routes):
+        before = routes[:n]
+        if route.name == DEFAULT:
+            file.add_problem("is the name of the agents where no route fits; use another", "route", n, "name")
+        if route.name in {earlier.name for earlier in before}:
+            file.add_problem(f"another route has the name {route.name} too", "route", n, "name")
+        covering = next((earlier for earlier in before if earlier.covers(route)), None)
+        if covering is not None:
+            file.add_problem(
+                f"answers no call, because {covering.name} fits all of its calls and stands before it", "route", n
+            )

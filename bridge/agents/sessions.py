@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.directory import Directory
+from bridge.agents.routing import Route
 
 log = structlog.get_logger()
 
@@ -27,11 +29,13 @@ class Session:
         agents: Names in the order in which they are tried; the first one gave the credentials.
         credentials: What that agent's service answered; secrets among them.
         values: The values of the call that its agents use, by the name of their placeholder.
+        route: The name of the call's route; empty if an older version of the bridge opened the session.
     """
 
     agents: tuple[str, ...]
     credentials: dict[str, str]
     values: dict[str, str] = field(default_factory=dict)
+    route: str = ""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Session:
@@ -44,7 +48,7 @@ class Session:
             TypeError: A field without a default is missing.
         """
         session = cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
-        return cls(tuple(session.agents), dict(session.credentials), dict(session.values))
+        return cls(tuple(session.agents), dict(session.credentials), dict(session.values), session.route)
 
 
 class Sessions:
@@ -68,9 +72,11 @@ class Sessions:
         """The agent of this name; None if a reload has removed it."""
         return self._agents.get(name)
 
-    def chain(self, call: CallInfo) -> tuple[str, ...]:
-        """The agents that are tried for a call, in order."""
-        return self._directory.chain(call.call_sid, call.to_number, call.from_number)
+    def route(self, call: CallInfo) -> Route:
+        """The route that a call has, or gets now because it has none or a reload has removed it."""
+        return self._directory.named(call.route) or self._directory.route(
+            call.to_number, call.from_number, datetime.now(UTC)
+        )
 
     async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         """
@@ -96,7 +102,9 @@ class Sessions:
                     raise SessionError(f"this call has no {', '.join(sorted(missing))}")
                 async with asyncio.timeout(share_s):
                     credentials = await agent.open_session(call)
-                return Session(tuple(chain[n:]), credentials, self._values_for(chain[n:], call))
+                return Session(
+                    tuple(chain[n:]), credentials, self._values_for(chain[n:], call), call.route
+                )
             except TimeoutError:
                 reason = f"no session within {share_s:.3g} s"
             except SessionError as error:

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 
 from bridge.agents.template import CALL_NAMES, unknown_names
 
+# Characters that XML, and so TwiML, cannot contain.
+NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # A phone number as Twilio writes it.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 # Keys and tokens of the services are longer.
@@ -96,6 +98,17 @@ def as_e164(number: str) -> str:
     return digits if E164.fullmatch(digits) else number
 
 
+def _fallback(text: str) -> str:
+    kind, _, value = text.partition(":")
+    if not (
+        text == "hangup"
+        or (kind == "say" and value.strip() and not NOT_XML.search(value))
+        or (kind == "dial" and E164.fullmatch(value))
+    ):
+        raise ValueError("must be say:TEXT, dial:+E164NUMBER or hangup")
+    return text
+
+
 def _caller_id(text: str) -> str:
     if text and not E164.fullmatch(text):
         raise ValueError("must be an E.164 number, e.g. +14155550100")
@@ -128,6 +141,8 @@ NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
 # A file with a JSON object; empty for none.
 JsonFile = Annotated[str, AfterValidator(_json_file)]
 CallerId = Annotated[str, AfterValidator(_caller_id)]
+# What a caller gets where no agent is available.
+Fallback = Annotated[str, AfterValidator(_fallback)]
 
 
 def quoted(text: str) -> str:

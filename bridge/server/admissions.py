@@ -153,9 +153,16 @@ class Admissions:
         sip_uri = self._sessions.sip_uri(session)
         if sip_uri is None:
             return Admission(session)
-        state = ResumeState(info.call_sid, attempt, int(time.time()), list(session.agents[1:]))
+        state = ResumeState(
+            info.call_sid,
+            attempt,
+            int(time.time()),
+            list(session.agents[1:]),
+            values=session.values,
+            route=session.route,
+        )
         action = self._url("dialled", state)
-        log.info("call dialled", call_sid=info.call_sid, agent=session.agents[0])
+        log.info("call dialled", call_sid=info.call_sid, route=session.route, agent=session.agents[0])
         dial_s = round(self._settings.bridge_dial_s)
         return Admission(session, twiml.dial_sip(sip_uri, action, dial_s, self._caller_id(info)))
 
@@ -195,6 +202,7 @@ class Admissions:
             list(entry.session.agents),
             entry.session.values,
             list(reattached_at),
+            entry.session.route,
         )
         return twiml.stream(
             f"{settings.stream_base}/media/{entry.media_id}",
@@ -209,14 +217,19 @@ class Admissions:
         return f"{settings.public_url}/voice/{path}?s={sealed}{settings.bridge_connection_overrides}"
 
     def _caller_id(self, info: CallInfo) -> str | None:
-        return caller_id(info, self._settings.bridge_caller_id)
+        return caller_id(info, self._sessions.route(info).caller_id, self._settings.bridge_caller_id)
 
     def apology(self, info: CallInfo) -> str:
         """The operator's fallback, for a call that has nothing better to come."""
-        return twiml.fallback(self._settings.bridge_fallback, self._caller_id(info))
+        route = self._sessions.route(info)
+        rule = route.fallback or self._settings.bridge_fallback
+        return twiml.fallback(rule, route.language or None, self._caller_id(info))
 
     def fallback(self, info: CallInfo, reason: str, detail: str = "") -> str:
         """The operator's fallback for a call that cannot be answered; ``reason`` is a metric label."""
         self._metrics.refused(reason)
-        log.warning("call gets the fallback", call_sid=info.call_sid, reason=reason, detail=detail)
+        route = self._sessions.route(info).name
+        log.warning(
+            "call gets the fallback", call_sid=info.call_sid, route=route, reason=reason, detail=detail
+        )
         return self.apology(info)

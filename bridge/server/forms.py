@@ -20,7 +20,7 @@ NOT_A_FORM = Response(415, b"415 Unsupported Media Type: application/x-www-form-
 
 
 def call_info(
-    form: MultiDict[str], query: str = "", kept: Mapping[str, str] = MappingProxyType({})
+    form: MultiDict[str], query: str = "", kept: Mapping[str, str] = MappingProxyType({}), route: str = ""
 ) -> CallInfo:
     """
     The call of a form, with the values of the form and of the webhook's URL.
@@ -28,10 +28,11 @@ def call_info(
     Args:
         query: Of the webhook's URL.
         kept: Values from an earlier webhook of the call, which win.
+        route: The name of the route that the call got there.
     """
     values = {f"form.{name}": text for name, text in form.items()}
     values |= {f"param.{name}": text for name, text in parse_qsl(query, keep_blank_values=True)}
-    return CallInfo(form["CallSid"], form.get("From", ""), form.get("To", ""), {**values, **kept})
+    return CallInfo(form["CallSid"], form.get("From", ""), form.get("To", ""), {**values, **kept}, route)
 
 
 class Forms:

@@ -208,7 +208,16 @@ class Live:
         """Both sides are open."""
         assert call.stats.agent_connect_s is not None
         self._metrics.agent_connect_s.observe(call.stats.agent_connect_s)
-        log.info("call bridged", call_sid=call.call_sid, agent_connect_s=round(call.stats.agent_connect_s, 4))
+        log.info(
+            "call bridged",
+            call_sid=call.call_sid,
+            route=self._route_of(call.call_sid),
+            agent_connect_s=round(call.stats.agent_connect_s, 4),
+        )
+
+    def _route_of(self, call_sid: str) -> str:
+        entry = self._registry.find(call_sid)
+        return entry.session.route if entry is not None else ""
 
     def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None:
         """The next agent is tried in place of an unavailable one; `set_agent` has entered it."""
@@ -307,7 +316,7 @@ class Live:
             self._metrics.calls_without_agent_audio.inc()
             log.warning("agent sent no audio in the whole call", call_sid=call.call_sid)
         call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
-        log_end(call, call_sid, traffic, now)
+        log_end(call, call_sid, self._route_of(call_sid), traffic, now)
 
     # The clock
 

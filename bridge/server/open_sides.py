@@ -89,13 +89,14 @@ def is_mute(call: Call, now: float) -> bool:
     return call.stats.first_agent_audio_s is None and call.was_bridged_s(now) >= MUTE_S
 
 
-def log_end(call: Call, call_sid: str, traffic: Traffic, now: float) -> None:
+def log_end(call: Call, call_sid: str, route: str, traffic: Traffic, now: float) -> None:
     """Log that a call is over, with its counts."""
     assert call.why is not None
     is_trouble = call.why is Why.REFUSED or ENDS[call.why].outcome is Outcome.AGENT_LOST
     (log.warning if is_trouble else log.info)(
         "call ended",
         call_sid=call_sid,
+        route=route,
         why=call.why.value,
         detail=call.detail,
         duration_s=round(now - call.opened_at, 3),

@@ -95,7 +95,8 @@ class Resuming:
         if entry is not None and entry.attempt > state.attempt and entry.phase is not Phase.OVER:
             # Twilio asks again, and the new stream is already admitted.
             return self._admissions.answer_of(entry, info, reattached_at)
-        session = Session(tuple(state.chain) or self._sessions.chain(info), {}, state.values)
+        chain = tuple(state.chain) or self._sessions.route(info).chain(call_sid)
+        session = Session(chain, {}, state.values, state.route)
         attempt = max(state.attempt, entry.attempt if entry is not None else 0) + 1
         owner, kept_at = "", ""
         if entry is not None and entry.phase is Phase.LIVE:

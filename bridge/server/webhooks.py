@@ -8,6 +8,7 @@ fallback TwiML.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import structlog
@@ -95,6 +96,8 @@ class Webhooks:
         entry = await self._admissions.known_here(call_sid) if is_new else None
         if entry is not None:
             return self._admissions.answer_of(entry, info)
+        route = self._sessions.route(info)
+        info = replace(info, route=route.name)
         if not self._registry.is_being_admitted(call_sid):
             if not self._registry.admits:
                 return self._admissions.fallback(info, "draining")
@@ -103,7 +106,7 @@ class Webhooks:
                 log.warning("call refused", call_sid=call_sid, reason="full")
                 return twiml.busy()
         try:
-            return await self._admissions.open_and_answer(info, self._sessions.chain(info), 0)
+            return await self._admissions.open_and_answer(info, route.chain(call_sid), 0)
         except SessionError as error:
             return self._admissions.fallback(info, "no_session", str(error))
 
@@ -161,8 +164,8 @@ class Webhooks:
 
 
 def _call_of(form: MultiDict[str], state: ResumeState | None) -> CallInfo:
-    """The call of a later request, with the values of its first one."""
-    return call_info(form) if state is None else call_info(form, kept=state.values)
+    """The call of a later request, with the values and the route of its first one."""
+    return call_info(form) if state is None else call_info(form, kept=state.values, route=state.route)
 
 
 def _twiml(text: str) -> Response:

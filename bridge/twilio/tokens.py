@@ -49,8 +49,8 @@ class ResumeState:
     What a request for `/voice/resume` or `/voice/dialled` is about: the call, how often it was admitted again, since
     when (Unix time), and the agents that are left to try.
 
-    ``chain`` and ``values`` are those of the session, for a new stream of the call. ``reattached_at``: the Unix times
-    of the new streams that the call got lately.
+    ``chain``, ``values`` and ``route`` are those of the session, for a new stream of the call. ``reattached_at``: the
+    Unix times of the new streams that the call got lately.
     """
 
     call_sid: str
@@ -60,6 +60,7 @@ class ResumeState:
     chain: list[str] = field(default_factory=list)
     values: dict[str, str] = field(default_factory=dict)
     reattached_at: list[int] = field(default_factory=list)
+    route: str = ""
 
 
 class Tokens:

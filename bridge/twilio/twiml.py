@@ -63,12 +63,12 @@ def hangup() -> str:
     return str(response)
 
 
-def fallback(rule: str, caller_id: str | None = None) -> str:
+def fallback(rule: str, language: str | None = None, caller_id: str | None = None) -> str:
     """The TwiML where no agent is available: the rule of ``BRIDGE_FALLBACK``, then the end of the call."""
     kind, _, value = rule.partition(":")
     response = VoiceResponse()
     if kind == "say":
-        response.say(value)
+        response.say(value, language=language)
     elif kind == "dial":
         response.dial(value, caller_id=caller_id)
     response.hangup()

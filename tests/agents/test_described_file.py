@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
@@ -83,7 +84,7 @@ def problems(folder: Path, content: str, **variables: str) -> list[str]:
 def test_good_table_is_an_agent(folder, lines):
     opened = directory(folder, f"[mine]\nurl = 'wss://h'\n{lines}")
     assert opened.names == {"mine"}
-    assert opened.chain("CA1", "", "") == ("mine",)
+    assert opened.route("", "", datetime.now(UTC)).chain("CA1") == ("mine",)
 
 
 def test_everything_that_can_be_said_is_an_agent(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def directory(
     return open_directory(default.split(","), *paths, variables)
 
 
+def chain_of(opened: Directory, call_sid: str, to_number: str, from_number: str) -> tuple[str, ...]:
+    return opened.route(to_number, from_number, datetime.now(UTC)).chain(call_sid)
+
+
 def problems(folder: Path, **given: str) -> list[str]:
     """Every problem as a sentence, without a secret and without a library's words."""
     with pytest.raises(DirectoryError) as caught:
@@ -53,7 +58,7 @@ def problems(folder: Path, **given: str) -> list[str]:
 
 def test_without_files_the_default_answers_every_call(folder):
     opened = directory(folder, default="echo,retell", **RETELL)
-    assert opened.chain(CALL, "+1", "+2") == ("echo", "retell")
+    assert chain_of(opened, CALL, "+1", "+2") == ("echo", "retell")
     assert opened.names == {"echo", "retell"}
 
 
@@ -90,13 +95,13 @@ AGENTS = "\n".join(BINARY_AGENT.replace("mine", name) for name in "abc")
 )
 def test_first_route_that_fits_wins_and_else_the_default_answers(folder, to_number, from_number, chain):
     opened = directory(folder, ROUTES, AGENTS, default="retell", **RETELL)
-    assert opened.chain(CALL, to_number, from_number) == chain
+    assert chain_of(opened, CALL, to_number, from_number) == chain
     assert opened.names == {"a", "b", "c", "echo", "retell"}
 
 
 def test_route_without_conditions_fits_every_call(folder):
     opened = directory(folder, '[[route]]\nagents = ["mine"]', BINARY_AGENT)
-    assert opened.chain(CALL, "", "anonymous") == ("mine",)
+    assert chain_of(opened, CALL, "", "anonymous") == ("mine",)
 
 
 SPLIT = """
@@ -112,7 +117,7 @@ split = [
 def test_shares_of_a_split_come_out_over_many_calls(folder):
     opened = directory(folder, SPLIT, AGENTS)
     calls = 20_000
-    counts = Counter(opened.chain(f"CA{n:032x}", "", "") for n in range(calls))
+    counts = Counter(chain_of(opened, f"CA{n:032x}", "", "") for n in range(calls))
     wanted = {("a", "echo"): 0.7, ("b",): 0.255, ("c",): 0.045}
     assert counts.keys() == wanted.keys()
     for chain, share in wanted.items():
@@ -124,8 +129,8 @@ def test_call_gets_the_same_share_whenever_and_wherever_it_is_asked(folder):
     opened, again = (directory(folder, SPLIT, AGENTS) for _ in range(2))
     for n in range(200):
         call_sid = f"CA{n:032x}"
-        assert opened.chain(call_sid, "", "") == again.chain(call_sid, "+1", "+2")
-    shares = [opened.chain(f"CA{n:032x}", "", "")[0] for n in range(16)]
+        assert chain_of(opened, call_sid, "", "") == chain_of(again, call_sid, "+1", "+2")
+    shares = [chain_of(opened, f"CA{n:032x}", "", "")[0] for n in range(16)]
     # The same in every process, whatever the seed of its hashes.
     assert "".join(shares) == "abaaababaaaaabba"
 
@@ -134,7 +139,7 @@ def test_only_share_of_a_split_gets_every_call(folder):
     opened = directory(
         folder, '[[route]]\nsplit = [{ agents = ["echo"], weight = 0.001 }]', default="retell", **RETELL
     )
-    assert {opened.chain(f"CA{n:032x}", "", "") for n in range(100)} == {("echo",)}
+    assert {chain_of(opened, f"CA{n:032x}", "", "") for n in range(100)} == {("echo",)}
 
 
 # Bad files
@@ -182,7 +187,8 @@ def test_only_share_of_a_split_gets_every_call(folder):
         ("[[route]]\nsplit = [{ agents = [], weight = 1 }]", "route.0.split.0.agents: ", "at least 1 item"),
         ("[[route]]\nagents = ['parrot']", "route.0: ", "unknown agent 'parrot'; available: "),
         (
-            "[[route]]\nagents = ['echo']\n[[route]]\nsplit = [{ agents = ['echo', 'parrot'], weight = 1 }]",
+            "[[route]]\nto = '+1'\nagents = ['echo']\n"
+            "[[route]]\nsplit = [{ agents = ['echo', 'parrot'], weight = 1 }]",
             "route.1: ",
             "unknown agent 'parrot'; available: ",
         ),

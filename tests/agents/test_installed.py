@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_route_may_name_it(install, tmp_path):
     install({"acme": f"{MODULE}:AGENT"})
     (tmp_path / "routes.toml").write_text('[[route]]\nagents = ["acme"]')
     directory = open_directory(["echo"], str(tmp_path / "routes.toml"), "", {"acme_key": "k"})
-    assert directory.chain("CA1", "", "") == ("acme",)
+    assert directory.route("", "", datetime.now(UTC)).chain("CA1") == ("acme",)
 
 
 def test_its_settings_are_checked_like_those_of_a_built_in_agent(install):

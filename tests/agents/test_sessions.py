@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -66,11 +67,11 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSession):
     """Makes the sessions of a process whose agents have these names."""
 
-    def directory(*names: str, **variables: str):
+    def directory(*names: str, routes: str = "", **variables: str):
         file = tmp_path / "agents.toml"
         own = [name for name in names if name in ("a", "b", "c")]
         file.write_text("".join(TABLE.format(name=name, url=services.url) for name in own))
-        return open_directory(names, "", str(file), variables)
+        return open_directory(names, str(tmp_path / routes) if routes else "", str(file), variables)
 
     def make(*names: str, session_s: float = 5.0, **variables: str) -> Sessions:
         return Sessions(directory(*names, **variables), Resources(http, session_s))
@@ -81,7 +82,7 @@ def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSessio
 
 async def test_first_that_gives_a_session_has_the_call(open_sessions, services):
     sessions = open_sessions("a", "b")
-    assert sessions.chain(CALL) == ("a", "b")
+    assert sessions.route(CALL).chain(CALL.call_sid) == ("a", "b")
     assert await sessions.open(CALL, ("a", "b")) == Session(("a", "b"), {"id": "of-a"})
     assert services.asked == ["a"]
 
@@ -148,7 +149,7 @@ async def test_agent_that_a_reload_removed_is_passed_over(open_sessions, service
 async def test_calls_go_by_the_directory_that_came_last(open_sessions):
     sessions = open_sessions("a")
     sessions.replace(open_sessions.directory("b", "echo"))
-    assert sessions.chain(CALL) == ("b", "echo")
+    assert sessions.route(CALL).chain(CALL.call_sid) == ("b", "echo")
     assert sessions.agent("echo").dialogue is None
 
 
@@ -162,7 +163,7 @@ async def test_directory_that_cannot_be_described_changes_nothing(open_sessions,
     monkeypatch.setattr(other, "describe", describe)
     with pytest.raises(FileNotFoundError):
         sessions.replace(other)
-    assert sessions.chain(CALL) == ("a",)
+    assert sessions.route(CALL).chain(CALL.call_sid) == ("a",)
     assert sessions.agent("a") is not None
 
 
@@ -241,3 +242,42 @@ async def test_agent_without_a_required_value_is_passed_over(with_values, logs):
     assert "this call has no value.customer" in line
     call = replace(CALL, values={"value.customer": "c"})
     assert (await sessions.open(call, ("a", "b"))).agents == ("a", "b")
+
+
+# Routes
+
+
+ROUTES = """
+[[route]]
+name = "night"
+hours = "Mon-Sun 22:00-06:00"
+time_zone = "UTC"
+agents = ["b"]
+
+[[route]]
+to = "+14155550100"
+agents = ["a", "b"]
+"""
+
+
+def test_call_without_a_route_gets_the_one_that_fits_now_and_keeps_it(open_sessions, tmp_path, monkeypatch):
+    (tmp_path / "routes.toml").write_text(ROUTES)
+    sessions = open_sessions("a", "b", routes="routes.toml")
+
+    class Evening(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 11, 27, 22, 0, tzinfo=tz)
+
+    assert sessions.route(replace(CALL, route="night")).name == "night"
+    monkeypatch.setattr("bridge.agents.sessions.datetime", Evening)
+    assert sessions.route(CALL).name == "night"
+    assert sessions.route(replace(CALL, route="route-2")).chain(CALL.call_sid) == ("a", "b")
+    assert sessions.route(replace(CALL, route="default")).chain(CALL.call_sid) == ("a", "b")
+    assert sessions.route(replace(CALL, route="removed")).name == "night"
+
+
+async def test_session_names_the_route_of_its_call(open_sessions):
+    opened = await open_sessions("a").open(replace(CALL, route="night"), ("a",))
+    assert opened.route == "night"
+    assert Session.of(asdict(opened)) == opened

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallInfo
+from bridge.agents.routing import Route
 from bridge.agents.sessions import Session
 from bridge.call.ends import ENDS
 from bridge.call.state import Call
@@ -59,15 +60,19 @@ class FakeSessions:
     def __init__(self, open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]) -> None:
         self.names: tuple[str, ...] = ("fake",)
         self.dialled: set[str] = set()
+        # Routes by name, of calls that have one, and the one that fits those that have none.
+        self.routes: dict[str, Route] = {}
+        self.fitting: Route | None = None
         self.tried: list[tuple[str, ...]] = []
         self._open_session = open_session
 
-    def chain(self, call: CallInfo) -> tuple[str, ...]:
-        return self.names
+    def route(self, call: CallInfo) -> Route:
+        fitting = self.fitting or Route(name="fake", agents=list(self.names))
+        return self.routes.get(call.route, fitting)
 
     async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         self.tried.append(tuple(chain))
-        return Session(tuple(chain), await self._open_session(call))
+        return Session(tuple(chain), await self._open_session(call), route=call.route)
 
     def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
         places = [n for n, name in enumerate(chain) if name in self.dialled]
