@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Warned,
         no_session,
     )
+    from bridge.agents.hand_over import SipAddress, VendorStream, VendorTwiml, VendorWebhook
     from bridge.agents.json_dialogue import JsonDialogue
     from bridge.agents.setting_types import HttpUrl, WsUrl
     from bridge.agents.succession import FailureKind, Memory, Said, Speaker
@@ -95,6 +96,7 @@ __all__ = [
     "SessionError",
     "Settings",
     "SettingsError",
+    "SipAddress",
     "SpanFinder",
     "Speaker",
     "StreamInfo",
@@ -102,6 +104,9 @@ __all__ = [
     "Troubled",
     "Turn",
     "Used",
+    "VendorStream",
+    "VendorTwiml",
+    "VendorWebhook",
     "Warned",
     "WsUrl",
     "__version__",
@@ -122,7 +127,11 @@ _HOMES = {
     "Server": "bridge.server.server",
     "Settings": "bridge.settings",
     "SettingsError": "bridge.settings",
+    "SipAddress": "bridge.agents.hand_over",
     "SpanFinder": "_codec",
+    "VendorStream": "bridge.agents.hand_over",
+    "VendorTwiml": "bridge.agents.hand_over",
+    "VendorWebhook": "bridge.agents.hand_over",
     "WsUrl": "bridge.agents.setting_types",
     "load_settings": "bridge.settings",
 }

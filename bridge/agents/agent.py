@@ -16,6 +16,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict
 
 from _codec import Envelope, SpanFinder
+from bridge.agents.hand_over import HandOver
 from bridge.agents.succession import FailureKind, Memory, Said
 from bridge.agents.turns import HeardTurn
 
@@ -364,17 +365,18 @@ class Agent:
         endpoint: Returns the socket for a session and its call.
         dialogue: Makes the dialogue of one call. Its second argument numbers the messages to the agent, from 1 and
             together with the audio frames, for a dialogue that is ``numbered``.
-        dial: For an agent that is reached by phone: returns the SIP URI for a session. Such an agent has no socket.
+        hand_over: For an agent that Twilio reaches by itself: returns how, for a session and its call. Such an agent
+            has no socket.
         names: The values of the call (`CallInfo.values`) that it uses.
         required: Those of them without which it cannot take a call.
 
-    An agent with neither a socket nor a SIP URI is the echo.
+    An agent with neither a socket nor a hand-over is the echo.
     """
 
     open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]
     endpoint: Callable[[Mapping[str, str], CallInfo], Endpoint] | None = None
     dialogue: Callable[[StreamInfo, NextNumber], Dialogue] | None = None
-    dial: Callable[[Mapping[str, str]], str] | None = None
+    hand_over: Callable[[Mapping[str, str], CallInfo], HandOver] | None = None
     names: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
 

@@ -12,6 +12,7 @@ import structlog
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.directory import Directory
+from bridge.agents.hand_over import HandOver
 from bridge.agents.routing import Route
 
 log = structlog.get_logger()
@@ -149,11 +150,13 @@ class Sessions:
         """The rest of a chain from its first dialled agent on, which `/voice/resume` tries."""
         for n, name in enumerate(chain):
             agent = self.agent(name)
-            if agent is not None and agent.dial is not None:
+            if agent is not None and agent.hand_over is not None:
                 return tuple(chain[n:])
         return ()
 
-    def sip_uri(self, session: Session) -> str | None:
-        """The address to dial for a session; None if its audio goes through a media socket."""
+    def hand_over(self, session: Session, call: CallInfo) -> HandOver | None:
+        """How the call gets to the agent of a session; None if its audio goes through a media socket."""
         agent = self.agent(session.agents[0])
-        return agent.dial(session.credentials) if agent is not None and agent.dial is not None else None
+        if agent is None or agent.hand_over is None:
+            return None
+        return agent.hand_over(session.credentials, call)

@@ -14,6 +14,7 @@ from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome
 from bridge.metrics import Metrics
 from bridge.server.caller_id import caller_id
+from bridge.server.hand_over import twiml_of
 from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
 from bridge.server.store.agreement import Agreement, Record, Stage
 from bridge.server.store.breaker import StoreUnavailableError
@@ -150,8 +151,8 @@ class Admissions:
 
     async def _open(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Admission:
         session = await self._sessions.open(info, chain)
-        sip_uri = self._sessions.sip_uri(session)
-        if sip_uri is None:
+        how = self._sessions.hand_over(session, info)
+        if how is None:
             return Admission(session)
         state = ResumeState(
             info.call_sid,
@@ -162,9 +163,17 @@ class Admissions:
             route=session.route,
         )
         action = self._url("dialled", state)
-        log.info("call dialled", call_sid=info.call_sid, route=session.route, agent=session.agents[0])
-        dial_s = round(self._settings.bridge_dial_s)
-        return Admission(session, twiml.dial_sip(sip_uri, action, dial_s, self._caller_id(info)))
+        log.info(
+            "call handed over",
+            call_sid=info.call_sid,
+            route=session.route,
+            agent=session.agents[0],
+            by=type(how).__name__,
+        )
+        ring_s = round(self._settings.bridge_dial_s)
+        return Admission(
+            session, twiml_of(how, action, self._status_callback, ring_s, self._caller_id(info))
+        )
 
     def answer_of(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int] = ()) -> str:
         """The TwiML of a call that has an entry."""
@@ -207,9 +216,13 @@ class Admissions:
         return twiml.stream(
             f"{settings.stream_base}/media/{entry.media_id}",
             self._tokens.seal_media(token),
-            f"{settings.public_url}/stream/status",
+            self._status_callback,
             self._url("resume", state),
         )
+
+    @property
+    def _status_callback(self) -> str:
+        return f"{self._settings.public_url}/stream/status"
 
     def _url(self, path: str, state: ResumeState) -> str:
         """The URL of a further webhook; where its process is down, Twilio asks again."""

@@ -64,7 +64,7 @@ class AgentChain:
             agent = self._agent(n)
             if agent is None:
                 continue
-            if agent.dial is not None:
+            if agent.hand_over is not None:
                 self._left = iter(())
                 break
             return self._side(n, agent)
@@ -79,7 +79,7 @@ class AgentChain:
             self._again = None
         for n in self._left:
             agent = self._agent(n)
-            if agent is not None and agent.dial is None:
+            if agent is not None and agent.hand_over is None:
                 return self._side(n, agent)
         if self._again is None or not self._again_left:
             return None

@@ -275,7 +275,7 @@ class TwilioStream:
             return "media_format"
         # Agents that a reload removed are passed over; a dialled agent has no use for this socket.
         agents = [agent for name in session.agents if (agent := sockets.sessions.agent(name)) is not None]
-        if not agents or agents[0].dial is not None:
+        if not agents or agents[0].hand_over is not None:
             return "agent"
         # A call whose agent is kept here stays what it is until the store has answered.
         former = sockets.registry.former(token.call_sid, token.attempt)

@@ -7,6 +7,7 @@ fallback TwiML.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from urllib.parse import parse_qsl
@@ -21,6 +22,7 @@ from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
 from bridge.server.admissions import Admissions
 from bridge.server.forms import Forms, call_info
+from bridge.server.hand_over import was_answered
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.resuming import Resuming
@@ -111,7 +113,7 @@ class Webhooks:
             return self._admissions.fallback(info, "no_session", str(error))
 
     async def dialled(self, request: Request) -> Response:
-        """The request after a dialled SIP address: the call is over, or the address did not answer."""
+        """The request after a hand-over: the conversation is over, or the agent did not answer."""
         form = self._forms.read(request)
         if isinstance(form, Response):
             return form
@@ -120,7 +122,8 @@ class Webhooks:
         info = _call_of(form, state)
         log.info("dialled agent ended", call_sid=info.call_sid, status=status[:40])
         # A caller who hung up while it rang is not there for another agent.
-        if status in ("completed", "answered") or form.get("CallStatus") in OVER_STATUSES:
+        since_s = time.time() - state.first_at if state is not None else 0.0
+        if was_answered(status, since_s) or form.get("CallStatus") in OVER_STATUSES:
             return _twiml(twiml.hangup())
         if state is None or not state.agents:
             return _twiml(self._admissions.fallback(info, "not_answered", status[:40]))

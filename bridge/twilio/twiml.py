@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from xml.etree import ElementTree
 
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
@@ -39,6 +40,21 @@ def dial_sip(uri: str, action: str, timeout_s: int, caller_id: str | None = None
     )
     dial.sip(uri)
     return str(response)
+
+
+def redirect(url: str) -> str:
+    """Let another service answer the call from now on; on an error of that service, Twilio ends the call."""
+    response = VoiceResponse()
+    response.redirect(url, method="POST")
+    return str(response)
+
+
+def followed_by(text: str, url: str) -> str:
+    """TwiML of another service, after whose last verb Twilio asks ``url``."""
+    # Entities need a document type, which is refused before.
+    root = ElementTree.fromstring(text)  # noqa: S314
+    ElementTree.SubElement(root, "Redirect", method="POST").text = url
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def dial(number: str, caller_id: str | None = None) -> str:

@@ -188,7 +188,7 @@ def agent_of(folder: Path, content: str, tools: Resources, **variables: str) -> 
 async def test_agent_without_a_session_is_not_asked_for_one(folder, tools):
     agent = agent_of(folder, "url = 'wss://h'", tools)
     assert await agent.open_session(CALL) == {}
-    assert agent.dial is None
+    assert agent.hand_over is None
 
 
 async def test_variables_stand_in_the_url_and_the_headers_in_either_spelling(folder, tools):

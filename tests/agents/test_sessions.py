@@ -17,6 +17,7 @@ from live import until
 
 from bridge.agents.agent import CallInfo, Resources, SessionError
 from bridge.agents.directory import open_directory
+from bridge.agents.hand_over import SipAddress
 from bridge.agents.sessions import VALUES_CHARS, Session, Sessions
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
@@ -172,12 +173,12 @@ async def test_directory_that_cannot_be_described_changes_nothing(open_sessions,
 
 async def test_address_is_dialled_where_the_agent_has_one(open_sessions):
     sessions = open_sessions("echo", "retell-sip", "a", retell_api_key="k", retell_agent_id="x")
-    assert sessions.sip_uri(Session(("retell-sip", "a"), {"call_id": "abc"})) == (
+    assert sessions.hand_over(Session(("retell-sip", "a"), {"call_id": "abc"}), CALL) == SipAddress(
         "sip:abc@sip.retellai.com;transport=tcp"
     )
-    assert sessions.sip_uri(Session(("a", "retell-sip"), {"id": "abc"})) is None
-    assert sessions.sip_uri(Session(("echo",), {})) is None
-    assert sessions.sip_uri(Session(("gone",), {})) is None
+    assert sessions.hand_over(Session(("a", "retell-sip"), {"id": "abc"}), CALL) is None
+    assert sessions.hand_over(Session(("echo",), {}), CALL) is None
+    assert sessions.hand_over(Session(("gone",), {}), CALL) is None
 
 
 async def test_echo_needs_no_service(open_sessions, services):

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallInfo
+from bridge.agents.hand_over import HandOver, SipAddress
 from bridge.agents.routing import Route
 from bridge.agents.sessions import Session
 from bridge.call.ends import ENDS
@@ -60,9 +61,13 @@ class FakeSessions:
     def __init__(self, open_session: Callable[[CallInfo], Awaitable[dict[str, str]]]) -> None:
         self.names: tuple[str, ...] = ("fake",)
         self.dialled: set[str] = set()
+        # How calls get to agents without a socket that have no SIP address.
+        self.handed_over: dict[str, HandOver] = {}
         # Routes by name, of calls that have one, and the one that fits those that have none.
         self.routes: dict[str, Route] = {}
         self.fitting: Route | None = None
+        # Those of the call that the agents use.
+        self.values: dict[str, str] = {}
         self.tried: list[tuple[str, ...]] = []
         self._open_session = open_session
 
@@ -72,15 +77,17 @@ class FakeSessions:
 
     async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         self.tried.append(tuple(chain))
-        return Session(tuple(chain), await self._open_session(call), route=call.route)
+        return Session(tuple(chain), await self._open_session(call), self.values, call.route)
 
     def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
-        places = [n for n, name in enumerate(chain) if name in self.dialled]
+        places = [n for n, name in enumerate(chain) if name in self.dialled | self.handed_over.keys()]
         return tuple(chain[places[0] :]) if places else ()
 
-    def sip_uri(self, opened: Session) -> str | None:
+    def hand_over(self, opened: Session, call: CallInfo) -> HandOver | None:
         name = opened.agents[0]
-        return f"sip:{opened.credentials['call_id']}@{name}.example" if name in self.dialled else None
+        if name in self.handed_over:
+            return self.handed_over[name]
+        return SipAddress(f"sip:{opened.credentials['call_id']}@{name}.example") if name in self.dialled else None
 
 
 class Bench:

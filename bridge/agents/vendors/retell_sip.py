@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from bridge.agents.agent import Agent, AgentModule, CallInfo, Resources
+from bridge.agents.hand_over import SipAddress
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import E164
 from bridge.agents.vendors.retell import CALL_ID, RetellAccountSettings
@@ -52,12 +53,14 @@ def _describe(settings: RetellSipSettings, resources: Resources) -> Agent:
             json=body,
         )
 
-    def dial(session: Mapping[str, str]) -> str:
-        return (
+    def hand_over(session: Mapping[str, str], call: CallInfo) -> SipAddress:
+        return SipAddress(
             f"sip:{session['call_id']}@{settings.retell_sip_host};transport={settings.retell_sip_transport}"
         )
 
-    return Agent(open_session=open_session, dial=dial, names=settings.names, required=settings.required)
+    return Agent(
+        open_session=open_session, hand_over=hand_over, names=settings.names, required=settings.required
+    )
 
 
 AGENT = AgentModule(RetellSipSettings, _describe)

@@ -17,6 +17,7 @@ import pydantic
 import pytest
 
 from bridge.agents.agent import CallInfo, Dialogue, Resources, StreamInfo
+from bridge.agents.hand_over import SipAddress
 from bridge.agents.succession import Memory, Said, Speaker
 from bridge.agents.turns import HeardTurn
 from bridge.agents.vendors import deepgram as bridge_deepgram
@@ -211,4 +212,4 @@ async def test_registration_of_a_phone_call_is_of_retells_types(monkeypatch, fro
     )
     model.model_validate(asked[0])
     assert ("from_number" in asked[0]) == (from_number != "anonymous")
-    assert agent.dial(session) == "sip:c1@sip.retellai.com;transport=tcp"
+    assert agent.hand_over(session, CALL) == SipAddress("sip:c1@sip.retellai.com;transport=tcp")
