@@ -54,8 +54,8 @@ class SettingFields(BaseModel):
     )
     bridge_caller_id: CallerId = Field(
         "",
-        description="the E.164 number that a dialled party is shown where the caller has none, as from a browser, a SIP "
-        "phone or anonymously; one that the Twilio account owns or has verified. By default the called number",
+        description="the E.164 number that a dialled party is shown where the caller has none, as from a browser, a "
+        "SIP phone or anonymously; the Twilio account owns it or has verified it. By default the called number",
     )
     bridge_transfer_to: NumberPrefixes = Field(
         "",

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+
 def _account_sid(text: str) -> str:
     if not re.fullmatch(r"(AC[0-9a-f]{32})?", text):
         raise ValueError("must be AC and 32 hex digits, from Twilio's console")

@@ -47,7 +47,6 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
         "BRIDGE_EVENTS_SECRET",
         "BRIDGE_API_TOKEN",
         "BRIDGE_PAGE_PASSWORD",
-        "BRIDGE_CALLER_ID",
         "BRIDGE_RECORD_DIR",
         "BRIDGE_KEEP_H",
         "BRIDGE_LOG_NUMBERS",

@@ -22,7 +22,7 @@ LABEL = re.compile(r"[A-Za-z0-9-]{1,63}")
 NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def describe_table(described: Description, resources: Resources) -> Agent:
+def describe_socket(described: Description, resources: Resources) -> Agent:
     """Make an agent of a table."""
     request, process = described.session, resources.values
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+
+import orjson
 
 from _codec import Envelope
 from bridge.agents.agent import (
@@ -18,6 +20,7 @@ from bridge.agents.agent import (
     StreamInfo,
     Transfer,
     Troubled,
+    Turn,
     Warned,
 )
 from bridge.agents.described import AUDIO_HERE, Description
@@ -25,6 +28,7 @@ from bridge.agents.json_dialogue import parse, worded
 from bridge.agents.places import Match, path_of, shape_fits
 from bridge.agents.succession import FailureKind, Said
 from bridge.agents.template import fill_json
+from bridge.agents.turns import HeardTurn
 
 Events = tuple[Event, ...]
 # An item or a turn of the agent, as its audio names it.
@@ -80,12 +84,21 @@ class DescribedDialogue(Dialogue):
     def closing(self) -> Iterable[bytes]:
         return self._texts(self._described.closing)
 
-    def on_interrupt(self, heard_ms: int | None) -> Iterable[bytes]:
+    def on_interrupt(self, heard: Sequence[HeardTurn]) -> Iterable[bytes]:
         self._interrupted = self._turn
         described = self._described
-        if not described.heard or heard_ms is None or (described.item is not None and self._item is None):
-            return ()
-        return self._texts([described.heard], item=self._item, heard_ms=heard_ms)
+        cut = [turn for turn in heard if not turn.is_all]
+        if described.item is None:
+            # Without names only the present turn can be meant.
+            return [
+                text for turn in cut[-1:] for text in self._texts([described.heard], heard_ms=turn.heard_ms)
+            ]
+        return [
+            text
+            for turn in cut
+            if turn.name
+            for text in self._texts([described.heard], item=orjson.loads(turn.name), heard_ms=turn.heard_ms)
+        ]
 
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
         described = self._described
@@ -216,7 +229,10 @@ class DescribedDialogue(Dialogue):
             return (Ignored("void_audio"),)
         if (item, turn) == (self._item, self._turn):
             return audio
-        begins: Events = (Control.TURN,) if item != self._item else ()
+        begins: Events = ()
+        if item != self._item:
+            # As JSON, which keeps numbers and texts apart.
+            begins = (Turn(orjson.dumps(item).decode()) if item is not None else Control.TURN,)
         self._item, self._turn = item, turn
         self._find_natively(item, turn)
         # Both together make the leg take the new finder.

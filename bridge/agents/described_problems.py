@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +13,7 @@ from bridge.agents.described import AUDIO_HERE, Description
 from bridge.agents.places import Path
 from bridge.agents.template import names_in, unknown_names
 
+Kind = TypeVar("Kind", bound=BaseModel)
 # A place within the table, and a sentence.
 TableProblem = tuple[tuple[str | int, ...], str]
 # What a value must be, by pydantic's name of the error.
@@ -35,16 +36,16 @@ ENCODINGS = {
 }
 
 
-def read_table(content: object) -> tuple[Description | None, list[TableProblem]]:
+def read_description(content: object) -> tuple[Description | None, list[TableProblem]]:
     """Return the agent of a table, or None and all problems."""
     if not isinstance(content, dict):
         return None, [((), WORDS["model_type"])]
-    described, problems = _read(content)
+    described, problems = read_model(Description, content)
     if described is None:
         # What is right beside a wrong key can still contradict itself.
         wrong = {str(place[0]) for place, _ in problems if place}
         rest = {key: value for key, value in content.items() if key not in wrong}
-        described, _ = _read({"url": "wss://h", **rest})
+        described, _ = read_model(Description, {"url": "wss://h", **rest})
         if described is not None:
             problems += [
                 (place, text) for place, text, keys in _contradictions(described) if not keys & wrong
@@ -54,24 +55,25 @@ def read_table(content: object) -> tuple[Description | None, list[TableProblem]]
     return (None if problems else described), problems
 
 
-def _read(content: Mapping[str, Any]) -> tuple[Description | None, list[TableProblem]]:
+def read_model(kind: type[Kind], content: Mapping[str, Any]) -> tuple[Kind | None, list[TableProblem]]:
+    """Read a table by its model; None comes with what the model refuses, in words."""
     try:
-        return Description.model_validate(content), []
+        return kind.model_validate(content), []
     except ValidationError as error:
         items = error.errors(include_url=False)
-        return None, [(_place(item), _words(item)) for item in items]
+        return None, [(_place(item), _words(kind, item)) for item in items]
 
 
 def _place(item: ErrorDetails) -> tuple[str | int, ...]:
     return tuple(key for key in item["loc"] if key != "[key]")
 
 
-def _words(item: ErrorDetails) -> str:
+def _words(root: type[BaseModel], item: ErrorDetails) -> str:
     kind, context, given = item["type"], item.get("ctx", {}), item["input"]
-    field = _model_at(item["loc"]).model_fields.get(str(item["loc"][-1]))
+    field = _model_at(root, item["loc"]).model_fields.get(str(item["loc"][-1]))
     match kind:
         case "extra_forbidden":
-            return _unknown_key(item["loc"])
+            return _unknown_key(root, item["loc"])
         case "missing":
             return f"is missing: {field.description}" if field and field.description else "is missing"
         case "value_error":
@@ -93,17 +95,17 @@ def _nearest(given: str, expected: str) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def _unknown_key(place: tuple[str | int, ...]) -> str:
-    known = [field.alias or name for name, field in _model_at(place).model_fields.items()]
+def _unknown_key(root: type[BaseModel], place: tuple[str | int, ...]) -> str:
+    known = [field.alias or name for name, field in _model_at(root, place).model_fields.items()]
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return (
         f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known: {', '.join(sorted(known))}"
     )
 
 
-def _model_at(place: tuple[str | int, ...]) -> type[BaseModel]:
+def _model_at(root: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel]:
     """The model of the table in which a key is wrong or missing."""
-    model: type[BaseModel] = Description
+    model = root
     for key in place[:-1]:
         field = model.model_fields.get(str(key))
         models = list(_models_in(field.annotation)) if field is not None else []

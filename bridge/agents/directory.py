@@ -18,13 +18,10 @@ from pydantic import ValidationError
 
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
-from bridge.agents.described import Description
-from bridge.agents.described_agent import describe_table
-from bridge.agents.described_problems import read_table
-from bridge.agents.described_realtime import RealtimeTable
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.routing import DEFAULT, Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted, template_texts
+from bridge.agents.tables import Table, describe_table, read_table
 from bridge.agents.template import names_in, process_values, variables_in
 from bridge.agents.toml_file import Problem, TomlFile
 
@@ -33,8 +30,6 @@ FREE = "echo"
 BUILT_IN = tuple(
     sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(bridge.agents.vendors.__path__))
 )
-# One agent of the agents file.
-Table = Description | RealtimeTable
 
 
 class DirectoryError(Exception):
@@ -98,10 +93,7 @@ class Directory:
             name: module.describe(settings, resources) for name, (module, settings) in self._modules.items()
         }
         for name, table in self._tables.items():
-            if isinstance(table, RealtimeTable):
-                agents[name] = table.describe(resources)
-            else:
-                agents[name] = describe_table(table, resources)
+            agents[name] = describe_table(table, resources)
         return agents
 
 
@@ -197,15 +189,9 @@ def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) 
         if name in installed:
             file.add_problem(f"{distributions(installed[name])} provides this agent; use another name", name)
             continue
-        if isinstance(content, dict) and "protocol" in content:
-            try:
-                tables[name] = RealtimeTable.model_validate(content)
-            except ValidationError as error:
-                file.add_errors(error, name)
-            continue
-        described, wrong = read_table(content)
+        table, wrong = read_table(content)
         for place, text in wrong:
             file.add_problem(text, name, *place)
-        if described is not None:
-            tables[name] = described
+        if table is not None:
+            tables[name] = table
     return tables

@@ -1,4 +1,4 @@
-"""How an agent without a media socket takes a call: the carrier leads the call to it, and audio passes the bridge by."""
+"""How an agent without a media socket gets a call: Twilio leads the call to it, and audio passes the bridge by."""
 
 from __future__ import annotations
 

@@ -127,7 +127,9 @@ class Route(BaseModel):
             (not self.to or (bool(other.to) and set(other.to) <= set(self.to)))
             and (
                 not beginnings
-                or (bool(other.from_prefix) and all(text.startswith(beginnings) for text in other.from_prefix))
+                or (
+                    bool(other.from_prefix) and all(text.startswith(beginnings) for text in other.from_prefix)
+                )
             )
             and (not self.hours or (self.hours, self.time_zone) == (other.hours, other.time_zone))
         )
@@ -185,5 +187,7 @@ def _check_together(routes: Sequence[Route], file: TomlFile) -> None:
         covering = next((earlier for earlier in before if earlier.covers(route)), None)
         if covering is not None:
             file.add_problem(
-                f"answers no call, because {covering.name} fits all of its calls and stands before it", "route", n
+                f"answers no call, because {covering.name} fits all of its calls and stands before it",
+                "route",
+                n,
             )

@@ -69,9 +69,9 @@ async def ask(
     method: Literal["GET", "POST"],
     url: str,
     headers: Mapping[str, str],
+    json: Mapping[str, Any] | None = None,
     *,
     fields: Mapping[str, re.Pattern[str]],
-    json: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """
     Ask for a session with one request.
@@ -82,9 +82,25 @@ async def ask(
     Raises:
         SessionError: The status is not 2xx, the reply has no such fields, or the time for a session is over.
     """
+    return _session_of(await fetch(resources, method, url, headers, json), fields)
+
+
+async def fetch(
+    resources: Resources,
+    method: Literal["GET", "POST"],
+    url: str,
+    headers: Mapping[str, str],
+    json: Mapping[str, Any] | None = None,
+) -> bytes:
+    """
+    Ask with one request, and return the whole reply.
+
+    Raises:
+        SessionError: The status is not 2xx, the reply is too long, or the time for a session is over.
+    """
     try:
         async with asyncio.timeout(resources.session_s):
-            body = await _request(resources, method, url, headers, json)
+            return await _request(resources, method, url, headers, json)
     except TimeoutError:
         raise SessionError(f"no session within {resources.session_s:g} s") from None
     except aiohttp.ClientConnectorCertificateError as error:
@@ -93,7 +109,6 @@ async def ask(
         raise SessionError(f"certificate refused: {refusal.verify_message}") from None
     except aiohttp.ClientError as error:
         raise SessionError(type(error).__name__) from None
-    return _session_of(body, fields)
 
 
 async def _request(

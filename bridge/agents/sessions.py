@@ -103,9 +103,7 @@ class Sessions:
                     raise SessionError(f"this call has no {', '.join(sorted(missing))}")
                 async with asyncio.timeout(share_s):
                     credentials = await agent.open_session(call)
-                return Session(
-                    tuple(chain[n:]), credentials, self._values_for(chain[n:], call), call.route
-                )
+                return Session(tuple(chain[n:]), credentials, self._values_for(chain[n:], call), call.route)
             except TimeoutError:
                 reason = f"no session within {share_s:.3g} s"
             except SessionError as error:

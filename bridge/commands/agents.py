@@ -6,7 +6,7 @@ import binascii
 import sys
 import tomllib
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,17 @@ from bridge.agents.agent import (
     StreamInfo,
     Transfer,
     Troubled,
+    Turn,
     Warned,
 )
 from bridge.agents.described import Description
 from bridge.agents.described_dialogue import DescribedDialogue
-from bridge.agents.described_problems import read_table
 from bridge.agents.directory import BUILT_IN
 from bridge.agents.json_dialogue import shape_of, worded
 from bridge.agents.succession import Said
+from bridge.agents.tables import Table, read_table
 from bridge.agents.template import variables_in
+from bridge.agents.turns import HeardTurn
 
 FINE, NOT_UNDERSTOOD, WRONG = 0, 1, 2
 # A call as a sample has it.
@@ -74,6 +76,8 @@ def check(file: Path, *, agent: str | None = None, sample: Path | None = None) -
         return FINE
     if len(agents) != 1:
         return _fail(f"{file} has {len(agents)} agents: say with --agent which one sends the messages")
+    if not isinstance(agents[0], Description):
+        return _fail("only a table that describes its messages has some to try")
     return _read(agents[0], lines)
 
 
@@ -86,7 +90,7 @@ def _fail(line: str) -> int:
     return WRONG
 
 
-def _check(name: str, table: Any) -> Description | None:
+def _check(name: str, table: Any) -> Table | None:
     described, problems = read_table(table)
     if name in BUILT_IN:
         problems = [((), "is the name of a built-in agent; use another"), *problems]
@@ -97,7 +101,7 @@ def _check(name: str, table: Any) -> Description | None:
         return None
     variables = sorted(variables_in(described.texts))
     _say(f"{name}: fine" + (f"; needs {', '.join(map(str.upper, variables))}" if variables else ""))
-    if described.from_agent is not None and described.finder is None:
+    if isinstance(described, Description) and described.from_agent is not None and described.finder is None:
         _say(f"  audio is read in Python, which costs more: {_why_slow(described)}")
     return described
 
@@ -115,22 +119,30 @@ def _read(described: Description, lines: Iterable[str]) -> int:
     for message in dialogue.opening():
         _say(f"first: sends {_shown(message)}")
     is_understood = True
+    # What the caller would have heard of the present turn, if an interrupt came.
+    heard = [HeardTurn("", HEARD_MS, is_all=False)]
     for n, line in enumerate(lines, 1):
         if not line.strip():
             continue
         message = line.encode()
-        meanings = [words for event in dialogue.read(message) for words in _meanings(event, dialogue)]
+        meanings: list[str] = []
+        for event in dialogue.read(message):
+            if isinstance(event, Turn):
+                heard = [HeardTurn(event.name, HEARD_MS, is_all=False)]
+            meanings += _meanings(event, dialogue, heard)
         if any(words.startswith("not understood") for words in meanings):
             is_understood = False
         _say(f"{n}: {'; '.join(meanings) or 'nothing to the call'}   ({shape_of(message)})")
     return FINE if is_understood else NOT_UNDERSTOOD
 
 
-def _meanings(event: Event, dialogue: DescribedDialogue) -> list[str]:
+def _meanings(event: Event, dialogue: DescribedDialogue, heard: Sequence[HeardTurn]) -> list[str]:
     match event:
         case Control.INTERRUPT:
-            sent = [f"sends {_shown(message)}" for message in dialogue.on_interrupt(HEARD_MS)]
+            sent = [f"sends {_shown(message)}" for message in dialogue.on_interrupt(heard)]
             return [CONTROLS[event], *sent]
+        case Turn():
+            return [CONTROLS[Control.TURN]]
         case Control():
             return [CONTROLS[event]] if event in CONTROLS else []
         case Audio():

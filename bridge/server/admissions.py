@@ -171,9 +171,7 @@ class Admissions:
             by=type(how).__name__,
         )
         ring_s = round(self._settings.bridge_dial_s)
-        return Admission(
-            session, twiml_of(how, action, self._status_callback, ring_s, self._caller_id(info))
-        )
+        return Admission(session, twiml_of(how, action, self._status_callback, ring_s, self._caller_id(info)))
 
     def answer_of(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int] = ()) -> str:
         """The TwiML of a call that has an entry."""
@@ -230,13 +228,13 @@ class Admissions:
         return f"{settings.public_url}/voice/{path}?s={sealed}{settings.bridge_connection_overrides}"
 
     def _caller_id(self, info: CallInfo) -> str | None:
-        return caller_id(info, self._sessions.route(info).caller_id, self._settings.bridge_caller_id)
+        return caller_id(info, self._settings.bridge_caller_id, self._sessions.route(info).caller_id)
 
     def apology(self, info: CallInfo) -> str:
         """The operator's fallback, for a call that has nothing better to come."""
         route = self._sessions.route(info)
         rule = route.fallback or self._settings.bridge_fallback
-        return twiml.fallback(rule, route.language or None, self._caller_id(info))
+        return twiml.fallback(rule, self._caller_id(info), route.language or None)
 
     def fallback(self, info: CallInfo, reason: str, detail: str = "") -> str:
         """The operator's fallback for a call that cannot be answered; ``reason`` is a metric label."""

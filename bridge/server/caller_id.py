@@ -10,15 +10,15 @@ from bridge.agents.setting_types import E164
 WITHHELD = frozenset({"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"})
 
 
-def caller_id(call: CallInfo, of_route: str, default: str) -> str | None:
+def caller_id(call: CallInfo, default: str, of_route: str = "") -> str | None:
     """
     Choose the ``callerId`` of a ``<Dial>``, without which Twilio refuses a caller who has no number.
 
     Source: Twilio, error 13214: it is the calling number, the called number, or one that the account has verified.
 
     Args:
-        of_route: The number that the call's route shows for every caller; may be empty.
         default: ``BRIDGE_CALLER_ID``, for a caller without a number; may be empty.
+        of_route: The number that the call's route shows for every caller; may be empty.
 
     Returns:
         None where Twilio passes the caller's own number on, or where no number is known.

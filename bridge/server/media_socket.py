@@ -230,11 +230,9 @@ class TwilioStream:
             return
         sockets.process.metrics.calls.inc()
         self._stream_sid = start.stream_sid
-        info = CallInfo(
-            token.call_sid, token.from_number, token.to_number, session.values, session.route
-        )
+        info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values, session.route)
         of_route = sockets.sessions.route(info).caller_id
-        call.caller_id = caller_id(info, of_route, sockets.settings.bridge_caller_id)
+        call.caller_id = caller_id(info, sockets.settings.bridge_caller_id, of_route)
         if self._ended is not None:
             leg.on_goodbye(*self._ended)
             return

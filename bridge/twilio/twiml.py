@@ -79,7 +79,7 @@ def hangup() -> str:
     return str(response)
 
 
-def fallback(rule: str, language: str | None = None, caller_id: str | None = None) -> str:
+def fallback(rule: str, caller_id: str | None = None, language: str | None = None) -> str:
     """The TwiML where no agent is available: the rule of ``BRIDGE_FALLBACK``, then the end of the call."""
     kind, _, value = rule.partition(":")
     response = VoiceResponse()

@@ -22,11 +22,13 @@ from bridge.agents.agent import (
     StreamInfo,
     Transfer,
     Troubled,
+    Turn,
     Warned,
 )
 from bridge.agents.described import Description
 from bridge.agents.described_dialogue import DescribedDialogue
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+from bridge.agents.turns import HeardTurn
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 STREAM_SID = "MZ" + "4" * 32
@@ -474,31 +476,39 @@ NATIVELY = [Control.INSPECT_AUDIO, Control.RELAY_AUDIO]
 def test_audio_of_the_same_item_and_turn_is_found_natively_and_of_others_is_read():
     one = dialogue(ITEMS)
     assert one.audio is None
-    assert list(one.read(audio_of("a", 1))) == [Control.TURN, Audio(b"AAAA"), *NATIVELY]
+    assert list(one.read(audio_of("a", 1))) == [Turn('"a"'), Audio(b"AAAA"), *NATIVELY]
     assert one.audio.find(audio_of("a", 1)) is not None
     for other in (audio_of("b", 1), audio_of("a", 2), audio_of("a", "1")):
         assert one.audio.find(other) is None
     assert list(one.read(audio_of("a", 1))) == [Audio(b"AAAA")]
     assert list(one.read(audio_of("a", 2))) == [Audio(b"AAAA"), *NATIVELY]
-    assert list(one.read(audio_of("b", 2))) == [Control.TURN, Audio(b"AAAA"), *NATIVELY]
+    assert list(one.read(audio_of("b", 2))) == [Turn('"b"'), Audio(b"AAAA"), *NATIVELY]
 
 
 def test_agent_learns_how_much_of_the_item_was_heard():
     one = dialogue(ITEMS)
     assert one.tracks_heard
-    assert list(one.on_interrupt(700)) == []
-    list(one.read(audio_of('a"b', 1)))
-    assert [orjson.loads(m) for m in one.on_interrupt(700)] == [
-        {"type": "truncate", "item": 'a"b', "ms": 700}
+    assert list(one.on_interrupt([HeardTurn("", 700, is_all=False)])) == []
+    turns = [next(iter(one.read(audio_of(item, 1)))) for item in ('a"b', 7, "c")]
+    heard = [HeardTurn(turn.name, ms, is_all=ms == 20) for turn, ms in zip(turns, (20, 700, 0), strict=True)]
+    assert [orjson.loads(message) for message in one.on_interrupt(heard)] == [
+        {"type": "truncate", "item": "7", "ms": 700},
+        {"type": "truncate", "item": "c", "ms": 0},
     ]
-    assert list(one.on_interrupt(None)) == []
+
+
+def test_agent_without_items_learns_how_much_of_the_present_turn_was_heard():
+    one = dialogue({**TABLE, "interrupt": "stop", "heard": '{"ms":{heard_ms}}'})
+    heard = [HeardTurn("", 100, is_all=False), HeardTurn("", 30, is_all=False)]
+    assert list(one.on_interrupt(heard)) == [b'{"ms":30}']
+    assert list(one.on_interrupt([HeardTurn("", 100, is_all=True)])) == []
 
 
 def test_audio_of_an_interrupted_turn_is_discarded_until_another_begins():
     one = dialogue(ITEMS)
     list(one.read(audio_of("a", 1)))
     assert list(one.read(b'{"type":"stop"}')) == [Control.INTERRUPT, Control.INSPECT_AUDIO]
-    one.on_interrupt(10)
+    one.on_interrupt([])
     assert list(one.read(audio_of("a", 1))) == [Ignored("void_audio")]
     assert list(one.read(audio_of("b", 2)))[-2:] == NATIVELY
     assert list(one.read(audio_of("a", 1))) == [Ignored("void_audio")]

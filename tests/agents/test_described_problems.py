@@ -7,7 +7,7 @@ import tomllib
 import pytest
 from wrong_tables import GOOD, SESSION, WRONG
 
-from bridge.agents.described_problems import read_table
+from bridge.agents.tables import read_table
 
 CANARY = "canary-7f3a"
 

@@ -107,16 +107,32 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
         ("time_zone = 'Europe/Berlin'", "", "time_zone needs hours, e.g. Mon-Fri 09:00-17:30"),
         ("hours = 'Mo 09:00-17:30'\ntime_zone = 'UTC'", ".hours.0", "'Mo' is no day; the days are Mon, "),
         ("hours = [9]\ntime_zone = 'UTC'", ".hours.0", "must be days and times, e.g. Mon-Fri 09:00-17:30"),
-        ("hours = 'Mon 09:00-17:30'\ntime_zone = 'CEST'", ".time_zone", "must be a time zone that this machine"),
-        ("hours = 'Mon 09:00-17:30'\ntime_zone = 'Europe'", ".time_zone", "must be a time zone that this machine"),
+        (
+            "hours = 'Mon 09:00-17:30'\ntime_zone = 'CEST'",
+            ".time_zone",
+            "must be a time zone that this machine",
+        ),
+        (
+            "hours = 'Mon 09:00-17:30'\ntime_zone = 'Europe'",
+            ".time_zone",
+            "must be a time zone that this machine",
+        ),
         ("hours = 'Mon 09:00-17:30'\ntime_zone = '/etc/localtime'", ".time_zone", "must be a time zone that"),
-        ("hours = 'Mon 09:00-17:30'\ntime_zone = ''", ".time_zone", "must be a time zone that this machine knows"),
+        (
+            "hours = 'Mon 09:00-17:30'\ntime_zone = ''",
+            ".time_zone",
+            "must be a time zone that this machine knows",
+        ),
         ("fallback = 'sing'", ".fallback", "must be say:TEXT, dial:+E164NUMBER or hangup"),
         ("fallback = ''", ".fallback", "must be say:TEXT, dial:+E164NUMBER or hangup"),
         ("fallback = 'dial:0301234'", ".fallback", "must be say:TEXT, dial:+E164NUMBER or hangup"),
         ("language = 'de-DE'", "", "language needs a fallback of say:TEXT"),
         ("fallback = 'hangup'\nlanguage = 'de-DE'", "", "language needs a fallback of say:TEXT"),
-        ("fallback = 'say:Hallo'\nlanguage = 'de_DE'", ".language", "must be a language of Twilio's <Say>, e.g. en-GB"),
+        (
+            "fallback = 'say:Hallo'\nlanguage = 'de_DE'",
+            ".language",
+            "must be a language of Twilio's <Say>, e.g. en-GB",
+        ),
         ("fallback = 'say:Hallo'\nlanguage = 'german'", ".language", "must be a language of Twilio's <Say>"),
         ("fallback = 'say:Hallo'\nlanguage = 'DE'", ".language", "must be a language of Twilio's <Say>"),
         ("caller_id = '030123'", ".caller_id", "must be an E.164 number, e.g. +14155550100"),
@@ -162,7 +178,11 @@ def test_route_that_an_earlier_one_covers_is_reported(tmp_path, first, second, i
     assert make(**first).covers(make(**second)) is is_covered
     lines: list[str] = []
     for fields in (first, second):
-        lines += ["[[route]]", "agents = ['echo']", *(f"{name} = {value!r}" for name, value in fields.items())]
+        lines += [
+            "[[route]]",
+            "agents = ['echo']",
+            *(f"{name} = {value!r}" for name, value in fields.items()),
+        ]
     _, problems = read(tmp_path, "\n".join(lines))
     wanted = "route.1: answers no call, because route-1 fits all of its calls and stands before it"
     assert problems == ([wanted] if is_covered else [])

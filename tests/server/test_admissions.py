@@ -29,7 +29,7 @@ async def bench() -> Bench:
 def bench_of(fitting: Route) -> Bench:
     bench = Bench()
     bench.sessions.fitting = fitting
-    bench.sessions.routes = {route.name: route for route in (DAY, NIGHT, NOBODY)}
+    bench.sessions.routes = {route.name: route for route in (DAY, NIGHT, NOBODY, fitting)}
     bench.sessions.dialled = {"sip"}
     return bench
 

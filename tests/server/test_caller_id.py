@@ -99,3 +99,8 @@ async def test_transfer_by_the_rest_api_shows_it(live_server, monkeypatch, calle
         await session.send_function_call("transfer_call", {"to_number": "+4930999999"})
         await phone.closed.wait()
         assert [dial_of(text).get("callerId") for text in asked] == [shown]
+
+
+def test_number_of_the_route_is_shown_for_every_caller():
+    for caller in (OWN, *WITHOUT_NUMBER):
+        assert caller_id(CallInfo(CALL, caller, CALLED), "+15550001111", SET) == SET

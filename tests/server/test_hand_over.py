@@ -105,7 +105,9 @@ async def ask(bench: Bench, query: str, **fields: str) -> Response:
 @pytest.mark.parametrize("how", [STREAM, TWIML])
 async def test_vendor_whose_stream_ends_at_once_is_followed_by_the_next_agent(how):
     bench = bench_of(how)
-    answer = read_twiml(200, "text/xml", (await bench.webhooks.voice(twilio("/voice", RINGING))).body.decode())
+    answer = read_twiml(
+        200, "text/xml", (await bench.webhooks.voice(twilio("/voice", RINGING))).body.decode()
+    )
     assert answer.verbs == ["Connect", "Redirect"]
     assert bench.calls.admitted == 0
     query = answer.redirect_url.partition("?")[2].partition("#")[0]

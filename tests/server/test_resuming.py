@@ -75,7 +75,7 @@ async def test_live_call_of_this_process_keeps_its_agent_for_the_new_stream():
     call = await live_at(bench, first)
     token = token_of(bench, await bench.resume(state=state_of(first)))
     assert (token.attempt, token.is_successor) == (1, True)
-    assert token.session == {"agents": ["fake"], "credentials": {}, "values": {}}
+    assert token.session == {"agents": ["fake"], "credentials": {}, "values": {}, "route": "fake"}
     assert call.state is State.BRIDGED
     assert bench.announced == [(token.media_id, bench.agreement.owner)]
     assert len(bench.asked) == 1

@@ -35,7 +35,9 @@ async def test_log_of_a_call_names_its_route_from_its_first_to_its_last_line(liv
             call_sid = caller.call_sid
         await until(lambda: [line for line in logs.lines if "call ended" in line and call_sid in line])  # noqa: B023
         lines = [line for line in logs.lines if call_sid in line]
-        assert [f"route='{name}'" in line for line in lines if "call bridged" in line or "call ended" in line] == [
+        assert [
+            f"route='{name}'" in line for line in lines if "call bridged" in line or "call ended" in line
+        ] == [
             True,
             True,
         ]

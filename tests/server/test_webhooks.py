@@ -138,12 +138,17 @@ async def test_voice_opens_one_session_and_answers_its_stream(bench):
     response = await bench.voice()
     assert verbs(response) == STREAM
     assert bench.asked == [
-        CallInfo(CALL, "+15551234567", "", {f"form.{name}": text for name, text in RINGING})
+        CallInfo(CALL, "+15551234567", "", {f"form.{name}": text for name, text in RINGING}, "fake")
     ]
     token = bench.tokens.open_media(parameters_of(response))
     assert (token.call_sid, token.session) == (
         CALL,
-        {"agents": ["fake"], "credentials": {"call_id": "id1", "access_token": "x"}, "values": {}},
+        {
+            "agents": ["fake"],
+            "credentials": {"call_id": "id1", "access_token": "x"},
+            "values": {},
+            "route": "fake",
+        },
     )
     root = ElementTree.fromstring(response.body)
     media = root.find("./Connect/Stream").attrib

@@ -87,7 +87,11 @@ class FakeSessions:
         name = opened.agents[0]
         if name in self.handed_over:
             return self.handed_over[name]
-        return SipAddress(f"sip:{opened.credentials['call_id']}@{name}.example") if name in self.dialled else None
+        return (
+            SipAddress(f"sip:{opened.credentials['call_id']}@{name}.example")
+            if name in self.dialled
+            else None
+        )
 
 
 class Bench:

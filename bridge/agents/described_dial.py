@@ -1,0 +1,245 @@
+"""
+Agents described in a settings file that Twilio reaches by itself: a table with ``dial``.
+
+The kinds are a SIP address, TwiML that the vendor writes, the vendor's webhook and the vendor's media stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
+from bridge.agents.hand_over import HandOver, SipAddress, VendorStream, VendorTwiml, VendorWebhook
+from bridge.agents.session_request import ask, fetch
+from bridge.agents.setting_types import NOT_XML
+from bridge.agents.template import (
+    CALL_NAMES,
+    fill,
+    fill_json,
+    in_header,
+    in_url,
+    names_in,
+    of_call,
+    required_in,
+    unknown_names,
+)
+from bridge.agents.vendor_twiml import vendor_twiml
+
+SESSION = "session."
+SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
+# The vendor's TwiML among the values of the session; no field of a reply has a space.
+TWIML = "vendor TwiML"
+# Printable ASCII without space, angle brackets and question mark.
+PLAIN = r"\x21-\x3b\x3d\x40-\x7e"
+# Source: Twilio, <Sip>: under 255 characters.
+SIP_URI = re.compile(rf"sips?:[{PLAIN}?]{{1,249}}")
+HTTPS_URL = re.compile(rf"https://[{PLAIN}?]+")
+# Source: Twilio, error 31920: the URL of a stream has no query.
+STREAM_URL = re.compile(rf"wss?://[{PLAIN}]+")
+# Source: Twilio, TwiML <Parameter>: name and value together are under 500 characters.
+PARAMETER_CHARS = 499
+KINDS = ("sip", "twiml_from", "redirect", "stream_url")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Request(_Table):
+    """A request to the agent's service."""
+
+    url: str
+    headers: dict[str, str] = {}
+    body: dict[str, Any] = {}
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, text: str) -> str:
+        if not text.startswith(("https://", "http://")):
+            raise ValueError("must be a URL that begins with https:// or http://")
+        return text
+
+    @field_validator("body")
+    @classmethod
+    def _is_json(cls, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            orjson.dumps(body)
+        except TypeError as error:
+            raise ValueError(f"cannot be written as JSON: {error}") from None
+        return body
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that may have placeholders."""
+        return [self.url, *self.headers.values(), orjson.dumps(self.body).decode()]
+
+
+class DialSession(Request):
+    """A request before the call is handed over. Its ``reply`` names values for the way to the agent."""
+
+    reply: list[str] = Field(min_length=1)
+
+
+class TwimlRequest(Request):
+    """A request whose reply is TwiML, or JSON with the TwiML at the path ``twiml``."""
+
+    twiml: str = ""
+
+
+class Dial(_Table):
+    """One way to the agent, and the parameters of a stream."""
+
+    sip: str = ""
+    twiml_from: TwimlRequest | None = None
+    redirect: str = ""
+    stream_url: str = ""
+    parameters: dict[str, str] = {}
+
+    @field_validator("sip")
+    @classmethod
+    def _is_sip(cls, text: str) -> str:
+        return _beginning(
+            text, ("sip:", "sips:"), "a SIP address, e.g. sip:agent@sip.example.com;transport=tls"
+        )
+
+    @field_validator("redirect")
+    @classmethod
+    def _is_https(cls, text: str) -> str:
+        return _beginning(text, ("https://",), "a URL that begins with https://")
+
+    @field_validator("stream_url")
+    @classmethod
+    def _is_stream(cls, text: str) -> str:
+        if "?" in text:
+            raise ValueError("Twilio takes no query in the URL of a stream; use parameters")
+        return _beginning(text, ("wss://", "ws://"), "a URL that begins with wss://")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Dial:
+        given = [kind for kind in KINDS if getattr(self, kind)]
+        if len(given) != 1:
+            raise ValueError(f"must have exactly one of {', '.join(KINDS)}")
+        if self.parameters and not self.stream_url:
+            raise ValueError("parameters go with stream_url only")
+        return self
+
+
+class DialDescription(_Table):
+    """One agent without a socket: a table of the file that ``BRIDGE_AGENTS_FILE`` names."""
+
+    dial: Dial
+    session: DialSession | None = None
+
+    @model_validator(mode="after")
+    def _has_values(self) -> DialDescription:
+        fields = self.session.reply if self.session is not None else []
+        problems = unknown_names(self._of_session, CALL_NAMES)
+        problems += unknown_names(self._of_dial, {*CALL_NAMES, SESSION})
+        used = {name.removeprefix(SESSION) for name in names_in(self._of_dial) if name.startswith(SESSION)}
+        problems += [
+            f"{{{SESSION}{name}}} needs {name!r} in the reply of a session"
+            for name in sorted(used - set(fields))
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that may have placeholders."""
+        return [*self._of_session, *self._of_dial]
+
+    @property
+    def _of_session(self) -> list[str]:
+        return self.session.texts if self.session is not None else []
+
+    @property
+    def _of_dial(self) -> list[str]:
+        dial = self.dial
+        texts = [dial.sip, dial.redirect, dial.stream_url, *dial.parameters.values()]
+        return [*texts, *(dial.twiml_from.texts if dial.twiml_from is not None else [])]
+
+
+def _beginning(text: str, beginnings: tuple[str, ...], what: str) -> str:
+    # A whole value of the session is checked when it is there.
+    if not text.startswith((*beginnings, "{")):
+        raise ValueError(f"must be {what}")
+    return text
+
+
+def describe_dial(described: DialDescription, resources: Resources) -> Agent:
+    """Make an agent of a table."""
+    dial, request, process = described.dial, described.session, resources.values
+    # Twilio takes wss only; ws is for stand-ins.
+    is_plain = request is not None and request.url.startswith("http://")
+
+    async def open_session(call: CallInfo) -> dict[str, str]:
+        session: dict[str, str] = {}
+        if request is not None:
+            fields = dict.fromkeys(request.reply, SESSION_TEXT)
+            session = await ask(resources, "POST", *_filled(request, call, {}, process), fields=fields)
+        if dial.twiml_from is not None:
+            reply = await fetch(resources, "POST", *_filled(dial.twiml_from, call, session, process))
+            session[TWIML] = vendor_twiml(reply, dial.twiml_from.twiml)
+        # What Twilio would refuse is found here, where the next agent can still be tried.
+        hand_over(session, call)
+        return session
+
+    def hand_over(session: Mapping[str, str], call: CallInfo) -> HandOver:
+        if dial.twiml_from is not None:
+            return VendorTwiml(session[TWIML])
+        in_urls = {**in_url(call.placeholders), **_of_session(session), **process}
+        if dial.sip:
+            return SipAddress(_checked(SIP_URI, fill(dial.sip, in_urls), "SIP address"))
+        if dial.redirect:
+            return VendorWebhook(_checked(HTTPS_URL, fill(dial.redirect, in_urls), "https URL"))
+        url = _checked(STREAM_URL, fill(dial.stream_url, in_urls), "stream URL")
+        if url.startswith("ws://") and not is_plain:
+            raise SessionError("stream URL does not begin with wss://")
+        values = {**call.placeholders, **_of_session(session), **process}
+        return VendorStream(
+            url, {name: _parameter(name, fill(text, values)) for name, text in dial.parameters.items()}
+        )
+
+    return Agent(
+        open_session=open_session,
+        hand_over=hand_over,
+        names=of_call(names_in(described.texts)),
+        required=of_call(required_in(described.texts)),
+    )
+
+
+def _filled(
+    request: Request, call: CallInfo, session: Mapping[str, str], process: Mapping[str, str]
+) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """The URL, the headers and the body of a request for a call."""
+    values, own = call.placeholders, {**_of_session(session), **process}
+    in_urls, in_headers = {**in_url(values), **own}, {**in_header(values), **own}
+    return (
+        fill(request.url, in_urls),
+        {name: fill(text, in_headers) for name, text in request.headers.items()},
+        orjson.loads(fill_json(orjson.dumps(request.body).decode(), {**values, **own}.get)),
+    )
+
+
+def _of_session(session: Mapping[str, str]) -> dict[str, str]:
+    return {f"{SESSION}{name}": value for name, value in session.items()}
+
+
+def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
+    # Without the text, which may have a secret.
+    if not pattern.fullmatch(text):
+        raise SessionError(f"{what} is none that Twilio takes")
+    return text
+
+
+def _parameter(name: str, value: str) -> str:
+    value = NOT_XML.sub("", value)
+    if len(name) + len(value) > PARAMETER_CHARS:
+        raise SessionError(f"parameter {name} has more than {PARAMETER_CHARS} characters")
+    return value

@@ -1,0 +1,32 @@
+"""The tables of the agents file: three kinds, each with its own model."""
+
+from __future__ import annotations
+
+from bridge.agents.agent import Agent, Resources
+from bridge.agents.described import Description
+from bridge.agents.described_agent import describe_socket
+from bridge.agents.described_dial import DialDescription, describe_dial
+from bridge.agents.described_problems import TableProblem, read_description, read_model
+from bridge.agents.described_realtime import RealtimeTable
+
+Table = Description | RealtimeTable | DialDescription
+
+
+def read_table(content: object) -> tuple[Table | None, list[TableProblem]]:
+    """Read a table by its kind: ``dial``, a ``protocol``, or a whole description. None comes with all problems."""
+    if isinstance(content, dict) and "dial" in content:
+        return read_model(DialDescription, content)
+    if isinstance(content, dict) and "protocol" in content:
+        return read_model(RealtimeTable, content)
+    return read_description(content)
+
+
+def describe_table(table: Table, resources: Resources) -> Agent:
+    """Make the agent of a table."""
+    match table:
+        case RealtimeTable():
+            return table.describe(resources)
+        case DialDescription():
+            return describe_dial(table, resources)
+        case Description():
+            return describe_socket(table, resources)
