@@ -28,6 +28,11 @@ WORDS = {
     "model_attributes_type": "must be a table: { ... }",
     "too_short": "must not be empty",
 }
+# What a text must match, by the pattern.
+PATTERNS = {
+    r"^wss?://": "must begin with wss:// or ws://",
+    r"^https?://": "must begin with https:// or http://",
+}
 # Other systems' names of the encodings.
 ENCODINGS = {
     **dict.fromkeys(("ulaw", "mu-law", "mu_law", "pcmu", "audio/pcmu", "g711_ulaw", "ulaw_8000"), "mulaw"),
@@ -70,7 +75,9 @@ def _place(item: ErrorDetails) -> tuple[str | int, ...]:
 
 def _words(root: type[BaseModel], item: ErrorDetails) -> str:
     kind, context, given = item["type"], item.get("ctx", {}), item["input"]
-    field = _model_at(root, item["loc"]).model_fields.get(str(item["loc"][-1]))
+    # A table that contradicts itself has no place within.
+    key = str(item["loc"][-1]) if item["loc"] else ""
+    field = _model_at(root, item["loc"]).model_fields.get(key)
     match kind:
         case "extra_forbidden":
             return _unknown_key(root, item["loc"])
@@ -78,6 +85,8 @@ def _words(root: type[BaseModel], item: ErrorDetails) -> str:
             return f"is missing: {field.description}" if field and field.description else "is missing"
         case "value_error":
             return str(context["error"])
+        case "string_pattern_mismatch":
+            return PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
         case "literal_error":
             near = _nearest(given, context["expected"]) if isinstance(given, str) else ""
             return f"must be {context['expected']}{near}"
@@ -92,7 +101,7 @@ def _nearest(given: str, expected: str) -> str:
     known = [text.strip("'") for text in expected.replace(" or ", ", ").split(", ")]
     near = ENCODINGS.get(given.lower())
     found = [near] if near in known else difflib.get_close_matches(given, known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f"; did you mean {found[0]!r}?" if found and len(known) > 1 else ""
 
 
 def _unknown_key(root: type[BaseModel], place: tuple[str | int, ...]) -> str:

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.described import Description
-from bridge.agents.described_agent import describe_table
+from bridge.agents.described_agent import describe_socket
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = {"url": "wss://h", "binary": True}
@@ -47,7 +47,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 def agent(http: aiohttp.ClientSession, values: dict[str, str] | None = None, **table: Any) -> Agent:
     described = Description.model_validate({**TABLE, **table})
-    return describe_table(described, Resources(http, 5.0, values or {}))
+    return describe_socket(described, Resources(http, 5.0, values or {}))
 
 
 async def address(service: Service, http: aiohttp.ClientSession, url: str, *reply: str) -> str:

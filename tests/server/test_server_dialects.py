@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "agents"
 # The protocol of the stand-in, the agent's name in the file, and its variables beside the key.
 CASES = {
     "xai": ("grok", {}),
-    "azure_openai": ("azure", {"AZURE_OPENAI_RESOURCE": "mine", "AZURE_OPENAI_DEPLOYMENT": "gpt-realtime"}),
+    "azure-openai": ("azure", {"AZURE_OPENAI_RESOURCE": "mine", "AZURE_OPENAI_DEPLOYMENT": "gpt-realtime"}),
     "inworld": ("inworld", {}),
 }
 CALLER = "+14155550123"
@@ -35,9 +35,8 @@ def test_every_example_has_its_call():
 @pytest.mark.parametrize("example", CASES)
 async def test_example_is_a_call_with_its_service(example, tmp_path):
     agent, variables = CASES[example]
-    account, key = Account(key=API_KEY), {f"{example.upper()}_API_KEY": API_KEY}
-    protocol = example.replace("_", "-")
-    async with AgentService(protocol=protocol, behaviour=silent, account=account) as service:
+    account, key = Account(key=API_KEY), {f"{example.upper().replace('-', '_')}_API_KEY": API_KEY}
+    async with AgentService(protocol=example, behaviour=silent, account=account) as service:
         text = (EXAMPLES / f"{example}.toml").read_text()
         # The path and the query stay those of the example.
         text = re.sub(r'"wss://[^/"]*/', f'"ws://127.0.0.1:{service.port}/', text)
