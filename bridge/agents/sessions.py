@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import structlog
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
@@ -17,8 +18,9 @@ from bridge.agents.routing import Route
 
 log = structlog.get_logger()
 
-# Of all values that a call's agents use: they travel in URLs and in the parameters of the stream.
-VALUES_CHARS = 2000
+# Of all values that a call's agents use, as JSON: they travel, sealed, in URLs, which then have some 3 KB of the 8 KiB
+# that the bridge reads, and in the parameters of the stream.
+VALUES_BYTES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +127,16 @@ class Sessions:
         """Those values of a call that an agent of its chain uses."""
         agents = [agent for name in chain if (agent := self.agent(name)) is not None]
         values: dict[str, str] = {}
-        chars, missing, too_long = 0, [], []
+        used_bytes, missing, too_long = 0, [], []
         for name in sorted({name for agent in agents for name in agent.names}):
             text = call.values.get(name)
             if text is None:
                 missing.append(name)
-            elif chars + len(text) > VALUES_CHARS:
+            elif used_bytes + (size_bytes := len(orjson.dumps({name: text}))) > VALUES_BYTES:
                 too_long.append(name)
             else:
                 values[name] = text
-                chars += len(text)
+                used_bytes += size_bytes
         if missing or too_long:
             log.warning(
                 "values of the call are empty for the agent",

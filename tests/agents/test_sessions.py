@@ -18,7 +18,7 @@ from live import until
 from bridge.agents.agent import CallInfo, Resources, SessionError
 from bridge.agents.directory import open_directory
 from bridge.agents.hand_over import SipAddress
-from bridge.agents.sessions import VALUES_CHARS, Session, Sessions
+from bridge.agents.sessions import VALUES_BYTES, Session, Sessions
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = """
@@ -229,11 +229,19 @@ async def test_session_keeps_the_values_that_its_agents_name(with_values, logs):
     assert "missing=['value.customer']" in line
 
 
-async def test_values_of_a_call_are_bounded_together(with_values, logs):
-    opened = await with_values("a").open(call_with(CallerName="n" * (VALUES_CHARS + 1)), ("a",))
+# As JSON a quote takes two bytes, an umlaut too, and a control character six.
+@pytest.mark.parametrize(("letter", "size_bytes"), [("n", 1), ("ö", 2), ('"', 2), ("\x01", 6)])
+async def test_values_of_a_call_are_bounded_together_by_their_size_in_a_url(
+    with_values, logs, letter, size_bytes
+):
+    around = len('{"form.CallerName":""}')
+    most = letter * ((VALUES_BYTES - around) // size_bytes)
+    fits = await with_values("a").open(call_with(CallerName=most), ("a",))
+    assert fits.values == {"form.CallerName": most}
+    opened = await with_values("a").open(call_with(CallerName=most + letter), ("a",))
     assert opened.values == {}
-    (line,) = [line for line in logs.lines if "values of the call are empty" in line]
-    assert "too_long=['form.CallerName']" in line
+    lines = [line for line in logs.lines if "values of the call are empty" in line]
+    assert "too_long=['form.CallerName']" in lines[-1]
 
 
 async def test_agent_without_a_required_value_is_passed_over(with_values, logs):

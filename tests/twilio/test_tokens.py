@@ -11,6 +11,8 @@ from cryptography import fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.agents.sessions import VALUES_BYTES
+from bridge.http.messages import FrontLimits
 from bridge.seal import Seal
 from bridge.twilio.tokens import BadToken, MediaToken, ResumeState, Tokens
 
@@ -197,6 +199,13 @@ def test_without_an_auth_token_the_key_is_random():
     first, second = Tokens([], MEDIA_S), Tokens([], MEDIA_S)
     assert first.open_media(first.seal_media(TOKEN)) == TOKEN
     assert is_refused(second, first.seal_media(TOKEN))
+
+
+def test_state_with_the_most_values_fits_the_target_of_a_request():
+    call_sid, values = "CA" + "0" * 32, {"form.a": "\x01" * ((VALUES_BYTES - len('{"form.a":""}')) // 6)}
+    chain = [64 * "a", 64 * "b", 64 * "c", 64 * "d"]
+    state = ResumeState(call_sid, 9, 1_700_000_000, chain, chain, values, [1_700_000_000, 1_700_000_000])
+    assert len(f"/voice/resume?s={make().seal_resume(state)}") < FrontLimits().target_bytes / 2
 
 
 # Another version
