@@ -161,6 +161,15 @@ async def test_agent_that_is_not_reached_is_followed_by_the_next(bench, status):
     assert (bench.asked[1].from_number, bench.asked[1].to_number) == ("+15551234567", "+14155550100")
 
 
+async def test_agent_after_a_dialled_one_gets_the_values_of_the_first_webhook(bench):
+    bench.sessions.used = {"param.tenant"}
+    first = await bench.webhooks.voice(twilio("/voice", RINGING, query="tenant=acme"))
+    second = await dialled(bench, action_of(first), "busy")
+    third = await dialled(bench, action_of(second), "busy")
+    assert [call.values["param.tenant"] for call in bench.asked] == 3 * ["acme"]
+    assert bench.tokens.open_media(parameters_of(third)).session["values"] == {"param.tenant": "acme"}
+
+
 async def test_media_agent_that_follows_takes_a_place_and_can_be_claimed(bench):
     bench.sessions.names = ("sip", "media")
     response = await dialled(bench, action_of(await bench.voice()), "busy")

@@ -69,6 +69,8 @@ class FakeSessions:
         # Those of the call that the agents use.
         self.values: dict[str, str] = {}
         self.tried: list[tuple[str, ...]] = []
+        # The values of the call that the agents use.
+        self.used: set[str] = set()
         self._open_session = open_session
 
     def route(self, call: CallInfo) -> Route:
@@ -77,7 +79,8 @@ class FakeSessions:
 
     async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         self.tried.append(tuple(chain))
-        return Session(tuple(chain), await self._open_session(call), self.values, call.route)
+        values = {name: call.values[name] for name in self.used & call.values.keys()}
+        return Session(tuple(chain), await self._open_session(call), {**self.values, **values}, call.route)
 
     def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
         places = [n for n, name in enumerate(chain) if name in self.dialled | self.handed_over.keys()]
