@@ -49,6 +49,7 @@ ROOMS = [
     ("bridge.call.*", "call"),
     ("bridge.server.store*", "store"),
     ("bridge.server.workers*", "workers"),
+    ("bridge.server.events*", "events"),
     ("bridge.server", "server"),
     ("bridge.server.*", "server"),
     ("bridge.standins.twilio*", "standins/twilio"),
@@ -84,9 +85,10 @@ ARROWS: dict[str, set[str]] = {
     "store": {"agents", "call", "metrics", "seal", "settings"},
     # Likewise.
     "workers": {"http", "logs", "metrics", "settings", "store"},
+    "events": set(),
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
-        *("store", "workers"),
+        *("store", "workers", "events"),
         # Retell's webhook is checked by the rule of its vendor.
         "vendors",
     },
