@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from bridge.agents.sessions import Session
 from bridge.call.ends import Outcome
 from bridge.seal import BadSeal, Seal
+from bridge.server.store.answers import KeptAnswers
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
 from bridge.server.store.presence import Presence
 from bridge.server.store.store import Store
@@ -87,6 +88,7 @@ class Agreement:
 
     Attributes:
         transcripts: What was said in the calls.
+        answers: What the answer webhook said about them.
         owner: The name of this process in the store.
         presence: Which other processes are there.
     """
@@ -102,6 +104,7 @@ class Agreement:
         keeps_texts: bool = True,
     ) -> None:
         self.transcripts = Transcripts(store, breaker, seal, is_on=keeps_texts)
+        self.answers = KeptAnswers(store, breaker, seal)
         self.owner = secrets.token_hex(8)
         self.presence = Presence(store, breaker, self.owner)
         self._store = store
