@@ -172,6 +172,15 @@ class Metrics:
             buckets=SLOW_BUCKETS_S,
             registry=r,
         )
+        self.answers = Counter(
+            "bridge_answers", "Questions to the answer webhook, by what came of them", ["result"], registry=r
+        )
+        self.answer_s = Histogram(
+            "bridge_answer_seconds",
+            "From a question to the answer webhook to its answer, or its failure",
+            buckets=SLOW_BUCKETS_S,
+            registry=r,
+        )
         self.agent_connect_s = Histogram(
             "bridge_agent_connect_seconds",
             "From start to the agent's open socket",

@@ -34,6 +34,9 @@ class Limits:
     successor_s: float = 3.0
     """Seconds for session and socket of an agent that takes a call over: the caller hears nothing meanwhile."""
 
+    answer_s: float = 2.0
+    """Seconds of those for a session that the answer webhook may take; the rest is for the agents."""
+
     twilio_api_s: float = 10.0
     """Seconds for a request to Twilio's REST API; the media socket stays open until then."""
 

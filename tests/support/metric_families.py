@@ -22,6 +22,8 @@ FAMILIES = {
     "bridge_agents_ahead": ("counter", set()),
     "bridge_store_available": ("gauge", set()),
     "bridge_store_failures": ("counter", set()),
+    "bridge_answers": ("counter", {"result"}),
+    "bridge_answer_seconds": ("histogram", set()),
     "bridge_calls": ("counter", set()),
     "bridge_calls_ended": ("counter", {"why"}),
     "bridge_calls_refused": ("counter", {"reason"}),
