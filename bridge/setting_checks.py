@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 def problems_of_values(s: SettingFields) -> list[Finding]:
     """The values that prevent the start: with them no call can work."""
-    found = [*_missing(s), *_problems_of_url(s), *_problems_of_tls(s)]
+    found = [*_missing(s), *_problems_of_url(s), *_problems_of_answers(s), *_problems_of_tls(s)]
     if problem := store_problem(s.bridge_store.get_secret_value()):
         found.append(_finding("bridge_store", problem))
     if s.bridge_hold_from_caller_ms < s.bridge_agent_connect_s * 1000:
@@ -134,6 +134,21 @@ def _problems_of_url(s: SettingFields) -> Iterable[Finding]:
             f"must end before {path}, which is the webhook's own path: put {s.public_url.removesuffix(path)}"
         )
         yield _finding("public_url", text)
+
+
+def _problems_of_answers(s: SettingFields) -> Iterable[Finding]:
+    """What is wrong with the user's own webhook: the question has data of a caller."""
+    if not s.bridge_answer_url:
+        if s.bridge_answer_agents:
+            yield _finding("bridge_answer_url", "is missing: only its answers use BRIDGE_ANSWER_AGENTS")
+        return
+    url = urlsplit(s.bridge_answer_url)
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
+        text = "must begin with https://, or with http:// and name this machine, e.g. http://127.0.0.1:8080/"
+        yield _finding("bridge_answer_url", text)
+    if not s.bridge_webhook_secret.get_secret_value().strip(" ,"):
+        text = "is missing: requests to BRIDGE_ANSWER_URL are signed with it"
+        yield _finding("bridge_webhook_secret", text)
 
 
 def _problems_of_tls(s: SettingFields) -> Iterable[Finding]:

@@ -10,11 +10,13 @@ from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Secon
 from bridge.setting_values import (
     AccountSid,
     AgentNames,
+    AnswerUrl,
     ConnectionOverrides,
     NodeName,
     NumberPrefixes,
     StateDirectory,
     StoreUrl,
+    WebhookSecrets,
     Workers,
 )
 
@@ -48,6 +50,20 @@ class SettingFields(BaseModel):
         "", description="a TOML file that says who answers which call; where no route fits, BRIDGE_AGENT does"
     )
     bridge_agents_file: str = Field("", description="a TOML file that describes agents without code")
+    bridge_answer_url: AnswerUrl = Field(
+        "",
+        description="your own webhook, which says for each call who takes it and with which values: an https URL, or "
+        "an http one on this machine",
+    )
+    bridge_answer_agents: AgentNames = Field(
+        "",
+        description="agents that only that webhook names, with commas between; their settings are checked at start",
+    )
+    bridge_webhook_secret: WebhookSecrets = Field(
+        SecretStr(""),
+        description="signs the requests to your webhooks by Standard Webhooks: whsec_ and the base64 of 24 to 64 "
+        "random bytes. During a rotation: the new and the old one with a comma between",
+    )
     bridge_fallback: Fallback = Field(
         "say:We are sorry, nobody can take your call at the moment. Please try again later.",
         description="what callers get when no agent is available: say:TEXT, dial:+E164NUMBER or hangup",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Mapping
@@ -43,6 +44,38 @@ def _node_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{0,63}", text):
         raise ValueError("must be at most 63 letters, digits, dots, hyphens and underscores")
     return text
+
+
+def _answer_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        host = parts.hostname or ""
+        host.encode("idna")
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not host or re.search(r"[\s\x00-\x20]", text) or "@" in parts.netloc or "#" in text:
+        raise ValueError("must be a URL without user, fragment and spaces")
+    return text
+
+
+def secrets_of(texts: SecretStr) -> list[str]:
+    """Secrets with commas between; during a rotation the newest comes first."""
+    return [text for text in (text.strip() for text in texts.get_secret_value().split(",")) if text]
+
+
+def _webhook_secrets(secrets: SecretStr) -> SecretStr:
+    if not all(map(_is_webhook_secret, secrets_of(secrets))):
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 bytes, or several with commas between")
+    return secrets
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 STORE_URLS = re.compile(
@@ -138,8 +171,10 @@ def _overrides(text: str) -> str:
 AccountSid = Annotated[str, AfterValidator(_account_sid)]
 ConnectionOverrides = Annotated[str, AfterValidator(_overrides)]
 AgentNames = Annotated[str, AfterValidator(_names)]
+AnswerUrl = Annotated[str, AfterValidator(_answer_url)]
 NodeName = Annotated[str, AfterValidator(_node_name)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]
+WebhookSecrets = Annotated[SecretStr, AfterValidator(_webhook_secrets)]
 Workers = Annotated[str, AfterValidator(_workers)]

@@ -16,7 +16,7 @@ from bridge.agents.setting_types import problems_of
 from bridge.setting_checks import doubtful_values, problems_of_texts, problems_of_values
 from bridge.setting_fields import SettingFields
 from bridge.setting_names import check_names
-from bridge.setting_values import default_state_dir
+from bridge.setting_values import default_state_dir, secrets_of
 from bridge.tls_files import server_tls
 
 
@@ -38,7 +38,12 @@ class Settings(SettingFields):
     @property
     def auth_tokens(self) -> list[str]:
         """The account's auth tokens; during a rotation the newest comes first."""
-        return [t for t in (t.strip() for t in self.twilio_auth_token.get_secret_value().split(",")) if t]
+        return secrets_of(self.twilio_auth_token)
+
+    @property
+    def webhook_secrets(self) -> list[str]:
+        """The secrets of the user's webhooks; during a rotation each one signs."""
+        return secrets_of(self.bridge_webhook_secret)
 
     @property
     def drain_grace_s(self) -> float:
@@ -64,7 +69,7 @@ class Settings(SettingFields):
             DirectoryError: With every problem found.
         """
         directory = open_directory(
-            self.agents, self.bridge_routes_file, self.bridge_agents_file, self._variables
+            self.agents, self.bridge_routes_file, self.bridge_agents_file, self._variables, self.answer_agents
         )
         costly = sorted(directory.names - {FREE})
         if costly and not (self.bridge_validate_signatures or self.bridge_allow_unsigned_agent):
@@ -89,6 +94,11 @@ class Settings(SettingFields):
     def agents(self) -> list[str]:
         """The chain of agents where no route fits; each is tried in turn."""
         return self.bridge_agent.split(",")
+
+    @property
+    def answer_agents(self) -> list[str]:
+        """The agents that only the answer webhook names."""
+        return [name for name in self.bridge_answer_agents.split(",") if name]
 
     @property
     def transfer_prefixes(self) -> tuple[str, ...]:

@@ -41,7 +41,6 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
         "BRIDGE_COLOUR",
         "BRIDGE_PORT",
         # Names of settings to come.
-        "BRIDGE_ANSWER_URL",
         "BRIDGE_ANSWER_SECRET",
         "BRIDGE_EVENTS_URL",
         "BRIDGE_EVENTS_SECRET",

@@ -29,6 +29,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Who answers": (
         "bridge_routes_file",
         "bridge_agents_file",
+        "bridge_answer_url",
+        "bridge_answer_agents",
+        "bridge_webhook_secret",
         "bridge_fallback",
         "bridge_caller_id",
         "bridge_transfer_to",

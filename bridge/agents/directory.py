@@ -98,7 +98,11 @@ class Directory:
 
 
 def open_directory(
-    default: Sequence[str], routes_file: str, agents_file: str, variables: Mapping[str, str]
+    default: Sequence[str],
+    routes_file: str,
+    agents_file: str,
+    variables: Mapping[str, str],
+    by_answer: Sequence[str] = (),
 ) -> Directory:
     """
     Read the files and check the settings of the agents in use.
@@ -106,6 +110,7 @@ def open_directory(
     Args:
         default: The agents of calls that no route fits, tried in order.
         variables: All settings, by name in lower case.
+        by_answer: The agents that only the answer webhook names.
 
     Raises:
         DirectoryError: With every problem found.
@@ -120,6 +125,7 @@ def open_directory(
     tables = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
     # Each agent in use, with the setting and the place that name it.
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
+    named += [("bridge_answer_agents", "BRIDGE_ANSWER_AGENTS", name) for name in by_answer]
     for n, route in enumerate(routes):
         place = routing.place("route", n)
         named += [("bridge_routes_file", place, name) for name in sorted(route.names)]
