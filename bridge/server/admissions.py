@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import structlog
 
@@ -13,6 +13,8 @@ from bridge.agents.agent import CallInfo
 from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome
 from bridge.metrics import Metrics
+from bridge.server.answer import Answer
+from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.caller_id import caller_id
 from bridge.server.hand_over import twiml_of
 from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
@@ -32,6 +34,7 @@ class Admissions:
     Args:
         clock: Seconds, monotonic.
         announce: Leads the media socket of this ID to the process of this name, where it can.
+        answers: The user's own webhook, if there is one.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Admissions:
         metrics: Metrics,
         clock: Callable[[], float],
         announce: Callable[[str, str], Awaitable[None]],
+        answers: AnswerWebhook | None = None,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
@@ -53,6 +57,7 @@ class Admissions:
         self._metrics = metrics
         self._clock = clock
         self._announce = announce
+        self._answers = answers
 
     async def known(self, call_sid: str, attempt: int = 0) -> Entry | None:
         """
@@ -99,7 +104,7 @@ class Admissions:
             if (standing := await self._agreement.admit(call_sid, attempt)) is not None:
                 raise AdmittedElsewhereError(Entry.of(call_sid, standing))
             try:
-                admission = await self._open(info, chain, attempt)
+                admission = await self._open_as_answered(info, chain, attempt)
             except BaseException:
                 self._agreement.release(call_sid)
                 raise
@@ -149,8 +154,42 @@ class Admissions:
         node = kept_at.rpartition("-")[0] or self._settings.bridge_node
         return f"{node}-{secrets.token_hex(16)}" if node else secrets.token_hex(16)
 
-    async def _open(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Admission:
-        session = await self._sessions.open(info, chain)
+    async def _open_as_answered(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Admission:
+        """Ask the answer webhook about a new call, and open its session; what comes later in a call has its values."""
+        if self._answers is None or attempt > 0:
+            return await self._open(info, chain, attempt)
+        began = self._clock()
+        answer = await self._answers.answer_for(info, chain)
+        if text := self._twiml_of(answer, info):
+            return Admission(Session((), {}, route=info.route), text)
+        values = {f"value.{name}": value for name, value in answer.values.items()}
+        info = replace(info, values={**info.values, **values})
+        return await self._open(info, answer.agents or chain, attempt, self._clock() - began)
+
+    def _twiml_of(self, answer: Answer, info: CallInfo) -> str:
+        """The TwiML of an answer that needs no agent; empty if it needs one."""
+        if answer.reject:
+            said, text = "reject", twiml.reject(answer.reject)
+        elif answer.say:
+            said, text = "say", twiml.say(answer.say, answer.language)
+        elif answer.dial.startswith("+"):
+            said, text = "dial", twiml.dial(answer.dial, self._caller_id(info))
+        elif answer.dial:
+            # Nobody is left to try where the address does not answer.
+            action = self._url(
+                "dialled", ResumeState(info.call_sid, 0, int(time.time()), [], route=info.route)
+            )
+            ring_s = round(self._settings.bridge_dial_s)
+            said, text = "dial", twiml.dial_sip(answer.dial, action, ring_s, self._caller_id(info))
+        else:
+            return ""
+        log.info("call answered without an agent", call_sid=info.call_sid, route=info.route, answer=said)
+        return text
+
+    async def _open(
+        self, info: CallInfo, chain: Sequence[str], attempt: int, spent_s: float = 0.0
+    ) -> Admission:
+        session = await self._sessions.open(info, chain, spent_s)
         how = self._sessions.hand_over(session, info)
         if how is None:
             return Admission(session)

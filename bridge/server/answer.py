@@ -11,8 +11,7 @@ import orjson
 
 from bridge.agents.json_dialogue import worded
 from bridge.agents.sessions import VALUES_BYTES
-from bridge.agents.setting_types import E164
-from bridge.setting_values import NOT_XML
+from bridge.agents.setting_types import E164, NOT_XML
 
 # Each agent may take half of the time that is left for a session.
 AGENTS_MOST = 8

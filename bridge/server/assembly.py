@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import aiohttp
+
 from bridge.agents.sessions import Sessions
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
+from bridge.server.answer_webhook import AnswerWebhook
+from bridge.server.events.standard_webhooks import WebhookSigner
 from bridge.server.live import Live
 from bridge.server.media_socket import MediaSockets
 from bridge.server.paths import Paths
@@ -28,6 +32,7 @@ def assemble_paths(
     agreement: Agreement,
     sessions: Sessions,
     siblings: Siblings | None,
+    http: aiohttp.ClientSession,
 ) -> Paths:
     """
     Make the handlers of one process.
@@ -35,6 +40,7 @@ def assemble_paths(
     Args:
         process: What each leg is lent.
         siblings: The other workers on the same port, if this process is one.
+        http: For requests to the user's own webhook.
     """
     metrics, clock = process.metrics, process.clock
     tokens = Tokens(settings.auth_tokens, limits.token_s)
@@ -44,6 +50,18 @@ def assemble_paths(
     media_sockets = MediaSockets(
         settings, limits, process, live, registry, agreement, sessions, tokens, signatures, refusals
     )
+    answers = None
+    if settings.bridge_answer_url:
+        answers = AnswerWebhook(
+            settings.bridge_answer_url,
+            WebhookSigner(settings.webhook_secrets),
+            http,
+            agreement.answers,
+            lambda name: sessions.agent(name) is not None,
+            metrics,
+            clock,
+            min(limits.answer_s, settings.bridge_session_s / 2),
+        )
     webhooks = Webhooks(
         settings,
         sessions,
@@ -56,6 +74,7 @@ def assemble_paths(
         clock,
         siblings.announce if siblings is not None else nobody_to_tell,
         agreement.presence.has_other,
+        answers,
     )
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
     return Paths(settings, webhooks, retell, registry, media_sockets, refusals, metrics, siblings)

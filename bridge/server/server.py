@@ -114,6 +114,7 @@ class Server:
             self._agreement,
             self._sessions,
             self._siblings,
+            self._http,
         )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
         self._front.set_accepting(self._siblings is None)

@@ -21,6 +21,7 @@ from bridge.call.ends import Why
 from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
 from bridge.server.admissions import Admissions
+from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.forms import Forms, call_info
 from bridge.server.hand_over import was_answered
 from bridge.server.refusals import Refusals
@@ -49,6 +50,7 @@ class Webhooks:
         clock: Seconds, monotonic.
         announce: Leads the media socket of this ID to the process of this name, where it can.
         has_other: Whether another process is there for the calls of one that drains.
+        answers: The user's own webhook, if there is one.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Webhooks:
         clock: Callable[[], float],
         announce: Callable[[str, str], Awaitable[None]] = nobody_to_tell,
         has_other: Callable[[], bool] = lambda: False,
+        answers: AnswerWebhook | None = None,
     ) -> None:
         self._sessions = sessions
         self._registry = registry
@@ -72,7 +75,7 @@ class Webhooks:
         self._clock = clock
         self._forms = Forms(settings, signatures, refusals)
         self._admissions = Admissions(
-            settings, sessions, registry, agreement, tokens, metrics, clock, announce
+            settings, sessions, registry, agreement, tokens, metrics, clock, announce, answers
         )
         self._resuming = Resuming(self._admissions, sessions, registry, agreement.owner, clock, has_other)
 
@@ -106,7 +109,7 @@ class Webhooks:
             if self._registry.is_full:
                 self._metrics.refused("full")
                 log.warning("call refused", call_sid=call_sid, reason="full")
-                return twiml.busy()
+                return twiml.reject("busy")
         try:
             return await self._admissions.open_and_answer(info, route.chain(call_sid), 0)
         except SessionError as error:

@@ -65,10 +65,18 @@ def dial(number: str, caller_id: str | None = None) -> str:
     return str(response)
 
 
-def busy() -> str:
-    """The caller hears the busy tone, and nobody is charged."""
+def reject(reason: str) -> str:
+    """The caller hears the busy tone (``busy``), or that nobody has the number (``rejected``); nobody is charged."""
     response = VoiceResponse()
-    response.reject(reason="busy")
+    response.reject(reason=reason)
+    return str(response)
+
+
+def say(text: str, language: str = "") -> str:
+    """Say a text to the caller, by default in Twilio's default language, and end the call."""
+    response = VoiceResponse()
+    response.say(text, language=language or None)
+    response.hangup()
     return str(response)
 
 

@@ -77,7 +77,7 @@ class FakeSessions:
         fitting = self.fitting or Route(name="fake", agents=list(self.names))
         return self.routes.get(call.route, fitting)
 
-    async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
+    async def open(self, call: CallInfo, chain: Sequence[str], spent_s: float = 0.0) -> Session:
         self.tried.append(tuple(chain))
         values = {name: call.values[name] for name in self.used & call.values.keys()}
         return Session(tuple(chain), await self._open_session(call), {**self.values, **values}, call.route)

@@ -89,6 +89,14 @@ def test_number_that_is_shown_is_an_attribute_of_each_dial():
     assert "callerId" not in twiml.dial("+1") + twiml.fallback("dial:+1") + twiml.dial_sip("sip:a@b", "x", 20)
 
 
-def test_busy_and_hangup():
-    assert twiml.busy().endswith('<Response><Reject reason="busy" /></Response>')
+def test_text_is_said_in_its_language_and_then_the_call_ends():
+    assert twiml.say("Fünf & sechs", "de-DE").endswith(
+        '<Response><Say language="de-DE">Fünf &amp; sechs</Say><Hangup /></Response>'
+    )
+    assert twiml.say("One").endswith("<Response><Say>One</Say><Hangup /></Response>")
+
+
+def test_reject_and_hangup():
+    assert twiml.reject("busy").endswith('<Response><Reject reason="busy" /></Response>')
+    assert twiml.reject("rejected").endswith('<Response><Reject reason="rejected" /></Response>')
     assert twiml.hangup().endswith("<Response><Hangup /></Response>")
