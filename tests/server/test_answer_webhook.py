@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from certificates import Tls
 from user_side import SECRET, UserSide, user_side
 
@@ -24,6 +29,7 @@ from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
 from bridge.standins.process import free_port
 
+DOCS = Path(__file__).parents[2] / "docs"
 CALL_SID = "CA" + "2" * 32
 CALL = CallInfo(
     CALL_SID,
@@ -151,6 +157,17 @@ async def test_fields_without_effect_are_one_warning_without_their_values(user, 
     assert "ignored=['agents', 'agent'] used=['dial']" in line
     assert CALL_SID in line
     assert "canary" not in line
+
+
+async def test_example_of_the_documents_reads_the_question_and_answers(http, monkeypatch):
+    [example] = re.findall(r"```python\n(.*?)```", (DOCS / "answer.md").read_text(), re.DOTALL)
+    monkeypatch.setenv("BRIDGE_WEBHOOK_SECRET", SECRET)
+    names: dict[str, Any] = {}
+    exec(compile(example, "answer.md", "exec"), names)
+    async with TestServer(names["app"]) as server:
+        process = Process(str(server.make_url("/answer")), http, MemoryStore(), LONG_S)
+        known = await process.ask(replace(CALL, from_number="+14155550123"))
+    assert known == Answer(agents=("front-desk",), values={"customer": "Zoë", "orders": "3"})
 
 
 # Failures
