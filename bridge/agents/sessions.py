@@ -131,7 +131,8 @@ class Sessions:
         agents = [agent for name in chain if (agent := self.agent(name)) is not None]
         values: dict[str, str] = {}
         used_bytes, missing, too_long = 0, [], []
-        for name in sorted({name for agent in agents for name in agent.names}):
+        # Backwards: values of the user's webhook and URL come before texts of the form, which a caller may choose.
+        for name in sorted({name for agent in agents for name in agent.names}, reverse=True):
             text = call.values.get(name)
             if text is None:
                 missing.append(name)

@@ -244,6 +244,14 @@ async def test_values_of_a_call_are_bounded_together_by_their_size_in_a_url(
     assert "too_long=['form.CallerName']" in lines[-1]
 
 
+async def test_long_text_of_a_caller_displaces_no_value_of_the_users_webhook(with_values):
+    call = call_with(CallerName="n" * (VALUES_BYTES - 40))
+    opened = await with_values("a").open(
+        replace(call, values={**call.values, "value.customer": 100 * "c"}), ("a",)
+    )
+    assert opened.values == {"value.customer": 100 * "c"}
+
+
 async def test_agent_without_a_required_value_is_passed_over(with_values, logs):
     sessions = with_values("a", "b", needed="a")
     assert (await sessions.open(CALL, ("a", "b"))).agents == ("b",)
