@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from gaps import words
-from live import DEADLINE_S, PLAIN_AND_TLS, until
+from live import DEADLINE_S, PLAIN_AND_TLS, serving, until
 
 from bridge.agents.vendors.openai_live import OpenAiLiveDialogue
 from bridge.standins.agent.faults import Faults
@@ -169,6 +169,13 @@ async def test_socket_is_closed_though_the_service_does_not_answer(live_server, 
         await caller.hang_up()
         await session.closed.wait()
         assert (session.closed_reason, session.close_code) == (None, 1000)
+
+
+async def test_process_that_stops_does_not_wait_for_a_service_that_does_not_answer(clean_loop, tls):
+    async with serving(**LIVE, tls=tls) as live, live.bridged() as (_, session):
+        session.answers_close = False
+    assert session.messages[-1] == {"type": "session.close"}
+    assert (session.closed_reason, session.close_code) == (None, 1006)
 
 
 async def test_no_audio_passes_either_way_while_the_session_is_being_closed(live_server, asked_of_twilio):

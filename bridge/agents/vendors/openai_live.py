@@ -322,7 +322,7 @@ class OpenAiLiveDialogue(JsonDialogue):
                 case _:
                     events.append(event)
                     continue
-            self._goodbye = self._goodbye or Goodbye()
+            self._goodbye = Goodbye()
             events.append(Control.INSPECT_AUDIO)
         return events
 

@@ -325,6 +325,16 @@ def test_goodbye_ends_with_a_second_of_silence_which_is_streamed(dialogue):
     assert audio(dialogue, SILENCE) == over
 
 
+def test_goodbye_after_a_refused_transfer_has_its_own_time(dialogue):
+    call_function(dialogue, "transfer_call", {"to_number": "+4930123456"}, "c1")
+    for delta in [SILENCE] * 25:
+        audio(dialogue, delta)
+    call_function(dialogue, "hang_up", {}, "c2")
+    for delta in [SILENCE] * 29:
+        assert audio(dialogue, delta) == [Audio(delta.encode())]
+    assert Control.SPEECH_ENDED in audio(dialogue, SILENCE)
+
+
 def test_audio_that_is_not_base64_is_left_to_the_leg(dialogue):
     call_function(dialogue, "hang_up", {})
     assert audio(dialogue, "?") == [Audio(b"?")]
