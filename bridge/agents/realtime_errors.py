@@ -32,6 +32,9 @@ from bridge.agents.succession import FailureKind
 # An error's code, or its type, that ends the session.
 FATAL = {
     "insufficient_quota": FailureKind.QUOTA,
+    "credit_balance_exhausted": FailureKind.QUOTA,
+    "organization_spend_limit_exceeded": FailureKind.QUOTA,
+    "project_spend_limit_exceeded": FailureKind.QUOTA,
     "billing_hard_limit_reached": FailureKind.QUOTA,
     "billing_not_active": FailureKind.QUOTA,
     "invalid_api_key": FailureKind.CREDENTIALS,

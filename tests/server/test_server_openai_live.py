@@ -96,7 +96,7 @@ async def test_goodbye_is_heard_before_the_call_is_hung_up(live_server, asked_of
         await until(lambda: session.function_outputs)
         await session.end_work()
         await until(lambda: session.responses == 1)
-        assert session.function_outputs == [(call_id, '{"ok":true}')]
+        assert [output.call_id for output in session.function_outputs] == [call_id]
         await session.send_frames(frames(GOODBYE))
         async with asyncio.timeout(3 * DEADLINE_S):
             await caller.closed.wait()
@@ -256,5 +256,5 @@ async def test_error_and_then_streamed_silence_is_a_lost_agent(live_server, logs
         await session.closed.wait()
         await caller.send_media(make_numbered(1))
         await until(lambda: make_numbered(1) in caller.received_audio)
-        assert any("error server_error" in line for line in logs.lines)
+        assert any("error code server_error" in line for line in logs.lines)
         assert session.closed_reason == "close_requested"

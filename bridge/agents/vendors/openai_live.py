@@ -40,12 +40,16 @@ from bridge.agents.agent import (
     Warned,
     no_session,
 )
-from bridge.agents.json_dialogue import JsonDialogue, on_tool_call, parse, worded
+from bridge.agents.json_dialogue import JsonDialogue, parse, worded
 from bridge.agents.quiet import Goodbye, is_quiet
+from bridge.agents.realtime_errors import fatal_kind, is_warning, report_of, transient_kind
+from bridge.agents.realtime_session import HANG_UP, TRANSFER
 from bridge.agents.setting_types import Switch, TemplateText, WsUrl, template_texts
 from bridge.agents.succession import FailureKind, Memory, Speaker
 from bridge.agents.template import fill, names_in, of_call, required_in
+from bridge.agents.tool_calls import ToolCalls
 from bridge.agents.utterances import Utterances
+from bridge.agents.words import CALLER_PRESSED, ENDS_SOON
 
 FORMAT = {"type": "audio/pcmu", "rate": 8000}
 RESPOND = b'{"type":"response.create"}'
@@ -54,25 +58,7 @@ CLOSE = b'{"type":"session.close"}'
 APPEND_BYTES = 500
 # Likewise for what was said before a session: the vendor takes 8192 tokens, its own for each utterance included.
 HISTORY_BYTES = 7000
-# Function calls that are remembered as answered.
-MOST_CALLS = 256
 
-HANG_UP = {
-    "type": "function",
-    "name": "hang_up",
-    "description": "End the phone call, after the goodbye was heard.",
-    "parameters": {"type": "object", "properties": {}},
-}
-TRANSFER = {
-    "type": "function",
-    "name": "transfer_call",
-    "description": "Connect the caller to another phone number and leave the call.",
-    "parameters": {
-        "type": "object",
-        "properties": {"to_number": {"type": "string", "description": "E.164, e.g. +14155550100"}},
-        "required": ["to_number"],
-    },
-}
 # For the model that has the functions.
 DELEGATE = "You control a phone call for a voice agent. Call a function only if the conversation asks for it."
 # For the model that speaks.
@@ -83,23 +69,6 @@ GREET = (
 )
 GO_ON = "The connection was lost for a moment. The caller waits: go on with the conversation now, without a greeting."
 
-# An error's code, or its type, and what it means for the next session; these end the session.
-FAILURES = {
-    "credit_balance_exhausted": FailureKind.QUOTA,
-    "insufficient_quota": FailureKind.QUOTA,
-    "billing_hard_limit_reached": FailureKind.QUOTA,
-    "billing_not_active": FailureKind.QUOTA,
-    "organization_spend_limit_exceeded": FailureKind.QUOTA,
-    "project_spend_limit_exceeded": FailureKind.QUOTA,
-    "invalid_api_key": FailureKind.CREDENTIALS,
-    "account_deactivated": FailureKind.CREDENTIALS,
-    "authentication_error": FailureKind.CREDENTIALS,
-    "session_expired": FailureKind.SESSION_LIMIT,
-}
-# Types of errors that are about a message of this side; the session goes on.
-WARNINGS = {"invalid_request_error"}
-# The vendor's faults, at the start of a session too.
-FAULTS = {"server_error", "rate_limit_error", "rate_limit_exceeded"}
 # Reasons of a session's end that nobody here asked for, and what they mean; None: the conversation is over.
 CLOSED: dict[str, FailureKind | None] = {
     "close_requested": None,
@@ -170,8 +139,8 @@ class OpenAiLiveDialogue(JsonDialogue):
         self._is_ready = False
         self._is_closing = False
         self._utterances = Utterances()
-        # Function calls that were answered, and whether the model must be asked to go on with the answers.
-        self._answered: set[str] = set()
+        self._tool_calls = ToolCalls(_result)
+        # Whether the second model must be asked to go on with the results of its calls.
         self._owes_response = False
         # Either is there between `Control.INSPECT_AUDIO` and `Control.RELAY_AUDIO`: after a request to hang up or
         # transfer, and after an error until the next word.
@@ -228,10 +197,10 @@ class OpenAiLiveDialogue(JsonDialogue):
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
         if not self._settings.openai_live_keys:
             return ()
-        return (_append("thinking", f"The caller pressed these keys of the phone: {' '.join(digit)}"),)
+        return (_append("thinking", CALLER_PRESSED.format(" ".join(digit))),)
 
     def on_limit_near(self, left_s: float) -> Iterable[bytes]:
-        return (_append("instructions", f"The call ends in {left_s:.0f} seconds. Come to an end in time."),)
+        return (_append("instructions", ENDS_SOON.format(left_s)),)
 
     def closing(self) -> Iterable[bytes]:
         if self._is_closing or not self.closed_s:
@@ -272,18 +241,17 @@ class OpenAiLiveDialogue(JsonDialogue):
         return (*events, *self._utterances.end(), Failed(worded(f"session closed: {reason}"), kind))
 
     def _on_error(self, error: Mapping[str, Any]) -> Iterable[Event]:
-        detail = _detail(error)
-        names = {name for name in (error.get("code"), error.get("type")) if isinstance(name, str)}
-        kind = next((FAILURES[name] for name in sorted(names & FAILURES.keys())), None)
+        detail, kind = report_of(error), fatal_kind(error)
+        transient = transient_kind(error)
         if kind is None and not self._is_ready:
-            kind = FailureKind.SERVER if names & FAULTS else FailureKind.REFUSED
+            kind = transient or FailureKind.REFUSED
         if kind is not None:
             return (*self._utterances.end(), Failed(detail, kind))
-        if names & WARNINGS or self._goodbye is not None:
+        if self._goodbye is not None or (transient is None and is_warning(error, "")):
             # An agent that says goodbye has nothing else to do.
             return (Warned(detail),)
         self._is_troubled = True
-        return (Troubled(detail), Control.INSPECT_AUDIO)
+        return (Troubled(detail, transient or FailureKind.SERVER), Control.INSPECT_AUDIO)
 
     # The second model and its functions
 
@@ -297,31 +265,14 @@ class OpenAiLiveDialogue(JsonDialogue):
                 self._owes_response = False
                 return (Reply(RESPOND),)
             case {"type": "response.failed", "response": {"error": dict(error)}}:
-                return (Warned(f"delegated work failed: {_detail(error)}"),)
+                return (Warned(f"delegated work failed: {report_of(error)}"),)
         return ()
 
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
-        call_id = item.get("call_id")
-        if not isinstance(call_id, str):
-            return (Ignored("missing_field"),)
-        if call_id in self._answered or len(self._answered) >= MOST_CALLS:
-            return (Ignored("function_answered"),)
-        self._answered.add(call_id)
-        self._owes_response = True
-        done = _result(call_id, {"ok": True})
         arguments = parse(item.get("arguments") or "{}")
-        events: list[Event] = []
-        for event in on_tool_call(
-            item.get("name"), arguments, lambda why: (_result(call_id, {"error": why}),)
-        ):
-            match event:
-                case Control.HANG_UP:
-                    events += (Reply(done), event)
-                case Transfer(to_number, refusal):
-                    events.append(Transfer(to_number, refusal, (done,)))
-                case _:
-                    events.append(event)
-                    continue
+        events = list(self._tool_calls.decide(item.get("call_id"), item.get("name"), arguments))
+        self._owes_response |= any(isinstance(event, Reply | Transfer) for event in events)
+        if any(event is Control.HANG_UP or isinstance(event, Transfer) for event in events):
             self._goodbye = Goodbye()
             events.append(Control.INSPECT_AUDIO)
         return events
@@ -362,15 +313,11 @@ def _history(memory: Memory) -> list[dict[str, Any]]:
     return items[::-1]
 
 
-def _result(call_id: str, output: Mapping[str, Any]) -> bytes:
+def _result(call_id: str, name: str, result: str, is_error: bool) -> bytes:
     """Return the result of a function call."""
-    item = {"type": "function_call_output", "call_id": call_id, "output": orjson.dumps(output).decode()}
+    output = orjson.dumps({"error" if is_error else "result": result}).decode()
+    item = {"type": "function_call_output", "call_id": call_id, "output": output}
     return orjson.dumps({"type": "response.item.create", "item": item})
-
-
-def _detail(error: Mapping[str, Any]) -> str:
-    parts = (error.get("code") or error.get("type"), error.get("param"), error.get("message"))
-    return worded("error " + ": ".join(str(part) for part in parts if part))
 
 
 def _describe(settings: OpenAiLiveSettings, resources: Resources) -> Agent:
