@@ -93,7 +93,7 @@ def _words(root: type[BaseModel], item: ErrorDetails) -> str:
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             bound = next(iter(context.values()))
             relation = {"greater_than": "more than", "less_than": "less than"}.get(kind)
-            return f"must be {relation or ('at least' if 'greater' in kind else 'at most')} {bound:g}"
+            return f"must be {relation or ('at least' if 'greater' in kind else 'at most')} {bound:.12g}"
     return WORDS.get(kind, item["msg"])
 
 

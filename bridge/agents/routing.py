@@ -15,11 +15,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
+from bridge.agents.described_problems import read_model
 from bridge.agents.hours import Hours
 from bridge.agents.setting_types import CallerId, Fallback
 from bridge.agents.toml_file import TomlFile
@@ -163,14 +163,14 @@ def read_routes(file: TomlFile) -> list[Route]:
     content = file.read()
     if content is None:
         return []
-    try:
-        routes = _RoutesFile.model_validate(content).route
-    except ValidationError as error:
-        file.add_errors(error)
+    read, problems = read_model(_RoutesFile, content)
+    for place, text in problems:
+        file.add_problem(text, *place)
+    if read is None:
         return []
     routes = [
         route if route.name else route.model_copy(update={"name": f"route-{n}"})
-        for n, route in enumerate(routes, 1)
+        for n, route in enumerate(read.route, 1)
     ]
     _check_together(routes, file)
     return routes

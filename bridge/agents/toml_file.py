@@ -6,8 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 # A setting's name in lower case, and a sentence.
 Problem = tuple[str, str]
 
@@ -48,8 +46,3 @@ class TomlFile:
     def add_problem(self, text: str, *keys: str | int) -> None:
         """Add a problem at a place in the file."""
         self._problems.append((self._setting, f"{self.place(*keys)}: {text}"))
-
-    def add_errors(self, error: ValidationError, *keys: str | int) -> None:
-        """Add every error of a table that is at this place."""
-        for item in error.errors(include_url=False, include_context=False):
-            self.add_problem(item["msg"].removeprefix("Value error, "), *keys, *item["loc"])
