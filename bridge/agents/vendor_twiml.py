@@ -9,8 +9,8 @@ import orjson
 
 from bridge.agents.agent import SessionError
 
-# Twilio takes 64 KB; the rest is for what the bridge adds.
-TWIML_MAX_BYTES = 60_000
+# Twilio takes 64 KB, and vendors need one or two; it is kept for a day, for the same webhook that comes again.
+TWIML_MAX_BYTES = 16_384
 # The verbs of Twilio nest to half of this, with SSML.
 NESTED_MAX = 16
 
