@@ -47,7 +47,9 @@ def _time_zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("must be a time zone that this machine knows, e.g. Europe/Berlin or UTC") from None
+        raise ValueError(
+            "must be a time zone that this machine knows, e.g. Europe/Berlin; its package tzdata has them"
+        ) from None
     return text
 
 

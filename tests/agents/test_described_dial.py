@@ -271,8 +271,13 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
     [
         ("[mine.dial]", f"mine.dial: {NOT_ONE}"),
         ("[mine.dial]\nsip = 'sip:a@b'\nredirect = 'https://a'", f"mine.dial: {NOT_ONE}"),
-        ("[mine]\ndial = 5", "mine.dial: "),
-        ("[mine.dial]\nphone = '+1'", "mine.dial.phone: "),
+        ("[mine]\ndial = 5", "mine.dial: must be a table: { ... }"),
+        (
+            "[mine.dial]\nphone = '+1'",
+            "mine.dial.phone: unknown key; known: parameters, redirect, sip, stream_url",
+        ),
+        ("[mine.dial]\nstream = 'wss://a'", "mine.dial.stream: unknown key; did you mean stream_url?"),
+        ("[mine.dial]\nsip = 5", "mine.dial.sip: must be a text in quotes"),
         (
             "[mine.dial]\nsip = 'a@b'",
             "mine.dial.sip: must be a SIP address, e.g. sip:agent@sip.example.com;transport",
@@ -294,7 +299,7 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
             "[mine.dial]\ntwiml_from = { url = 'ftp://a' }",
             "mine.dial.twiml_from.url: must be a URL that begins",
         ),
-        ("[mine.dial]\ntwiml_from = { }", "mine.dial.twiml_from.url: "),
+        ("[mine.dial]\ntwiml_from = { }", "mine.dial.twiml_from.url: is missing"),
         (
             "[mine.dial]\nsip = 'sip:{session.id}@b'",
             "mine: {session.id} needs 'id' in the reply of a session",
@@ -303,7 +308,7 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
             "[mine.session]\nurl = 'https://a'\nreply = ['no']\n[mine.dial]\nsip = 'sip:{session.id}@b'",
             "mine: {session.id} needs 'id' in the reply of a session",
         ),
-        ("[mine.session]\nurl = 'https://a'\n[mine.dial]\nsip = 'sip:a@b'", "mine.session.reply: "),
+        ("[mine.session]\nurl = 'https://a'\n[mine.dial]\nsip = 'sip:a@b'", "mine.session.reply: is missing"),
         (
             "[mine.dial]\nsip = 'sip:{caller}@b'",
             "mine: unknown placeholder {caller}; available: {call_sid}, {from}",
@@ -313,7 +318,10 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
             "[mine.session]\nurl = 'https://a/{session.id}'\nreply = ['id']\n[mine.dial]\nsip = 'sip:a@b'",
             "mine: unknown placeholder {session.id}; available: ",
         ),
-        ("[mine]\nurl = 'wss://a'\nbinary = true\n[mine.dial]\nsip = 'sip:a@b'", "mine.url: "),
+        (
+            "[mine]\nurl = 'wss://a'\nbinary = true\n[mine.dial]\nsip = 'sip:a@b'",
+            "mine.url: unknown key; known: dial, session",
+        ),
     ],
 )
 def test_bad_table_is_reported_with_its_place_and_what_would_be_right(tmp_path, table, shown):
