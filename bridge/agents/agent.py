@@ -68,9 +68,8 @@ class CallInfo:
     """
     A call, as an agent's service may know it.
 
-    ``values`` are the further ones, by the name of their placeholder: ``form.CallerName``, ``param.tenant``,
-    ``value.customer``. At the media socket they are those that an agent of the chain names. ``route`` is the name of
-    its route; empty before one is chosen.
+    ``values`` are the further ones, by placeholder: ``form.CallerName``, ``param.tenant``, ``value.customer``; at the
+    media socket those that an agent of the chain names. ``route`` is its route's name; empty before one is chosen.
     """
 
     call_sid: str
@@ -365,8 +364,7 @@ class Agent:
         endpoint: Returns the socket for a session and its call.
         dialogue: Makes the dialogue of one call. Its second argument numbers the messages to the agent, from 1 and
             together with the audio frames, for a dialogue that is ``numbered``.
-        hand_over: For an agent that Twilio reaches by itself: returns how, for a session and its call. Such an agent
-            has no socket.
+        hand_over: For an agent without a socket: returns how Twilio reaches it, for a session and its call.
         names: The values of the call (`CallInfo.values`) that it uses.
         required: Those of them without which it cannot take a call.
 
