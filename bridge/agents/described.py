@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import Field, PlainValidator
 
 from _codec import SpanFinder
 from bridge.agents.agent import AudioFormat
@@ -22,12 +22,12 @@ from bridge.agents.places import (
     Path,
     Shape,
     read_match,
-    read_path,
     read_paths,
     read_shape,
     shapes_exclude,
 )
 from bridge.agents.succession import FailureKind, Speaker
+from bridge.agents.table_request import APath, SessionRequest, Table, starts_with
 from bridge.agents.template import CALL_NAMES, PLACEHOLDER
 
 AUDIO_HERE = "{audio}"
@@ -37,38 +37,14 @@ SOCKET_NAMES = CALL_NAMES | {"stream_sid", "history", "session."}
 Encoding = Literal["mulaw", "alaw", "pcm16"]
 Rate = Literal[8000, 16000, 24000, 48000]
 AMatch = Annotated[Match, PlainValidator(read_match)]
-APath = Annotated[Path, PlainValidator(read_path)]
 Paths = Annotated[Path, PlainValidator(read_paths)]
 AShape = Annotated[Shape, PlainValidator(read_shape)]
-
-
-def _starts_with(*beginnings: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not text.startswith(beginnings):
-            raise ValueError(f"must begin with {' or '.join(beginnings)}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _is_json(body: dict[str, Any]) -> dict[str, Any]:
-    try:
-        orjson.dumps(body)
-    except TypeError as error:
-        raise ValueError(f"cannot be written as JSON: {error}") from None
-    return body
 
 
 def _binary(raw: object) -> bool | str:
     if isinstance(raw, bool) or (isinstance(raw, str) and raw in ("to_agent", "from_agent")):
         return raw
     raise ValueError("must be true, false, 'to_agent' or 'from_agent'")
-
-
-class Table(BaseModel):
-    """Base of the tables: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class FromAgent(Table):
@@ -136,20 +112,6 @@ class Transcript(Table):
         return Speaker(self.role)
 
 
-class SessionRequest(Table):
-    """A request before the socket opens. Its ``reply`` names values for ``url``, ``headers`` and the messages."""
-
-    url: Annotated[str, _starts_with("https://", "http://")] = Field(description="the address of the request")
-    headers: dict[str, str] = {}
-    body: Annotated[dict[str, Any], AfterValidator(_is_json)] = {}
-    reply: list[APath] = Field(min_length=1, description="the paths of the values that the reply has")
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The placeholders that the reply fills."""
-        return frozenset(f"session.{path.text}" for path in self.reply)
-
-
 class Text(NamedTuple):
     """A text with placeholders: its key, its content, and the names that it may use beside those of every text."""
 
@@ -161,7 +123,7 @@ class Text(NamedTuple):
 class Description(Table):
     """One agent: a table of the file that ``BRIDGE_AGENTS_FILE`` names."""
 
-    url: Annotated[str, _starts_with("wss://", "ws://", "{session.")] = Field(
+    url: Annotated[str, starts_with("wss://", "ws://", "{session.")] = Field(
         description="the address of the agent's socket"
     )
     headers: dict[str, str] = {}

@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import orjson
-
 from bridge.agents.agent import Agent, CallInfo, Endpoint, Resources, SessionError, no_session
-from bridge.agents.described import Description, SessionRequest
-from bridge.agents.described_dialogue import DescribedDialogue, of_session
+from bridge.agents.described import Description
+from bridge.agents.described_dialogue import DescribedDialogue
 from bridge.agents.session_request import ask
-from bridge.agents.template import fill, fill_json, in_header, in_url, names_in, of_call, required_in
+from bridge.agents.table_request import SessionRequest, filled_headers, filled_url, of_session
+from bridge.agents.template import fill, in_header, in_url, names_in, of_call, required_in
 
-SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
 # The scheme and the authority, which has no user, of an address that a service chooses.
 SOCKET_URL = re.compile(r"(wss?)://[A-Za-z0-9.\-:\[\]]{1,300}(?:[/?][\x21-\x7e]*)?")
 AUTHORITY = re.compile(r"wss?://[^/?#]*")
 # One part of a host's name, which cannot name another host.
 LABEL = re.compile(r"[A-Za-z0-9-]{1,63}")
-NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def describe_socket(described: Description, resources: Resources) -> Agent:
@@ -29,16 +26,7 @@ def describe_socket(described: Description, resources: Resources) -> Agent:
     async def open_session(call: CallInfo) -> dict[str, str]:
         if request is None:
             return {}
-        values = call.placeholders
-        body = fill_json(orjson.dumps(request.body).decode(), {**values, **process}.get)
-        session = await ask(
-            resources,
-            "POST",
-            _url(request.url, {**in_url(values), **process}),
-            _headers(request.headers, {**in_header(values), **process}),
-            fields={path.text: SESSION_TEXT for path in request.reply},
-            json=orjson.loads(body),
-        )
+        session = await ask(resources, "POST", *request.filled(call, process), fields=request.fields)
         _check_reply(described, request, session)
         return session
 
@@ -46,8 +34,8 @@ def describe_socket(described: Description, resources: Resources) -> Agent:
         # The service's own values stand for whole parts of the URL.
         own = {**of_session(session), **process}
         return Endpoint(
-            _url(described.url, {**in_url(call.placeholders), **own}),
-            _headers(described.headers, {**in_header(call.placeholders), **own}),
+            filled_url(described.url, {**in_url(call.placeholders), **own}),
+            filled_headers(described.headers, {**in_header(call.placeholders), **own}),
         )
 
     return Agent(
@@ -78,18 +66,3 @@ def _check_reply(described: Description, request: SessionRequest, session: Mappi
 def _name(url: str) -> str:
     (name,) = names_in([url])
     return name.removeprefix("session.")
-
-
-def _url(template: str, values: Mapping[str, str]) -> str:
-    url = fill(template, values)
-    if not SESSION_TEXT.fullmatch(url):
-        raise SessionError("a value for the URL has spaces or other characters that no URL has")
-    return url
-
-
-def _headers(templates: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
-    headers = {name: fill(text, values) for name, text in templates.items()}
-    for name, text in headers.items():
-        if NOT_IN_A_HEADER.search(text):
-            raise SessionError(f"a value for the header {name} has line breaks or control characters")
-    return headers

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.hand_over import HandOver, SipAddress, VendorStream, VendorTwiml, VendorWebhook
 from bridge.agents.session_request import ask, fetch
 from bridge.agents.setting_types import NOT_XML
-from bridge.agents.template import (
-    CALL_NAMES,
-    fill,
-    fill_json,
-    in_header,
-    in_url,
-    names_in,
-    of_call,
-    required_in,
-    unknown_names,
-)
+from bridge.agents.table_request import APath, Request, SessionRequest, Table, of_session
+from bridge.agents.template import CALL_NAMES, fill, in_url, names_in, of_call, required_in, unknown_names
 from bridge.agents.vendor_twiml import vendor_twiml
 
 SESSION = "session."
-SESSION_TEXT = re.compile(r"[\x21-\x7e]{1,8192}")
 # The vendor's TwiML among the values of the session; no field of a reply has a space.
 TWIML = "vendor TwiML"
 # Printable ASCII without space, angle brackets and question mark.
@@ -46,52 +34,13 @@ PARAMETER_CHARS = 499
 KINDS = ("sip", "twiml_from", "redirect", "stream_url")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Request(_Table):
-    """A request to the agent's service."""
-
-    url: str
-    headers: dict[str, str] = {}
-    body: dict[str, Any] = {}
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, text: str) -> str:
-        if not text.startswith(("https://", "http://")):
-            raise ValueError("must be a URL that begins with https:// or http://")
-        return text
-
-    @field_validator("body")
-    @classmethod
-    def _is_json(cls, body: dict[str, Any]) -> dict[str, Any]:
-        try:
-            orjson.dumps(body)
-        except TypeError as error:
-            raise ValueError(f"cannot be written as JSON: {error}") from None
-        return body
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts that may have placeholders."""
-        return [self.url, *self.headers.values(), orjson.dumps(self.body).decode()]
-
-
-class DialSession(Request):
-    """A request before the call is handed over. Its ``reply`` names values for the way to the agent."""
-
-    reply: list[str] = Field(min_length=1)
-
-
 class TwimlRequest(Request):
     """A request whose reply is TwiML, or JSON with the TwiML at the path ``twiml``."""
 
-    twiml: str = ""
+    twiml: APath | None = None
 
 
-class Dial(_Table):
+class Dial(Table):
     """One way to the agent, and the parameters of a stream."""
 
     sip: str = ""
@@ -129,21 +78,21 @@ class Dial(_Table):
         return self
 
 
-class DialDescription(_Table):
+class DialDescription(Table):
     """One agent without a socket: a table of the file that ``BRIDGE_AGENTS_FILE`` names."""
 
     dial: Dial
-    session: DialSession | None = None
+    session: SessionRequest | None = None
 
     @model_validator(mode="after")
     def _has_values(self) -> DialDescription:
-        fields = self.session.reply if self.session is not None else []
+        names = self.session.names if self.session is not None else frozenset()
         problems = unknown_names(self._of_session, CALL_NAMES)
         problems += unknown_names(self._of_dial, {*CALL_NAMES, SESSION})
-        used = {name.removeprefix(SESSION) for name in names_in(self._of_dial) if name.startswith(SESSION)}
+        used = {name for name in names_in(self._of_dial) if name.startswith(SESSION)}
         problems += [
-            f"{{{SESSION}{name}}} needs {name!r} in the reply of a session"
-            for name in sorted(used - set(fields))
+            f"{{{name}}} needs {name.removeprefix(SESSION)!r} in the reply of a session"
+            for name in sorted(used - names)
         ]
         if problems:
             raise ValueError("; ".join(problems))
@@ -181,10 +130,11 @@ def describe_dial(described: DialDescription, resources: Resources) -> Agent:
     async def open_session(call: CallInfo) -> dict[str, str]:
         session: dict[str, str] = {}
         if request is not None:
-            fields = dict.fromkeys(request.reply, SESSION_TEXT)
-            session = await ask(resources, "POST", *_filled(request, call, {}, process), fields=fields)
+            session = await ask(resources, "POST", *request.filled(call, process), fields=request.fields)
         if dial.twiml_from is not None:
-            reply = await fetch(resources, "POST", *_filled(dial.twiml_from, call, session, process))
+            reply = await fetch(
+                resources, "POST", *dial.twiml_from.filled(call, {**of_session(session), **process})
+            )
             session[TWIML] = vendor_twiml(reply, dial.twiml_from.twiml)
         # What Twilio would refuse is found here, where the next agent can still be tried.
         hand_over(session, call)
@@ -193,7 +143,7 @@ def describe_dial(described: DialDescription, resources: Resources) -> Agent:
     def hand_over(session: Mapping[str, str], call: CallInfo) -> HandOver:
         if dial.twiml_from is not None:
             return VendorTwiml(session[TWIML])
-        in_urls = {**in_url(call.placeholders), **_of_session(session), **process}
+        in_urls = {**in_url(call.placeholders), **of_session(session), **process}
         if dial.sip:
             return SipAddress(_checked(SIP_URI, fill(dial.sip, in_urls), "SIP address"))
         if dial.redirect:
@@ -201,7 +151,7 @@ def describe_dial(described: DialDescription, resources: Resources) -> Agent:
         url = _checked(STREAM_URL, fill(dial.stream_url, in_urls), "stream URL")
         if url.startswith("ws://") and not is_plain:
             raise SessionError("stream URL does not begin with wss://")
-        values = {**call.placeholders, **_of_session(session), **process}
+        values = {**call.placeholders, **of_session(session), **process}
         return VendorStream(
             url, {name: _parameter(name, fill(text, values)) for name, text in dial.parameters.items()}
         )
@@ -212,23 +162,6 @@ def describe_dial(described: DialDescription, resources: Resources) -> Agent:
         names=of_call(names_in(described.texts)),
         required=of_call(required_in(described.texts)),
     )
-
-
-def _filled(
-    request: Request, call: CallInfo, session: Mapping[str, str], process: Mapping[str, str]
-) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """The URL, the headers and the body of a request for a call."""
-    values, own = call.placeholders, {**_of_session(session), **process}
-    in_urls, in_headers = {**in_url(values), **own}, {**in_header(values), **own}
-    return (
-        fill(request.url, in_urls),
-        {name: fill(text, in_headers) for name, text in request.headers.items()},
-        orjson.loads(fill_json(orjson.dumps(request.body).decode(), {**values, **own}.get)),
-    )
-
-
-def _of_session(session: Mapping[str, str]) -> dict[str, str]:
-    return {f"{SESSION}{name}": value for name, value in session.items()}
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:

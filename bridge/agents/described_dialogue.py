@@ -27,6 +27,7 @@ from bridge.agents.described import AUDIO_HERE, Description
 from bridge.agents.json_dialogue import parse, worded
 from bridge.agents.places import Match, path_of, shape_fits
 from bridge.agents.succession import FailureKind, Said
+from bridge.agents.table_request import of_session
 from bridge.agents.template import fill_json
 from bridge.agents.turns import HeardTurn
 
@@ -256,11 +257,6 @@ class DescribedDialogue(Dialogue):
             # It has characters that the finder does not look for.
             finder = None
         self.audio = finder
-
-
-def of_session(session: Mapping[str, str]) -> dict[str, str]:
-    """The values of a session by the names of their placeholders."""
-    return {f"session.{key}": value for key, value in session.items()}
 
 
 def _is_an_end(meaning: Events) -> bool:

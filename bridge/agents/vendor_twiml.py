@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import orjson
 
 from bridge.agents.agent import SessionError
+from bridge.agents.places import Path
 
 # Twilio takes 64 KB, and vendors need one or two; it is kept for a day, for the same webhook that comes again.
 TWIML_MAX_BYTES = 16_384
@@ -15,18 +16,18 @@ TWIML_MAX_BYTES = 16_384
 NESTED_MAX = 16
 
 
-def vendor_twiml(reply: bytes, path: str) -> str:
+def vendor_twiml(reply: bytes, path: Path | None) -> str:
     """
     Return the TwiML of a reply.
 
     Args:
-        path: Of the TwiML in a reply of JSON, with dots between; empty for a reply that is TwiML, or a JSON string.
+        path: Of the TwiML in a reply of JSON; None for a reply that is TwiML, or a JSON string.
 
     Raises:
         SessionError: There is none, or none that Twilio takes.
     """
     text = reply.decode("utf-8-sig", errors="replace").strip()
-    if path or text.startswith('"'):
+    if path is not None or text.startswith('"'):
         text = _text_in(text, path)
     if len(text.encode(errors="replace")) > TWIML_MAX_BYTES:
         raise SessionError(f"TwiML of more than {TWIML_MAX_BYTES} bytes")
@@ -43,15 +44,15 @@ def vendor_twiml(reply: bytes, path: str) -> str:
     return text
 
 
-def _text_in(text: str, path: str) -> str:
+def _text_in(text: str, path: Path | None) -> str:
     try:
         found: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise SessionError("reply is not JSON") from None
-    for key in path.split(".") if path else ():
-        found = found.get(key) if isinstance(found, dict) else None
+    if path is not None:
+        found = path.value(found)
     if not isinstance(found, str):
-        raise SessionError(f"reply has no TwiML at {path}")
+        raise SessionError(f"reply has no TwiML at {path.text if path is not None else 'its root'}")
     return found.strip()
 
 

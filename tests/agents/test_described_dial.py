@@ -297,7 +297,7 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
         ),
         (
             "[mine.dial]\ntwiml_from = { url = 'ftp://a' }",
-            "mine.dial.twiml_from.url: must be a URL that begins",
+            "mine.dial.twiml_from.url: must begin with https:// or http://",
         ),
         ("[mine.dial]\ntwiml_from = { }", "mine.dial.twiml_from.url: is missing"),
         (

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bridge.agents.agent import SessionError
+from bridge.agents.places import path_of
 from bridge.agents.vendor_twiml import NESTED_MAX, TWIML_MAX_BYTES, vendor_twiml
 from bridge.twilio import twiml
 
@@ -24,11 +25,12 @@ DECLARED = f'<?xml version="1.0" encoding="UTF-8"?>\n{TWIML}'
         (json.dumps(TWIML), "", TWIML),
         (json.dumps({"twiml": DECLARED}), "twiml", DECLARED),
         (json.dumps({"id": 1, "details": {"twiml": f" {TWIML}"}}), "details.twiml", TWIML),
+        (json.dumps({"parts": [{}, {"twiml": TWIML}]}), "parts[1].twiml", TWIML),
         ("<Response/>", "", "<Response/>"),
     ],
 )
 def test_twiml_is_the_reply_or_stands_in_its_json(reply, path, text):
-    assert vendor_twiml(reply.encode(), path) == text
+    assert vendor_twiml(reply.encode(), path_of(path) if path else None) == text
 
 
 def nested(levels: int) -> bytes:
@@ -68,12 +70,12 @@ def long(size: int) -> bytes:
 )
 def test_reply_that_twilio_would_refuse_is_refused_with_the_reason(reply, path, reason):
     with pytest.raises(SessionError) as caught:
-        vendor_twiml(reply, path)
+        vendor_twiml(reply, path_of(path) if path else None)
     assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize("reply", [nested(NESTED_MAX), long(TWIML_MAX_BYTES)])
 def test_most_that_is_taken_leaves_room_for_what_the_bridge_adds(reply):
-    answer = twiml.followed_by(vendor_twiml(reply, ""), "https://h.example/voice/dialled?s=" + 3000 * "x")
+    answer = twiml.followed_by(vendor_twiml(reply, None), "https://h.example/voice/dialled?s=" + 3000 * "x")
     assert len(answer.encode()) <= 64 * 1024
     assert answer.endswith("</Redirect></Response>")
