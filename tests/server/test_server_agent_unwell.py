@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from live import API_KEY, DEADLINE_S, PLAIN_AND_TLS, Live, soon, until
 
+from bridge.agents.vendors.deepgram import DeepgramDialogue
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.numbered import make_numbered
 from bridge.twilio.rest import TwilioApi
@@ -87,9 +88,11 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_agent_that_cannot_go_on_is_followed_and_the_reason_is_in_the_log(start, logs, name):
+async def test_agent_that_cannot_go_on_gets_a_new_session_where_that_may_help_and_says_why_in_the_log(
+    start, logs, name
+):
     protocol, end, may_come_again, reason = ENDS[name]
-    live = await start(protocol, BRIDGE_AGENT=protocol if may_come_again else f"{protocol},echo")
+    live = await start(protocol)
     async with live.bridged() as (caller, session):
         if protocol == "retell-web":
             # Its first session was found by the CallSid.
@@ -101,23 +104,11 @@ async def test_agent_that_cannot_go_on_is_followed_and_the_reason_is_in_the_log(
             await session.send_audio(b"I am back")
             await until(lambda: caller.received_audio == [b"I am back"])
         else:
-            await until(lambda: live.server.metrics.agents_replaced._value.get() == 1)
-            await caller.send_media(b"hello?")
-            await until(lambda: caller.received_audio == [b"hello?"])
-            assert len(live.agent.sessions) == 1
-    lines = [line for line in logs.lines if reason in line]
-    assert len(lines) == 1
-    assert lines[0].startswith("WARNING")
-
-
-async def test_failure_of_elevenlabs_that_would_repeat_itself_ends_the_call(start):
-    live = await start("elevenlabs")
-    async with live.bridged() as (caller, session):
-        await session.exceed_quota()
-        await soon(caller.closed.wait())
-        assert caller.close_code == 1011
-        assert len(live.agent.sessions) == 1
-        assert (await caller.follow_redirect()).verbs == ["Say", "Hangup"]
+            await soon(caller.closed.wait())
+            assert (caller.close_code, len(live.agent.sessions)) == (1011, 1)
+            assert (await caller.follow_redirect()).verbs == ["Say", "Hangup"]
+    lines = [line for line in logs.lines if reason in line and line.startswith("WARNING")]
+    assert lines
 
 
 async def test_warnings_of_deepgram_are_logged_once_each_and_disturb_nothing(start, logs):
@@ -205,7 +196,25 @@ async def test_tool_call_that_comes_twice_is_answered_once(start, protocol):
         await until(lambda: len(outputs) == 1)
 
 
-# Keys
+# Limits and keys
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+async def test_agent_learns_that_the_call_ends_soon(start, protocol):
+    live = await start(protocol, BRIDGE_CALL_MAX_S=40)
+    async with live.bridged() as (_, session):
+        kind, place = (
+            ("contextual_update", "text") if protocol == "elevenlabs" else ("UpdatePrompt", "prompt")
+        )
+        await until(lambda: session.messages and session.messages[-1]["type"] == kind)
+        assert session.messages[-1][place].startswith("This call ends in ")
+
+
+async def test_deepgram_learns_of_its_own_limit(start, monkeypatch):
+    monkeypatch.setattr(DeepgramDialogue, "session_limit_s", 50.0)
+    live = await start("deepgram")
+    async with live.bridged() as (_, session):
+        await until(lambda: session.prompts)
 
 
 @pytest.mark.parametrize(
