@@ -36,7 +36,7 @@ def unfilled(template: str) -> Any:
         # As deep as it is within a message.
         orjson.dumps([[value]])
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"must be JSON: {error}") from None
+        raise ValueError(f"is not JSON: {error}") from None
     except orjson.JSONEncodeError as error:
         raise ValueError(f"cannot be written as JSON: {error}") from None
     return value
@@ -44,7 +44,7 @@ def unfilled(template: str) -> Any:
 
 def _object(template: str) -> str:
     if not isinstance(unfilled(template), dict):
-        raise ValueError("must be a JSON object")
+        raise ValueError("must hold a JSON object")
     return template
 
 
@@ -53,12 +53,14 @@ def _content(path: Any) -> Any:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         # Without the path, which may be a secret in the wrong variable.
-        raise ValueError(f"must name a JSON file: {error.strerror}") from None
+        raise ValueError(f"must be a JSON file: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ValueError("must name a file of UTF-8 text") from None
+        raise ValueError("must be a file of UTF-8 text") from None
 
 
 # A JSON object.
 JsonObject = Annotated[TemplateText, AfterValidator(_object)]
 # The variable names a file; the setting is its content, any JSON value that `unfilled` takes.
 JsonFile = Annotated[TemplateText, BeforeValidator(_content)]
+# Likewise, and a JSON object.
+JsonObjectFile = Annotated[JsonFile, AfterValidator(_object)]

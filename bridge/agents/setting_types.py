@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
 
-import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from bridge.agents.template import CALL_NAMES, unknown_names
@@ -63,30 +61,6 @@ def _template(text: str) -> str:
     return text
 
 
-def _json_file(path: str) -> str:
-    if path:
-        read_json_object(path)
-    return path
-
-
-def read_json_object(path: str) -> dict[str, Any]:
-    """
-    Read a file with a JSON object.
-
-    Raises:
-        ValueError: With a sentence, which has not the path: that may be a secret in the wrong variable.
-    """
-    try:
-        value = orjson.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise ValueError(f"must be a JSON file: {error.strerror}") from None
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"must be a JSON file: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError("must hold a JSON object")
-    return value
-
-
 def as_e164(number: str) -> str:
     """
     A phone number as people and models write it, in Twilio's form.
@@ -138,8 +112,6 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 # What people write between digits; NFKC leaves dashes as they are.
 NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
-# A file with a JSON object; empty for none.
-JsonFile = Annotated[str, AfterValidator(_json_file)]
 CallerId = Annotated[str, AfterValidator(_caller_id)]
 # What a caller gets where no agent is available.
 Fallback = Annotated[str, AfterValidator(_fallback)]

@@ -44,9 +44,9 @@ def test_empty_setting_is_an_empty_object():
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ('{"a": ', "must be JSON: unexpected end of data: line 1 column 7 (char 6)"),
-        ("[1]", "must be a JSON object"),
-        ('"{from}"', "must be a JSON object"),
+        ('{"a": ', "is not JSON: unexpected end of data: line 1 column 7 (char 6)"),
+        ("[1]", "must hold a JSON object"),
+        ('"{from}"', "must hold a JSON object"),
         ('{"a":' * 253 + "1" + "}" * 253, "cannot be written as JSON: Recursion limit reached"),
     ],
 )
@@ -61,6 +61,6 @@ def test_unknown_placeholder_is_refused_with_the_known_ones():
 
 
 def test_what_is_no_file_is_refused_without_its_name(tmp_path):
-    assert problem(agent_file="secret") == "must name a JSON file: No such file or directory"
+    assert problem(agent_file="secret") == "must be a JSON file: No such file or directory"
     (tmp_path / "bytes").write_bytes(b"\xff")
-    assert problem(agent_file=str(tmp_path / "bytes")) == "must name a file of UTF-8 text"
+    assert problem(agent_file=str(tmp_path / "bytes")) == "must be a file of UTF-8 text"

@@ -40,7 +40,7 @@ from bridge.agents.agent import (
     Warned,
 )
 from bridge.agents.json_dialogue import JsonDialogue, worded
-from bridge.agents.json_settings import JsonFile, JsonObject, filled, unfilled
+from bridge.agents.json_settings import JsonObject, JsonObjectFile, filled, unfilled
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
@@ -95,16 +95,14 @@ def _are_variables(template: str) -> str:
 
 
 def _is_initiation(template: str) -> str:
-    match unfilled(template):
-        case {"type": kind} if kind != CLIENT_DATA:
-            raise ValueError(f"must have no other type than {CLIENT_DATA}")
-        case dict() as data:
-            for name in ("dynamic_variables", "conversation_config_override"):
-                if not isinstance(data.get(name, {}), dict):
-                    raise ValueError(f"{name} must be a JSON object")
-            _check_variables(data.get("dynamic_variables", {}))
-            return template
-    raise ValueError("must hold a JSON object")
+    data = unfilled(template)
+    if data.get("type", CLIENT_DATA) != CLIENT_DATA:
+        raise ValueError(f"must have no other type than {CLIENT_DATA}")
+    for name in ("dynamic_variables", "conversation_config_override"):
+        if not isinstance(data.get(name, {}), dict):
+            raise ValueError(f"{name} must be a JSON object")
+    _check_variables(data.get("dynamic_variables", {}))
+    return template
 
 
 def _check_variables(variables: Mapping[str, Any]) -> None:
@@ -133,7 +131,7 @@ class ElevenLabsSettings(AgentSettings):
         "",
         description='the agent\'s dynamic variables, a JSON object with placeholders: {"caller": "{from}"}',
     )
-    elevenlabs_initiation_file: Annotated[JsonFile, AfterValidator(_is_initiation)] = Field(
+    elevenlabs_initiation_file: Annotated[JsonObjectFile, AfterValidator(_is_initiation)] = Field(
         "",
         description="a JSON file with more of ElevenLabs' conversation_initiation_client_data, such as "
         "conversation_config_override and user_id; its texts may have placeholders",

@@ -19,9 +19,10 @@ from bridge.agents.agent import (
     StreamInfo,
     no_session,
 )
+from bridge.agents.json_settings import JsonObjectFile, filled
 from bridge.agents.openai_realtime import RealtimeDialogue
 from bridge.agents.realtime_session import session_object
-from bridge.agents.setting_types import JsonFile, Switch, TemplateText, WsUrl, read_json_object
+from bridge.agents.setting_types import Switch, TemplateText, WsUrl
 from bridge.agents.template import fill, names_in, of_call, required_in
 
 # OpenAI ends a session of this age.
@@ -42,10 +43,10 @@ class OpenAiSettings(AgentSettings):
         description="what the model is asked to do in the call; may have placeholders: `{from}`, "
         "`{file.PROMPT_FILE}`",
     )
-    openai_realtime_session_file: JsonFile = Field(
+    openai_realtime_session_file: JsonObjectFile = Field(
         "",
         description="a JSON file with further fields of OpenAI's session object: turn detection, noise "
-        "reduction, transcription, speed, tools; the audio formats in it are replaced",
+        "reduction, transcription, speed, tools; the audio formats in it are replaced. Its texts may have placeholders",
     )
     openai_realtime_greets: Switch = Field(True, description="1: the model speaks first")
     openai_realtime_tools: Switch = Field(
@@ -57,8 +58,7 @@ class OpenAiSettings(AgentSettings):
 
 
 def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
-    path, instructions = settings.openai_realtime_session_file, settings.openai_realtime_instructions
-    given = read_json_object(path) if path else {}
+    given, instructions = settings.openai_realtime_session_file, settings.openai_realtime_instructions
 
     def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
         return Endpoint(
@@ -68,7 +68,7 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
 
     def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:
         session = session_object(
-            given,
+            filled(given, resources, stream.call),
             instructions=fill(instructions, {**resources.values, **stream.call.placeholders}),
             voice=settings.openai_realtime_voice,
             tools=settings.openai_realtime_tools,
@@ -86,8 +86,8 @@ def _describe(settings: OpenAiSettings, resources: Resources) -> Agent:
         open_session=no_session,
         endpoint=endpoint,
         dialogue=dialogue,
-        names=of_call(names_in([instructions])),
-        required=of_call(required_in([instructions])),
+        names=of_call(names_in([given, instructions])),
+        required=of_call(required_in([given, instructions])),
     )
 
 

@@ -67,11 +67,23 @@ def test_session_file_is_merged_into_the_session(tmp_path):
     assert session["audio"]["output"] == {"format": {"type": "audio/pcmu"}, "voice": "marin"}
 
 
+def test_session_file_takes_values_of_the_call(tmp_path):
+    path = tmp_path / "session.json"
+    path.write_text(
+        '{"prompt": {"id": "p1", "variables": {"caller": "{from}", "name": "{form.CallerName!}"}}}'
+    )
+    prompt = session_of(openai_realtime_session_file=str(path))["prompt"]
+    assert prompt["variables"]["caller"] == "+14155550123"
+    settings = {"openai_api_key": "key", "openai_realtime_session_file": str(path)}
+    agent = AGENT.describe(OpenAiSettings.model_validate(settings), Resources(None, 8))
+    assert agent.required == {"form.CallerName"}
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (None, "must be a JSON file: No such file or directory"),
-        ("{", "must be a JSON file: "),
+        ("{", "is not JSON: "),
         ("[]", "must hold a JSON object"),
     ],
 )

@@ -128,7 +128,7 @@ async def test_session_is_asked_for_once_as_documented(service):
     ("variables", "shown"),
     [
         ('{"age": 5}', "the dynamic variable age must be a text, in quotes"),
-        ("[]", "must be a JSON object"),
+        ("[]", "must hold a JSON object"),
         ('{"name": "{name}"}', "unknown placeholder {name}"),
     ],
 )
