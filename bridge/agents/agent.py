@@ -22,16 +22,11 @@ from bridge.agents.turns import HeardTurn
 
 
 class SessionError(Exception):
-    """
-    The agent is unavailable: it gave no session.
-
-    Args:
-        detail: The reason, for the log; without secrets.
-        kind: Whether another attempt may help.
-    """
+    """The agent is unavailable: it gave no session. The text is the reason, for the log, and has no secrets."""
 
     def __init__(self, detail: str, kind: FailureKind = FailureKind.LOST) -> None:
         super().__init__(detail)
+        # Whether another attempt may help.
         self.kind = kind
 
 
