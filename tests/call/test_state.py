@@ -225,7 +225,7 @@ def test_audio_of_a_lost_agent_is_not_heard_audio_of_the_next_ones_turn(first_is
     script.spares = [RecordingAgent(script.log, "spare")]
     script.agent.tracks_heard = first_is_tracked
     script.spares[0].tracks_heard = True
-    script.run([(0, "start"), (0, "agent_open")])
+    script.run([(0, "start"), (0, "agent_open"), (0, "turn", "the first's")])
     script.caller.sent_bytes = 10 * AUDIO_1S_BYTES
     script.run([(1, "mark", "g0-8000"), (1, "agent_lost"), (2, "agent_open"), (2, "interrupt")])
     script.run([(2, "turn", "its own"), (2, "interrupt")])
