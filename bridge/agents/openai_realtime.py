@@ -7,9 +7,8 @@ caller interrupts, ``conversation.item.truncate`` tells the model how much of ea
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,7 +26,7 @@ from bridge.agents.agent import (
     Turn,
     Warned,
 )
-from bridge.agents.json_dialogue import ADVISED_WAIT_S, JsonDialogue, on_tool_call, parse, worded
+from bridge.agents.json_dialogue import ADVISED_WAIT_S, JsonDialogue, parse, worded
 from bridge.agents.realtime_errors import (
     fatal_kind,
     is_warning,
@@ -37,14 +36,16 @@ from bridge.agents.realtime_errors import (
     wait_s,
 )
 from bridge.agents.realtime_session import (
+    function_result,
     message_item,
-    result_item,
     said_item,
     turn_detection,
     wrong_format,
 )
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+from bridge.agents.tool_calls import ToolCalls
 from bridge.agents.turns import HeardTurn
+from bridge.agents.words import ENDS_SOON, I_PRESSED
 
 # Behind what the model said until the caller cut in.
 CUT = "…"
@@ -52,16 +53,13 @@ CUT = "…"
 RESPOND_ID = "respond"
 # Asks the model to speak.
 RESPOND = orjson.dumps({"type": "response.create", "event_id": RESPOND_ID})
-# Items of which something may be unheard, and function calls that may be reported again.
+# Items of which something may be unheard.
 MOST_ITEMS = 64
-MOST_CALLS = 64
 # Turns of the caller that are taken although their beginning was not reported, before that is a warning.
 TURNS_UNANNOUNCED = 2
 UNANNOUNCED = (
     "it took turns of the caller without speech_started, so that nobody can interrupt it: try server_vad"
 )
-KEYS = "The caller pressed {keys} on the telephone's keypad."
-LIMIT_NEAR = "This conversation ends in about {left_s:.0f} seconds. Bring it to its end."
 # The code of the close at a session's limit.
 GOING_AWAY = 1001
 
@@ -117,8 +115,7 @@ class RealtimeDialogue(JsonDialogue):
         self._items: dict[str, _Item] = {}
         # Set by results and keys that came while a response was being made, which the API answers only after it.
         self._owes_response = False
-        # Function calls that have been taken.
-        self._calls: deque[str] = deque(maxlen=MOST_CALLS)
+        self._tool_calls = ToolCalls(function_result)
         # Whether the response before this one failed, and when the rate limits reset that it exhausted.
         self._has_failed = False
         self._reset_s = 0.0
@@ -175,14 +172,14 @@ class RealtimeDialogue(JsonDialogue):
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
         if not self._takes_keys:
             return ()
-        pressed = message_item("user", KEYS.format(keys=digit))
+        pressed = message_item("user", I_PRESSED.format(digit))
         if not self._response_id:
             return (pressed, RESPOND)
         self._owes_response = True
         return (pressed,)
 
     def on_limit_near(self, left_s: float) -> Iterable[bytes]:
-        return (message_item("system", LIMIT_NEAR.format(left_s=left_s)),)
+        return (message_item("system", ENDS_SOON.format(left_s)),)
 
     def on_close(self, code: int | None, reason: str = "") -> FailureKind:
         return FailureKind.SESSION_LIMIT if code == GOING_AWAY else FailureKind.LOST
@@ -261,25 +258,11 @@ class RealtimeDialogue(JsonDialogue):
         return (Audio(delta.encode()), Control.RELAY_AUDIO)
 
     def _call_function(self, item: Mapping[str, Any]) -> Iterable[Event]:
-        call_id = item.get("call_id")
-        if not isinstance(call_id, str):
-            return (Ignored("missing_field"),)
-        if call_id in self._calls:
-            return (Ignored("duplicate_call"),)
-        self._calls.append(call_id)
-        accepted = result_item(call_id, {"result": "ok"})
-
-        def refusal(why: str) -> tuple[bytes, ...]:
-            return (result_item(call_id, {"error": why}),)
-
-        events: list[Event] = []
-        for event in on_tool_call(item.get("name"), parse(item.get("arguments") or "{}"), refusal):
-            if event is Control.HANG_UP:
-                events.append(Reply(accepted))
-            elif isinstance(event, Transfer):
-                event = replace(event, acceptance=(accepted,))
-            self._owes_response |= event is not Control.HANG_UP
-            events.append(event)
+        arguments = parse(item.get("arguments") or "{}")
+        events = list(self._tool_calls.decide(item.get("call_id"), item.get("name"), arguments))
+        # After a hang-up no more is to be said, and a call that is reported again has been answered.
+        is_awaited = any(isinstance(event, Transfer | Reply) for event in events)
+        self._owes_response |= is_awaited and Control.HANG_UP not in events
         return events
 
     def _end_response(self, response: Mapping[str, Any]) -> Iterable[Event]:

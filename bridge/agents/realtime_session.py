@@ -102,7 +102,7 @@ def said_item(said: Said) -> bytes:
     return message_item("assistant" if said.speaker is Speaker.AGENT else "user", said.text)
 
 
-def result_item(call_id: str, result: Mapping[str, Any]) -> bytes:
+def function_result(call_id: str, name: str, result: str, is_error: bool) -> bytes:
     """The message with the result of a function call."""
-    output = orjson.dumps(result).decode()
+    output = orjson.dumps({"error" if is_error else "result": result}).decode()
     return item_create({"type": "function_call_output", "call_id": call_id, "output": output})

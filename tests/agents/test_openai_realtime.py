@@ -20,9 +20,11 @@ from bridge.agents.agent import (
     Warned,
 )
 from bridge.agents.json_dialogue import ADVISED_WAIT_S
-from bridge.agents.openai_realtime import MOST_CALLS, MOST_ITEMS, RESPOND, UNANNOUNCED, RealtimeDialogue
+from bridge.agents.openai_realtime import MOST_ITEMS, RESPOND, UNANNOUNCED, RealtimeDialogue
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
+from bridge.agents.tool_calls import CALLS_REMEMBERED
 from bridge.agents.turns import HeardTurn
+from bridge.agents.words import HANGS_UP, TRANSFERS
 
 RESPOND_NOW = Reply(RESPOND)
 END = Control.SPEECH_ENDED
@@ -312,7 +314,7 @@ def results(*messages: bytes) -> list[tuple[str, dict[str, Any]]]:
 def test_hang_up_is_answered_and_asks_for_no_more_words(dialogue):
     begin_response(dialogue, "r1")
     reply, hang_up = call(dialogue, "hang_up", {})
-    assert results(reply.message) == [("c1", {"result": "ok"})]
+    assert results(reply.message) == [("c1", {"result": HANGS_UP})]
     assert hang_up is Control.HANG_UP
     assert end_response(dialogue) == [END]
 
@@ -322,7 +324,7 @@ def test_transfer_has_both_answers_and_the_model_goes_on_after_the_response(dial
     [transfer] = call(dialogue, "transfer_call", {"to_number": "+1"})
     assert isinstance(transfer, Transfer)
     assert results(*transfer.refusal) == [("c1", {"error": "transfers to this number are not allowed"})]
-    assert results(*transfer.acceptance) == [("c1", {"result": "ok"})]
+    assert results(*transfer.acceptance) == [("c1", {"result": TRANSFERS})]
     assert end_response(dialogue) == [END, RESPOND_NOW]
 
 
@@ -336,8 +338,10 @@ def test_several_calls_are_answered_at_once_and_their_response_once(dialogue):
 
 def test_call_that_is_reported_again_is_taken_once(dialogue):
     assert len(call(dialogue, "x", {})) == 1
-    assert call(dialogue, "x", {}) == [Ignored("duplicate_call")]
-    for n in range(MOST_CALLS):
+    assert end_response(dialogue) == [END, RESPOND_NOW]
+    assert call(dialogue, "x", {}) == [Ignored("repeated_tool_call")]
+    assert end_response(dialogue) == [END]
+    for n in range(CALLS_REMEMBERED):
         call(dialogue, "x", {}, f"d{n}")
     assert len(call(dialogue, "x", {})) == 1
 
@@ -360,8 +364,10 @@ def test_response_that_the_service_abandons_owes_nothing(dialogue):
     assert end_response(dialogue) == [END]
 
 
-def test_call_without_an_id_is_ignored(dialogue):
-    assert call(dialogue, "hang_up", {}, None) == [Ignored("missing_field")]
+def test_call_without_an_id_is_taken_and_not_answered(dialogue):
+    assert call(dialogue, "hang_up", {}, None) == [Control.HANG_UP]
+    assert call(dialogue, "x", {}, None) == [Ignored("unknown_function")]
+    assert end_response(dialogue) == [END]
 
 
 def test_results_of_an_interrupted_response_are_answered_with_the_callers_next_turn(dialogue):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from live import FACTOR, Live, serving, soon, until
 
+from bridge.agents.words import TRANSFERS
 from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.protocols.openai import OpenAISession
 from bridge.standins.numbered import make_numbered
@@ -200,7 +201,7 @@ async def test_number_is_transferred_to_however_the_model_writes_it(monkeypatch)
         await soon(caller.closed.wait())
         assert "+493012345678" in forms[0]
         # The result of the transfer is sent, and no request for more words.
-        assert [json.loads(output.output) for output in session.function_outputs] == [{"result": "ok"}]
+        assert [json.loads(output.output) for output in session.function_outputs] == [{"result": TRANSFERS}]
         assert session.asked_to_speak == 0
 
 
