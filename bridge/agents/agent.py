@@ -138,8 +138,6 @@ class Control(enum.Enum):
     SPEECH_ENDED = enum.auto()
     # The service has closed the session, as `Dialogue.closing` asked.
     CLOSED = enum.auto()
-    # A new turn begins, as at `Turn`; it has no name.
-    TURN = enum.auto()
     # All audio goes through `Dialogue.read` from now on, because some belongs to an interrupted turn.
     INSPECT_AUDIO = enum.auto()
     # Plain audio passes the dialogue by again.
@@ -164,9 +162,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A new turn begins: audio from here on is counted as heard under the agent's name for it."""
+    """A new turn begins: audio from here on is counted as heard under the agent's name for it, if it has one."""
 
-    name: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

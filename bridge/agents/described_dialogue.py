@@ -149,7 +149,7 @@ class DescribedDialogue(Dialogue):
             (described.interrupt, interrupt),
             (described.ended, (Control.ENDED,)),
             (described.hang_up, (Control.HANG_UP,)),
-            (described.turn, (Control.TURN,)),
+            (described.turn, (Turn(),)),
             (described.speech_ended, (Control.SPEECH_ENDED,)),
         )
         for match, events in controls:
@@ -233,7 +233,7 @@ class DescribedDialogue(Dialogue):
         begins: Events = ()
         if item != self._item:
             # As JSON, which keeps numbers and texts apart.
-            begins = (Turn(orjson.dumps(item).decode()) if item is not None else Control.TURN,)
+            begins = (Turn(orjson.dumps(item).decode()) if item is not None else Turn(),)
         self._item, self._turn = item, turn
         self._find_natively(item, turn)
         # Both together make the leg take the new finder.

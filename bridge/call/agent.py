@@ -201,8 +201,6 @@ class AgentLeg(AgentConnection):
                 self._on_audio(event)
             case Control.INTERRUPT:
                 self._on_interrupt()
-            case Control.TURN:
-                self.call.on_agent_turn("", self._clock())
             case Turn(name):
                 self.call.on_agent_turn(name, self._clock())
             case Control.INSPECT_AUDIO | Control.RELAY_AUDIO:

@@ -44,7 +44,6 @@ CONTROLS = {
     Control.ENDED: "ended: the last words play, then the call goes on without this agent",
     Control.HANG_UP: "hang_up: the last words play, then the phone call ends",
     Control.SPEECH_ENDED: "speech_ended",
-    Control.TURN: "a new turn begins",
 }
 
 
@@ -142,7 +141,7 @@ def _meanings(event: Event, dialogue: DescribedDialogue, heard: Sequence[HeardTu
             sent = [f"sends {_shown(message)}" for message in dialogue.on_interrupt(heard)]
             return [CONTROLS[event], *sent]
         case Turn():
-            return [CONTROLS[Control.TURN]]
+            return ["a new turn begins"]
         case Control():
             return [CONTROLS[event]] if event in CONTROLS else []
         case Audio():
