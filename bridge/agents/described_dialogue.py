@@ -74,6 +74,8 @@ class DescribedDialogue(Dialogue):
         # Of the last audio.
         self._item: Id = None
         self._turn: Id = None
+        # Whether all audio of that item was sent, as the agent says, or it was cut; cleared by audio of another one.
+        self._is_complete = False
         # The turn that the caller interrupted: its audio is discarded.
         self._interrupted: Id = None
 
@@ -88,7 +90,9 @@ class DescribedDialogue(Dialogue):
     def on_interrupt(self, heard: Sequence[HeardTurn]) -> Iterable[bytes]:
         self._interrupted = self._turn
         described = self._described
-        cut = [turn for turn in heard if not turn.is_all]
+        cut = [turn for turn in heard if not turn.is_all or self._is_being_made(turn)]
+        # Once cut, an item is not cut again.
+        self._is_complete = True
         if described.item is None:
             # Without names only the present turn can be meant.
             return [
@@ -100,6 +104,12 @@ class DescribedDialogue(Dialogue):
             if turn.name
             for text in self._texts([described.heard], item=orjson.loads(turn.name), heard_ms=turn.heard_ms)
         ]
+
+    def _is_being_made(self, turn: HeardTurn) -> bool:
+        """Whether more audio of an item would follow, which only an agent with ``speech_ended`` tells."""
+        described = self._described
+        is_open = described.item is not None and described.speech_ended is not None and not self._is_complete
+        return is_open and self._item is not None and turn.name == _name_of(self._item)
 
     def on_dtmf(self, digit: str) -> Iterable[bytes]:
         described = self._described
@@ -154,6 +164,7 @@ class DescribedDialogue(Dialogue):
         )
         for match, events in controls:
             if match is not None and match.fits(message, fields):
+                self._is_complete = self._is_complete or Control.SPEECH_ENDED in events
                 return events
         if described.ready is None or not described.ready.fits(message, fields):
             return ()
@@ -232,8 +243,8 @@ class DescribedDialogue(Dialogue):
             return audio
         begins: Events = ()
         if item != self._item:
-            # As JSON, which keeps numbers and texts apart.
-            begins = (Turn(orjson.dumps(item).decode()) if item is not None else Turn(),)
+            begins = (Turn(_name_of(item)) if item is not None else Turn(),)
+            self._is_complete = False
         self._item, self._turn = item, turn
         self._find_natively(item, turn)
         # Both together make the leg take the new finder.
@@ -257,6 +268,11 @@ class DescribedDialogue(Dialogue):
             # It has characters that the finder does not look for.
             finder = None
         self.audio = finder
+
+
+def _name_of(item: str | int) -> str:
+    """The name of an item's turn: as JSON, which keeps numbers and texts apart."""
+    return orjson.dumps(item).decode()
 
 
 def _is_an_end(meaning: Events) -> bool:

@@ -497,6 +497,22 @@ def test_agent_learns_how_much_of_the_item_was_heard():
     ]
 
 
+def test_item_that_is_still_being_made_is_cut_where_the_agent_says_when_it_is_complete():
+    one = dialogue(ITEMS, speech_ended={"type": "done"})
+
+    def cut(*names: str) -> list[str]:
+        heard = [HeardTurn(f'"{name}"', 20, is_all=True) for name in names]
+        return [orjson.loads(message)["item"] for message in one.on_interrupt(heard)]
+
+    list(one.read(audio_of("a", 1)))
+    assert (cut("a"), cut("a")) == (["a"], [])
+    list(one.read(audio_of("b", 2)))
+    assert list(one.read(b'{"type":"done"}')) == [Control.SPEECH_ENDED]
+    assert cut("b") == []
+    list(one.read(audio_of("c", 3)))
+    assert cut("b", "c") == ["c"]
+
+
 def test_agent_without_items_learns_how_much_of_the_present_turn_was_heard():
     one = dialogue({**TABLE, "interrupt": "stop", "heard": '{"ms":{heard_ms}}'})
     heard = [HeardTurn("", 100, is_all=False), HeardTurn("", 30, is_all=False)]
