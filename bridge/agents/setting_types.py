@@ -16,6 +16,8 @@ from bridge.agents.template import CALL_NAMES, unknown_names
 NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # A phone number as Twilio writes it.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+# What people write between digits; NFKC leaves dashes as they are.
+NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
 # Keys and tokens of the services are longer.
 SHOWN_CHARACTERS = 24
 
@@ -108,10 +110,6 @@ HttpUrl = Annotated[str, _base_url(("http", "https"))]
 WsUrl = Annotated[str, _base_url(("ws", "wss"))]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
-# A phone number as Twilio writes it.
-E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-# What people write between digits; NFKC leaves dashes as they are.
-NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
 CallerId = Annotated[str, AfterValidator(_caller_id)]
 # What a caller gets where no agent is available.
 Fallback = Annotated[str, AfterValidator(_fallback)]
