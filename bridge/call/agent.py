@@ -28,7 +28,7 @@ from bridge.agents.agent import (
 )
 from bridge.agents.json_dialogue import shape_of
 from bridge.agents.setting_types import E164, as_e164
-from bridge.agents.succession import FailureKind, Said
+from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.call.agent_connection import AgentConnection
 from bridge.call.ends import Why
 from bridge.call.farewell import Farewell
@@ -233,8 +233,10 @@ class AgentLeg(AgentConnection):
             case Warned(detail):
                 if self._trouble.is_new(detail):
                     log.warning("agent warns", call_sid=self.call.call_sid, detail=detail)
-            case Said():
+            case Said(speaker):
                 self.call.conversation.add(event, self._clock())
+                if speaker is Speaker.CALLER:
+                    self._trouble.on_sign(self._clock())
             case Corrected(text):
                 self.call.conversation.correct(text)
             case Ignored(reason):
@@ -266,6 +268,7 @@ class AgentLeg(AgentConnection):
 
     def _on_interrupt(self) -> None:
         began = self._clock()
+        self._trouble.on_sign(began)
         heard = self.call.on_interrupt(began)
         if self._decode is not None:
             self._decode.restart()

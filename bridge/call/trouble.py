@@ -36,6 +36,10 @@ class Trouble:
         if self.last(audio_frames) is None:
             self._open, self._frames, self._since = error, audio_frames, now
 
+    def on_sign(self, now: float) -> None:
+        """The agent hears the caller: it has no reason to speak, and its time begins anew."""
+        self._since = now
+
     def last(self, audio_frames: int) -> Troubled | None:
         """The error that the agent has not spoken after."""
         if audio_frames != self._frames:

@@ -32,7 +32,7 @@ from bridge.agents.agent import (
     Warned,
     no_session,
 )
-from bridge.agents.succession import FailureKind
+from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.call.agent import AgentLeg
 from bridge.call.farewell import BEGINS_S, QUIET_S
 from bridge.call.keys import PAUSE_S
@@ -52,6 +52,8 @@ EVENTS: dict[str, Event] = {
     "transfer": Transfer("+4930123456", (b"no",), (b"yes",)),
     "later": Reply(b"later", 1.5),
     "odd": Ignored("unknown_type"),
+    "interrupt": Control.INTERRUPT,
+    "heard": Said(Speaker.CALLER, ""),
 }
 
 
@@ -151,6 +153,18 @@ async def test_silence_after_an_error_is_the_end_of_the_agent(logs):
         assert made.chain.asked == [(FailureKind.SERVER, True)]
         assert made.call.detail == "error busy, and no audio after it"
     assert len([line for line in logs.lines if "agent reports an error" in line]) == 1
+
+
+@pytest.mark.parametrize("sign", ["interrupt", "heard"])
+async def test_agent_that_hears_the_caller_after_an_error_is_not_lost_while_it_listens(sign):
+    async with scene() as (made, _):
+        made.read("troubled")
+        made.tick(4.0)
+        made.read(sign)
+        made.tick(8.9)
+        assert made.call.state is State.BRIDGED
+        made.tick(9.0)
+        assert made.chain.asked == [(FailureKind.SERVER, True)]
 
 
 async def test_audio_after_an_error_keeps_the_agent():

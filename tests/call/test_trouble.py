@@ -39,6 +39,18 @@ def test_first_of_several_errors_counts(trouble):
     assert trouble.last(10) is ERROR
 
 
+def test_agent_that_hears_the_caller_has_its_time_anew(trouble):
+    trouble.report(ERROR, 10, 100.0)
+    trouble.on_sign(104.0)
+    assert not trouble.is_due(10, 108.9)
+    assert trouble.is_due(10, 109.0)
+
+
+def test_sign_without_an_error_means_nothing(trouble):
+    trouble.on_sign(100.0)
+    assert not trouble.is_due(0, 1000.0)
+
+
 def test_each_report_is_new_once_and_their_number_is_bounded(trouble):
     assert trouble.is_new("a")
     assert not trouble.is_new("a")
