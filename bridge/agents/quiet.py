@@ -1,4 +1,4 @@
-"""Whether an agent says anything, told from its audio, for agents that stream on while they say nothing."""
+"""Whether an agent says anything, recognised by its audio, for agents that stream on while they say nothing."""
 
 from __future__ import annotations
 

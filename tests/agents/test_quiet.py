@@ -1,4 +1,4 @@
-"""Whether an agent says anything, told from its audio."""
+"""Whether an agent says anything, recognised by its audio."""
 
 from __future__ import annotations
 
