@@ -162,6 +162,10 @@ class SettingFields(BaseModel):
         "info", description="the least level that is logged"
     )
 
+    bridge_log_numbers: Switch = Field(
+        False, description="1: the log has whole phone numbers; 0: with their middle left out"
+    )
+
     bridge_session_s: float = Field(
         8.0,
         gt=0,

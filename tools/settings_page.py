@@ -58,6 +58,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_resume_linger_s",
         "bridge_log_format",
         "bridge_log_level",
+        "bridge_log_numbers",
     ),
     "Limits of a call": (
         "bridge_session_s",

@@ -272,6 +272,7 @@ class Dialogue:
         is_speaking: Whether the agent is in the middle of an utterance; None if its messages do not tell.
         gathers_keys: `on_dtmf` gets several keys together, once the caller has pressed ``#`` or paused.
         silence_fill_ms: Silence is sent to the agent where the caller's audio pauses for this long; 0: not.
+        session_id: The service's name of the session, for its support; empty until it is known.
         session_limit_s: The age at which the service ends a session; None if it has no limit.
         closed_s: How long the socket waits for `Control.CLOSED` between the messages of `closing` and its close frame.
     """
@@ -291,6 +292,7 @@ class Dialogue:
     is_speaking: bool | None = None
     gathers_keys: bool = False
     silence_fill_ms: int = 0
+    session_id: str = ""
     session_limit_s: float | None = None
     closed_s: float = 0.0
 
@@ -358,6 +360,7 @@ class Agent:
         dialogue: Makes the dialogue of one call. Its second argument numbers the messages to the agent, from 1 and
             together with the audio frames, for a dialogue that is ``numbered``.
         hand_over: For an agent without a socket: returns how Twilio reaches it, for a session and its call.
+        session_key: The field of the session that names it, where `Dialogue.session_id` does not.
         names: The values of the call (`CallInfo.values`) that it uses.
         required: Those of them without which it cannot take a call.
 
@@ -368,6 +371,7 @@ class Agent:
     endpoint: Callable[[Mapping[str, str], CallInfo], Endpoint] | None = None
     dialogue: Callable[[StreamInfo, NextNumber], Dialogue] | None = None
     hand_over: Callable[[Mapping[str, str], CallInfo], HandOver] | None = None
+    session_key: str = ""
     names: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
 

@@ -48,6 +48,12 @@ def worded(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text[:REPORT_CHARS]).strip()
 
 
+def name_at(fields: Any, key: str) -> str:
+    """The name under a key of a message, for a log; empty if there is none."""
+    name = fields.get(key) if isinstance(fields, dict) else None
+    return worded(name) if isinstance(name, str) else ""
+
+
 class JsonDialogue(Dialogue):
     """Base of dialogues whose messages are JSON; messages that are not are ignored and counted."""
 

@@ -26,7 +26,7 @@ from bridge.agents.agent import (
     Turn,
     Warned,
 )
-from bridge.agents.json_dialogue import ADVISED_WAIT_S, JsonDialogue, parse, worded
+from bridge.agents.json_dialogue import ADVISED_WAIT_S, JsonDialogue, name_at, parse, worded
 from bridge.agents.realtime_errors import (
     fatal_kind,
     is_warning,
@@ -190,6 +190,7 @@ class RealtimeDialogue(JsonDialogue):
             return (Failed(wrong, FailureKind.REFUSED),)
         if self._is_ready:
             return ()
+        self.session_id = name_at(session, "id")
         self._is_ready = True
         return (Control.READY, Reply(RESPOND)) if self._speaks_first else (Control.READY,)
 

@@ -60,6 +60,8 @@ class AgentConnection(Leg):
         self._agent_limits = agent_limits
         self._connect_s = agent_limits.connect_s
         self._socket = AgentSocket(process.tls, self._connect_s, limits.close_s, limits.max_message_bytes)
+        # What the session says of itself, once it is open.
+        self._session_name = ""
         # Opens the socket, from `connect` on.
         self._connecting: asyncio.Task[None] | None = None
         self._connecting_since = self._clock()
@@ -110,11 +112,16 @@ class AgentConnection(Leg):
             return
         # picows returns without an error if the peer closes before it answers the upgrade.
         self._socket.cut()
-        self._closing_since = self._clock()
+        self._begin_closing(detail)
         # The call first: the next agent may take over the audio that waits here.
         lost = partial(self.call.on_agent_lost, self._clock(), detail=detail, kind=kind)
         self.guard(lost)
         self._leave_unopened()
+
+    @property
+    def session_id(self) -> str:
+        """The service's name of the session; empty if it has none, or is not known yet."""
+        return self._dialogue.session_id or self._session_name
 
     def _handshake(self) -> picows.WSListener | None:
         return None if self._has_left else Handshake(self.wire, self.open)
@@ -122,8 +129,10 @@ class AgentConnection(Leg):
     async def _session(self) -> Mapping[str, str]:
         stream = self._stream
         if stream.has_session:
+            self._session_name = stream.session.get(self._agent.session_key, "")
             return stream.session
         session = await self._agent.open_session(stream.call)
+        self._session_name = session.get(self._agent.session_key, "")
         self._on_session(session)
         return session
 
@@ -199,8 +208,8 @@ class AgentConnection(Leg):
 
     def _part(self, code: int) -> None:
         """Keep the socket until the service has closed the session: all else that it sends is dropped."""
-        self._closing_since = self._clock()
-        self._parting_until = self._closing_since + self._dialogue.closed_s
+        self._begin_closing(f"bridge {code}")
+        self._parting_until = self._clock() + self._dialogue.closed_s
         self._close_code = code
         self.relay_to(None)
         if self.call.has(self):

@@ -118,6 +118,8 @@ class Leg:
         self._closing_since: float | None = None
         # The words of the peer's close frame.
         self._close_reason = ""
+        # Who closed the socket, and how; empty while it is open.
+        self.how_closed = ""
         # Since when the peer has not read; None while it does.
         self._congested_since: float | None = None
         # Liveness without a clock read per frame: each tick compares the counters with those of the last one.
@@ -204,15 +206,13 @@ class Leg:
 
     def close(self, code: int) -> None:
         """Close with ``code``; the peer has ``close_s`` to answer. A second close changes nothing."""
-        if self._closing_since is None:
-            self._closing_since = self._clock()
+        if self._begin_closing(f"bridge {code}"):
             self.wire.send_close(code)
         self.wire.lose_held()
 
     def abort(self) -> None:
         """End the socket now, without a close frame."""
-        if self._closing_since is None:
-            self._closing_since = self._clock()
+        self._begin_closing("bridge, without a close frame")
         self.wire.lose_held()
         if self._transport is not None:
             self._transport.abort()
@@ -280,9 +280,16 @@ class Leg:
 
     def _lose(self, detail: str) -> None:
         # Without a close frame. Held audio stays until the call knows: another agent may take it over.
-        self._closing_since = self._clock()
+        self._begin_closing(detail)
         self.guard(self.end_by_peer, None, detail)
         self.abort()
+
+    def _begin_closing(self, how: str) -> bool:
+        """Note that the socket closes from now on, and how; False if it closes already."""
+        if self._closing_since is not None:
+            return False
+        self._closing_since, self.how_closed = self._clock(), how
+        return True
 
     # The wire's callbacks
 
@@ -308,14 +315,12 @@ class Leg:
         self.on_ignored("binary")
 
     def on_peer_closed(self, code: int, reason: str) -> None:
-        if self._closing_since is None:
-            self._closing_since = self._clock()
+        if self._begin_closing(worded(f"peer {code} {reason}")):
             self._close_reason = reason
             self.guard(self.end_by_peer, code, worded(f"close {code} {reason}"))
 
     def on_violation(self, code: int, detail: str) -> None:
-        if self._closing_since is None:
-            self._closing_since = self._clock()
+        if self._begin_closing(worded(f"bridge {code} {detail}")):
             self.guard(self.end_by_violation, code, detail)
 
     def on_congestion(self, is_congested: bool) -> None:
@@ -325,8 +330,7 @@ class Leg:
         self._congested_since = self._clock() if is_congested else None
 
     def on_gone(self) -> None:
-        if self._closing_since is None:
-            self._closing_since = self._clock()
+        if self._begin_closing("no close frame"):
             self.guard(self.end_by_peer, None, "no close frame")
         self._transport = None
         self._has_left = True

@@ -12,6 +12,7 @@ import structlog
 from bridge.agents.agent import CallInfo
 from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome
+from bridge.call.record import masked
 from bridge.metrics import Metrics
 from bridge.server.answer import Answer
 from bridge.server.answer_webhook import AnswerWebhook
@@ -58,6 +59,8 @@ class Admissions:
         self._clock = clock
         self._announce = announce
         self._answers = answers
+        # How the log shows numbers.
+        self._shown = str if settings.bridge_log_numbers else masked
 
     async def known(self, call_sid: str, attempt: int = 0) -> Entry | None:
         """
@@ -99,6 +102,7 @@ class Admissions:
     ) -> str:
         """Open a session, if no other process does, and answer with its TwiML."""
         call_sid, media_id = info.call_sid, self._new_media_id("")
+        began = self._clock()
 
         async def open_session() -> Admission:
             if (standing := await self._agreement.admit(call_sid, attempt)) is not None:
@@ -112,6 +116,15 @@ class Admissions:
                 standing = await self._agreement.offer(call_sid, attempt, media_id, admission.session)
                 if standing is not None:
                     raise AdmittedElsewhereError(Entry.of(call_sid, standing))
+                log.info(
+                    "call answered",
+                    call_sid=call_sid,
+                    route=info.route,
+                    agent=admission.session.agents[0],
+                    from_number=self._shown(info.from_number),
+                    to_number=self._shown(info.to_number),
+                    answered_s=round(self._clock() - began, 3),
+                )
             return admission
 
         try:

@@ -122,5 +122,5 @@ class AgentChain:
                 transfer_prefixes=sockets.settings.transfer_prefixes,
                 on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
             )
-        sockets.live.set_agent(self._call, side)
+        sockets.live.set_agent(self._call, side, self._session.agents[n])
         return side

@@ -15,6 +15,7 @@ from _codec import HeldBudget
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
+from bridge.call.record import CallRecord
 from bridge.call.sides import AgentSide, CallerSide
 from bridge.call.state import Call, State
 from bridge.metrics import Metrics, Traffic
@@ -115,12 +116,13 @@ class Live:
         self._legs.add(caller)
         self._caller_legs += 1
 
-    def set_agent(self, call: Call, side: AgentSide) -> None:
-        """Enter the side of the agent that is tried now."""
-        sides = self._calls[call]
-        if sides.agent is not None:
-            sides.replaced = sides.to_agent()
-        sides.agent = side
+    def identify(self, call: Call, record: CallRecord) -> None:
+        """Enter what the verified ``start`` says of a call, before its first agent."""
+        self._calls[call].record = record
+
+    def set_agent(self, call: Call, side: AgentSide, name: str) -> None:
+        """Enter the side of the agent of this name, which is tried now."""
+        self._calls[call].set_agent(side, name)
         if isinstance(side, Leg):
             self._legs.add(side)
 
@@ -208,23 +210,28 @@ class Live:
         """Both sides are open."""
         assert call.stats.agent_connect_s is not None
         self._metrics.agent_connect_s.observe(call.stats.agent_connect_s)
+        record = self._calls[call].record
         log.info(
             "call bridged",
             call_sid=call.call_sid,
-            route=self._route_of(call.call_sid),
+            route=record.route,
+            agent=record.agent.name,
             agent_connect_s=round(call.stats.agent_connect_s, 4),
         )
-
-    def _route_of(self, call_sid: str) -> str:
-        entry = self._registry.find(call_sid)
-        return entry.session.route if entry is not None else ""
 
     def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None:
         """The next agent is tried in place of an unavailable one; `set_agent` has entered it."""
         self._metrics.agents_replaced.inc()
         # The failed agent's service has no say about this call any more.
         self._registry.set_credentials(call.call_sid, {})
-        log.warning("agent unavailable, trying next", call_sid=call.call_sid, detail=detail)
+        record = self._calls[call].record
+        log.warning(
+            "agent unavailable, trying next",
+            call_sid=call.call_sid,
+            agent=record.agents[-2].name,
+            next=record.agent.name,
+            detail=detail,
+        )
 
     def on_caller_kept(self, call: Call, kept: CallerSide, lost_s: float, detail: str) -> None:
         """The caller's socket is lost, and the agent waits for the next one."""
@@ -316,7 +323,7 @@ class Live:
             self._metrics.calls_without_agent_audio.inc()
             log.warning("agent sent no audio in the whole call", call_sid=call.call_sid)
         call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
-        log_end(call, call_sid, self._route_of(call_sid), traffic, now)
+        log_end(call, call_sid, sides, traffic, now)
 
     # The clock
 

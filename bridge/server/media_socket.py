@@ -15,6 +15,7 @@ from bridge.call.caller import CallerLeg
 from bridge.call.ends import Outcome, Why
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import AgentLimits, CallLimits, Limits
+from bridge.call.record import CallRecord, masked
 from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.agent_chain import AgentChain
@@ -68,6 +69,8 @@ class MediaSockets:
         self._signatures = signatures
         self._refusals = refusals
         self.successor_s = limits.successor_s
+        # How the log shows numbers.
+        self.shown = str if settings.bridge_log_numbers else masked
         self._call_limits = CallLimits(
             start_s=limits.start_s,
             duration_s=settings.bridge_call_max_s,
@@ -231,6 +234,9 @@ class TwilioStream:
         sockets.process.metrics.calls.inc()
         self._stream_sid = start.stream_sid
         info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values, session.route)
+        shown = sockets.shown
+        record = CallRecord(shown(info.from_number), shown(info.to_number), info.route)
+        sockets.live.identify(call, record)
         of_route = sockets.sessions.route(info).caller_id
         call.caller_id = caller_id(info, sockets.settings.bridge_caller_id, of_route)
         if self._ended is not None:

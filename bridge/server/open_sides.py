@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from bridge.call.agent import AgentLeg
 from bridge.call.ends import ENDS, Outcome, Why
+from bridge.call.leg import Leg
+from bridge.call.record import AgentRecord, CallRecord
 from bridge.call.sides import AgentSide, CallerSide, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Traffic
@@ -30,6 +33,7 @@ class OpenSides:
     agent: AgentSide | None = None
     replaced: SideCounts = field(default_factory=SideCounts)
     lost: SideCounts = field(default_factory=SideCounts)
+    record: CallRecord = field(default_factory=CallRecord)
     # The changes of the conversation that the store has, and when it got them.
     said_changes: int = 0
     said_at: float = float("-inf")
@@ -43,9 +47,31 @@ class OpenSides:
         """The counts of all media sockets of the call together."""
         return _sum(self.lost, self.caller.counts())
 
+    def set_agent(self, side: AgentSide, name: str) -> None:
+        """Enter the side of the agent that is tried now."""
+        self.replaced = self.to_agent()
+        self._note_agent()
+        self.agent = side
+        self.record.agents.append(AgentRecord(name))
+
+    def note_ends(self) -> None:
+        """Note what is known of the end of both sides."""
+        self._note_caller()
+        self._note_agent()
+
+    def _note_caller(self) -> None:
+        if isinstance(self.caller, Leg):
+            self.record.caller_closed = self.caller.how_closed
+
+    def _note_agent(self) -> None:
+        if isinstance(self.agent, AgentLeg):
+            self.record.agent.session_id = self.agent.session_id
+            self.record.agent.how_closed = self.agent.how_closed
+
     def set_caller(self, caller: CallerSide) -> None:
         """Enter the caller's present side."""
         self.lost = self.to_caller()
+        self._note_caller()
         self.caller = caller
 
     def must_keep_said(self, call: Call, now: float, every_s: float) -> bool:
@@ -89,24 +115,42 @@ def is_mute(call: Call, now: float) -> bool:
     return call.stats.first_agent_audio_s is None and call.was_bridged_s(now) >= MUTE_S
 
 
-def log_end(call: Call, call_sid: str, route: str, traffic: Traffic, now: float) -> None:
-    """Log that a call is over, with its counts."""
+def log_end(call: Call, call_sid: str, sides: OpenSides, traffic: Traffic, now: float) -> None:
+    """Log that a call is over, with all facts of it that help to find a fault."""
     assert call.why is not None
+    sides.note_ends()
+    record, stats = sides.record, call.stats
     is_trouble = call.why is Why.REFUSED or ENDS[call.why].outcome is Outcome.AGENT_LOST
     (log.warning if is_trouble else log.info)(
         "call ended",
         call_sid=call_sid,
-        route=route,
+        route=record.route,
+        agent=record.agent.name,
+        fallen_back_from=[f"{agent.name}: {agent.how_closed}" for agent in record.agents[:-1]],
+        session=record.agent.session_id,
+        from_number=record.from_number,
+        to_number=record.to_number,
         why=call.why.value,
         detail=call.detail,
         duration_s=round(now - call.opened_at, 3),
+        agent_connect_s=_rounded(stats.agent_connect_s),
+        first_agent_audio_s=_rounded(stats.first_agent_audio_s),
         from_caller=traffic.from_caller,
         to_agent=traffic.to_agent,
         from_agent=traffic.from_agent,
         to_caller=traffic.to_caller,
-        dropped=traffic.dropped_to_agent + traffic.dropped_to_caller,
+        dropped_to_agent=traffic.dropped_to_agent,
+        dropped_to_caller=traffic.dropped_to_caller,
+        cleared=traffic.cleared_to_caller,
         interrupts=traffic.interrupts,
+        keys=traffic.dtmf,
+        caller_closed=record.caller_closed,
+        agent_closed=record.agent.how_closed,
     )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return round(seconds, 3) if seconds is not None else None
 
 
 def _sum(one: SideCounts, other: SideCounts) -> SideCounts:

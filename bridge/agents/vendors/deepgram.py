@@ -32,7 +32,7 @@ from bridge.agents.agent import (
     Warned,
     no_session,
 )
-from bridge.agents.json_dialogue import JsonDialogue, parse, worded
+from bridge.agents.json_dialogue import JsonDialogue, name_at, parse, worded
 from bridge.agents.json_settings import JsonFile, filled, unfilled
 from bridge.agents.setting_types import Switch, WsUrl
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
@@ -137,6 +137,7 @@ class DeepgramDialogue(JsonDialogue):
         match fields:
             case {"type": "Welcome"} if not self._is_welcomed:
                 self._is_welcomed = True
+                self.session_id = name_at(fields, "request_id")
                 return (Reply(self._settings()),)
             case {"type": "SettingsApplied"} if not self._is_ready:
                 self._is_ready = True

@@ -39,7 +39,7 @@ from bridge.agents.agent import (
     StreamInfo,
     Warned,
 )
-from bridge.agents.json_dialogue import JsonDialogue, worded
+from bridge.agents.json_dialogue import JsonDialogue, name_at, worded
 from bridge.agents.json_settings import JsonObject, JsonObjectFile, filled, unfilled
 from bridge.agents.session_request import ask
 from bridge.agents.setting_types import HttpUrl, WsUrl
@@ -234,6 +234,7 @@ class ElevenLabsDialogue(JsonDialogue):
             detail = f"its audio formats are {named}: set the agent to ulaw_8000"
             return Failed(worded(detail), FailureKind.REFUSED)
         self.to_agent_format, self.from_agent_format = (FORMATS[str(name)] for name in named)
+        self.session_id = name_at(event, "conversation_id")
         self._is_ready = True
         return Control.READY
 

@@ -40,7 +40,7 @@ from bridge.agents.agent import (
     Warned,
     no_session,
 )
-from bridge.agents.json_dialogue import JsonDialogue, parse, worded
+from bridge.agents.json_dialogue import JsonDialogue, name_at, parse, worded
 from bridge.agents.quiet import Goodbye, is_quiet
 from bridge.agents.realtime_errors import fatal_kind, is_warning, report_of, transient_kind
 from bridge.agents.realtime_session import HANG_UP, TRANSFER
@@ -215,6 +215,7 @@ class OpenAiLiveDialogue(JsonDialogue):
                 return (Reply(CLOSE), Failed(detail, FailureKind.REFUSED))
             case {"expires_at": int(expires_at)} if expires_at > (now := self._clock()):
                 self.session_limit_s = expires_at - now
+        self.session_id = name_at(session, "id")
         self._is_ready = True
         settings, memory = self._settings, self._memory
         texts = []

@@ -108,6 +108,7 @@ def _describe(settings: RetellTwilioSettings, resources: Resources) -> Agent:
         open_session=open_session,
         endpoint=lambda session, call: socket_of(settings, session),
         dialogue=TwilioDialogue,
+        session_key="call_id",
         names=settings.names,
         required=settings.required,
     )

@@ -121,6 +121,7 @@ def _describe(settings: RetellWebSettings, resources: Resources) -> Agent:
         open_session=open_session,
         endpoint=endpoint,
         dialogue=dialogue,
+        session_key="call_id",
         names=settings.names,
         required=settings.required,
     )
