@@ -8,7 +8,8 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import aiohttp
@@ -23,6 +24,10 @@ from bridge.agents.succession import STATUS_KINDS, FailureKind
 REPLY_MAX_BYTES = 65536
 # A service that closes an idle connection, and one that took the request, look the same: each request has its own.
 OWN_CONNECTION = {"Connection": "close"}
+
+# Called with the reason where a service refuses a request that is made again. A variable of the context, because the
+# request passes through the modules of vendors.
+on_refusal: ContextVar[Callable[[str], None]] = ContextVar("on_refusal", default=lambda reason: None)
 
 
 class _Backoff(RetryOptionsBase):
@@ -45,11 +50,14 @@ class _Backoff(RetryOptionsBase):
 
     def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
         if response is not None:
+            on_refusal.get()(f"status {response.status}")
             asked_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
             if asked_s is not None and asked_s > min(self._session_s, ADVISED_WAIT_S):
                 raise SessionError(f"service asks to retry in {asked_s:g} s")
             if asked_s is not None:
                 return asked_s
+        else:
+            on_refusal.get()("no connection")
         return 0.25 * 2.0**attempt * random.uniform(0.75, 1.25)
 
 
