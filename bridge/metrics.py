@@ -28,6 +28,7 @@ FAST_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 GAUGE_RULES = {
     "bridge_draining": "min",
     "bridge_store_available": "min",
+    "bridge_agent_available": "min",
     "bridge_gc_pause_longest_seconds": "max",
     "bridge_build_info": "max",
     "process_start_time_seconds": "min",
@@ -199,6 +200,15 @@ class Metrics:
         self.calls_without_agent_audio = Counter(
             "bridge_calls_without_agent_audio",
             "Calls in which an open agent sent no audio for 5 s or more",
+            registry=r,
+        )
+        self.agent_available = Gauge(
+            "bridge_agent_available", "0 while calls pass a failing agent over", ["agent"], registry=r
+        )
+        self.agents_passed_over = Counter(
+            "bridge_agents_passed_over",
+            "Calls that did not try an agent, because it fails or is full",
+            ["agent", "why"],
             registry=r,
         )
         self.callers_kept = Counter(

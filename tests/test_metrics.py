@@ -24,6 +24,8 @@ def metrics() -> Metrics:
     metrics.calls_ended.labels("agent_ended").inc()
     metrics.requests.labels("/voice", "200").inc()
     metrics.interrupt_to_clear(0.0007)
+    metrics.agents_passed_over.labels("openai", "failing").inc()
+    metrics.agent_available.labels("openai").set(1)
     return metrics
 
 

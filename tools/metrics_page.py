@@ -17,6 +17,8 @@ with `_bucket`, `_sum` and `_count` behind its name.
 # Labels of each metric that has some, and what their values are.
 LABELS = {
     "bridge_answers": "`result`: `used`, `empty` or [the kind of a failure](answer.md#where-it-fails)",
+    "bridge_agent_available": "`agent`: each one in use",
+    "bridge_agents_passed_over": "`agent`; `why`: `failing`, `full`",
     "bridge_build_info": "`version`, `python`",
     "bridge_calls_ended": "`why`: [how a call ends](design.md#how-a-call-ends)",
     "bridge_calls_refused": "`reason`: as in the line of the log",

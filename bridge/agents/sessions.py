@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
 import structlog
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
+from bridge.agents.agent_breaker import Stage
 from bridge.agents.directory import Directory
 from bridge.agents.hand_over import HandOver
+from bridge.agents.health import AgentHealth
 from bridge.agents.routing import Route
+from bridge.agents.session_request import on_refusal
+from bridge.agents.succession import FailureKind
 
 log = structlog.get_logger()
 
@@ -60,16 +66,19 @@ class Sessions:
 
     Args:
         resources: What the process lends agents; ``session_s`` bounds all attempts for one call together.
+        health: Which agents fail; it follows those in use.
     """
 
-    def __init__(self, directory: Directory, resources: Resources) -> None:
+    def __init__(self, directory: Directory, resources: Resources, health: AgentHealth) -> None:
         self._resources = resources
+        self.health = health
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
         """Use another directory for new calls; running calls keep their agents."""
         agents = directory.describe(self._resources)
         self._directory, self._agents = directory, agents
+        self.health.use(agents)
 
     def agent(self, name: str) -> Agent | None:
         """The agent of this name; None if a reload has removed it."""
@@ -81,50 +90,85 @@ class Sessions:
             call.to_number, call.from_number, datetime.now(UTC)
         )
 
-    async def open(self, call: CallInfo, chain: Sequence[str], spent_s: float = 0.0) -> Session:
+    async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
         """
-        Ask the agents of a chain in turn.
-
-        Args:
-            spent_s: What the question who takes the call has used of the time for a session.
+        Ask the agents of a chain in turn; those that fail lately are asked behind the others.
 
         Raises:
             SessionError: No agent of the chain is available.
         """
         reasons: list[str] = []
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._resources.session_s - spent_s
-        for n, name in enumerate(chain):
-            is_last = n == len(chain) - 1
+        deadline = loop.time() + self._resources.session_s
+        # Places in the chain.
+        left, failing = deque(range(len(chain))), deque[int]()
+        while left or failing:
+            is_last_resort = not left
+            n = (left or failing).popleft()
+            name = chain[n]
             agent = self.agent(name)
             if agent is None:
                 reasons.append(f"{name}: removed by a reload")
                 continue
+            is_able = agent.required <= call.values.keys()
+            if is_able and not self.health.admits(name, call.call_sid, is_last_resort=is_last_resort):
+                if is_last_resort:
+                    reasons.append(f"{name}: fails lately")
+                else:
+                    failing.append(n)
+                continue
             left_s = deadline - loop.time()
-            # An agent that hangs leaves time for the ones after it.
-            share_s = left_s if is_last else left_s / 2
             try:
-                if missing := agent.required - call.values.keys():
-                    raise SessionError(f"this call has no {', '.join(sorted(missing))}")
-                async with asyncio.timeout(share_s):
-                    credentials = await agent.open_session(call)
-                return Session(tuple(chain[n:]), credentials, self._values_for(chain[n:], call), call.route)
-            except TimeoutError:
-                reason = f"no session within {share_s:.3g} s"
+                # An agent that hangs leaves time for the ones after it.
+                credentials = await self._ask(name, agent, call, left_s / 2 if left or failing else left_s)
+                values = self._values_for(chain[n:], call)
+                return Session(tuple(chain[n:]), credentials, values, call.route)
             except SessionError as error:
                 reason = str(error)
-            except Exception as error:
-                # A fault with one agent must not keep the others from the call.
-                log.exception("fault while a session was opened", call_sid=call.call_sid, agent=name)
-                reason = type(error).__name__
             reasons.append(f"{name}: {reason}")
             log.warning(
-                "agent unavailable, trying next" if n < len(chain) - 1 else "agent unavailable",
+                "agent unavailable, trying next" if left or failing else "agent unavailable",
                 call_sid=call.call_sid,
                 agent=name,
                 reason=reason,
             )
         raise SessionError("; ".join(reasons))
+
+    async def _ask(self, name: str, agent: Agent, call: CallInfo, within_s: float) -> dict[str, str]:
+        """
+        Ask one agent for a session, and report what becomes of it.
+
+        Raises:
+            SessionError: It gives none.
+        """
+        if missing := agent.required - call.values.keys():
+            raise SessionError(f"this call has no {', '.join(sorted(missing))}")
+        call_sid, health = call.call_sid, self.health
+        health.begin(name, call_sid, Stage.SESSION)
+        token = on_refusal.set(partial(health.on_setback, name, call_sid))
+        try:
+            async with asyncio.timeout(within_s):
+                credentials = await agent.open_session(call)
+        except TimeoutError:
+            # Where the agent had its time, this counts all the same.
+            health.on_left(name, call_sid)
+            raise SessionError(f"no session within {within_s:.3g} s") from None
+        except SessionError as error:
+            health.on_failure(name, call_sid, str(error), error.kind)
+            raise
+        except Exception as error:
+            # A fault with one agent must not keep the others from the call.
+            log.exception("fault while a session was opened", call_sid=call_sid, agent=name)
+            reason = type(error).__name__
+            health.on_failure(name, call_sid, reason, FailureKind.LOST)
+            raise SessionError(reason) from None
+        except BaseException:
+            health.on_left(name, call_sid)
+            raise
+        finally:
+            on_refusal.reset(token)
+        health.on_session(name, call_sid)
+        return credentials
 
     def _values_for(self, chain: Sequence[str], call: CallInfo) -> dict[str, str]:
         """Those values of a call that an agent of its chain uses."""

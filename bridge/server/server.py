@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from _codec import HeldBudget
 from bridge.agents.agent import Resources
+from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import Sessions
 from bridge.call.ends import Why
 from bridge.call.leg import Process
@@ -95,7 +96,8 @@ class Server:
         resources = Resources(
             self._http, settings.bridge_session_s, may_transfer=bool(settings.transfer_prefixes)
         )
-        self._sessions = Sessions(settings.read_directory(), resources)
+        health = AgentHealth(self.metrics, self._clock)
+        self._sessions = Sessions(settings.read_directory(), resources, health)
         account = settings.twilio_account_sid, settings.auth_tokens
         self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
         process = Process(

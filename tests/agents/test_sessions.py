@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,15 +20,21 @@ from live import until
 from bridge.agents.agent import CallInfo, Resources, SessionError
 from bridge.agents.directory import open_directory
 from bridge.agents.hand_over import SipAddress
+from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import VALUES_BYTES, Session, Sessions
+from bridge.metrics import Metrics
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
 TABLE = """
 [{name}]
 url = "wss://h"
 binary = true
-session = {{ url = "{url}/{name}", reply = ["id"] }}
+session = {{ url = "{url}/{name}", body = {{ call = "{{call_sid}}" }}, reply = ["id"] }}
 """
+
+
+def call_number(n: int) -> CallInfo:
+    return replace(CALL, call_sid=f"CA{n:032x}")
 
 
 class Services:
@@ -38,13 +46,19 @@ class Services:
         self.hanging: set[str] = set()
         self.let_go = asyncio.Event()
         self.asked: list[str] = []
+        # The calls that each agent was asked for.
+        self.callers: dict[str, set[str]] = defaultdict(set)
+        # A request that is refused is made again at once.
+        self.headers = {"Retry-After": "0"}
 
     async def handle(self, request: web.Request) -> web.Response:
         name = request.path.strip("/")
         self.asked.append(name)
+        self.callers[name].add((await request.json())["call"])
         if name in self.hanging:
             await self.let_go.wait()
-        return web.json_response({"id": f"of-{name}"}, status=self.statuses.get(name, 200))
+        status = self.statuses.get(name, 200)
+        return web.json_response({"id": f"of-{name}"}, status=status, headers=self.headers)
 
 
 @pytest.fixture
@@ -74,8 +88,11 @@ def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSessio
         file.write_text("".join(TABLE.format(name=name, url=services.url) for name in own))
         return open_directory(names, str(tmp_path / routes) if routes else "", str(file), variables)
 
-    def make(*names: str, session_s: float = 5.0, **variables: str) -> Sessions:
-        return Sessions(directory(*names, **variables), Resources(http, session_s))
+    def make(
+        *names: str, session_s: float = 5.0, clock: Callable[[], float] = time.monotonic, **variables: str
+    ) -> Sessions:
+        health = AgentHealth(Metrics(), clock)
+        return Sessions(directory(*names, **variables), Resources(http, session_s), health)
 
     make.directory = directory
     return make
@@ -132,6 +149,70 @@ async def test_asking_that_is_cancelled_ends_at_once(open_sessions, services):
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert services.asked == ["a"]
+
+
+# Agents that fail
+
+MINUTE_OF_CALLS = 120
+
+
+@pytest.mark.parametrize(("status", "most"), [(401, 3), (500, 4), (503, 4)])
+async def test_agent_that_refuses_for_a_minute_is_asked_for_few_calls(open_sessions, services, status, most):
+    now = 0.0
+    sessions = open_sessions("a", "b", clock=lambda: now)
+    services.statuses["a"] = status
+    for n in range(MINUTE_OF_CALLS):
+        now = n / 2
+        assert (await sessions.open(call_number(n), ("a", "b"))).agents == ("b",)
+    assert len(services.callers["a"]) == most
+
+
+async def test_refusal_counts_at_once_although_the_request_is_made_again(open_sessions, services):
+    sessions = open_sessions("a", "b")
+    services.statuses["a"] = 503
+    services.headers = {}
+    asking = [asyncio.ensure_future(sessions.open(call_number(n), ("a", "b"))) for n in range(2)]
+    await until(lambda: not sessions.health.admits("a", "next"))
+    assert not any(task.done() for task in asking)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_agents_that_fail_are_the_last_resort(open_sessions, services):
+    sessions = open_sessions("a", "b")
+    services.statuses = {"a": 401}
+    for n in range(2):
+        await sessions.open(call_number(n), ("a", "b"))
+    services.statuses = {"b": 401}
+    services.asked.clear()
+    opened = await sessions.open(call_number(2), ("a", "b"))
+    assert (opened.agents, opened.credentials) == (("a", "b"), {"id": "of-a"})
+    assert services.asked == ["b", "a"]
+    # The session shows that the agent works again.
+    services.asked.clear()
+    await sessions.open(call_number(3), ("a", "b"))
+    assert services.asked == ["a"]
+
+
+async def test_reason_of_a_call_lies_with_the_call(with_values):
+    sessions = with_values("a", needed="a")
+    for n in range(3):
+        with pytest.raises(SessionError, match=r"this call has no value\.customer"):
+            await sessions.open(call_number(n), ("a",))
+    assert sessions.health.admits("a", "next")
+
+
+async def test_calls_that_are_over_do_not_count(open_sessions, services):
+    services.hanging = {"a"}
+    sessions = open_sessions("a")
+    for n in range(3):
+        asking = asyncio.ensure_future(sessions.open(call_number(n), ("a",)))
+        await until(lambda n=n: len(services.asked) == n + 1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    assert sessions.health.admits("a", "next")
 
 
 # Another directory
@@ -210,7 +291,8 @@ def with_values(tmp_path, http):
     def make(*names: str, needed: str = "") -> Sessions:
         file = tmp_path / "agents.toml"
         file.write_text("".join(GREETING.format(name=name, mark="!" * (name in needed)) for name in names))
-        return Sessions(open_directory(names, "", str(file), {}), Resources(http, 1.0))
+        directory = open_directory(names, "", str(file), {})
+        return Sessions(directory, Resources(http, 1.0), AgentHealth(Metrics()))
 
     return make
 

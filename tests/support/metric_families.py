@@ -14,6 +14,8 @@ FAMILIES = {
     "bridge_callers_kept": ("counter", set()),
     "bridge_lost_audio_seconds": ("counter", set()),
     "bridge_agents_replaced": ("counter", set()),
+    "bridge_agents_passed_over": ("counter", {"agent", "why"}),
+    "bridge_agent_available": ("gauge", {"agent"}),
     "bridge_calls_without_agent_audio": ("counter", set()),
     "bridge_calls_live": ("gauge", set()),
     "bridge_calls_admitted": ("gauge", set()),
