@@ -79,7 +79,16 @@ class AgentSide(Protocol):
 
 
 class Chain(Protocol):
-    """The agents of one call, in the order in which they are tried."""
+    """
+    The agents of one call, in the order in which they are tried.
+
+    ``on_open``: the present agent takes audio. ``on_lost``: it cannot go on, and another side may be asked for.
+    ``on_over``: the call has ended, and with it what the agent was asked for.
+    """
+
+    def on_open(self) -> None: ...
+    def on_lost(self, kind: FailureKind, detail: str) -> None: ...
+    def on_over(self) -> None: ...
 
     def next_side(self) -> AgentSide | None:
         """Make the side of the next agent and enter it in the book of open calls; None after the last one."""

@@ -180,6 +180,8 @@ class Call(Talk):
             self.stats.agent_connect_s = now - self._agentless_since
             self._bridged_at = now if self._bridged_at is None else self._bridged_at
             self._enter(State.BRIDGED, self._deadline)
+            assert self._chain is not None
+            self._chain.on_open()
             self._observer.on_call_bridged(self)
 
     def on_agent_hang_up(self, now: float) -> None:
@@ -218,7 +220,7 @@ class Call(Talk):
         self._advance_playout(now)
         if self._is_mid_utterance():
             self.conversation.on_cut()
-        new = self._next_side(kind)
+        new = self._next_side(kind, detail)
         if new is None:
             self.end(why, now, detail)
             return
@@ -239,9 +241,10 @@ class Call(Talk):
         is_speaking = self._agent.is_speaking
         return self._playout.unplayed_s > 0 if is_speaking is None else is_speaking
 
-    def _next_side(self, kind: FailureKind) -> AgentSide | None:
+    def _next_side(self, kind: FailureKind, detail: str) -> AgentSide | None:
         if self._chain is None or self._agent is None:
             return None
+        self._chain.on_lost(kind, detail)
         if self.stats.agent_connect_s is None:
             return self._chain.next_side()
         return self._chain.successor(kind, self.state is State.BRIDGED)
@@ -345,6 +348,8 @@ class Call(Talk):
         self._enter(State.CLOSED, None)
         if not is_agent_closed:
             self.run_each(self._close_agent)
+        if self._chain is not None:
+            self.run_each(self._chain.on_over)
         # The sides refer to the call: this breaks the cycle, so that memory comes back without the collector.
         self._agent = self._chain = None
         if not self.run_each(lambda: self._observer.on_call_closed(self)):

@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.agents.agent import Agent, CallInfo, StreamInfo
+from bridge.agents.agent_breaker import Stage
+from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import Session
 from bridge.agents.succession import FailureKind
 from bridge.call.agent import AgentLeg
@@ -52,11 +54,28 @@ class AgentChain:
         # session may help.
         self._left = iter(range(len(session.agents)))
         self._present = -1
+        # Those among them that fail lately: the last resort.
+        self._failing: list[int] = []
+        # When the present agent opened; None before that.
+        self._opened_at: float | None = None
         self._again: int | None = None
         self._again_left = SESSIONS_AGAIN
         # Audio that waits for an agent may have to wait for the ones after it too.
         limits = sockets.agent_limits
         self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
+
+    def on_open(self) -> None:
+        self._opened_at = self._sockets.process.clock()
+        self._health.on_open(self._name, self._info.call_sid)
+
+    def on_lost(self, kind: FailureKind, detail: str) -> None:
+        now = self._sockets.process.clock()
+        talk_s = now - self._opened_at if self._opened_at is not None else 0.0
+        self._health.on_failure(self._name, self._info.call_sid, detail, kind, talk_s)
+
+    def on_over(self) -> None:
+        if self._present >= 0:
+            self._health.on_left(self._name, self._info.call_sid)
 
     def next_side(self) -> AgentSide | None:
         """Make the side of the next agent with a socket and enter it; a dialled one waits for `/voice/resume`."""
@@ -65,10 +84,11 @@ class AgentChain:
             if agent is None:
                 continue
             if agent.hand_over is not None:
-                self._left = iter(())
+                self._left, self._failing = iter(()), []
                 break
-            return self._side(n, agent)
-        return None
+            if self._may_try(n):
+                return self._side(n, agent)
+        return self._last_resort()
 
     def successor(self, kind: FailureKind, was_open: bool) -> AgentSide | None:
         """Make the side that takes over in mid-call; a dialled agent is passed over, because the socket is there."""
@@ -79,13 +99,36 @@ class AgentChain:
             self._again = None
         for n in self._left:
             agent = self._agent(n)
-            if agent is not None and agent.hand_over is None:
+            if agent is not None and agent.hand_over is None and self._may_try(n):
                 return self._side(n, agent)
         if self._again is None or not self._again_left:
-            return None
+            return self._last_resort()
         self._again_left -= 1
         agent = self._agent(self._again)
         return self._side(self._again, agent) if agent is not None else None
+
+    @property
+    def _health(self) -> AgentHealth:
+        return self._sockets.sessions.health
+
+    @property
+    def _name(self) -> str:
+        """The present agent's."""
+        return self._session.agents[self._present]
+
+    def _may_try(self, n: int) -> bool:
+        if self._health.admits(self._session.agents[n], self._info.call_sid):
+            return True
+        self._failing.append(n)
+        return False
+
+    def _last_resort(self) -> AgentSide | None:
+        """Make the side of an agent that fails lately: nobody else is left, and the caller is on the line."""
+        while self._failing:
+            n = self._failing.pop(0)
+            if (agent := self._agent(n)) is not None:
+                return self._side(n, agent)
+        return None
 
     def _agent(self, n: int) -> Agent | None:
         """The agent at a place of the chain; None if a reload has removed it, or this call lacks a value for it."""
@@ -100,7 +143,8 @@ class AgentChain:
             memory = self._call.memory(sockets.process.clock())
         # The webhook of a new call opened one session, of the first agent.
         has_session = n == 0 and self._present < 0 and not self._is_successor
-        self._present = n
+        self._present, self._opened_at = n, None
+        self._health.begin(self._name, self._info.call_sid, Stage.SOCKET)
         side: AgentSide
         if agent.dialogue is None:
             side = EchoSide(self._call, sockets.process.clock)

@@ -323,6 +323,8 @@ class OneAgent:
     def next_side(self) -> Nothing:
         return Nothing()
 
+    def on_over(self) -> None: ...
+
 
 async def test_agent_audio_before_start_waits_and_goes_out_in_order():
     call = Call(CALL_LIMITS, Nothing(), time.monotonic())

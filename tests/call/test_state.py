@@ -145,6 +145,7 @@ def test_unavailable_agent_is_replaced_and_its_audio_taken_over():
         ("caller", "close", 1000),
         ("observer", "closed"),
     ]
+    assert script.chain.reports == ["lost: lost refused", "open", "over"]
 
 
 def test_spare_is_relayed_though_the_first_said_something():
@@ -181,6 +182,7 @@ def test_agent_that_was_open_is_replaced_on_the_same_stream():
     before = len(script.log)
     script.run([(4, "agent_lost", Why.AGENT_LOST, "reset", FailureKind.SERVER), (4, "caller_audio")])
     assert script.chain.asked == [(FailureKind.SERVER, True)]
+    assert script.chain.reports == ["open", "lost: server reset"]
     assert script.log[before:] == [
         ("spare", "take over", script.agent),
         ("observer", "agent replaced", script.agent, script.spares[0], "reset"),
@@ -582,6 +584,7 @@ def test_agent_lost_after_its_end_does_not_cut_the_last_words():
     script = bridged()
     script.run([(1, "agent_ended"), (1.1, "agent_lost"), (1.2, "agent_lost", Why.AGENT_VIOLATION)])
     assert script.call.state is State.PLAYING_OUT
+    assert script.chain.reports == ["open"]
 
 
 @pytest.mark.parametrize(

@@ -256,8 +256,9 @@ EXPECTED: dict[Ending, list[tuple[str, ...]]] = {
     by_the_agent: [("Hangup",)],
     by_the_caller: [("Hangup",)],
     by_transfer: [("Dial", "Hangup")],
-    by_a_lost_agent: [("Dial",), ("Hangup",)],
     by_a_lost_socket: [("Connect", "Redirect")],
+    # The last one: calls pass the failing agent over then.
+    by_a_lost_agent: [("Dial",), ("Hangup",)],
 }
 
 
@@ -271,6 +272,8 @@ async def test_no_caller_hears_the_fallback_and_no_second_agent_follows_a_goodby
         wrong += [(ending.__name__, found) for found in answers if found != expected]
         heard = Counter(verbs for found in answers for verbs in found)
         further = len(scene.agent.sessions) - before - CALLS_OF_A_KIND
+        for _ in range(further):
+            await scene.agent.next_session(DEADLINE_S)
         # Half of the lost sockets come back to the other process, which opens a session of its own.
         wrong += [(ending.__name__, further)] if further and ending is not by_a_lost_socket else []
         texts = ", ".join(f"{count} {' '.join(verbs)}" for verbs, count in heard.items())

@@ -233,6 +233,17 @@ class RecordingChain:
     def __init__(self, sides: Iterable[RecordingAgent]) -> None:
         self._sides = iter(sides)
         self.asked: list[tuple[FailureKind, bool]] = []
+        # What became of the agents.
+        self.reports: list[str] = []
+
+    def on_open(self) -> None:
+        self.reports.append("open")
+
+    def on_lost(self, kind: FailureKind, detail: str) -> None:
+        self.reports.append(f"lost: {kind.value} {detail}")
+
+    def on_over(self) -> None:
+        self.reports.append("over")
 
     def next_side(self) -> RecordingAgent | None:
         return next(self._sides, None)
