@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from bridge.agents.max_calls import MaxCallsOf
 from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Seconds, Switch
 from bridge.setting_values import (
     AccountSid,
@@ -134,6 +135,11 @@ class SettingFields(BaseModel):
     )
     bridge_max_calls: int = Field(
         500, ge=1, le=100_000, description="live and admitted calls; beyond it callers hear the busy tone"
+    )
+    bridge_max_calls_of: MaxCallsOf = Field(
+        "",
+        description="the most calls of an agent at once, over all processes of the store, e.g. "
+        "retell-sip=20,openai=100; beyond it the next agent of the chain takes the call",
     )
     bridge_http_connections: int = Field(
         512, ge=1, le=100_000, description="connections beside those of the calls"

@@ -52,6 +52,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_transcripts",
         "bridge_state_dir",
         "bridge_max_calls",
+        "bridge_max_calls_of",
         "bridge_http_connections",
         "bridge_drain_grace_s",
         "bridge_drain_s",

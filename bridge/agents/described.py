@@ -172,6 +172,7 @@ class Description(Table):
     session_limit_s: float | None = Field(default=None, gt=0, le=86400)
     keepalive: str = ""
     keepalive_s: float = Field(default=10.0, ge=0.5, le=3600)
+    max_calls: int | None = Field(default=None, ge=1, le=999_999)
 
     @property
     def is_url_of_reply(self) -> bool:

@@ -83,6 +83,7 @@ class DialDescription(Table):
 
     dial: Dial
     session: SessionRequest | None = None
+    max_calls: int | None = Field(default=None, ge=1, le=999_999)
 
     @model_validator(mode="after")
     def _has_values(self) -> DialDescription:

@@ -48,6 +48,7 @@ class RealtimeTable(BaseModel):
     tools: bool = True
     keys: bool = False
     session_limit_s: float | None = Field(default=None, ge=60, le=86400)
+    max_calls: int | None = Field(default=None, ge=1, le=999_999)
 
     @field_validator("session")
     @classmethod

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
+from bridge.agents.max_calls import limits_of
 from bridge.agents.routing import DEFAULT, Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted, template_texts
 from bridge.agents.tables import Table, describe_table, read_table
@@ -51,7 +52,10 @@ class Directory:
         tables: Mapping[str, Table],
         values: Mapping[str, str],
         placeholder_variables: set[str],
+        limits: Mapping[str, int],
     ) -> None:
+        # How many calls agents and routes may have at once, by `max_calls.key_of_agent` and `max_calls.key_of_route`.
+        self.limits = limits
         # Variables that placeholders name, by name in lower case.
         self.placeholder_variables = placeholder_variables
         # Of calls that no other route fits.
@@ -150,11 +154,18 @@ def open_directory(
         problems += [
             (variable, f"{variable.upper()}: {reason}: {user} uses it") for variable, reason in unavailable
         ]
+    limits = limits_of(
+        variables.get("bridge_max_calls_of", ""),
+        [*used, *modules],
+        {name: table.max_calls for name, table in used.items()},
+        routes,
+        problems,
+    )
     if problems:
         raise DirectoryError(list(dict.fromkeys(problems)))
     texts |= {name: table.texts for name, table in tables.items()}
     named_variables = {variable for of_user in texts.values() for variable in variables_in(of_user)}
-    return Directory(default, routes, with_settings, used, values, named_variables)
+    return Directory(default, routes, with_settings, used, values, named_variables, limits)
 
 
 def load_built_in(name: str) -> AgentModule[Any]:

@@ -75,6 +75,7 @@ class Route(BaseModel):
         fallback: In place of ``BRIDGE_FALLBACK``; empty for that.
         language: Of the words of ``fallback``; empty for Twilio's default.
         caller_id: The number that a dialled party is shown; empty for the caller's.
+        max_calls: The most calls at once; beyond them callers get the fallback.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,6 +90,7 @@ class Route(BaseModel):
     fallback: Fallback = ""
     language: Annotated[str, AfterValidator(_language)] = ""
     caller_id: CallerId = ""
+    max_calls: int | None = Field(default=None, ge=1, le=999_999, strict=True)
 
     @field_validator("to", "from_prefix", "hours", mode="before")
     @classmethod

@@ -90,16 +90,19 @@ class Sessions:
             call.to_number, call.from_number, datetime.now(UTC)
         )
 
-    async def open(self, call: CallInfo, chain: Sequence[str]) -> Session:
+    async def open(self, call: CallInfo, chain: Sequence[str], spent_s: float = 0.0) -> Session:
         """
         Ask the agents of a chain in turn; those that fail lately are asked behind the others.
+
+        Args:
+            spent_s: What the question who takes the call has used of the time for a session.
 
         Raises:
             SessionError: No agent of the chain is available.
         """
         reasons: list[str] = []
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._resources.session_s
+        deadline = loop.time() + self._resources.session_s - spent_s
         # Places in the chain.
         left, failing = deque(range(len(chain))), deque[int]()
         while left or failing:
