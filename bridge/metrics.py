@@ -29,6 +29,7 @@ GAUGE_RULES = {
     "bridge_draining": "min",
     "bridge_store_available": "min",
     "bridge_agent_available": "min",
+    "bridge_full": "max",
     "bridge_gc_pause_longest_seconds": "max",
     "bridge_build_info": "max",
     "process_start_time_seconds": "min",
@@ -209,6 +210,12 @@ class Metrics:
             "bridge_agents_passed_over",
             "Calls that did not try an agent, because it fails or is full",
             ["agent", "why"],
+            registry=r,
+        )
+        self.full = Gauge(
+            "bridge_full",
+            "1 while an agent or a route has all the calls that it may have",
+            ["of"],
             registry=r,
         )
         self.callers_kept = Counter(

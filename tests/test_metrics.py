@@ -26,6 +26,7 @@ def metrics() -> Metrics:
     metrics.interrupt_to_clear(0.0007)
     metrics.agents_passed_over.labels("openai", "failing").inc()
     metrics.agent_available.labels("openai").set(1)
+    metrics.full.labels("agent:openai").set(0)
     return metrics
 
 

@@ -16,6 +16,7 @@ FAMILIES = {
     "bridge_agents_replaced": ("counter", set()),
     "bridge_agents_passed_over": ("counter", {"agent", "why"}),
     "bridge_agent_available": ("gauge", {"agent"}),
+    "bridge_full": ("gauge", {"of"}),
     "bridge_calls_without_agent_audio": ("counter", set()),
     "bridge_calls_live": ("gauge", set()),
     "bridge_calls_admitted": ("gauge", set()),
