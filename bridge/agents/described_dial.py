@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.hand_over import HandOver, SipAddress, VendorStream, VendorTwiml, VendorWebhook

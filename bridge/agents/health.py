@@ -92,6 +92,25 @@ class AgentHealth:
             else:
                 breaker.on_failure(call_sid, reason, self._clock(), is_final=kind.is_final)
 
+    def on_handed_over(
+        self, name: str, call_sid: str, status: str, *, has_talked: bool, is_caller_gone: bool
+    ) -> None:
+        """An agent without a media socket has talked with the call, or has not."""
+        breaker = self._breakers.get(name)
+        if breaker is None or (is_caller_gone and not has_talked):
+            return
+        now = self._clock()
+        breaker.begin(call_sid, Stage.SOCKET, now)
+        if has_talked:
+            breaker.on_open(call_sid, now)
+        else:
+            breaker.on_failure(call_sid, f"not answered: {status}", now, is_final=False)
+
+    def on_full(self, name: str, call_sid: str) -> None:
+        """The call passes over an agent that has all the calls that it may have."""
+        self._metrics.agents_passed_over.labels(name, "full").inc()
+        self.on_left(name, call_sid)
+
     def on_left(self, name: str, call_sid: str) -> None:
         """The call does not try the agent any more, for a reason of its own."""
         if breaker := self._breakers.get(name):

@@ -18,8 +18,10 @@ from bridge.agents.agent_breaker import Stage
 from bridge.agents.directory import Directory
 from bridge.agents.hand_over import HandOver
 from bridge.agents.health import AgentHealth
+from bridge.agents.max_calls import key_of_agent, key_of_route
 from bridge.agents.routing import Route
 from bridge.agents.session_request import on_refusal
+from bridge.agents.slots import Slots
 from bridge.agents.succession import FailureKind
 
 log = structlog.get_logger()
@@ -67,11 +69,13 @@ class Sessions:
     Args:
         resources: What the process lends agents; ``session_s`` bounds all attempts for one call together.
         health: Which agents fail; it follows those in use.
+        slots: How many calls agents and routes have; it keeps the limits in use.
     """
 
-    def __init__(self, directory: Directory, resources: Resources, health: AgentHealth) -> None:
+    def __init__(self, directory: Directory, resources: Resources, health: AgentHealth, slots: Slots) -> None:
         self._resources = resources
         self.health = health
+        self.slots = slots
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
@@ -79,6 +83,7 @@ class Sessions:
         agents = directory.describe(self._resources)
         self._directory, self._agents = directory, agents
         self.health.use(agents)
+        self.slots.use(directory.limits)
 
     def agent(self, name: str) -> Agent | None:
         """The agent of this name; None if a reload has removed it."""
@@ -100,6 +105,8 @@ class Sessions:
         Raises:
             SessionError: No agent of the chain is available.
         """
+        if not await self.slots.take(call.call_sid, key_of_route(call.route)):
+            raise SessionError(f"route {call.route} has all the calls that it may have")
         reasons: list[str] = []
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._resources.session_s - spent_s
@@ -119,6 +126,10 @@ class Sessions:
                     reasons.append(f"{name}: fails lately")
                 else:
                     failing.append(n)
+                continue
+            if is_able and not await self.slots.take(call.call_sid, key_of_agent(name)):
+                self.health.on_full(name, call.call_sid)
+                reasons.append(f"{name}: has all the calls that it may have")
                 continue
             left_s = deadline - loop.time()
             try:

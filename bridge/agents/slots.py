@@ -16,9 +16,11 @@ log = structlog.get_logger()
 
 # A call's id among processes is the end of its CallSid, which is random.
 ID_CHARACTERS = 12
-# A dialled call of which nothing is heard keeps its slot for this long: Twilio's own limit of a call.
-DIALLED_S = 4 * 3600.0
-# How long the end of a dialled call is shown to the other processes, of which each reads some heartbeats meanwhile.
+# A call that is handed over keeps its slot until its end is heard of, and for this long at most: Twilio's own limit of
+# a call; a usual call where the end may not be reported.
+REPORTED_S = 4 * 3600.0
+UNREPORTED_S = 600.0
+# How long the end of a handed-over call is shown to the other processes, of which each reads some heartbeats meanwhile.
 ENDED_S = 20.0
 # More ends at once are not shown; those calls keep their slots for longer.
 MOST_ENDED = 200
@@ -35,7 +37,7 @@ class Slots:
     Which calls of this process take up slots, and which ones of the others do.
 
     A key is ``agent:NAME`` or ``route:NAME``; a call has one slot of each kind, and none at a key without a limit.
-    A slot is free again once ``has_call`` does not know its call; that of a dialled call at `leave`.
+    A slot is free again once ``has_call`` does not know its call; that of a handed-over call at `leave`.
 
     Args:
         clock: Seconds, monotonic.
@@ -60,12 +62,12 @@ class Slots:
         self._limits: dict[str, int] = {}
         # The slots of each call here, by CallSid and kind.
         self._held: dict[str, dict[str, str]] = {}
-        # Until when a dialled call keeps its slot.
-        self._dialled: dict[str, float] = {}
+        # Until when a handed-over call keeps its slot.
+        self._handed_over: dict[str, float] = {}
         # The ids of the others' calls by key, as read last, and until when they count.
         self._elsewhere: dict[str, set[str]] = {}
         self._elsewhere_until = 0.0
-        # Ids of dialled calls that have ended, and until when that is shown; another process may have their slots.
+        # Ids of handed-over calls that have ended, each before the key of `leave`, and until when that is shown.
         self._ended: deque[tuple[str, float]] = deque(maxlen=MOST_ENDED)
         # What the log says of each key, and since when.
         self._logged: dict[str, tuple[bool, float]] = {}
@@ -129,17 +131,27 @@ class Slots:
         """Whether a further call would be beyond the limit."""
         return self._others("", key) >= self._limits[key]
 
-    def on_dialled(self, call_sid: str) -> None:
-        """A call goes on without this process."""
-        if call_sid in self._held:
-            self._dialled[call_sid] = self._clock() + DIALLED_S
+    def on_handed_over(self, call_sid: str, *, is_reported: bool) -> None:
+        """
+        A call goes on without this process.
 
-    def leave(self, call_sid: str) -> None:
-        """A dialled call has ended, which another process may have answered."""
+        Args:
+            is_reported: Whether its end will be heard of for sure.
+        """
+        if call_sid in self._held:
+            self._handed_over[call_sid] = self._clock() + (REPORTED_S if is_reported else UNREPORTED_S)
+
+    def leave(self, call_sid: str, key: str = "") -> None:
+        """
+        A handed-over call has ended, which another process may have answered.
+
+        Args:
+            key: The agent that it has left, if it goes on with another one.
+        """
         self._held.pop(call_sid, None)
-        self._dialled.pop(call_sid, None)
+        self._handed_over.pop(call_sid, None)
         if self._limits:
-            self._ended.append((_id(call_sid), self._clock() + ENDED_S))
+            self._ended.append((_id(call_sid) + key, self._clock() + ENDED_S))
             self.renew_soon()
 
     # The heartbeats
@@ -151,7 +163,7 @@ class Slots:
         for call_sid, of_call in self._held.items():
             for key in of_call.values():
                 slots.setdefault(key, []).append(_id(call_sid))
-        ended = [call_id for call_id, until in self._ended if self._clock() < until]
+        ended = [end for end, until in self._ended if self._clock() < until]
         return {**({"slots": slots} if slots else {}), **({"ended": ended} if ended else {})}
 
     def on_others(self, beats: Iterable[Mapping[str, Any]], good_s: float) -> None:
@@ -168,9 +180,11 @@ class Slots:
             match beat.get("ended"):
                 case list() as ids:
                     ended.update(map(str, ids))
-        for call_sid in [call_sid for call_sid in self._dialled if _id(call_sid) in ended]:
-            self._held.pop(call_sid, None)
-            del self._dialled[call_sid]
+        for call_sid in list(self._handed_over):
+            slots = self._held.get(call_sid, {})
+            if not ended.isdisjoint({_id(call_sid), *(_id(call_sid) + key for key in slots.values())}):
+                self._held.pop(call_sid, None)
+                del self._handed_over[call_sid]
         self._elsewhere = elsewhere
         self._elsewhere_until = self._clock() + good_s
 
@@ -185,10 +199,10 @@ class Slots:
     def _prune(self) -> None:
         now = self._clock()
         for call_sid in list(self._held):
-            until = self._dialled.get(call_sid)
+            until = self._handed_over.get(call_sid)
             if not (self._has_call(call_sid) if until is None else now < until):
                 del self._held[call_sid]
-                self._dialled.pop(call_sid, None)
+                self._handed_over.pop(call_sid, None)
 
     def _note(self, key: str) -> None:
         """Log a change of a key."""

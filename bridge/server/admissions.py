@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 import structlog
 
 from bridge.agents.agent import CallInfo
+from bridge.agents.hand_over import SipAddress
 from bridge.agents.sessions import Session, Sessions
 from bridge.call.ends import Outcome
 from bridge.call.record import masked
@@ -206,11 +207,14 @@ class Admissions:
         how = self._sessions.hand_over(session, info)
         if how is None:
             return Admission(session)
+        # Twilio reports the end of a call to a SIP address, and of the others not for sure.
+        self._sessions.slots.on_handed_over(info.call_sid, is_reported=isinstance(how, SipAddress))
         state = ResumeState(
             info.call_sid,
             attempt,
             int(time.time()),
             list(session.agents[1:]),
+            list(session.agents),
             values=session.values,
             route=session.route,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.agents.agent import Agent, CallInfo, StreamInfo
 from bridge.agents.agent_breaker import Stage
 from bridge.agents.health import AgentHealth
+from bridge.agents.max_calls import key_of_agent, key_of_route
 from bridge.agents.sessions import Session
 from bridge.agents.succession import FailureKind
 from bridge.call.agent import AgentLeg
@@ -63,6 +64,8 @@ class AgentChain:
         # Audio that waits for an agent may have to wait for the ones after it too.
         limits = sockets.agent_limits
         self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
+        sessions = sockets.sessions
+        sessions.slots.hold(info.call_sid, key_of_route(session.route), is_checked=False)
 
     def on_open(self) -> None:
         self._opened_at = self._sockets.process.clock()
@@ -117,16 +120,25 @@ class AgentChain:
         return self._session.agents[self._present]
 
     def _may_try(self, n: int) -> bool:
-        if self._health.admits(self._session.agents[n], self._info.call_sid):
+        if not self._health.admits(self._session.agents[n], self._info.call_sid):
+            self._failing.append(n)
+            return False
+        return self._has_slot(n)
+
+    def _has_slot(self, n: int) -> bool:
+        """Take a slot at an agent, if it has one; the first agent of a call has given it before the media socket."""
+        name, call_sid = self._session.agents[n], self._info.call_sid
+        is_first = n == 0 and self._present < 0
+        if self._sockets.sessions.slots.hold(call_sid, key_of_agent(name), is_checked=not is_first):
             return True
-        self._failing.append(n)
+        self._health.on_full(name, call_sid)
         return False
 
     def _last_resort(self) -> AgentSide | None:
         """Make the side of an agent that fails lately: nobody else is left, and the caller is on the line."""
         while self._failing:
             n = self._failing.pop(0)
-            if (agent := self._agent(n)) is not None:
+            if (agent := self._agent(n)) is not None and self._has_slot(n):
                 return self._side(n, agent)
         return None
 

@@ -16,6 +16,7 @@ from _codec import HeldBudget
 from bridge.agents.agent import Resources
 from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import Sessions
+from bridge.agents.slots import Slots
 from bridge.call.ends import Why
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
@@ -28,7 +29,7 @@ from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import front_limits
-from bridge.server.registry import Registry
+from bridge.server.registry import Phase, Registry
 from bridge.server.reloading import reload_directory, reload_port_tls
 from bridge.server.store.opening import open_agreement
 from bridge.server.workers.worker import Siblings
@@ -97,7 +98,10 @@ class Server:
             self._http, settings.bridge_session_s, may_transfer=bool(settings.transfer_prefixes)
         )
         health = AgentHealth(self.metrics, self._clock)
-        self._sessions = Sessions(settings.read_directory(), resources, health)
+        slots = Slots(self.metrics, self._clock, self._has_call)
+        presence = self._agreement.presence
+        slots.renew, slots.renew_soon = presence.renew, presence.renew_soon
+        self._sessions = Sessions(settings.read_directory(), resources, health, slots)
         account = settings.twilio_account_sid, settings.auth_tokens
         self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
         process = Process(
@@ -125,7 +129,7 @@ class Server:
         await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
         # Before the parent of a worker hears that it is ready, and lets others drain.
-        await self._agreement.presence.start(self._registry)
+        await presence.start(self._registry, slots)
         if self._siblings is not None:
             self._siblings.start(self._front)
             self._registry.room_elsewhere = self._siblings.room_elsewhere
@@ -170,6 +174,12 @@ class Server:
         await self._live.stop()
         await self._agreement.close()
         await self._http.close()
+
+    def _has_call(self, call_sid: str) -> bool:
+        """Whether a call is being answered here, waits for its media socket, or is live."""
+        entry = self._registry.find(call_sid)
+        is_open = entry is not None and entry.phase is not Phase.OVER
+        return is_open or self._registry.is_being_admitted(call_sid)
 
     async def _ask_twilio(self, call: Call) -> None:
         if call.transfer_to:

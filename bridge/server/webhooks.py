@@ -16,6 +16,7 @@ import structlog
 from multidict import MultiDict
 
 from bridge.agents.agent import CallInfo, SessionError
+from bridge.agents.max_calls import key_of_agent
 from bridge.agents.sessions import Sessions
 from bridge.call.ends import Why
 from bridge.http.messages import NO_CONTENT, Request, Response
@@ -124,9 +125,16 @@ class Webhooks:
         state = self._resume_state(request, form["CallSid"])
         info = _call_of(form, state)
         log.info("dialled agent ended", call_sid=info.call_sid, status=status[:40])
-        # A caller who hung up while it rang is not there for another agent.
         since_s = time.time() - state.first_at if state is not None else 0.0
-        if was_answered(status, since_s) or form.get("CallStatus") in OVER_STATUSES:
+        has_talked = was_answered(status, since_s)
+        # A caller who hung up while it rang is not there for another agent.
+        is_over = form.get("CallStatus") in OVER_STATUSES
+        agent = state.chain[0] if state is not None and state.chain else ""
+        self._sessions.slots.leave(info.call_sid, key_of_agent(agent) if agent else "")
+        self._sessions.health.on_handed_over(
+            agent, info.call_sid, status[:40], has_talked=has_talked, is_caller_gone=is_over
+        )
+        if has_talked or is_over:
             return _twiml(twiml.hangup())
         if state is None or not state.agents:
             return _twiml(self._admissions.fallback(info, "not_answered", status[:40]))
@@ -157,6 +165,7 @@ class Webhooks:
             return form
         if form.get("CallStatus") in OVER_STATUSES:
             self._registry.end(form["CallSid"], Why.CALL_COMPLETED, self._clock())
+            self._sessions.slots.leave(form["CallSid"])
         return NO_CONTENT
 
     async def stream_status(self, request: Request) -> Response:

@@ -22,6 +22,7 @@ from bridge.agents.directory import open_directory
 from bridge.agents.hand_over import SipAddress
 from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import VALUES_BYTES, Session, Sessions
+from bridge.agents.slots import Slots
 from bridge.metrics import Metrics
 
 CALL = CallInfo("CA" + "2" * 32, "+15551234567", "+14155550100")
@@ -91,8 +92,8 @@ def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSessio
     def make(
         *names: str, session_s: float = 5.0, clock: Callable[[], float] = time.monotonic, **variables: str
     ) -> Sessions:
-        health = AgentHealth(Metrics(), clock)
-        return Sessions(directory(*names, **variables), Resources(http, session_s), health)
+        health, slots = AgentHealth(Metrics(), clock), Slots(Metrics())
+        return Sessions(directory(*names, **variables), Resources(http, session_s), health, slots)
 
     make.directory = directory
     return make
@@ -292,7 +293,7 @@ def with_values(tmp_path, http):
         file = tmp_path / "agents.toml"
         file.write_text("".join(GREETING.format(name=name, mark="!" * (name in needed)) for name in names))
         directory = open_directory(names, "", str(file), {})
-        return Sessions(directory, Resources(http, 1.0), AgentHealth(Metrics()))
+        return Sessions(directory, Resources(http, 1.0), AgentHealth(Metrics()), Slots(Metrics()))
 
     return make
 

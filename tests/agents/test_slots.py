@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.agents.slots import DIALLED_S, ENDED_S, ID_CHARACTERS, LOG_EVERY_S, Slots
+from bridge.agents.slots import ENDED_S, ID_CHARACTERS, LOG_EVERY_S, REPORTED_S, UNREPORTED_S, Slots
 from bridge.metrics import Metrics
 
 AGENT, ROUTE, FREE = "agent:a", "route:office", "agent:free"
@@ -169,19 +169,19 @@ async def test_heartbeat_of_another_version_changes_nothing(process, beat):
     assert process.full() == 0
 
 
-async def test_dialled_call_keeps_its_slot_until_it_has_ended(process):
+async def test_handed_over_call_keeps_its_slot_until_it_has_ended(process):
     assert [await process.take(n) for n in range(2)] == [True, True]
-    process.slots.on_dialled(sid(0))
+    process.slots.on_handed_over(sid(0), is_reported=True)
     process.end(0)
     assert not await process.take(2)
     process.slots.leave(sid(0))
     assert await process.take(2)
 
 
-async def test_dialled_call_whose_end_another_process_learns_gives_its_slot_back(two):
+async def test_handed_over_call_whose_end_another_process_learns_gives_its_slot_back(two):
     one, other = two
     assert await one.take(0)
-    one.slots.on_dialled(sid(0))
+    one.slots.on_handed_over(sid(0), is_reported=True)
     one.end(0)
     other.slots.leave(sid(0))
     beat = other.slots.mine()
@@ -192,13 +192,29 @@ async def test_dialled_call_whose_end_another_process_learns_gives_its_slot_back
     assert other.slots.mine() == {}
 
 
-async def test_dialled_call_of_which_nothing_is_heard_gives_its_slot_back_in_the_end(process):
+async def test_handed_over_call_that_goes_on_with_another_agent_keeps_the_slot_there(two):
+    one, other = two
+    other.slots.leave(sid(0), "agent:b")
+    assert await one.take(0)
+    one.slots.on_handed_over(sid(0), is_reported=True)
+    one.end(0)
+    one.read([other.slots.mine()])
+    assert one.slots.mine()["slots"] == {AGENT: [sid(0)[-ID_CHARACTERS:]]}
+    other.slots.leave(sid(0), AGENT)
+    one.read([other.slots.mine()])
+    assert one.slots.mine() == {}
+
+
+@pytest.mark.parametrize(("is_reported", "most_s"), [(True, REPORTED_S), (False, UNREPORTED_S)])
+async def test_handed_over_call_of_which_nothing_is_heard_gives_its_slot_back_in_the_end(
+    process, is_reported, most_s
+):
     assert await process.take(0)
-    process.slots.on_dialled(sid(0))
+    process.slots.on_handed_over(sid(0), is_reported=is_reported)
     process.end(0)
-    process.now = DIALLED_S - 0.01
+    process.now = most_s - 0.01
     assert process.slots.mine()
-    process.now = DIALLED_S
+    process.now = most_s
     assert not process.slots.mine()
 
 

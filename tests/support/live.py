@@ -194,6 +194,10 @@ class Live:
     def has_other(self) -> bool:
         return self.server._agreement.presence.has_other()
 
+    async def beat(self) -> None:
+        """Write a heartbeat at once; the others read it with their next one."""
+        await self.server._agreement.presence.renew()
+
     @property
     def held_bytes(self) -> int:
         return self.server.snapshot().held_bytes

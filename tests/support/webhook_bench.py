@@ -12,8 +12,10 @@ from call_script import LIMITS, RecordingCaller
 
 from bridge.agents.agent import CallInfo
 from bridge.agents.hand_over import HandOver, SipAddress
+from bridge.agents.health import AgentHealth
 from bridge.agents.routing import Route
 from bridge.agents.sessions import Session
+from bridge.agents.slots import Slots
 from bridge.call.ends import ENDS
 from bridge.call.state import Call
 from bridge.http.messages import Request, Response
@@ -72,6 +74,8 @@ class FakeSessions:
         # The values of the call that the agents use.
         self.used: set[str] = set()
         self._open_session = open_session
+        self.health = AgentHealth(Metrics())
+        self.slots = Slots(Metrics())
 
     def route(self, call: CallInfo) -> Route:
         fitting = self.fitting or Route(name="fake", agents=list(self.names))

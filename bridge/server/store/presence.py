@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import orjson
 
@@ -14,6 +14,8 @@ from bridge.server.store.store import Store
 
 # How often a process writes its heartbeat: below BRIDGE_DRAIN_GRACE_S, so that all know who drains when it is over.
 BEAT_S = 2.0
+# What a process shows soon waits for more of it this long.
+SOON_S = 0.02
 # How long a heartbeat is good, and what was read of the others: longer than a breaker stays open after one failure.
 ALIVE_S = 10.0
 # After this, two processes that began to drain at once know it of each other: one has written, the other has read.
@@ -35,6 +37,13 @@ class Calls(Protocol):
     def room(self) -> int: ...
     @property
     def is_draining(self) -> bool: ...
+
+
+class Slots(Protocol):
+    """What processes share of the slots of their calls: `bridge.agents.slots.Slots`."""
+
+    def mine(self) -> dict[str, Any]: ...
+    def on_others(self, beats: Iterable[Mapping[str, Any]], good_s: float) -> None: ...
 
 
 class Presence:
@@ -59,8 +68,15 @@ class Presence:
         # Whether one of the others took calls when the store was read last, and until when that counts.
         self._had_other = False
         self._known_until = float("-inf")
-        # Until the next heartbeat; None before `start` and after `stop`.
+        # Set by `start`.
+        self._calls: Calls
+        self._slots: Slots
+        # From `start` to `stop`.
+        self._is_on = False
+        # Until the next heartbeat; None before the first one.
         self._timer: asyncio.TimerHandle | None = None
+        # Held while one is written, so that an older text never replaces a newer one.
+        self._writing = asyncio.Lock()
         # The one that is being written.
         self._beating: asyncio.Task[None] | None = None
 
@@ -68,35 +84,53 @@ class Presence:
         """Whether another process is there that does not drain, by what was read last; False if that is too old."""
         return self._had_other and self._clock() < self._known_until
 
-    async def start(self, calls: Calls) -> None:
+    async def start(self, calls: Calls, slots: Slots) -> None:
         """Write the first heartbeat, and others until `stop`."""
-        await self._beat(calls)
-        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._go_on, calls)
+        self._calls, self._slots, self._is_on = calls, slots, True
+        await self.renew()
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._go_on)
+
+    def renew_soon(self) -> None:
+        """Do what `renew` does without a wait, once for all that ask within `SOON_S`."""
+        loop = asyncio.get_running_loop()
+        if self._is_on and self._timer is not None and self._timer.when() - loop.time() > SOON_S:
+            self._timer.cancel()
+            self._timer = loop.call_later(SOON_S, self._go_on)
 
     async def stop(self) -> None:
         """Remove the heartbeat; the last call."""
-        if self._timer is None:
+        if not self._is_on:
             return
-        self._timer.cancel()
-        self._timer = None
+        self._is_on = False
+        if self._timer is not None:
+            self._timer.cancel()
         if self._beating is not None:
             # Not cancelled: it could still write, after the removal.
             await self._beating
-        await self._ask("", 0)
+        async with self._writing:
+            await self._ask("", 0)
 
-    def _go_on(self, calls: Calls) -> None:
+    def _go_on(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(BEAT_S, self._go_on, calls)
+        self._timer = loop.call_later(BEAT_S, self._go_on)
         if self._beating is None or self._beating.done():
-            self._beating = loop.create_task(self._beat(calls), name="heartbeat")
+            self._beating = loop.create_task(self.renew(), name="heartbeat")
 
-    async def _beat(self, calls: Calls) -> None:
-        count = calls.live + calls.admitted
-        beat = {"is_draining": calls.is_draining, "calls": count, "limit": count + calls.room}
-        texts = await self._ask(orjson.dumps(beat).decode(), ALIVE_S)
+    async def renew(self) -> None:
+        """Write a heartbeat now, and read those of the others."""
+        async with self._writing:
+            if not self._is_on:
+                return
+            calls = self._calls
+            count = calls.live + calls.admitted
+            beat = {"is_draining": calls.is_draining, "calls": count, "limit": count + calls.room}
+            text = orjson.dumps({**beat, **self._slots.mine()}).decode()
+            texts = await self._ask(text, ALIVE_S)
         if texts is not None:
-            self._had_other = any(_takes_calls(text) for owner, text in texts.items() if owner != self._owner)
+            others = [_beat_of(text) for owner, text in texts.items() if owner != self._owner]
+            self._had_other = any(not beat.get("is_draining", True) for beat in others)
             self._known_until = self._clock() + ALIVE_S
+            self._slots.on_others(others, ALIVE_S)
 
     async def _ask(self, text: str, ttl_s: float) -> dict[str, str] | None:
         try:
@@ -106,10 +140,10 @@ class Presence:
             return None
 
 
-def _takes_calls(text: str) -> bool:
-    """Whether the process with this heartbeat does not drain; False of one that another version wrote otherwise."""
+def _beat_of(text: str) -> dict[str, Any]:
+    """The fields of a heartbeat; none of one that another version wrote otherwise."""
     try:
         beat = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(beat, dict) and not beat.get("is_draining", True)
+        return {}
+    return beat if isinstance(beat, dict) else {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from live import until
@@ -25,6 +26,21 @@ class Calls:
     admitted: int = 1
     room: int = 7
     is_draining: bool = False
+
+
+class Slots:
+    """Shows what it is given, and keeps what was read last."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Any] = {}
+        self.read: list[Any] = []
+
+    def mine(self) -> dict[str, Any]:
+        return self.shown
+
+    def on_others(self, beats: Iterable[Mapping[str, Any]], good_s: float) -> None:
+        assert good_s == presence.ALIVE_S
+        self.read = [beat["slots"] for beat in beats if "slots" in beat]
 
 
 class Failing(MemoryStore):
@@ -60,9 +76,11 @@ def often(monkeypatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def process(store: Failing, name: str, calls: Calls | None = None) -> AsyncIterator[Presence]:
+async def process(
+    store: Failing, name: str, calls: Calls | None = None, slots: Slots | None = None
+) -> AsyncIterator[Presence]:
     one = Presence(store, Breaker(store, Metrics()), name)
-    await one.start(calls or Calls())
+    await one.start(calls or Calls(), slots or Slots())
     try:
         yield one
     finally:
@@ -128,7 +146,7 @@ async def test_what_was_read_counts_until_it_is_too_old_and_the_log_has_one_line
     now = 0.0
     a = Presence(store, Breaker(store, Metrics()), "a", lambda: now)
     async with process(store, "b"):
-        await a.start(Calls())
+        await a.start(Calls(), Slots())
     assert a.has_other()
     store.error = StoreError("gone")
     before = store.asked
@@ -172,6 +190,54 @@ async def test_heartbeat_that_another_version_writes_otherwise_is_no_other(store
     await store.beat("b", text, 60)
     async with process(store, "a") as a:
         assert not a.has_other()
+
+
+# The slots of calls
+
+RARELY_S = 3600.0
+
+
+async def test_slots_are_shown_and_read_at_once_where_a_process_asks(store, monkeypatch):
+    monkeypatch.setattr(presence, "BEAT_S", RARELY_S)
+    mine, others = Slots(), Slots()
+    async with process(store, "a", slots=mine) as a, process(store, "b", slots=others) as b:
+        mine.shown = {"slots": {"agent:x": ["1"]}}
+        await a.renew()
+        await b.renew()
+        assert others.read == [{"agent:x": ["1"]}]
+        assert mine.read == []
+    await a.renew()
+    assert await texts(store) == {}
+
+
+async def test_slots_that_are_shown_soon_go_out_once_for_all_that_ask(store, monkeypatch):
+    monkeypatch.setattr(presence, "BEAT_S", RARELY_S)
+    mine, others = Slots(), Slots()
+    async with process(store, "a", slots=mine) as a, process(store, "b", slots=others) as b:
+        before = store.asked
+        mine.shown = {"slots": {"agent:x": ["1"]}}
+        for _ in range(100):
+            a.renew_soon()
+        await until(lambda: store.asked > before)
+        await b.renew()
+        assert others.read == [{"agent:x": ["1"]}]
+        assert store.asked == before + 2
+    a.renew_soon()
+
+
+async def test_older_slots_never_replace_newer_ones(store, monkeypatch):
+    monkeypatch.setattr(presence, "BEAT_S", RARELY_S)
+    mine = Slots()
+    async with process(store, "a", slots=mine) as a:
+        before = store.asked
+        store.gate.clear()
+        first = asyncio.ensure_future(a.renew())
+        await until(lambda: store.asked > before)
+        mine.shown = {"slots": {"agent:x": ["1"]}}
+        second = asyncio.ensure_future(a.renew())
+        store.gate.set()
+        await asyncio.gather(first, second)
+        assert "agent:x" in (await texts(store))["a"]
 
 
 def test_heartbeat_outlasts_one_failure_of_the_store():
