@@ -15,7 +15,10 @@ from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.described_dial import DialDescription, describe_dial
 from bridge.agents.directory import DirectoryError, open_directory
 from bridge.agents.hand_over import SipAddress, VendorStream, VendorTwiml, VendorWebhook
+from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import Session, Sessions
+from bridge.agents.slots import Slots
+from bridge.metrics import Metrics
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "agents"
 WITH_DIAL = [path for path in sorted(EXAMPLES.glob("*.toml")) if ".dial" in path.read_text()]
@@ -79,7 +82,7 @@ def make(tmp_path, service, http):
         path = tmp_path / "agents.toml"
         path.write_text(table.replace("{url}", service.url))
         directory = open_directory(["mine", "echo"], "", str(path), {"key": CANARY, **variables})
-        return Sessions(directory, Resources(http, session_s))
+        return Sessions(directory, Resources(http, session_s), AgentHealth(Metrics()), Slots(Metrics()))
 
     return make_sessions
 
@@ -320,7 +323,7 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
         ),
         (
             "[mine]\nurl = 'wss://a'\nbinary = true\n[mine.dial]\nsip = 'sip:a@b'",
-            "mine.url: unknown key; known: dial, session",
+            "mine.url: unknown key; known: dial, max_calls, session",
         ),
     ],
 )
