@@ -158,8 +158,15 @@ class Metrics:
             "Calls whose agent was more than nine minutes ahead of the caller",
             registry=r,
         )
-        self.calls = Counter("bridge_calls", "Calls that became live", registry=r)
-        self.calls_ended = Counter("bridge_calls_ended", "Calls that ended", ["why"], registry=r)
+        self.calls = Counter(
+            "bridge_calls",
+            "Calls that became live, by the first agent of their chain",
+            ["agent", "route"],
+            registry=r,
+        )
+        self.calls_ended = Counter(
+            "bridge_calls_ended", "Calls that ended, by the last agent", ["why", "agent"], registry=r
+        )
         self.calls_refused = Counter("bridge_calls_refused", "Refused calls", ["reason"], registry=r)
         self.requests = Counter("bridge_http_requests", "HTTP answers", ["path", "status"], registry=r)
         self.messages_ignored = Counter(
@@ -186,21 +193,33 @@ class Metrics:
         self.agent_connect_s = Histogram(
             "bridge_agent_connect_seconds",
             "From start to the agent's open socket",
+            ["agent"],
             buckets=SLOW_BUCKETS_S,
             registry=r,
         )
         self.first_agent_audio_s = Histogram(
             "bridge_first_agent_audio_seconds",
             "From start to the agent's first audio",
+            ["agent"],
             buckets=SLOW_BUCKETS_S,
             registry=r,
         )
         self.agents_replaced = Counter(
-            "bridge_agents_replaced", "Unavailable agents after which the next one was tried", registry=r
+            "bridge_agents_replaced",
+            "Unavailable agents after which the next one was tried",
+            ["agent"],
+            registry=r,
+        )
+        self.agent_errors = Counter(
+            "bridge_agent_errors",
+            "Calls that an agent failed, by what its service gave as the reason",
+            ["agent", "code"],
+            registry=r,
         )
         self.calls_without_agent_audio = Counter(
             "bridge_calls_without_agent_audio",
             "Calls in which an open agent sent no audio for 5 s or more",
+            ["agent"],
             registry=r,
         )
         self.agent_available = Gauge(

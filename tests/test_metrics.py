@@ -21,7 +21,13 @@ def metrics() -> Metrics:
     metrics.refused("full")
     metrics.answers.labels("used")
     metrics.ignored("caller", "not_json")
-    metrics.calls_ended.labels("agent_ended").inc()
+    metrics.calls_ended.labels("agent_ended", "openai").inc()
+    metrics.calls.labels("openai", "default").inc()
+    metrics.agent_errors.labels("openai", "other").inc()
+    for of_agent in (metrics.agents_replaced, metrics.calls_without_agent_audio):
+        of_agent.labels("openai")
+    for of_agent in (metrics.agent_connect_s, metrics.first_agent_audio_s):
+        of_agent.labels("openai").observe(0.1)
     metrics.requests.labels("/voice", "200").inc()
     metrics.interrupt_to_clear(0.0007)
     metrics.agents_passed_over.labels("openai", "failing").inc()
@@ -87,8 +93,8 @@ def test_labels_are_escaped():
 
 def test_processes_metrics_do_not_share_anything():
     first, second = Metrics(), Metrics()
-    first.calls.inc()
-    assert samples(second)["bridge_calls_total", ()] == 0
+    first.agents_ahead.inc()
+    assert samples(second)["bridge_agents_ahead_total", ()] == 0
 
 
 def test_traffic_adds_up():
@@ -119,5 +125,6 @@ async def test_promtool_finds_nothing_to_complain_of_in_a_used_process():
 async def test_known_labels_are_exported_from_the_start():
     async with serving() as live:
         metrics = await live.metrics()
-        assert {f'bridge_calls_ended_total{{why="{why.value}"}}' for why in Why} <= metrics.keys()
+        for why in Why:
+            assert f'bridge_calls_ended_total{{agent="retell",why="{why.value}"}}' in metrics
         assert metrics["bridge_calls_max"] == 500

@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 
 from bridge.agents.agent_breaker import PROVEN_S, AgentBreaker, Change, Health, Stage
+from bridge.agents.error_codes import ErrorCodes
 from bridge.agents.succession import FailureKind
 from bridge.metrics import Metrics
 
@@ -30,6 +31,7 @@ class AgentHealth:
         self._metrics = metrics
         self._clock = clock
         self._breakers: dict[str, AgentBreaker] = {}
+        self._codes = ErrorCodes()
 
     def use(self, names: Iterable[str]) -> None:
         """Follow these agents; those that were followed before keep their state."""
@@ -39,6 +41,9 @@ class AgentHealth:
             self._metrics.agent_available.remove(name)
         for name in names - self._breakers.keys():
             self._breakers[name] = breaker = AgentBreaker(partial(_log, name))
+            # So that a rule finds them before the first failure.
+            self._metrics.agents_replaced.labels(name)
+            self._metrics.calls_without_agent_audio.labels(name)
             self._metrics.agent_available.labels(name).set_function(partial(self._available, breaker))
 
     def admits(self, name: str, call_sid: str, *, is_last_resort: bool = False) -> bool:
@@ -86,6 +91,7 @@ class AgentHealth:
         Args:
             talk_s: How long it talked with the call.
         """
+        self._metrics.agent_errors.labels(name, self._codes.code_of(name, reason)).inc()
         if breaker := self._breakers.get(name):
             if kind is FailureKind.SESSION_LIMIT or (kind is FailureKind.LOST and talk_s >= PROVEN_S):
                 breaker.on_left(call_sid, self._clock())

@@ -209,8 +209,8 @@ class Live:
     def on_call_bridged(self, call: Call) -> None:
         """Both sides are open."""
         assert call.stats.agent_connect_s is not None
-        self._metrics.agent_connect_s.observe(call.stats.agent_connect_s)
         record = self._calls[call].record
+        self._metrics.agent_connect_s.labels(record.agent.name).observe(call.stats.agent_connect_s)
         log.info(
             "call bridged",
             call_sid=call.call_sid,
@@ -221,10 +221,10 @@ class Live:
 
     def on_agent_replaced(self, call: Call, old: AgentSide, new: AgentSide, detail: str) -> None:
         """The next agent is tried in place of an unavailable one; `set_agent` has entered it."""
-        self._metrics.agents_replaced.inc()
         # The failed agent's service has no say about this call any more.
         self._registry.set_credentials(call.call_sid, {})
         record = self._calls[call].record
+        self._metrics.agents_replaced.labels(record.agents[-2].name).inc()
         log.warning(
             "agent unavailable, trying next",
             call_sid=call.call_sid,
@@ -312,15 +312,15 @@ class Live:
         """Count and log a call that is over."""
         assert call.why is not None
         now = self._clock()
-        traffic = sides.traffic(call)
+        traffic, agent = sides.traffic(call), sides.record.agent.name
         self._past.add(traffic)
         if call.call_sid:
             self.last_close_at = now
-            self._metrics.calls_ended.labels(call.why.value).inc()
+            self._metrics.calls_ended.labels(call.why.value, agent).inc()
         if call.stats.first_agent_audio_s is not None:
-            self._metrics.first_agent_audio_s.observe(call.stats.first_agent_audio_s)
+            self._metrics.first_agent_audio_s.labels(agent).observe(call.stats.first_agent_audio_s)
         elif is_mute(call, now):
-            self._metrics.calls_without_agent_audio.inc()
+            self._metrics.calls_without_agent_audio.labels(agent).inc()
             log.warning("agent sent no audio in the whole call", call_sid=call.call_sid)
         call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
         log_end(call, call_sid, sides, traffic, now)

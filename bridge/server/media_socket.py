@@ -231,7 +231,7 @@ class TwilioStream:
         if refusal is not None:
             leg.on_refused(refusal)
             return
-        sockets.process.metrics.calls.inc()
+        sockets.process.metrics.calls.labels(session.agents[0], session.route).inc()
         self._stream_sid = start.stream_sid
         info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values, session.route)
         shown = sockets.shown

@@ -8,6 +8,7 @@ way of a frame reads a clock or owns a timer.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
 from collections.abc import Sequence
@@ -55,8 +56,6 @@ class Server:
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.calls_max.set(settings.bridge_max_calls)
-        for why in Why:
-            self.metrics.calls_ended.labels(why.value)
         self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
         self.metrics.calls_live.set_function(lambda: self._registry.live)
         self.metrics.calls_admitted.set_function(lambda: self._registry.admitted)
@@ -101,7 +100,11 @@ class Server:
         slots = Slots(self.metrics, self._clock, self._has_call)
         presence = self._agreement.presence
         slots.renew, slots.renew_soon = presence.renew, presence.renew_soon
-        self._sessions = Sessions(settings.read_directory(), resources, health, slots)
+        directory = settings.read_directory()
+        self._sessions = Sessions(directory, resources, health, slots)
+        # So that a rule finds them before the first call.
+        for why, name in itertools.product(Why, directory.names):
+            self.metrics.calls_ended.labels(why.value, name)
         account = settings.twilio_account_sid, settings.auth_tokens
         self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
         process = Process(

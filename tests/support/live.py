@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import secrets
 import ssl
 import sys
@@ -59,6 +60,8 @@ LIMITS = {"close_s": 0.5, "playout_margin_s": 2.0, "grace_s": 0.2}
 
 # For modules whose tests all start servers: each test runs without TLS, and with TLS on both legs and all requests.
 PLAIN_AND_TLS = pytest.mark.parametrize("tls", ["plain", "tls"], indirect=True)
+
+OF_AGENT = re.compile(r',?\b(agent|route)="[^"]*"')
 
 T = TypeVar("T")
 Factory = Callable[..., Awaitable["Live"]]
@@ -225,11 +228,21 @@ class Live:
             return response.status, await response.text()
 
     async def metrics(self) -> dict[str, float]:
-        """Every sample of ``/metrics`` by its name and labels, as written there; 0 for a missing one."""
+        """
+        Every sample of ``/metrics`` by its name and labels, as written there; 0 for a missing one.
+
+        Where they are counted by agent and route, their sum is there too, without these labels.
+        """
         status, text = await self.get("/metrics")
         assert status == 200
-        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
-        return defaultdict(float, {name: float(value) for name, _, value in lines})
+        found: defaultdict[str, float] = defaultdict(float)
+        for line in text.splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                found[name] += float(value)
+                if (whole := OF_AGENT.sub("", name).replace("{,", "{").replace("{}", "")) != name:
+                    found[whole.replace(",}", "}")] += float(value)
+        return found
 
     async def ignored(self, side: str, reason: str) -> float:
         return (await self.metrics())[f'bridge_messages_ignored_total{{reason="{reason}",side="{side}"}}']

@@ -60,7 +60,9 @@ class Workers:
 
     async def figure(self, name: str) -> float:
         _, text = await self.get("/metrics")
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+        found = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        assert found, name
+        return sum(map(float, found))
 
     async def until_figure(self, name: str, value: float) -> None:
         async with asyncio.timeout(LONG_S):
