@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,8 +21,10 @@ MOST_OPEN_S = 60.0
 PROVEN_S = 10.0
 # From a session to the media socket, which may come to another process.
 TRIAL_S = 10.0
-# Callers who have no other agent wait in vain in this number at once; the others get the fallback without a wait.
-LAST_RESORT_CALLS = 4
+# Calls without another agent try a failing one too: a refusal costs them no time. While this many calls wait for longer
+# than `UNANSWERED_S`, and none has been answered for a while, the agent hangs: the fallback at once is better then.
+OVERDUE_CALLS = 4
+ANSWERING_S = 5.0
 
 
 class Stage(enum.IntEnum):
@@ -84,8 +87,8 @@ class AgentBreaker:
         self._attempts: dict[str, _Attempt] = {}
         # Calls that talk with the agent since it failed in a talk, and since when.
         self._unproven: dict[str, float] = {}
-        # Whether the agent has answered a call, in time or late, since the last one that failed.
-        self._answers = True
+        # When the agent last answered a call, in time or late.
+        self._answered_at = -math.inf
 
     def admits(self, call_sid: str, now: float, *, is_last_resort: bool = False) -> bool:
         """
@@ -103,7 +106,7 @@ class AgentBreaker:
             self._trial, self._trial_until = call_sid, now + TRIAL_S
         if call_sid == self._trial:
             return True
-        return is_last_resort and (self._answers or len(self._attempts) < LAST_RESORT_CALLS)
+        return is_last_resort and not self._hangs(now)
 
     def begin(self, call_sid: str, stage: Stage, now: float) -> None:
         """The call waits for the agent."""
@@ -138,7 +141,6 @@ class AgentBreaker:
         self.settle(now)
         attempt = self._attempts.pop(call_sid, None)
         self._unproven.pop(call_sid, None)
-        self._answers = False
         if attempt is None:
             self._count(call_sid, Stage.TALK, reason, now, is_final)
         elif not attempt.is_counted:
@@ -172,11 +174,15 @@ class AgentBreaker:
             # Its media socket has come to another process, or its caller has left: nothing speaks against the agent.
             self._close()
 
+    def _hangs(self, now: float) -> bool:
+        overdue = sum(now >= attempt.began + UNANSWERED_S for attempt in self._attempts.values())
+        return overdue >= OVERDUE_CALLS and now - self._answered_at >= ANSWERING_S
+
     def _has_answered(self, call_sid: str, now: float) -> bool:
         """End an attempt; False if it has taken too long, or there is none."""
         self.settle(now)
         attempt = self._attempts.pop(call_sid, None)
-        self._answers = True
+        self._answered_at = now
         return attempt is not None and now < attempt.began + UNANSWERED_S
 
     def _count(self, call_sid: str, stage: Stage, reason: str, now: float, is_final: bool) -> None:
@@ -186,7 +192,6 @@ class AgentBreaker:
             return
         self._failures += 1
         self._stage = max(self._stage, stage)
-        self._answers = False
         if is_trial or self._failures >= FAILURES:
             least_s = OPEN_FINAL_S if is_final else OPEN_S
             self._open_s = min(MOST_OPEN_S, max(least_s, 2 * self._open_s))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bridge.agents.agent_breaker import (
-    LAST_RESORT_CALLS,
+    ANSWERING_S,
     MOST_OPEN_S,
     OPEN_FINAL_S,
     OPEN_S,
+    OVERDUE_CALLS,
     PROVEN_S,
     TRIAL_S,
     UNANSWERED_S,
@@ -242,14 +243,22 @@ def test_open_socket_says_nothing_of_talks_that_fail_until_one_lasts(agent):
 # Callers who have no other agent
 
 
-def test_last_resort_is_bounded_while_the_agent_fails(agent):
+def test_calls_without_another_agent_try_one_that_refuses(agent):
     agent.break_down()
     assert agent.call() is None
-    waiting = [agent.call(is_last_resort=True) for _ in range(LAST_RESORT_CALLS + 1)]
-    assert waiting[-1] is None
-    agent.fail(waiting[0])
+    for _ in range(20):
+        agent.fail(agent.call(is_last_resort=True))
+    assert agent.changed_to == [Health.OPEN]
+
+
+def test_calls_without_another_agent_do_not_wait_for_one_that_hangs(agent):
+    waiting = [agent.call() for _ in range(OVERDUE_CALLS)]
     assert agent.call(is_last_resort=True)
+    agent.now += UNANSWERED_S
     assert agent.call(is_last_resort=True) is None
+    agent.breaker.on_left(waiting[0], agent.now)
+    agent.breaker.on_left(waiting[1], agent.now)
+    assert agent.call(is_last_resort=True)
 
 
 def test_last_resort_closes_the_breaker_where_the_agent_is_back(agent):
@@ -258,13 +267,14 @@ def test_last_resort_closes_the_breaker_where_the_agent_is_back(agent):
     assert agent.health is Health.CLOSED
 
 
-def test_last_resort_is_not_bounded_where_the_agent_is_only_slow(agent):
-    waiting = [agent.call(), agent.call()]
+def test_calls_without_another_agent_wait_for_one_that_is_only_slow(agent):
+    waiting = [agent.call() for _ in range(2 * OVERDUE_CALLS)]
     agent.now += UNANSWERED_S
-    waiting += [agent.call(is_last_resort=True) for _ in range(LAST_RESORT_CALLS - 2)]
-    assert agent.call(is_last_resort=True) is None
     agent.breaker.on_open(waiting[0], agent.now)
+    assert agent.health is Health.OPEN
     assert all(agent.call(is_last_resort=True) for _ in range(50))
+    agent.now += ANSWERING_S
+    assert agent.call(is_last_resort=True) is None
 
 
 # A vendor that is down for a minute, two calls a second, with another agent behind it
