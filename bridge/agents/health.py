@@ -48,17 +48,18 @@ class AgentHealth:
 
     def admits(self, name: str, call_sid: str, *, is_last_resort: bool = False) -> bool:
         """
-        Whether a call may try an agent; if not, it is counted.
+        Whether a call may try an agent.
 
         Args:
             is_last_resort: No other agent is left for the call.
         """
         breaker = self._breakers.get(name)
-        if breaker is None or breaker.admits(call_sid, self._clock(), is_last_resort=is_last_resort):
-            return True
-        if not is_last_resort:
+        return breaker is None or breaker.admits(call_sid, self._clock(), is_last_resort=is_last_resort)
+
+    def on_passed_over(self, names: Iterable[str]) -> None:
+        """A call has not tried these agents, because they fail."""
+        for name in names:
             self._metrics.agents_passed_over.labels(name, "failing").inc()
-        return False
 
     def begin(self, name: str, call_sid: str, stage: Stage) -> None:
         """The call waits for the agent."""

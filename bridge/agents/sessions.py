@@ -123,6 +123,7 @@ class Sessions:
             is_able = agent.required <= call.values.keys()
             if is_able and not self.health.admits(name, call.call_sid, is_last_resort=is_last_resort):
                 if is_last_resort:
+                    self.health.on_passed_over([name])
                     reasons.append(f"{name}: fails lately")
                 else:
                     failing.append(n)
@@ -135,6 +136,7 @@ class Sessions:
             try:
                 # An agent that hangs leaves time for the ones after it.
                 credentials = await self._ask(name, agent, call, left_s / 2 if left or failing else left_s)
+                self.health.on_passed_over(chain[m] for m in failing)
                 values = self._values_for(chain[n:], call)
                 return Session(tuple(chain[n:]), credentials, values, call.route)
             except SessionError as error:

@@ -79,6 +79,7 @@ class AgentChain:
     def on_over(self) -> None:
         if self._present >= 0:
             self._health.on_left(self._name, self._info.call_sid)
+        self._health.on_passed_over(self._session.agents[n] for n in self._failing)
 
     def next_side(self) -> AgentSide | None:
         """Make the side of the next agent with a socket and enter it; a dialled one waits for `/voice/resume`."""
@@ -87,8 +88,8 @@ class AgentChain:
             if agent is None:
                 continue
             if agent.hand_over is not None:
-                self._left, self._failing = iter(()), []
-                break
+                self._left = iter(())
+                return None
             if self._may_try(n):
                 return self._side(n, agent)
         return self._last_resort()

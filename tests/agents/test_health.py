@@ -87,6 +87,7 @@ def test_each_change_is_one_line_and_the_metric_follows(health, metrics, clock, 
     assert value(metrics, available) == 0
     assert value(metrics, 'bridge_agent_available{agent="b"}') == 1
     assert is_passed_over(health)
+    health.on_passed_over(["a"])
     assert value(metrics, 'bridge_agents_passed_over_total{agent="a",why="failing"}') == 1
     clock.now += OPEN_S
     assert health.admits("a", "CA-trial")
