@@ -21,8 +21,8 @@ LABELS = {
     "bridge_agents_passed_over": "`agent`; `why`: `failing`, `full`",
     "bridge_build_info": "`version`, `python`",
     "bridge_agent_connect_seconds": "`agent`",
-    "bridge_agent_errors": "`agent`; `code`: the service's own, or `close_1011`, `status_401`, `timeout`, `certificate`, "
-    "`connection`, `other`",
+    "bridge_agent_errors": "`agent`; `code`: the service's own, or `close_1011`, `status_401`, `timeout`, "
+    "`certificate`, `connection`, `other`",
     "bridge_agents_replaced": "`agent`",
     "bridge_calls": "`agent`, `route`",
     "bridge_calls_ended": "`why`: [how a call ends](design.md#how-a-call-ends); `agent`",

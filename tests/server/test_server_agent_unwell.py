@@ -127,7 +127,7 @@ async def test_format_that_elevenlabs_confirms_and_nobody_can_play_is_never_play
     live.agent.on_session = lambda session: setattr(session, "announced_format", "pcm_44100")
     async with live.answered() as caller:
         await caller.open_stream()
-        await until(lambda: live.server.metrics.agents_replaced._value.get() == 1)
+        await until(lambda: live.agents_replaced == 1)
         await caller.send_media(b"hello?")
         await until(lambda: caller.received_audio == [b"hello?"])
     assert [line for line in logs.lines if "pcm_44100" in line and "set the agent to ulaw_8000" in line]

@@ -67,7 +67,7 @@ async def test_elevenlabs_agent_that_lacks_a_variable_gives_way_to_the_next_one(
     )
     async with live.answered() as caller:
         await caller.open_stream()
-        await until(lambda: live.server.metrics.agents_replaced._value.get() == 1)
+        await until(lambda: live.agents_replaced == 1)
         await caller.send_media(b"hello")
         await until(lambda: caller.received_audio == [b"hello"])
         [session] = live.agent.sessions.values()

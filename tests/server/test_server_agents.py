@@ -181,7 +181,7 @@ async def test_next_agent_answers_where_the_first_cannot_and_no_word_is_lost(sta
     live = await start("openai", {"faults": refusal}, BRIDGE_AGENT="openai,echo")
     async with live.answered() as caller:
         await caller.open_stream()
-        await until(lambda: not live.open_calls or live.server.metrics.agents_replaced._value.get())
+        await until(lambda: not live.open_calls or live.agents_replaced)
         await caller.send_frames((make_numbered(n) for n in range(5)), paced=False)
         await until(lambda: len(caller.received_audio) == 5)
         assert events(caller) == list(range(5))

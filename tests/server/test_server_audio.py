@@ -130,7 +130,7 @@ BAD_OF_AGENT = {
         for text in ("a", "YQ=", "Y Q==", "YQ==\\n", "_-_-", "YQ==YQ==", "\\u00e9")
     ],
     "unknown_audio": [
-        '{"type":"audio","audio_encoding":"alaw","data":"YQ=="}',
+        '{"type":"audio","audio_encoding":"opus","data":"YQ=="}',
         '{"type":"audio","audio_encoding":1,"data":"YQ=="}',
         '{"type":"audio","audio_encoding":"s16le","sample_rate":44100,"data":"YWE="}',
         '{"type":"audio","sample_rate":"8000","data":"YQ=="}',

@@ -39,7 +39,7 @@ async def calling(**options: Any) -> AsyncIterator[tuple[Live, Caller, OpenAISes
 
 async def echo_answers(live: Live, caller: Caller, before: int = 0) -> None:
     """The next agent of the chain has taken the call; the service's own audio came before."""
-    await until(lambda: live.server.metrics.agents_replaced._value.get() == 1)
+    await until(lambda: live.agents_replaced == 1)
     await caller.send_media(make_numbered(77))
     await until(lambda: caller.received_audio[before:] == [make_numbered(77)])
     assert len(live.agent.sessions) == 1

@@ -209,6 +209,12 @@ class Live:
     def traffic(self) -> Traffic:
         return self.server.snapshot().traffic
 
+    @property
+    def agents_replaced(self) -> float:
+        """How many agents gave way to the next one."""
+        [family] = self.server.metrics.agents_replaced.collect()
+        return sum(sample.value for sample in family.samples)
+
     def refuse_sessions(self) -> None:
         """Refuse further sessions at Retell, so that no agent takes over from a lost one."""
         self.agent.rest_answers.extend(SESSIONS_AGAIN * [HttpAnswer(status=403)])
