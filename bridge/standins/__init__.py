@@ -4,7 +4,7 @@ Stand-ins for the two services around the bridge: Twilio with a caller, and a vo
 They have their own code for the wire formats, over aiohttp, and import nothing from the rest of the
 project: a shared function could hide an error of the bridge.
 
-- ``twilio``: Twilio with a caller: signed webhooks, TwiML, Media Streams messages, playout
+- ``twilio``: Twilio with a caller: signed webhooks, TwiML, Media Streams messages, playout; its REST API
 - ``agent``: a voice agent service, its sessions and the protocols that it speaks
 - ``audio``: G.711 mu-law, WAV files, frames, a detector of speech
 - ``numbered``: frames that carry their own number
