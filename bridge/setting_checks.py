@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from bridge.setting_fields import SettingFields
+from bridge.setting_region import EDGES
 from bridge.setting_values import store_problem
 from bridge.tls_files import TlsFilesError, server_tls
 
@@ -37,7 +38,13 @@ class Finding(NamedTuple):
 
 def problems_of_values(s: SettingFields) -> list[Finding]:
     """The values that prevent the start: with them no call can work."""
-    found = [*_missing(s), *_problems_of_url(s), *_problems_of_answers(s), *_problems_of_tls(s)]
+    found = [
+        *_missing(s),
+        *_problems_of_url(s),
+        *_problems_of_answers(s),
+        *_problems_of_tls(s),
+        *_problems_of_api(s),
+    ]
     if problem := store_problem(s.bridge_store.get_secret_value()):
         found.append(_finding("bridge_store", problem))
     if s.bridge_hold_from_caller_ms < s.bridge_agent_connect_s * 1000:
@@ -160,6 +167,18 @@ def _problems_of_tls(s: SettingFields) -> Iterable[Finding]:
         server_tls(s.bridge_tls_cert, s.bridge_tls_key, s.bridge_tls_key_password.get_secret_value())
     except TlsFilesError as error:
         yield Finding(error.setting.lower(), str(error))
+
+
+def _problems_of_api(s: SettingFields) -> Iterable[Finding]:
+    if bool(s.twilio_api_key_sid) != bool(s.twilio_api_key_secret.get_secret_value()):
+        missing = "twilio_api_key_secret" if s.twilio_api_key_sid else "twilio_api_key_sid"
+        yield _finding(missing, "is missing: an API key is its SID and its secret")
+    if (s.twilio_region or s.twilio_edge) and "twilio_api_url" in s.model_fields_set:
+        text = "must not be set beside TWILIO_REGION or TWILIO_EDGE, which say where the REST API is"
+        yield _finding("twilio_api_url", text)
+    if s.twilio_region and not s.twilio_edge and s.twilio_region not in EDGES:
+        text = f"is missing: the edge of {s.twilio_region} is not known; known regions are {', '.join(EDGES)}"
+        yield _finding("twilio_edge", text)
 
 
 def _finding(name: str, text: str) -> Finding:

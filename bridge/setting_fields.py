@@ -8,15 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from bridge.agents.max_calls import MaxCallsOf
 from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Seconds, Switch
+from bridge.setting_region import DEFAULT_API
 from bridge.setting_values import (
     AccountSid,
     AgentNames,
     AnswerUrl,
+    ApiKeySid,
     ConnectionOverrides,
     NodeName,
     NumberPrefixes,
     StateDirectory,
     StoreUrl,
+    TwilioPlace,
     WebhookSecrets,
     Workers,
 )
@@ -83,8 +86,20 @@ class SettingFields(BaseModel):
         SecretStr(""), description="from Retell's dashboard; Retell signs its webhook with it"
     )
     twilio_api_url: HttpUrl = Field(
-        "https://api.twilio.com", description="Twilio's REST API, which ends or transfers a call for an agent"
+        DEFAULT_API, description="Twilio's REST API, which ends or transfers a call for an agent"
     )
+    twilio_region: TwilioPlace = Field(
+        "",
+        description="the region that processes the calls, e.g. ie1: its REST API is asked. The auth token and the API "
+        "key are those of the region",
+    )
+    twilio_edge: TwilioPlace = Field(
+        "", description="the edge by which that API is reached; by default the region's own, e.g. dublin"
+    )
+    twilio_api_key_sid: ApiKeySid = Field(
+        "", description="an API key (SK and 32 hex digits), used for the REST API in place of the auth token"
+    )
+    twilio_api_key_secret: SecretStr = Field(SecretStr(""), description="the secret of TWILIO_API_KEY_SID")
     bridge_connection_overrides: ConnectionOverrides = Field(
         "#rc=2&rp=ct,5xx&ct=2000",
         description="how Twilio asks again where a process is down: its connection overrides, or none",

@@ -20,6 +20,18 @@ def _account_sid(text: str) -> str:
     return text
 
 
+def _api_key_sid(text: str) -> str:
+    if not re.fullmatch(r"(SK[0-9a-f]{32})?", text):
+        raise ValueError("must be SK and 32 hex digits, from Twilio's console")
+    return text
+
+
+def _twilio_place(text: str) -> str:
+    if not re.fullmatch(r"([a-z0-9][a-z0-9-]{1,15})?", text):
+        raise ValueError("must be at most 16 lower-case letters, digits and hyphens, e.g. ie1 or dublin")
+    return text
+
+
 def _workers(text: str) -> str:
     if text != "auto" and not re.fullmatch(r"[1-9][0-9]?", text):
         raise ValueError("must be a number from 1 to 99, or auto")
@@ -169,6 +181,7 @@ def _overrides(text: str) -> str:
 
 
 AccountSid = Annotated[str, AfterValidator(_account_sid)]
+ApiKeySid = Annotated[str, AfterValidator(_api_key_sid)]
 ConnectionOverrides = Annotated[str, AfterValidator(_overrides)]
 AgentNames = Annotated[str, AfterValidator(_names)]
 AnswerUrl = Annotated[str, AfterValidator(_answer_url)]
@@ -176,5 +189,6 @@ NodeName = Annotated[str, AfterValidator(_node_name)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]
+TwilioPlace = Annotated[str, AfterValidator(_twilio_place)]
 WebhookSecrets = Annotated[SecretStr, AfterValidator(_webhook_secrets)]
 Workers = Annotated[str, AfterValidator(_workers)]

@@ -16,6 +16,7 @@ from bridge.agents.setting_types import problems_of
 from bridge.setting_checks import doubtful_values, problems_of_texts, problems_of_values
 from bridge.setting_fields import SettingFields
 from bridge.setting_names import check_names
+from bridge.setting_region import api_url
 from bridge.setting_values import default_state_dir, secrets_of
 from bridge.tls_files import server_tls
 
@@ -44,6 +45,20 @@ class Settings(SettingFields):
     def webhook_secrets(self) -> list[str]:
         """The secrets of the user's webhooks; during a rotation each one signs."""
         return secrets_of(self.bridge_webhook_secret)
+
+    @property
+    def api_logins(self) -> list[tuple[str, str]]:
+        """Users and passwords of Twilio's REST API, which are tried in turn; empty without an account."""
+        if self.twilio_api_key_sid:
+            return [(self.twilio_api_key_sid, self.twilio_api_key_secret.get_secret_value())]
+        return [(self.twilio_account_sid, token) for token in self.auth_tokens if self.twilio_account_sid]
+
+    @property
+    def api_url(self) -> str:
+        """The address of Twilio's REST API."""
+        if self.twilio_region or self.twilio_edge:
+            return api_url(self.twilio_region, self.twilio_edge)
+        return self.twilio_api_url
 
     @property
     def drain_grace_s(self) -> float:

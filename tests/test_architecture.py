@@ -34,6 +34,7 @@ ROOMS = [
     ("bridge.setting_checks", "settings"),
     ("bridge.setting_fields", "settings"),
     ("bridge.setting_names", "settings"),
+    ("bridge.setting_region", "settings"),
     ("bridge.setting_values", "settings"),
     ("bridge.tls_files", "settings"),
     ("bridge.http", "http"),
@@ -130,7 +131,7 @@ ONLY_IN = {
     "pydantic_settings": ["bridge.settings"],
     "aiohttp": [
         "bridge.agents.*",
-        "bridge.twilio.rest",
+        "bridge.twilio.rest*",
         "bridge.server.*",
         "bridge.standins.*",
         "benchmarks.*",

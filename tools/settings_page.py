@@ -37,6 +37,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_transfer_to",
         "retell_api_key",
         "twilio_api_url",
+        "twilio_region",
+        "twilio_edge",
+        "twilio_api_key_sid",
+        "twilio_api_key_secret",
         "bridge_connection_overrides",
     ),
     "The process": (

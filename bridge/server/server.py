@@ -36,6 +36,7 @@ from bridge.server.store.opening import open_agreement
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
+from bridge.twilio.rest_request import RestAccount
 
 
 class Server:
@@ -105,8 +106,8 @@ class Server:
         # So that a rule finds them before the first call.
         for why, name in itertools.product(Why, directory.names):
             self.metrics.calls_ended.labels(why.value, name)
-        account = settings.twilio_account_sid, settings.auth_tokens
-        self._twilio = TwilioApi(self._http, settings.twilio_api_url, *account, limits.twilio_api_s)
+        account = RestAccount(settings.api_url, settings.twilio_account_sid, settings.api_logins)
+        self._twilio = TwilioApi(self._http, account, limits.twilio_api_s)
         process = Process(
             clock=self._clock,
             metrics=self.metrics,
