@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 LABEL = b"voice-bridge token"
+PROOF_LABEL = b"voice-bridge proof"
+# The header in which an upgrade carries the nonce of a proof, in lower case.
+CHECK_NONCE_HEADER = "x-bridge-nonce"
 
 
 class BadSeal(Exception):
@@ -61,6 +65,15 @@ class Seal:
         return dict(fields)
 
 
+def proofs(secrets: Sequence[str], purpose: str, nonce: str) -> list[str]:
+    """What proves to another holder of one of the secrets that this process holds it, one text for each secret."""
+    text = f"{purpose} {nonce}".encode()
+    return [hmac.new(_hkdf(secret, PROOF_LABEL), text, "sha256").hexdigest() for secret in secrets]
+
+
 def _derive(secret: str) -> bytes:
-    key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=LABEL).derive(secret.encode())
-    return base64.urlsafe_b64encode(key)
+    return base64.urlsafe_b64encode(_hkdf(secret, LABEL))
+
+
+def _hkdf(secret: str, label: bytes) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=label).derive(secret.encode())

@@ -113,7 +113,7 @@ ONLY_IN = {
     "redis": ["bridge.server.store.redis"],
     "picows": [
         *("_codec.*", "bridge.http.*", "bridge.call.caller", "bridge.call.agent*"),
-        *("bridge.server.media_socket", "bridge.server.paths"),
+        *("bridge.server.media_socket", "bridge.server.paths", "bridge.server.probe"),
     ],
     "aiofastnet": ["_codec.*", "bridge.http.*"],
     "httptools": ["bridge.http.*"],

@@ -9,9 +9,11 @@ from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.events.standard_webhooks import WebhookSigner
+from bridge.server.forms import Forms
 from bridge.server.live import Live
 from bridge.server.media_socket import MediaSockets
 from bridge.server.paths import Paths
+from bridge.server.probe import Probe
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
@@ -77,4 +79,5 @@ def assemble_paths(
         answers,
     )
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
-    return Paths(settings, webhooks, retell, registry, media_sockets, refusals, metrics, siblings)
+    probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
+    return Paths(settings, webhooks, retell, registry, media_sockets, probe, refusals, metrics, siblings)

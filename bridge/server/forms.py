@@ -45,6 +45,21 @@ class Forms:
 
     def read(self, request: Request) -> MultiDict[str] | Response:
         """The form of a request that Twilio signed and that names one call of this account, or the refusal."""
+        form = self.read_signed(request)
+        if isinstance(form, Response):
+            return form
+        # The signed text joins names and values without a separator, so a form split elsewhere has the same
+        # signature. The SIDs count only in their exact shape and once.
+        call_sids = form.getall("CallSid", [])
+        if len(call_sids) != 1 or not CALL_SID.fullmatch(call_sids[0]):
+            return self._refusals.webhook(request, "call_sid", form)
+        account_sid = self._settings.twilio_account_sid
+        if account_sid and form.getall("AccountSid", []) != [account_sid]:
+            return self._refusals.webhook(request, "account_sid", form)
+        return form
+
+    def read_signed(self, request: Request) -> MultiDict[str] | Response:
+        """The form of a request that was signed with an auth token of the account, or the refusal."""
         signature = request.header("x-twilio-signature")
         if self._settings.bridge_validate_signatures and not signature:
             return self._refusals.webhook(request, "signature")
@@ -65,12 +80,4 @@ class Forms:
             request.path, request.query, form, signature
         ):
             return self._refusals.webhook(request, "signature", form)
-        # The signed text joins names and values without a separator, so a form split elsewhere has the same
-        # signature. The SIDs count only in their exact shape and once.
-        call_sids = form.getall("CallSid", [])
-        if len(call_sids) != 1 or not CALL_SID.fullmatch(call_sids[0]):
-            return self._refusals.webhook(request, "call_sid", form)
-        account_sid = self._settings.twilio_account_sid
-        if account_sid and form.getall("AccountSid", []) != [account_sid]:
-            return self._refusals.webhook(request, "account_sid", form)
         return form

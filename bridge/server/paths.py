@@ -14,6 +14,7 @@ from bridge.http.front import FrontLimits, GiveAway
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.metrics import Metrics, text_of
 from bridge.server.media_socket import MediaSockets
+from bridge.server.probe import Probe
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
@@ -48,6 +49,7 @@ class Paths:
         retell: RetellWebhook,
         registry: Registry,
         media_sockets: MediaSockets,
+        probe: Probe,
         refusals: Refusals,
         metrics: Metrics,
         siblings: Siblings | None,
@@ -56,6 +58,7 @@ class Paths:
         # A connection with TLS cannot move to another worker.
         self._can_give = not settings.bridge_tls_cert
         self._media_sockets = media_sockets
+        self._probe = probe
         self._registry = registry
         self._refusals = refusals
         self._metrics = metrics
@@ -67,6 +70,7 @@ class Paths:
             "/voice/resume": webhooks.resume,
             "/voice/dialled": webhooks.dialled,
             "/voice/status": webhooks.voice_status,
+            "/voice/check": probe.voice,
             "/stream/status": webhooks.stream_status,
             "/retell/webhook": retell.handle,
         }
@@ -99,6 +103,8 @@ class Paths:
     def upgrade(self, request: Request) -> picows.WSListener | Response | GiveAway:
         """Accept a media socket, refuse it, or give it to the worker that holds its call."""
         path = self.path(request)
+        if path == "/media/check":
+            return self._probe.upgrade(path, request)
         if self._siblings is not None and self._can_give:
             media_id = path.rpartition("/")[2]
             if self._siblings.owner_of(media_id) is not None:
