@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import EntryPoint
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
 
@@ -23,9 +25,10 @@ from bridge.agents.max_calls import limits_of
 from bridge.agents.routing import DEFAULT, Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted, template_texts
 from bridge.agents.tables import Table, describe_table, read_table
-from bridge.agents.template import names_in, process_values, variables_in
+from bridge.agents.template import fill, names_in, process_values, variables_in
 from bridge.agents.toml_file import Problem, TomlFile
 
+URL = re.compile(r"(http|ws)s?://[^/?#{}]+([/?#]|$)")
 # The agent that needs no service, and so costs nothing.
 FREE = "echo"
 BUILT_IN = tuple(
@@ -89,6 +92,25 @@ class Directory:
     def named(self, name: str) -> Route | None:
         """Return the route of this name, if there is one."""
         return next((route for route in (*self._routes, self._default) if route.name == name), None)
+
+    def urls(self, name: str) -> list[str]:
+        """The URLs in an agent's settings or table, if their host is known before a call."""
+        if name in self._tables:
+            texts: list[Any] = list(self._tables[name].texts)
+        else:
+            settings = self._modules[name][1]
+            texts = [getattr(settings, field) for field in type(settings).model_fields]
+        filled = [fill(text, self._values) for text in texts if isinstance(text, str)]
+        return [text for text in filled if URL.match(text)]
+
+    def models(self, name: str) -> list[str]:
+        """The models that an agent's settings, or the queries of its URLs, name."""
+        found = [text for url in self.urls(name) for text in parse_qs(urlsplit(url).query).get("model", [])]
+        if name in self._modules:
+            settings = self._modules[name][1]
+            fields = [field for field in type(settings).model_fields if field.endswith("_model")]
+            found += [str(getattr(settings, field)) for field in fields]
+        return found
 
     def describe(self, resources: Resources) -> dict[str, Agent]:
         """Make the agents, by name."""

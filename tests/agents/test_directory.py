@@ -322,3 +322,31 @@ def test_all_problems_are_reported_together(folder):
         "RETELL_API_KEY",
         "RETELL_AGENT_ID",
     ]
+
+
+# What is looked at before a call
+
+
+def test_urls_and_models_of_the_agents_are_known(folder):
+    agents = """
+[mine]
+url = "wss://{env.HOST_OF_AGENT}/v1?model=tiny&call={call_sid}"
+binary = true
+first = ['{"url": "x"}']
+session = { url = "https://api.agent.example/{call_sid}", reply = ["token"] }
+
+[theirs]
+url = "wss://{session.host}/v1"
+binary = true
+session = { url = "http://api.agent.example:8080", reply = ["host"] }
+"""
+    variables = {"host_of_agent": "agent.example:444", "openai_api_key": "k", "openai_realtime_model": "big"}
+    opened = directory(folder, agents=agents, default="mine,theirs,openai,echo", **variables)
+    assert opened.urls("mine") == [
+        "wss://agent.example:444/v1?model=tiny&call={call_sid}",
+        "https://api.agent.example/{call_sid}",
+    ]
+    assert opened.urls("theirs") == ["http://api.agent.example:8080"]
+    assert opened.urls("openai") == ["wss://api.openai.com/v1/realtime"]
+    assert opened.urls("echo") == []
+    assert [opened.models(name) for name in ("mine", "openai", "echo")] == [["tiny"], ["big"], []]
