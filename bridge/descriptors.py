@@ -12,6 +12,28 @@ DESCRIPTORS_PER_CALL = 3
 SPARE_DESCRIPTORS = 192
 
 
+def needed_descriptors(settings: Settings) -> int:
+    """How many files one process opens at most."""
+    return (
+        settings.bridge_max_calls * DESCRIPTORS_PER_CALL
+        + settings.bridge_http_connections
+        + SPARE_DESCRIPTORS
+    )
+
+
+def descriptor_problem(settings: Settings) -> str:
+    """Why the hard limit is too low, and what would fit; empty if it is not."""
+    needed = needed_descriptors(settings)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or needed <= hard:
+        return ""
+    fit = max(0, (hard - settings.bridge_http_connections - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CALL)
+    return (
+        f"BRIDGE_MAX_CALLS: {settings.bridge_max_calls} calls need {needed} open files and the hard limit is "
+        f"{hard}: raise it (ulimit -Hn, LimitNOFILE), or set BRIDGE_MAX_CALLS to at most {fit}"
+    )
+
+
 def raise_descriptor_limit(settings: Settings) -> None:
     """
     Raise the soft limit of open files to what ``BRIDGE_MAX_CALLS`` needs.
@@ -19,19 +41,9 @@ def raise_descriptor_limit(settings: Settings) -> None:
     Raises:
         SettingsError: The hard limit is lower.
     """
-    needed = (
-        settings.bridge_max_calls * DESCRIPTORS_PER_CALL
-        + settings.bridge_http_connections
-        + SPARE_DESCRIPTORS
-    )
+    if text := descriptor_problem(settings):
+        raise SettingsError([text])
+    needed = needed_descriptors(settings)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        fit = max(0, (hard - settings.bridge_http_connections - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CALL)
-        raise SettingsError(
-            [
-                f"BRIDGE_MAX_CALLS: {settings.bridge_max_calls} calls need {needed} open files and the hard limit is "
-                f"{hard}: raise it (ulimit -Hn, LimitNOFILE), or set BRIDGE_MAX_CALLS to at most {fit}"
-            ]
-        )
     if soft != resource.RLIM_INFINITY and needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -126,13 +126,17 @@ class RedisStore:
             raise StoreError(f"{type(error).__name__}: {error}") from None
         return found
 
-    async def _warn_of_eviction(self) -> None:
+    async def eviction_policy(self) -> str:
+        """The policy by which this Redis may evict what it keeps; empty if it does not, or does not say so."""
         try:
             memory: dict[str, Any] = await self._client.info("memory")
         except NoPermissionError:
-            return
+            return ""
         policy = memory.get("maxmemory_policy", "noeviction")
-        if memory.get("maxmemory") and policy != "noeviction":
+        return str(policy) if memory.get("maxmemory") and policy != "noeviction" else ""
+
+    async def _warn_of_eviction(self) -> None:
+        if policy := await self.eviction_policy():
             log.warning(
                 "Redis may evict what it keeps of calls: set maxmemory-policy to noeviction", policy=policy
             )
