@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import csv
 import os
-import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from haproxy import HAPROXY, free_port
 from live import DEADLINE_S, Live, beside, until
 
 from bridge.standins.numbered import make_numbered
 
-# Debian puts it where an ordinary user's PATH does not look.
-HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 CONFIG = """
 global
     stats socket {folder}/stats level admin
@@ -37,12 +34,6 @@ backend bridges
     balance roundrobin
 """
 SERVER = "    server {name} 127.0.0.1:{port} check inter 100ms fall 1 rise 1\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Balancer:
