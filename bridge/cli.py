@@ -236,6 +236,19 @@ def call(
     )
 
 
+@main.command(name="number")
+@click.argument("number")
+@click.option(
+    "--fallback-url", metavar="URL", help="Set what Twilio asks while no bridge answers, e.g. a TwiML Bin."
+)
+@click.option("--yes", is_flag=True, help="Change it; else the differences are only shown.")
+def point_number(number: str, fallback_url: str | None, yes: bool) -> None:
+    """Point the voice URL and the status callback of a phone number at Twilio to this bridge."""
+    from bridge.commands.number import run
+
+    sys.exit(run({}, number, fallback_url=fallback_url, is_confirmed=yes))
+
+
 @main.command(name="retell-agent")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
