@@ -236,6 +236,19 @@ def call(
     )
 
 
+@main.command(name="check")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_setup(as_json: bool) -> None:
+    """
+    Check whether this set-up can carry calls, and say what to do where it cannot.
+
+    The exit code is 1 if calls cannot work, and 2 if settings are missing or wrong.
+    """
+    from bridge.commands.check import run
+
+    sys.exit(run({}, as_json=as_json))
+
+
 @main.command(name="number")
 @click.argument("number")
 @click.option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.server.store.store import Store, StoreError
+from bridge.server.store.store import Kept, Store, StoreError
 
 # Raised only if older code could not go on with what this code keeps.
 MAJOR = 1
@@ -19,6 +19,20 @@ class StoreTooNewError(StoreError):
         )
 
 
+async def check_version(store: Store) -> Kept | None:
+    """
+    Look whether this code can use a store, and change nothing; returns the version that is kept.
+
+    Raises:
+        StoreTooNewError: It cannot.
+        StoreError: The store does not answer.
+    """
+    kept = await store.read(VERSION_KEY)
+    if kept is not None and not (kept.text.isdecimal() and int(kept.text) <= MAJOR):
+        raise StoreTooNewError
+    return kept
+
+
 async def enter_version(store: Store) -> None:
     """
     Look whether this code can use a store, and write its version, which shows that the store takes texts.
@@ -27,8 +41,6 @@ async def enter_version(store: Store) -> None:
         StoreTooNewError: It cannot.
         StoreError: The store does not answer, or takes nothing.
     """
-    kept = await store.read(VERSION_KEY)
-    if kept is not None and not (kept.text.isdecimal() and int(kept.text) <= MAJOR):
-        raise StoreTooNewError
+    kept = await check_version(store)
     # Where another process is faster, the store takes what that one writes.
     await store.write(VERSION_KEY, str(MAJOR), VERSION_TTL_S, kept.version if kept is not None else 0)

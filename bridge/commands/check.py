@@ -1,0 +1,83 @@
+"""``bridge check``: whether a set-up can carry calls, part by part, each in a line that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+
+import click
+import orjson
+import structlog
+
+from bridge.commands.checks.machine import check_descriptors, check_settings
+from bridge.commands.checks.store import check_store
+from bridge.commands.finding import Finding, Level, problem
+from bridge.settings import Settings, SettingsError, load_settings
+
+FINE, PROBLEMS, SETTINGS = 0, 1, 2
+
+
+def run(
+    overrides: Mapping[str, str],
+    *,
+    as_json: bool,
+) -> int:
+    """
+    Check, and print what was found.
+
+    Returns:
+        The exit code: 1 with problems, 2 if the settings are wrong.
+    """
+    # The findings say what a log line would.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        settings = load_settings(overrides)
+    except SettingsError as error:
+        _print([problem("settings", *_halves(text)) for text in error.problems], as_json)
+        return SETTINGS
+    found = asyncio.run(check_all(settings))
+    _print(found, as_json)
+    return PROBLEMS if any(finding.level is Level.PROBLEM for finding in found) else FINE
+
+
+async def check_all(settings: Settings) -> list[Finding]:
+    """Every part of a set-up, at the same time."""
+    parts: dict[str, Awaitable[list[Finding]]] = {"store": check_store(settings)}
+    found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
+    findings = [*check_settings(settings), *check_descriptors(settings)]
+    findings += [finding for of_part in found for finding in of_part]
+    return findings
+
+
+async def _guarded(subject: str, part: Awaitable[list[Finding]]) -> list[Finding]:
+    """What a part finds; a fault in one must not hide the others."""
+    try:
+        return await part
+    except Exception as error:
+        text = f"could not be checked: {type(error).__name__}"
+        return [problem(subject, text, "report this as a fault of bridge check")]
+
+
+def _halves(text: str) -> tuple[str, str]:
+    """A sentence about a setting as what is wrong and what to do."""
+    fault, mark, todo = text.partition(": ")
+    rest, colon, last = todo.rpartition(": ")
+    return (f"{fault}{mark}{rest}", last) if colon else (text, "correct it in the environment or in .env")
+
+
+def _print(findings: Sequence[Finding], as_json: bool) -> None:
+    if as_json:
+        fields = [
+            {
+                "level": finding.level.value,
+                "subject": finding.subject,
+                "text": finding.text,
+                "todo": finding.todo,
+            }
+            for finding in findings
+        ]
+        click.echo(orjson.dumps({"findings": fields}, option=orjson.OPT_INDENT_2).decode())
+        return
+    for finding in findings:
+        click.echo(str(finding))

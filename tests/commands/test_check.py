@@ -1,0 +1,53 @@
+"""``bridge check`` as a whole: a set-up that works, and what the command prints and returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from check_setup import rest, start
+
+__all__ = ["rest", "start"]
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_set_up_that_works_has_no_fault(start):
+    setup = await start()
+    found = await setup.check()
+    assert await setup.faults() == []
+    assert [finding.subject for finding in found] == [
+        "settings",
+        "open files",
+        "store",
+    ]
+
+
+def bridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    environment = {"PYTHONPATH": str(ROOT), **kept, **variables}
+    command = [sys.executable, "-m", "bridge", "check", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_wrong_settings_are_exit_code_2_as_lines_and_as_json(tmp_path):
+    result = bridge(PUBLIC_URL="https://voice.example.com")
+    assert result.returncode == 2
+    assert any(
+        line.startswith("problem  settings: TWILIO_AUTH_TOKEN: is missing")
+        for line in result.stdout.splitlines()
+    )
+    result = bridge("--json", PUBLIC_URL="https://voice.example.com")
+    assert result.returncode == 2
+    assert {finding["level"] for finding in json.loads(result.stdout)["findings"]} == {"problem"}
+
+
+def test_development_passes_with_warnings(tmp_path):
+    result = bridge("--json", BRIDGE_VALIDATE_SIGNATURES="0", BRIDGE_STORE="memory")
+    assert (result.returncode, result.stderr) == (0, "")
+    levels = [finding["level"] for finding in json.loads(result.stdout)["findings"]]
+    assert "warning" in levels
+    assert "problem" not in levels
