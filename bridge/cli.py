@@ -237,8 +237,14 @@ def call(
 
 
 @main.command(name="check")
+@click.option(
+    "--number",
+    default="",
+    metavar="NUMBER",
+    help="The phone number to look at.  [default: all of this bridge]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_setup(as_json: bool) -> None:
+def check_setup(number: str, as_json: bool) -> None:
     """
     Check whether this set-up can carry calls, and say what to do where it cannot.
 
@@ -246,7 +252,7 @@ def check_setup(as_json: bool) -> None:
     """
     from bridge.commands.check import run
 
-    sys.exit(run({}, as_json=as_json))
+    sys.exit(run({}, number=number, as_json=as_json))
 
 
 @main.command(name="number")

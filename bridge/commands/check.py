@@ -6,13 +6,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 
+import aiohttp
 import click
 import orjson
 import structlog
 
+from bridge.commands.checks.account import check_account
 from bridge.commands.checks.machine import check_descriptors, check_settings
+from bridge.commands.checks.numbers import check_numbers
 from bridge.commands.checks.store import check_store
-from bridge.commands.finding import Finding, Level, problem
+from bridge.commands.finding import Finding, Level, ok, problem
 from bridge.settings import Settings, SettingsError, load_settings
 
 FINE, PROBLEMS, SETTINGS = 0, 1, 2
@@ -21,10 +24,14 @@ FINE, PROBLEMS, SETTINGS = 0, 1, 2
 def run(
     overrides: Mapping[str, str],
     *,
+    number: str,
     as_json: bool,
 ) -> int:
     """
     Check, and print what was found.
+
+    Args:
+        number: The phone number to look at; empty: all that lead to this bridge.
 
     Returns:
         The exit code: 1 with problems, 2 if the settings are wrong.
@@ -36,17 +43,23 @@ def run(
     except SettingsError as error:
         _print([problem("settings", *_halves(text)) for text in error.problems], as_json)
         return SETTINGS
-    found = asyncio.run(check_all(settings))
+    found = asyncio.run(check_all(settings, number))
     _print(found, as_json)
     return PROBLEMS if any(finding.level is Level.PROBLEM for finding in found) else FINE
 
 
-async def check_all(settings: Settings) -> list[Finding]:
-    """Every part of a set-up, at the same time."""
-    parts: dict[str, Awaitable[list[Finding]]] = {"store": check_store(settings)}
-    found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
+async def check_all(settings: Settings, number: str = "") -> list[Finding]:
+    """Every part of a set-up, at the same time; the arguments are those of `run`."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        parts: dict[str, Awaitable[list[Finding]]] = {"store": check_store(settings)}
+        if settings.bridge_validate_signatures:
+            parts["account"] = check_account(settings, http)
+            parts["numbers"] = check_numbers(settings, http, number)
+        found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
     findings = [*check_settings(settings), *check_descriptors(settings)]
     findings += [finding for of_part in found for finding in of_part]
+    if not settings.bridge_validate_signatures:
+        findings.append(ok("Twilio", "is not asked while signatures are off"))
     return findings
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from check_setup import rest, start
+from check_setup import NUMBER, rest, start
 
 __all__ = ["rest", "start"]
 
@@ -23,6 +23,9 @@ async def test_set_up_that_works_has_no_fault(start):
         "settings",
         "open files",
         "store",
+        "clock",
+        "account",
+        f"number {NUMBER}",
     ]
 
 

@@ -37,17 +37,17 @@ class Setup:
     def settings(self, **overrides: str) -> Settings:
         return make_settings({**self.variables, **overrides})
 
-    async def check(self, **overrides: str) -> list[Finding]:
-        found = await check_all(self.settings(**overrides))
+    async def check(self, number: str = "", **overrides: str) -> list[Finding]:
+        found = await check_all(self.settings(**overrides), number)
         for finding in found:
             assert finding.level is Level.OK or finding.todo
             assert "\n" not in str(finding)
             assert API_KEY not in str(finding)
         return found
 
-    async def faults(self, **options: Any) -> list[str]:
+    async def faults(self, *args: Any, **options: Any) -> list[str]:
         """All that is not ok, but for the address of this machine."""
-        found = await self.check(**options)
+        found = await self.check(*args, **options)
         texts = [str(finding) for finding in found if finding.level is not Level.OK]
         return [text for text in texts if "is this machine's own address" not in text]
 
