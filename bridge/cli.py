@@ -243,8 +243,9 @@ def call(
     metavar="NUMBER",
     help="The phone number to look at.  [default: all of this bridge]",
 )
+@click.option("--agents", is_flag=True, help="Open a session of each agent too, which may cost money.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_setup(number: str, as_json: bool) -> None:
+def check_setup(number: str, agents: bool, as_json: bool) -> None:
     """
     Check whether this set-up can carry calls, and say what to do where it cannot.
 
@@ -252,7 +253,7 @@ def check_setup(number: str, as_json: bool) -> None:
     """
     from bridge.commands.check import run
 
-    sys.exit(run({}, number=number, as_json=as_json))
+    sys.exit(run({}, number=number, opens_agents=agents, as_json=as_json))
 
 
 @main.command(name="number")

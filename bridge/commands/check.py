@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Mapping, Sequence
 
 import aiohttp
@@ -12,6 +13,7 @@ import orjson
 import structlog
 
 from bridge.commands.checks.account import check_account
+from bridge.commands.checks.agents import check_agents
 from bridge.commands.checks.machine import check_descriptors, check_settings
 from bridge.commands.checks.numbers import check_numbers
 from bridge.commands.checks.store import check_store
@@ -25,6 +27,7 @@ def run(
     overrides: Mapping[str, str],
     *,
     number: str,
+    opens_agents: bool,
     as_json: bool,
 ) -> int:
     """
@@ -32,6 +35,7 @@ def run(
 
     Args:
         number: The phone number to look at; empty: all that lead to this bridge.
+        opens_agents: Whether a session of each agent is opened, which may cost money.
 
     Returns:
         The exit code: 1 with problems, 2 if the settings are wrong.
@@ -43,18 +47,21 @@ def run(
     except SettingsError as error:
         _print([problem("settings", *_halves(text)) for text in error.problems], as_json)
         return SETTINGS
-    found = asyncio.run(check_all(settings, number))
+    found = asyncio.run(check_all(settings, number, opens_agents=opens_agents))
     _print(found, as_json)
     return PROBLEMS if any(finding.level is Level.PROBLEM for finding in found) else FINE
 
 
-async def check_all(settings: Settings, number: str = "") -> list[Finding]:
+async def check_all(settings: Settings, number: str = "", *, opens_agents: bool = False) -> list[Finding]:
     """Every part of a set-up, at the same time; the arguments are those of `run`."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+    tls = ssl.create_default_context()
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
         parts: dict[str, Awaitable[list[Finding]]] = {"store": check_store(settings)}
         if settings.bridge_validate_signatures:
             parts["account"] = check_account(settings, http)
             parts["numbers"] = check_numbers(settings, http, number)
+        parts["agents"] = check_agents(settings, http, tls, opens=opens_agents)
         found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
     findings = [*check_settings(settings), *check_descriptors(settings)]
     findings += [finding for of_part in found for finding in of_part]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 async def test_set_up_that_works_has_no_fault(start):
     setup = await start()
-    found = await setup.check()
+    found = await setup.check(opens_agents=True)
     assert await setup.faults() == []
     assert [finding.subject for finding in found] == [
         "settings",
@@ -26,7 +26,17 @@ async def test_set_up_that_works_has_no_fault(start):
         "clock",
         "account",
         f"number {NUMBER}",
+        "agent retell",
+        "agent retell",
     ]
+    assert found[-1].text == "opens a socket that gets ready"
+    assert setup.live.agent.sessions
+
+
+async def test_nothing_that_costs_is_asked_unless_it_is_wanted(start):
+    setup = await start()
+    await setup.check()
+    assert setup.live.agent.sessions == {}
 
 
 def bridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

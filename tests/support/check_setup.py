@@ -21,24 +21,24 @@ NUMBER = "+14155550100"
 class Setup:
     """A bridge that works, with its account, its number, its agent and its settings; tests break one part."""
 
-    def __init__(self, live: Live, rest: TwilioRest, folder: Path) -> None:
+    def __init__(self, live: Live, rest: TwilioRest, folder: Path, overrides: dict[str, str]) -> None:
         self.live = live
         self.rest = rest
         self.variables = {
             **live.agent.environment(),
             **DEFAULTS,
-            "BRIDGE_AGENT": "retell",
             "BRIDGE_STORE": f"sqlite:{folder}/check.sqlite3",
             "PUBLIC_URL": live.server._settings.public_url,
             **rest.environment(),
+            **overrides,
         }
         self.number: dict[str, Any] = {}
 
     def settings(self, **overrides: str) -> Settings:
         return make_settings({**self.variables, **overrides})
 
-    async def check(self, number: str = "", **overrides: str) -> list[Finding]:
-        found = await check_all(self.settings(**overrides), number)
+    async def check(self, number: str = "", opens_agents: bool = False, **overrides: str) -> list[Finding]:
+        found = await check_all(self.settings(**overrides), number, opens_agents=opens_agents)
         for finding in found:
             assert finding.level is Level.OK or finding.todo
             assert "\n" not in str(finding)
@@ -63,15 +63,17 @@ async def rest() -> AsyncIterator[TwilioRest]:
 def start(live_server, rest, tmp_path):
     """Starts a set-up whose public URL is the bridge's own or that of a proxy."""
 
-    async def start(public_url: str = "", **overrides: str) -> Setup:
+    async def start(public_url: str = "", protocol: str = "retell", **overrides: str) -> Setup:
         with socket.socket() as held:
             # Bound until the server has it: the port is part of its public URL, and nobody else may take it.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind(("127.0.0.1", 0))
             port = held.getsockname()[1]
             own = {"PORT": port, "PUBLIC_URL": public_url or f"http://127.0.0.1:{port}"}
-            live = await live_server(**{**own, **rest.environment(), **overrides})
-        setup = Setup(live, rest, tmp_path)
+            live = await live_server(
+                agent={"protocol": protocol}, **{**own, **rest.environment(), **overrides}
+            )
+        setup = Setup(live, rest, tmp_path, overrides)
         public = live.server._settings.public_url
         sid = rest.add_number(
             NUMBER,
