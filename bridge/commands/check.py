@@ -16,6 +16,7 @@ from bridge.commands.checks.account import check_account
 from bridge.commands.checks.agents import check_agents
 from bridge.commands.checks.machine import check_descriptors, check_settings
 from bridge.commands.checks.numbers import check_numbers
+from bridge.commands.checks.public_url import check_public_url
 from bridge.commands.checks.store import check_store
 from bridge.commands.finding import Finding, Level, ok, problem
 from bridge.settings import Settings, SettingsError, load_settings
@@ -61,6 +62,7 @@ async def check_all(settings: Settings, number: str = "", *, opens_agents: bool 
         if settings.bridge_validate_signatures:
             parts["account"] = check_account(settings, http)
             parts["numbers"] = check_numbers(settings, http, number)
+            parts["PUBLIC_URL"] = check_public_url(settings, http, tls)
         parts["agents"] = check_agents(settings, http, tls, opens=opens_agents)
         found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
     findings = [*check_settings(settings), *check_descriptors(settings)]

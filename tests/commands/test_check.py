@@ -26,6 +26,7 @@ async def test_set_up_that_works_has_no_fault(start):
         "clock",
         "account",
         f"number {NUMBER}",
+        "PUBLIC_URL",
         "agent retell",
         "agent retell",
     ]
