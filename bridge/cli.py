@@ -245,7 +245,13 @@ def call(
 )
 @click.option("--agents", is_flag=True, help="Open a session of each agent too, which may cost money.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_setup(number: str, agents: bool, as_json: bool) -> None:
+@click.option(
+    "--signature",
+    nargs=3,
+    metavar="URL HEADER FORM",
+    help="Check only the signature HEADER of a request to URL with the body FORM.",
+)
+def check_setup(number: str, agents: bool, as_json: bool, signature: tuple[str, str, str] | None) -> None:
     """
     Check whether this set-up can carry calls, and say what to do where it cannot.
 
@@ -253,7 +259,7 @@ def check_setup(number: str, agents: bool, as_json: bool) -> None:
     """
     from bridge.commands.check import run
 
-    sys.exit(run({}, number=number, opens_agents=agents, as_json=as_json))
+    sys.exit(run({}, number=number, opens_agents=agents, as_json=as_json, signature=signature or ()))
 
 
 @main.command(name="number")

@@ -17,6 +17,7 @@ from bridge.commands.checks.agents import check_agents
 from bridge.commands.checks.machine import check_descriptors, check_settings
 from bridge.commands.checks.numbers import check_numbers
 from bridge.commands.checks.public_url import check_public_url
+from bridge.commands.checks.signature import check_signature
 from bridge.commands.checks.store import check_store
 from bridge.commands.finding import Finding, Level, ok, problem
 from bridge.settings import Settings, SettingsError, load_settings
@@ -30,6 +31,7 @@ def run(
     number: str,
     opens_agents: bool,
     as_json: bool,
+    signature: Sequence[str],
 ) -> int:
     """
     Check, and print what was found.
@@ -37,6 +39,7 @@ def run(
     Args:
         number: The phone number to look at; empty: all that lead to this bridge.
         opens_agents: Whether a session of each agent is opened, which may cost money.
+        signature: URL, header and form of a request whose signature alone is checked; empty: everything else is.
 
     Returns:
         The exit code: 1 with problems, 2 if the settings are wrong.
@@ -48,7 +51,14 @@ def run(
     except SettingsError as error:
         _print([problem("settings", *_halves(text)) for text in error.problems], as_json)
         return SETTINGS
-    found = asyncio.run(check_all(settings, number, opens_agents=opens_agents))
+    if signature:
+        try:
+            found = check_signature(settings, *signature)
+        except ValueError as error:
+            click.echo(f"--signature: {error}", err=True)
+            return SETTINGS
+    else:
+        found = asyncio.run(check_all(settings, number, opens_agents=opens_agents))
     _print(found, as_json)
     return PROBLEMS if any(finding.level is Level.PROBLEM for finding in found) else FINE
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from check_setup import NUMBER, rest, start
 
+from bridge.standins.twilio.webhook import sign
+
 __all__ = ["rest", "start"]
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +67,19 @@ def test_development_passes_with_warnings(tmp_path):
     levels = [finding["level"] for finding in json.loads(result.stdout)["findings"]]
     assert "warning" in levels
     assert "problem" not in levels
+
+
+def test_signature_is_checked_alone():
+    variables = {
+        "PUBLIC_URL": "https://voice.acme-phones.com",
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_AUTH_TOKEN": "token",
+        "BRIDGE_AGENT": "echo",
+    }
+    url = "https://voice.acme-phones.com/voice"
+    header = sign("token", url, {"A": "b"})
+    assert bridge("--signature", url, header, "A=b", **variables).returncode == 0
+    result = bridge("--signature", url, header, "A=c", **variables)
+    assert result.returncode == 1
+    assert f"given: {header}" in result.stdout
+    assert bridge("--signature", "voice", header, "A=c", **variables).returncode == 2
