@@ -14,6 +14,7 @@ import structlog
 
 from bridge.commands.checks.account import check_account
 from bridge.commands.checks.agents import check_agents
+from bridge.commands.checks.answer_webhook import check_answer_webhook
 from bridge.commands.checks.machine import check_descriptors, check_settings
 from bridge.commands.checks.numbers import check_numbers
 from bridge.commands.checks.public_url import check_public_url
@@ -23,6 +24,8 @@ from bridge.commands.finding import Finding, Level, ok, problem
 from bridge.settings import Settings, SettingsError, load_settings
 
 FINE, PROBLEMS, SETTINGS = 0, 1, 2
+# For one part, whose requests have deadlines of their own.
+PART_S = 60.0
 
 
 def run(
@@ -73,6 +76,8 @@ async def check_all(settings: Settings, number: str = "", *, opens_agents: bool 
             parts["account"] = check_account(settings, http)
             parts["numbers"] = check_numbers(settings, http, number)
             parts["PUBLIC_URL"] = check_public_url(settings, http, tls)
+        if settings.bridge_answer_url:
+            parts["answer webhook"] = check_answer_webhook(settings, tls)
         parts["agents"] = check_agents(settings, http, tls, opens=opens_agents)
         found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
     findings = [*check_settings(settings), *check_descriptors(settings)]
@@ -85,7 +90,11 @@ async def check_all(settings: Settings, number: str = "", *, opens_agents: bool 
 async def _guarded(subject: str, part: Awaitable[list[Finding]]) -> list[Finding]:
     """What a part finds; a fault in one must not hide the others."""
     try:
-        return await part
+        async with asyncio.timeout(PART_S):
+            return await part
+    except TimeoutError:
+        text = f"is not checked within {PART_S:g} s"
+        return [problem(subject, text, "look at the network, and check again")]
     except Exception as error:
         text = f"could not be checked: {type(error).__name__}"
         return [problem(subject, text, "report this as a fault of bridge check")]
