@@ -61,7 +61,9 @@ def test_example_is_an_agent_that_wants_its_key():
 
 
 def test_agent_of_the_documentation_works_as_it_stands_there():
-    [source] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "agents.md").read_text(), re.DOTALL)
+    [source] = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "agents" / "own.md").read_text(), re.DOTALL
+    )
     imports = (
         "from bridge import *",
         "from collections.abc import Iterable, Mapping",
@@ -69,7 +71,7 @@ def test_agent_of_the_documentation_works_as_it_stands_there():
         "from typing import Any",
     )
     module: dict[str, Any] = {"__name__": "acme"}
-    exec(compile("\n".join([*imports, source]), "docs/agents.md", "exec", dont_inherit=True), module)
+    exec(compile("\n".join([*imports, source]), "docs/agents/own.md", "exec", dont_inherit=True), module)
     settings = module["AGENT"].settings(acme_key="key")
     described = module["AGENT"].describe(settings, Resources(None, 1.0))
     call = CallInfo("CA", "+1", "+2")
