@@ -155,6 +155,7 @@ MORE_LINES = {"_codec/wire.pyx": 500, "bridge/server/server.py": 200, "*.c": 500
 
 # Tests that are about no single module of their room, and what they are about.
 NO_MODULE = {
+    "tests/test_agent_pages.py": "docs/agents.md and docs/agents/",
     "tests/test_table_page.py": "docs/agents/file.md",
     "tests/test_architecture.py": "all rooms",
     "tests/test_deploy.py": "the systemd units",

@@ -17,7 +17,7 @@ FRAMES_PER_S = 50
 PACKET_BYTES = 22 + 20 + 32
 # With the longer length; what a client sends is masked.
 FROM_SERVER_BYTES, FROM_CLIENT_BYTES = 4, 8
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_readme_has_at_most_100_lines():
@@ -29,6 +29,24 @@ def test_links_lead_to_files_that_exist(page):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_into_pages_lead_to_headings_that_exist(page):
+    links = re.findall(r"\]\(([^)#\s]*\.md)?#([^)\s]+)\)", page.read_text())
+    missing = [
+        (file, anchor)
+        for file, anchor in links
+        if anchor not in anchors_of(page.parent / file if file else page)
+    ]
+    assert missing == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_table_of_ends_is_the_one_in_the_code():
