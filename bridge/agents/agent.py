@@ -271,6 +271,7 @@ class Dialogue:
         keepalive: Sent every ``keepalive_s`` seconds, if it is not None.
         is_speaking: Whether the agent is in the middle of an utterance; None if its messages do not tell.
         gathers_keys: `on_dtmf` gets several keys together, once the caller has pressed ``#`` or paused.
+        frame_ms: The caller's audio goes to the agent in frames of this length; 0: as it comes.
         silence_fill_ms: Silence is sent to the agent where the caller's audio pauses for this long; 0: not.
         session_id: The service's name of the session, for its support; empty until it is known.
         session_limit_s: The age at which the service ends a session; None if it has no limit.
@@ -291,6 +292,7 @@ class Dialogue:
     keepalive_s: float = 0.0
     is_speaking: bool | None = None
     gathers_keys: bool = False
+    frame_ms: int = 0
     silence_fill_ms: int = 0
     session_id: str = ""
     session_limit_s: float | None = None

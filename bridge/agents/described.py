@@ -142,6 +142,7 @@ class Description(Table):
     from_agent_rate: Rate | None = None
     item: APath | None = None
     turn_id: APath | None = None
+    frame_ms: int = Field(default=0, ge=0, le=1000, multiple_of=20)
     silence_fill_ms: int = Field(default=0, ge=0, le=1000)
 
     # The meaning of messages

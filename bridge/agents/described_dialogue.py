@@ -68,6 +68,7 @@ class DescribedDialogue(Dialogue):
         self.keepalive = self._text(described.keepalive) or None
         self.keepalive_s = described.keepalive_s
         self.gathers_keys = bool(described.keys)
+        self.frame_ms = described.frame_ms
         self.silence_fill_ms = described.silence_fill_ms
         self.session_limit_s = described.session_limit_s
         self._is_ready = False

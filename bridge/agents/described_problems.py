@@ -90,6 +90,8 @@ def _words(root: type[BaseModel], item: ErrorDetails) -> str:
         case "literal_error":
             near = _nearest(given, context["expected"]) if isinstance(given, str) else ""
             return f"must be {context['expected']}{near}"
+        case "multiple_of":
+            return f"must be a multiple of {context['multiple_of']:g}"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             bound = next(iter(context.values()))
             relation = {"greater_than": "more than", "less_than": "less than"}.get(kind)

@@ -30,11 +30,13 @@ from bridge.agents.json_dialogue import shape_of
 from bridge.agents.setting_types import E164, as_e164
 from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.call.agent_connection import AgentConnection
+from bridge.call.chunks import Chunks
 from bridge.call.ends import Why
 from bridge.call.farewell import Farewell
 from bridge.call.keys import Keys
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import AgentLimits
+from bridge.call.sides import AgentSide
 from bridge.call.state import Call
 from bridge.call.transcode import can_transcode, is_of, to_mulaw
 from bridge.call.trouble import Trouble
@@ -79,6 +81,10 @@ class AgentLeg(AgentConnection):
         # From a request to hang up or transfer until the agent's last words are said.
         self._farewell: Farewell | None = None
         self._keys = Keys()
+        # There if the agent wants larger frames: the caller's wire must not send to this one's then.
+        frame_ms = self._dialogue.frame_ms
+        self._chunks = Chunks(frame_ms) if frame_ms else None
+        self.takes_wire = not frame_ms
         # Whether the message that is being read counts as audio, of which it may have several parts.
         self._is_counted = False
         # Messages to send later, each with its time, in the order of their requests.
@@ -111,6 +117,8 @@ class AgentLeg(AgentConnection):
         if dialogue.keepalive is not None and now - self._kept_alive_at >= dialogue.keepalive_s:
             self._kept_alive_at = now
             self._send((dialogue.keepalive,))
+        if self._chunks is not None and self._chunks.is_idle():
+            self._send_rest()
         if pressed := self._keys.due(now):
             self._send(dialogue.on_dtmf(pressed))
         while self._later and self._later[0][0] <= now:
@@ -154,7 +162,30 @@ class AgentLeg(AgentConnection):
         else:
             self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
 
+    def send_audio(self, payload: bytes) -> None:
+        if self._chunks is None:
+            super().send_audio(payload)
+        elif is_base64(payload):
+            for whole in self._chunks.add(payload):
+                super().send_audio(whole)
+        else:
+            self.on_ignored("not_base64")
+
+    def take_rest(self) -> bytes:
+        """Take the caller's audio that is less than a frame of the agent's."""
+        return self._chunks.rest() if self._chunks is not None else b""
+
+    def take_over(self, other: AgentSide) -> None:
+        super().take_over(other)
+        if isinstance(other, AgentLeg) and (rest := other.take_rest()):
+            self.send_audio(rest)
+
+    def _send_rest(self) -> None:
+        if rest := self.take_rest():
+            super().send_audio(rest)
+
     def send_dtmf(self, digit: str) -> None:
+        self._send_rest()
         if not self.wire.send_in_order(digit):
             self.on_ignored("too_many_keys")
 

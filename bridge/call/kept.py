@@ -16,6 +16,7 @@ class Kept:
     """
 
     sent_bytes = 0
+    takes_wire = True
 
     def __init__(self, hold_ms: int, budget: HeldBudget) -> None:
         # Never connected and never ready: it only holds.

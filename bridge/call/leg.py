@@ -93,6 +93,9 @@ class Leg:
     # True on the agent's side, which this process connects: any frame proves life, and pings wait for silence.
     is_client: ClassVar[bool]
 
+    # Whether the other side's wire may send to this one's directly; else each frame goes through `send_audio`.
+    takes_wire = True
+
     def __init__(self, call: Call, limits: LegLimits, process: Process) -> None:
         self.call = call
         self.limits = limits
@@ -170,7 +173,7 @@ class Leg:
 
     def relay_to(self, other: object) -> None:
         """Pass plain audio straight to the other side's socket; for a side without one it goes through the call."""
-        if isinstance(other, Leg | Kept):
+        if isinstance(other, Leg | Kept) and other.takes_wire:
             self.wire.join(other.wire)
             self._relayed_before = (self.wire.media_in, self.wire.audio_in_bytes)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import ssl
@@ -15,7 +16,7 @@ from leg_on_socket import LIMITS, serving_leg
 from live import until
 from live_raw import RawSocket
 
-from _codec import HeldBudget
+from _codec import Envelope, HeldBudget
 from bridge.agents.agent import (
     Agent,
     CallInfo,
@@ -256,6 +257,55 @@ async def test_reply_waits_as_long_as_the_agent_asks():
         made.leg.wire.send_text(b"first")
         made.tick(1.5)
         assert [await socket.read_frame() for _ in range(2)] == [(1, b"first"), (1, b"later")]
+
+
+class Chunky(Scripted):
+    frame_ms = 100
+    to_agent = Envelope(b"<", b">")
+
+
+AUDIO = base64.b64encode(bytes(range(160)))
+
+
+def audio_of(frame: tuple[int, bytes] | None) -> bytes:
+    assert frame is not None
+    return base64.b64decode(frame[1][1:-1], validate=True)
+
+
+async def test_agent_that_wants_larger_frames_gets_them():
+    async with scene(Chunky()) as (made, socket):
+        assert made.script.caller.relays_to == [made.leg]
+        assert not made.leg.takes_wire
+        for _ in range(6):
+            made.script.caller_audio(0.0, AUDIO)
+        assert audio_of(await socket.read_frame()) == 5 * bytes(range(160))
+        # The rest follows once the caller's audio pauses, and before a key.
+        made.tick(0.5)
+        made.tick(1.0)
+        assert audio_of(await socket.read_frame()) == bytes(range(160))
+        made.script.caller_audio(1.0, AUDIO)
+        for key in "1#":
+            made.leg.send_dtmf(key)
+        assert audio_of(await socket.read_frame()) == bytes(range(160))
+        assert await socket.read_frame() == (1, b"keys 1#")
+
+
+async def test_rest_of_a_lost_agents_frame_goes_to_the_next_one():
+    async with scene(Chunky()) as (made, _):
+        made.script.caller_audio(0.0, AUDIO)
+        async with scene(Chunky()) as (other, socket):
+            other.leg.take_over(made.leg)
+            for _ in range(4):
+                other.script.caller_audio(0.0, AUDIO)
+            assert audio_of(await socket.read_frame()) == 5 * bytes(range(160))
+
+
+async def test_audio_that_is_no_base64_is_dropped():
+    async with scene(Chunky()) as (made, socket):
+        made.script.caller_audio(0.0, b"a===")
+        for _ in range(5):
+            made.script.caller_audio(0.0, AUDIO)
+        assert audio_of(await socket.read_frame()) == 5 * bytes(range(160))
 
 
 async def test_gathered_keys_come_with_the_hash_or_after_a_pause():
