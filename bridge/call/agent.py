@@ -12,6 +12,7 @@ from bridge.agents.agent import (
     MULAW_8K,
     Agent,
     Audio,
+    AudioFormat,
     Control,
     Corrected,
     Event,
@@ -26,7 +27,7 @@ from bridge.agents.agent import (
     Used,
     Warned,
 )
-from bridge.agents.json_dialogue import shape_of
+from bridge.agents.json_dialogue import shape_of, worded
 from bridge.agents.setting_types import E164, as_e164
 from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.call.agent_connection import AgentConnection
@@ -334,7 +335,7 @@ class AgentLeg(AgentConnection):
         if audio.format != MULAW_8K:
             self._warn_of_audio(audio)
             if not can_transcode(audio.format):
-                self.on_ignored("unknown_audio")
+                self._on_unplayable(audio.format)
                 return
             if self._decode is None or not is_of(self._decode, audio.format):
                 self._decode = to_mulaw(audio.format)
@@ -342,6 +343,12 @@ class AgentLeg(AgentConnection):
             if not payload:
                 return
         self.call.on_agent_audio(payload, decoded_bytes(payload), self._clock)
+
+    def _on_unplayable(self, format: AudioFormat) -> None:
+        self.on_ignored("unknown_audio")
+        # An agent that sends nothing else would leave the caller in silence.
+        detail = worded(f"it sends audio of {format.encoding[:40]} at {format.sample_rate_hz} Hz")
+        self._trouble.report(Troubled(detail, FailureKind.REFUSED), self._audio_frames(), self._clock())
 
     def _warn_of_audio(self, audio: Audio) -> None:
         if not self._has_warned and audio.format != self._dialogue.from_agent_format:

@@ -19,6 +19,8 @@ from live_raw import RawSocket
 from _codec import Envelope, HeldBudget
 from bridge.agents.agent import (
     Agent,
+    Audio,
+    AudioFormat,
     CallInfo,
     Control,
     Dialogue,
@@ -55,6 +57,7 @@ EVENTS: dict[str, Event] = {
     "odd": Ignored("unknown_type"),
     "interrupt": Control.INTERRUPT,
     "heard": Said(Speaker.CALLER, ""),
+    "opus": Audio(b"AAAA", AudioFormat("opus", 48000)),
 }
 
 
@@ -166,6 +169,23 @@ async def test_agent_that_hears_the_caller_after_an_error_is_not_lost_while_it_l
         assert made.call.state is State.BRIDGED
         made.tick(9.0)
         assert made.chain.asked == [(FailureKind.SERVER, True)]
+
+
+async def test_agent_whose_audio_cannot_be_played_gives_way_to_the_next_one():
+    async with scene() as (made, _):
+        made.read("opus")
+        made.tick(4.9)
+        assert made.call.state is State.BRIDGED
+        made.tick(5.0)
+        assert made.chain.asked == [(FailureKind.REFUSED, True)]
+
+
+async def test_agent_whose_audio_can_be_played_again_stays():
+    async with scene() as (made, _):
+        made.read("opus")
+        made.hear()
+        made.tick(60.0)
+        assert made.chain.asked == []
 
 
 async def test_audio_after_an_error_keeps_the_agent():
