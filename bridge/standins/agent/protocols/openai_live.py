@@ -58,6 +58,7 @@ class OpenAiLiveSession(AgentSession):
         responses: How often the bridge let the second model go on.
         streams_silence: Whether the model streams silence while it says nothing; set it before the session is ready.
         answers_close: Whether ``session.closed`` follows ``session.close``.
+        confirmed_format: Stated in ``session.started`` in place of the one that was asked for; None states that.
         closed_reason: Of ``session.closed``; None before.
         billed_s: Seconds of the session that are billed by then.
     """
@@ -72,6 +73,7 @@ class OpenAiLiveSession(AgentSession):
         self.responses = 0
         self.streams_silence = False
         self.answers_close = True
+        self.confirmed_format: dict[str, Any] | None = None
         self.closed_reason: str | None = None
         self.billed_s = 0
         # Appends that no audio has followed yet.
@@ -134,9 +136,14 @@ class OpenAiLiveSession(AgentSession):
         await self._configured.wait()
         self._started_at = self._now()
         return await self._make_ready(
-            self._with_id({"type": "session.started", "session": self.session}),
+            self._with_id({"type": "session.started", "session": self._confirmed()}),
             self._with_id(error("The session could not be started.", "session_start_failed")),
         )
+
+    def _confirmed(self) -> dict[str, Any]:
+        if self.confirmed_format is None:
+            return self.session
+        return {**self.session, "audio": {**self.session["audio"], "format": self.confirmed_format}}
 
     async def _beside(self) -> None:
         silence_s = SILENCE_FRAMES * FRAME_BYTES / SAMPLE_RATE_HZ

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import web
 
@@ -13,18 +13,54 @@ from bridge.standins.agent.protocols.retell import new_call_id
 from bridge.standins.agent.session import AgentSession
 
 
-class BinarySession(AgentSession):
-    """Mu-law as binary frames both ways; texts from the agent are an interrupt and the end."""
+class PlainSession(AgentSession):
+    """
+    Base of the two; they differ in the form of their audio and in the key under which a message has its name.
+
+    Attributes:
+        announced_format: Announced before the first audio; None announces nothing.
+    """
+
+    key: ClassVar[str]
+
+    def __init__(self, call_id: str, request: dict[str, str]) -> None:
+        super().__init__(call_id, request)
+        self.announced_format: str | None = None
+
+    async def send_report(self, name: str, code: str, message: str) -> None:
+        """Report an "error", which the agent does not survive, or a "trouble", which it may."""
+        await self._send(name, code=code, message=message)
+
+    async def send_heard(self, text: str) -> None:
+        """Report what the caller said."""
+        await self._send("heard", text=text)
+
+    async def _begin(self) -> bool:
+        if self.faults.fail_ready:
+            await self.send_report("error", "invalid_settings", "The settings are refused.")
+            return False
+        if self.announced_format is not None:
+            await self._send("ready", format=self.announced_format)
+        return True
+
+    async def _send(self, name: str, **fields: Any) -> None:
+        await self.send_json({self.key: name, **fields})
+
+
+class BinarySession(PlainSession):
+    """Mu-law as binary frames both ways; the agent sends texts too."""
+
+    key = "type"
 
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
         assert not fields, "binary audio has no fields"
         await self.send_raw(wire)
 
     async def _write_interrupt(self) -> None:
-        await self.send_json({"type": "interrupt"})
+        await self._send("interrupt")
 
     async def _write_end(self) -> None:
-        await self.send_json({"type": "end"})
+        await self._send("end")
 
     async def _on_binary(self, data: bytes) -> None:
         self._receive(data)
@@ -34,18 +70,19 @@ class BinarySession(AgentSession):
         raise ValueError("a text; only audio is expected")
 
 
-class JsonSession(AgentSession):
+class JsonSession(PlainSession):
     """Mu-law as base64 in a nested object, both ways."""
 
+    key = "kind"
+
     async def _write_audio(self, wire: bytes, fields: dict[str, Any]) -> None:
-        body = {"b64": base64.b64encode(wire).decode()}
-        await self.send_json({"kind": "audio", **fields, "body": body})
+        await self._send("audio", **fields, body={"b64": base64.b64encode(wire).decode()})
 
     async def _write_interrupt(self) -> None:
-        await self.send_json({"kind": "stop_talking"})
+        await self._send("stop_talking")
 
     async def _write_end(self) -> None:
-        await self.send_json({"kind": "bye"})
+        await self._send("bye")
 
     async def _on_message(self, message: dict[str, Any]) -> None:
         if (
