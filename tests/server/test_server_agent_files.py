@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import audioop
-import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live import PLAIN_AND_TLS, Live, until
+from live import PLAIN_AND_TLS, Live, free_port, until
 
 from bridge.standins.agent.faults import Faults
 from bridge.standins.audio import frames, speech
@@ -30,12 +28,6 @@ ANSWER = b"".join(frames(speech("agent_answer")))
 GOODBYE = b"".join(frames(speech("agent_goodbye")))
 
 Start = Callable[..., Awaitable[Live]]
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from live import PLAIN_AND_TLS, Live, until
+from live import PLAIN_AND_TLS, Live, free_port, until
 from numbered_checker import read_numbered
 
 from bridge.standins.agent.faults import Faults
@@ -66,14 +65,6 @@ async def start(live_server, tls, tmp_path) -> AsyncIterator[Start]:
         return await live_server(agent=options, **settings)
 
     yield start_one
-
-
-def free_port() -> int:
-    import socket
-
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def events(caller) -> list[object]:
