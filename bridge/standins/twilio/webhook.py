@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped,unused-ignore]
+from yarl import URL
 
 from bridge.standins.twilio.overrides import Overrides
 from bridge.standins.twilio.twiml import TwimlAnswer, read_twiml
@@ -126,7 +127,8 @@ async def post_form(
         for tries_left in range(overrides.retries, -1, -1):
             try:
                 async with session.post(
-                    endpoint.dialled(public),
+                    # As it was signed: by default the client writes the escapes in its own way.
+                    URL(endpoint.dialled(public), encoded=True),
                     data=urlencode(form).encode(),
                     headers=sent,
                     allow_redirects=False,
