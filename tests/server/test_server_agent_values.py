@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
-from live import PLAIN_AND_TLS, Live, until
+from live import API_KEY, PLAIN_AND_TLS, Live, free_port, until
+from user_side import user_side
 
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.session import AgentSession
@@ -17,10 +21,10 @@ NAME = '{env.SHOP} "Zoë", "admin": true}'
 CALLER = "+14155550123"
 
 
-async def talk_to(live: Live, **form: str) -> AgentSession:
+async def talk_to(live: Live, path: str = "/voice", **form: str) -> AgentSession:
     """A call with these fields in Twilio's form; returns the agent's end of it, when audio may flow."""
     async with live.caller() as caller:
-        answer = await caller.post_voice(extra=form)
+        answer = await caller.post_voice(path, extra=form)
         assert answer.verbs == ["Connect", "Redirect"]
         await caller.open_stream()
         session = await live.session_of(caller)
@@ -43,7 +47,7 @@ async def test_elevenlabs_agent_gets_the_dynamic_variables_that_it_requires(live
     live = await live_server(
         agent={
             "protocol": "elevenlabs",
-            "account": Account(key="canary-api-key-77d0", required_variables=frozenset(variables)),
+            "account": Account(key=API_KEY, required_variables=frozenset(variables)),
         },
         ELEVENLABS_DYNAMIC_VARIABLES=json.dumps(variables),
         ELEVENLABS_INITIATION_FILE=path,
@@ -61,7 +65,7 @@ async def test_elevenlabs_agent_gets_the_dynamic_variables_that_it_requires(live
 
 
 async def test_elevenlabs_agent_that_lacks_a_variable_gives_way_to_the_next_one(live_server, logs):
-    account = Account(key="canary-api-key-77d0", required_variables=frozenset({"name"}))
+    account = Account(key=API_KEY, required_variables=frozenset({"name"}))
     live = await live_server(
         agent={"protocol": "elevenlabs", "account": account}, BRIDGE_AGENT="elevenlabs,echo"
     )
@@ -122,3 +126,98 @@ async def test_agent_whose_required_value_a_call_does_not_have_is_passed_over(li
         await caller.send_media(b"hello")
         await until(lambda: caller.received_audio == [b"hello"])
     assert live.agent.requests == []
+
+
+# A value of each kind in each agent
+
+
+class Place(NamedTuple):
+    """Where an agent has the text: the settings for it beside those of all, and where its service sees it."""
+
+    settings: dict[str, str]
+    seen: Callable[[Any], str]
+
+
+TEXT = "{value.customer}, {form.CallerName} and {param.tenant} on {from}, for {env.SHOP}"
+# With the values in instructions, in an address and the first message, and in the request for a session.
+AGENTS_FILE = """
+[xai]
+protocol = "openai-realtime"
+url = "{socket}/v1/realtime?model=grok-voice-latest"
+headers = {{ Authorization = "Bearer {{env.FIRST_KEY}}" }}
+instructions = {text}
+
+[assemblyai]
+url = "{socket}/v1/ws?customer={{value.customer}}&caller={{form.CallerName}}&tenant={{param.tenant}}"
+headers = {{ Authorization = "Bearer {{env.FIRST_KEY}}" }}
+to_agent = '{{"type":"input.audio","audio":"{{audio}}"}}'
+from_agent = {{ path = "data", equal = {{ type = "reply.audio" }} }}
+ready = {{ type = "session.ready" }}
+first = [{first}]
+
+[ultravox]
+url = "{{session.joinUrl}}"
+binary = true
+encoding = "pcm16"
+ignored = [{{ type = ["state", "call_started"] }}]
+
+[ultravox.session]
+url = "{api}/api/agents/agent_standin/calls"
+headers = {{ X-API-Key = "{{env.FIRST_KEY}}" }}
+reply = ["joinUrl"]
+body.templateContext = {{ call = {text} }}
+body.medium.serverWebSocket = {{ inputSampleRate = 8000 }}
+"""
+PCMU = {"format": {"encoding": "audio/pcmu"}}
+FIRST = {"type": "session.update", "session": {"system_prompt": TEXT, "input": PCMU, "output": PCMU}}
+RETELL = Place(
+    {"RETELL_DYNAMIC_VARIABLES": json.dumps({"call": TEXT})},
+    lambda session: session.request["retell_llm_dynamic_variables"]["call"],
+)
+PLACES = {
+    "retell": RETELL,
+    "retell-web": RETELL,
+    "retell-twilio": RETELL,
+    "elevenlabs": Place(
+        {"ELEVENLABS_DYNAMIC_VARIABLES": json.dumps({"call": TEXT})},
+        lambda session: session.client_data["dynamic_variables"]["call"],
+    ),
+    "deepgram": Place({}, lambda session: session.settings["agent"]["think"]["prompt"]),
+    "openai": Place({"OPENAI_REALTIME_INSTRUCTIONS": TEXT}, lambda session: session.session["instructions"]),
+    "openai-live": Place({"OPENAI_LIVE_INSTRUCTIONS": TEXT}, lambda session: session.session["instructions"]),
+    "xai": Place({}, lambda session: session.session["instructions"]),
+    "assemblyai": Place({}, lambda session: session.settings["system_prompt"]),
+    "ultravox": Place({}, lambda session: session.request["templateContext"]["call"]),
+}
+
+
+@pytest.mark.parametrize("protocol", PLACES)
+async def test_values_of_the_webhook_the_form_and_the_url_arrive_as_they_were_given(
+    live_server, tls, tmp_path, protocol
+):
+    place, port = PLACES[protocol], free_port()
+    (tmp_path / "agent.json").write_text(json.dumps({"think": {"prompt": TEXT}}))
+    socket, api = (f"{scheme}{'s' if tls else ''}://127.0.0.1:{port}" for scheme in ("ws", "http"))
+    (tmp_path / "agents.toml").write_text(
+        AGENTS_FILE.format(socket=socket, api=api, text=json.dumps(TEXT), first=json.dumps(json.dumps(FIRST)))
+    )
+    async with user_side(tls) as user:
+        user.answer = {"values": {"customer": f"C {NAME}"}}
+        settings = {
+            **user.settings(tmp_path),
+            "BRIDGE_ANSWER_AGENTS": "",
+            "BRIDGE_AGENTS_FILE": tmp_path / "agents.toml",
+            "DEEPGRAM_AGENT_FILE": tmp_path / "agent.json",
+            "BRIDGE_AGENT": protocol,
+            "FIRST_KEY": API_KEY,
+            "SHOP": "Main Street",
+            **place.settings,
+        }
+        variables = frozenset({"call"} if protocol == "elevenlabs" else ())
+        account = Account(key=API_KEY, required_variables=variables)
+        live = await live_server(agent={"protocol": protocol, "port": port, "account": account}, **settings)
+        session = await talk_to(live, f"/voice?tenant={quote(f'T {NAME}')}", CallerName=f"F {NAME}")
+        assert place.seen(session) == f"C {NAME}, F {NAME} and T {NAME} on {CALLER}, for Main Street"
+        if protocol == "assemblyai":
+            values = {"customer": f"C {NAME}", "caller": f"F {NAME}", "tenant": f"T {NAME}"}
+            assert session.request == values
