@@ -32,12 +32,13 @@ from bridge.call.state import Call, State
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.protocols.openai import OpenAISession
 from bridge.standins.agent.protocols.protocol import Account
+from bridge.standins.agent.protocols.turns import TurnSession
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import Told
 from bridge.standins.numbered import make_numbered
 
-# Longer than it takes to lose the agent, so that it is lost in the middle of it.
-SENTENCE = [make_numbered(n, seed=1) for n in range(150)]
+# Eight seconds, more than it takes to lose the agent, in pieces of 100 ms.
+SENTENCE = [b"".join(make_numbered(n, seed=1) for n in range(m, m + 5)) for m in range(0, 400, 5)]
 ANSWER = [make_numbered(n, seed=2) for n in range(10)]
 CALLERS = [make_numbered(n, seed=3) for n in range(10)]
 CALLER_SAID = "It is me."
@@ -147,6 +148,9 @@ async def test_agent_in_trouble_in_mid_sentence_is_followed_by_one_that_knows_wh
     start, logs, kinds, case, agent
 ):
     async with start(agent, case) as (live, second), live.bridged() as (caller, first):
+        if isinstance(first, TurnSession):
+            # The pause until the service acts does not end its turn.
+            first.turn_pause_s = 60.0
         if agent in WITH_TRANSCRIPTS:
             await first.send_heard(CALLER_SAID)
         await first.send_frames(SENTENCE, paced=False)

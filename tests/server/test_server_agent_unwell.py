@@ -11,6 +11,7 @@ import pytest
 from live import API_KEY, DEADLINE_S, PLAIN_AND_TLS, Live, soon, until
 
 from bridge.agents.vendors.deepgram import DeepgramDialogue
+from bridge.call.farewell import Farewell
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.numbered import make_numbered
 from bridge.twilio.rest import TwilioApi
@@ -164,13 +165,22 @@ async def test_goodbye_that_follows_the_answer_is_heard_whole(start, twilio_aske
         assert twilio_asked == [("Twiml",) if wish == "transfer_call" else ("Status",)]
 
 
-async def test_goodbye_of_deepgram_a_quarter_second_after_its_request_is_heard_whole(start, twilio_asked):
+async def test_goodbye_of_deepgram_a_while_after_its_request_is_heard_whole(start, twilio_asked, monkeypatch):
+    asked: list[bool] = []
+    is_due = Farewell.is_due
+
+    def noted(farewell: Farewell, *state: Any) -> bool:
+        asked.append(is_due(farewell, *state))
+        return asked[-1]
+
+    monkeypatch.setattr(Farewell, "is_due", noted)
     live = await start("deepgram")
     async with live.bridged() as (caller, session):
         function = {"id": "f1", "name": "hang_up", "arguments": "", "client_side": True}
         session._pending_calls["f1"] = "hang_up"
         await session.send_json({"type": "FunctionCallRequest", "functions": [function]})
-        await asyncio.sleep(0.25)
+        # The bridge has looked whether the last words are over.
+        await until(lambda: asked)
         await session.send_raw(b"".join(GOODBYE))
         await session.send_json({"type": "AgentAudioDone"})
         await caller.closed.wait()
