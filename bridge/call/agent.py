@@ -1,4 +1,4 @@
-"""The agent's leg: what its messages mean to the call, and what the call's commands mean to it."""
+"""The agent's leg: what its messages, its silence and its end mean to the call."""
 
 from __future__ import annotations
 
@@ -30,14 +30,11 @@ from bridge.agents.agent import (
 from bridge.agents.json_dialogue import shape_of, worded
 from bridge.agents.setting_types import E164, as_e164
 from bridge.agents.succession import FailureKind, Said, Speaker
-from bridge.call.agent_connection import AgentConnection
-from bridge.call.chunks import Chunks
+from bridge.call.agent_sender import AgentSender
 from bridge.call.ends import Why
 from bridge.call.farewell import Farewell
-from bridge.call.keys import Keys
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import AgentLimits
-from bridge.call.sides import AgentSide
 from bridge.call.state import Call
 from bridge.call.transcode import can_transcode, is_of, to_mulaw
 from bridge.call.trouble import Trouble
@@ -50,9 +47,9 @@ MARK_NAME_CHARS = 256
 NOT_UNDERSTOOD = frozenset({"unknown_type", "not_json", "not_object", "missing_field", "unknown_audio"})
 
 
-class AgentLeg(AgentConnection):
+class AgentLeg(AgentSender):
     """
-    Turns the agent's messages into events of the call, and the call's commands into messages to the agent.
+    Turns the agent's messages into events of the call.
 
     Args:
         transfer_prefixes: Beginnings of the numbers to which the agent may transfer the call.
@@ -77,32 +74,15 @@ class AgentLeg(AgentConnection):
         # Each warning is logged once a call.
         self._has_warned = False
         self._has_warned_of_transfer = False
-        self._kept_alive_at = self._clock()
         self._trouble = Trouble(agent_limits.trouble_s)
         # From a request to hang up or transfer until the agent's last words are said.
         self._farewell: Farewell | None = None
-        self._keys = Keys()
-        # There if the agent wants larger frames: the caller's wire must not send to this one's then.
-        frame_ms = self._dialogue.frame_ms
-        self._chunks = Chunks(frame_ms) if frame_ms else None
-        self.takes_wire = not frame_ms
         # Whether the message that is being read counts as audio, of which it may have several parts.
         self._is_counted = False
-        # Messages to send later, each with its time, in the order of their requests.
-        self._later: list[tuple[float, bytes]] = []
-        self._knows_limit = False
         self._not_understood = 0
         self._first_not_understood = ""
         # What the service bills so far, if it tells.
         self._used_s: float | None = None
-
-    @property
-    def tracks_heard(self) -> bool:
-        return self._dialogue.tracks_heard
-
-    @property
-    def is_speaking(self) -> bool | None:
-        return self._dialogue.is_speaking
 
     def _on_tick(self, now: float) -> None:
         super()._on_tick(now)
@@ -112,21 +92,8 @@ class AgentLeg(AgentConnection):
             if now - self._connecting_since >= self._connect_s:
                 self._fail(f"not ready within {self._connect_s:g} s")
             return
-        if self._is_overdue(now):
-            return
-        dialogue = self._dialogue
-        if dialogue.keepalive is not None and now - self._kept_alive_at >= dialogue.keepalive_s:
-            self._kept_alive_at = now
-            self._send((dialogue.keepalive,))
-        if self._chunks is not None and self._chunks.is_idle():
-            self._send_rest()
-        if pressed := self._keys.due(now):
-            self._send(dialogue.on_dtmf(pressed))
-        while self._later and self._later[0][0] <= now:
-            self._send((self._later.pop(0)[1],))
-        if not self._knows_limit and (left_s := self._left_s(now)) <= self._agent_limits.notice_s:
-            self._knows_limit = True
-            self._send(dialogue.on_limit_near(left_s))
+        if not self._is_overdue(now):
+            self._send_due(now)
 
     def _is_overdue(self, now: float) -> bool:
         """Act on last words that are over and on errors that no audio followed; True if the agent is done."""
@@ -140,12 +107,6 @@ class AgentLeg(AgentConnection):
         else:
             return False
         return self._closing_since is not None
-
-    def _left_s(self, now: float) -> float:
-        """How long the call, or the agent's session, will still last."""
-        left_s = self.call.left_s(now)
-        limit_s = self._dialogue.session_limit_s
-        return left_s if limit_s is None else min(left_s, self._ready_at + limit_s - now)
 
     def _audio_frames(self) -> int:
         self.call.count_relayed()
@@ -162,43 +123,6 @@ class AgentLeg(AgentConnection):
             self._say_goodbye()
         else:
             self.call.on_agent_lost(self._clock(), detail=detail, kind=kind)
-
-    def send_audio(self, payload: bytes) -> None:
-        if self._chunks is None:
-            super().send_audio(payload)
-        elif is_base64(payload):
-            for whole in self._chunks.add(payload):
-                super().send_audio(whole)
-        else:
-            self.on_ignored("not_base64")
-
-    def take_rest(self) -> bytes:
-        """Take the caller's audio that is less than a frame of the agent's."""
-        return self._chunks.rest() if self._chunks is not None else b""
-
-    def take_over(self, other: AgentSide) -> None:
-        super().take_over(other)
-        if isinstance(other, AgentLeg) and (rest := other.take_rest()):
-            self.send_audio(rest)
-
-    def _send_rest(self) -> None:
-        if rest := self.take_rest():
-            super().send_audio(rest)
-
-    def send_dtmf(self, digit: str) -> None:
-        self._send_rest()
-        if not self.wire.send_in_order(digit):
-            self.on_ignored("too_many_keys")
-
-    def send_item(self, item: str) -> None:
-        dialogue = self._dialogue
-        keys = self._keys.add(item, self._clock()) if dialogue.gathers_keys else item
-        if keys:
-            for message in dialogue.on_dtmf(keys):
-                self.wire.send_text(message)
-
-    def on_played(self, name: str) -> None:
-        self._send(self._dialogue.on_played(name))
 
     # The agent's messages
 
