@@ -356,6 +356,7 @@ async def test_messages_that_were_not_understood_are_summed_up_at_the_end(logs):
     async with scene() as (made, _):
         EVENTS["{}"] = Ignored("unknown_type")
         made.read("{}", "odd", "odd")
+    await until(lambda: [line for line in logs.lines if "were not understood" in line])
     (line,) = [line for line in logs.lines if "were not understood" in line]
     assert json.dumps("keys:")[1:-1] in line
     assert "messages=3" in line
