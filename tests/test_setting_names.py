@@ -48,7 +48,6 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
         "BRIDGE_PAGE_PASSWORD",
         "BRIDGE_RECORD_DIR",
         "BRIDGE_KEEP_H",
-        "BRIDGE_LOG_NUMBERS",
     ],
 )
 def test_any_other_unknown_name_with_the_prefix_is_one_warning(name):
