@@ -174,6 +174,7 @@ class Description(Table):
     keepalive: str = ""
     keepalive_s: float = Field(default=10.0, ge=0.5, le=3600)
     max_calls: int | None = Field(default=None, ge=1, le=999_999)
+    disabled: bool = Field(default=False, strict=True)
 
     @property
     def is_url_of_reply(self) -> bool:

@@ -84,6 +84,7 @@ class DialDescription(Table):
     dial: Dial
     session: SessionRequest | None = None
     max_calls: int | None = Field(default=None, ge=1, le=999_999)
+    disabled: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")
     def _has_values(self) -> DialDescription:

@@ -49,6 +49,7 @@ class RealtimeTable(BaseModel):
     keys: bool = False
     session_limit_s: float | None = Field(default=None, ge=60, le=86400)
     max_calls: int | None = Field(default=None, ge=1, le=999_999)
+    disabled: bool = Field(default=False, strict=True)
 
     @field_validator("session")
     @classmethod

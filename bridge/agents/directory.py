@@ -20,11 +20,12 @@ from pydantic import ValidationError
 
 import bridge.agents.vendors
 from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
+from bridge.agents.described_problems import read_model
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.max_calls import limits_of
 from bridge.agents.routing import DEFAULT, Route, read_routes
 from bridge.agents.setting_types import problems_of, quoted, template_texts
-from bridge.agents.tables import Table, describe_table, read_table
+from bridge.agents.tables import OfModule, Table, describe_table, is_of_module, read_table
 from bridge.agents.template import fill, names_in, process_values, variables_in
 from bridge.agents.toml_file import Problem, TomlFile
 
@@ -56,7 +57,10 @@ class Directory:
         values: Mapping[str, str],
         placeholder_variables: set[str],
         limits: Mapping[str, int],
+        disabled: frozenset[str],
     ) -> None:
+        # Agents in use that no call tries.
+        self.disabled = disabled
         # How many calls agents and routes may have at once, by `max_calls.key_of_agent` and `max_calls.key_of_route`.
         self.limits = limits
         # Variables that placeholders name, by name in lower case.
@@ -148,7 +152,7 @@ def open_directory(
     for name in sorted(installed.keys() & set(BUILT_IN)):
         text = f"{distributions(installed[name])} must not provide {name}, a built-in agent's name"
         problems.append(("bridge_agent", f"BRIDGE_AGENT: {text}"))
-    tables = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
+    tables, disabled = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
     # Each agent in use, with the setting and the place that name it.
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
     named += [("bridge_answer_agents", "BRIDGE_ANSWER_AGENTS", name) for name in by_answer]
@@ -187,7 +191,10 @@ def open_directory(
         raise DirectoryError(list(dict.fromkeys(problems)))
     texts |= {name: table.texts for name, table in tables.items()}
     named_variables = {variable for of_user in texts.values() for variable in variables_in(of_user)}
-    return Directory(default, routes, with_settings, used, values, named_variables, limits)
+    disabled &= {*used, *modules}
+    return Directory(
+        default, routes, with_settings, used, values, named_variables, limits, frozenset(disabled)
+    )
 
 
 def load_built_in(name: str) -> AgentModule[Any]:
@@ -219,11 +226,23 @@ def _read_settings(
         return AgentSettings()
 
 
-def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) -> dict[str, Table]:
+def _read_tables(
+    file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]
+) -> tuple[dict[str, Table], set[str]]:
+    """Read the agents of a file, and the names of those that are disabled."""
     tables: dict[str, Table] = {}
+    disabled = set()
     for name, content in (file.read() or {}).items():
+        if (name in BUILT_IN or name in installed) and is_of_module(content):
+            of_module, wrong = read_model(OfModule, content)
+            for place, text in wrong:
+                file.add_problem(text, name, *place)
+            if of_module is not None and of_module.disabled:
+                disabled.add(name)
+            continue
         if name in BUILT_IN:
-            file.add_problem("is the name of a built-in agent; use another", name)
+            text = "is the name of a built-in agent; use another, or have disabled = true or false alone in the table"
+            file.add_problem(text, name)
             continue
         if name in installed:
             file.add_problem(f"{distributions(installed[name])} provides this agent; use another name", name)
@@ -233,4 +252,6 @@ def _read_tables(file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]) 
             file.add_problem(text, name, *place)
         if table is not None:
             tables[name] = table
-    return tables
+            if table.disabled:
+                disabled.add(name)
+    return tables, disabled

@@ -76,18 +76,33 @@ class Sessions:
         self._resources = resources
         self.health = health
         self.slots = slots
+        # Agents in use that the file disables, so that each change is logged once.
+        self._disabled: frozenset[str] = frozenset()
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
         """Use another directory for new calls; running calls keep their agents."""
-        agents = directory.describe(self._resources)
+        agents = {
+            name: agent
+            for name, agent in directory.describe(self._resources).items()
+            if name not in directory.disabled
+        }
         self._directory, self._agents = directory, agents
+        for name in sorted(directory.disabled - self._disabled):
+            log.warning("agent disabled, calls pass it over", agent=name)
+        for name in sorted((self._disabled - directory.disabled) & agents.keys()):
+            log.info("agent enabled, calls try it again", agent=name)
+        self._disabled = directory.disabled
         self.health.use(agents)
         self.slots.use(directory.limits)
 
     def agent(self, name: str) -> Agent | None:
-        """The agent of this name; None if a reload has removed it."""
+        """The agent of this name; None if a reload has removed or disabled it."""
         return self._agents.get(name)
+
+    def is_known(self, name: str) -> bool:
+        """Whether an agent of this name is in use, disabled or not."""
+        return name in self._directory.names
 
     def route(self, call: CallInfo) -> Route:
         """The route that a call has, or gets now because it has none or a reload has removed it."""
@@ -118,7 +133,7 @@ class Sessions:
             name = chain[n]
             agent = self.agent(name)
             if agent is None:
-                reasons.append(f"{name}: removed by a reload")
+                reasons.append(f"{name}: {'disabled' if name in self._disabled else 'removed by a reload'}")
                 continue
             is_able = agent.required <= call.values.keys()
             if is_able and not self.health.admits(name, call.call_sid, is_last_resort=is_last_resort):

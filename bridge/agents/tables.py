@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from bridge.agents.agent import Agent, Resources
 from bridge.agents.described import Description
 from bridge.agents.described_agent import describe_socket
@@ -10,6 +12,19 @@ from bridge.agents.described_problems import TableProblem, read_description, rea
 from bridge.agents.described_realtime import RealtimeTable
 
 Table = Description | RealtimeTable | DialDescription
+
+
+class OfModule(BaseModel):
+    """What the file may say of an agent that is built in or installed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    disabled: bool = Field(strict=True, description="true or false")
+
+
+def is_of_module(content: object) -> bool:
+    """Whether a table describes no agent, and is `OfModule`."""
+    return isinstance(content, dict) and content.keys() == {"disabled"}
 
 
 def read_table(content: object) -> tuple[Table | None, list[TableProblem]]:

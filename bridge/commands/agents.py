@@ -26,10 +26,11 @@ from bridge.agents.agent import (
 )
 from bridge.agents.described import Description
 from bridge.agents.described_dialogue import DescribedDialogue
+from bridge.agents.described_problems import read_model
 from bridge.agents.directory import BUILT_IN
 from bridge.agents.json_dialogue import shape_of, worded
 from bridge.agents.succession import Said
-from bridge.agents.tables import Table, read_table
+from bridge.agents.tables import OfModule, Table, is_of_module, read_table
 from bridge.agents.template import variables_in
 from bridge.agents.turns import HeardTurn
 
@@ -89,15 +90,23 @@ def _fail(line: str) -> int:
     return WRONG
 
 
-def _check(name: str, table: Any) -> Table | None:
-    described, problems = read_table(table)
-    if name in BUILT_IN:
+def _check(name: str, table: Any) -> Table | OfModule | None:
+    described: Table | OfModule | None
+    if name in BUILT_IN and is_of_module(table):
+        described, problems = read_model(OfModule, table)
+    elif name in BUILT_IN:
+        described, problems = read_table(table)
         problems = [((), "is the name of a built-in agent; use another"), *problems]
+    else:
+        described, problems = read_table(table)
     if described is None or problems:
         _say(f"{name}: wrong")
         for place, text in problems:
             _say(f"  {'.'.join(map(str, (name, *place)))}: {text}")
         return None
+    if isinstance(described, OfModule):
+        _say(f"{name}: fine; a built-in agent that is {'disabled' if described.disabled else 'in use'}")
+        return described
     variables = sorted(variables_in(described.texts))
     _say(f"{name}: fine" + (f"; needs {', '.join(map(str.upper, variables))}" if variables else ""))
     if isinstance(described, Description) and described.from_agent is not None and described.finder is None:

@@ -59,7 +59,7 @@ def assemble_paths(
             WebhookSigner(settings.webhook_secrets),
             http,
             agreement.answers,
-            lambda name: sessions.agent(name) is not None,
+            sessions.is_known,
             metrics,
             clock,
             min(limits.answer_s, settings.bridge_session_s / 2),

@@ -119,7 +119,8 @@ def test_url_must_be_of_a_websocket(folder, url):
 def test_name_of_a_built_in_agent_is_refused(folder):
     shown = problems(folder, f"[echo]\nurl = 'wss://h'\n{JSON}[mine]\nurl = 'wss://h'\n{JSON}")
     path = folder / "agents.toml"
-    assert shown == [f"BRIDGE_AGENTS_FILE: {path}: echo: is the name of a built-in agent; use another"]
+    start = f"BRIDGE_AGENTS_FILE: {path}: echo: is the name of a built-in agent; use another"
+    assert [text.partition(", or ")[0] for text in shown] == [start]
 
 
 def test_what_is_no_table_is_refused(folder):

@@ -32,6 +32,7 @@ url = "wss://h"
 binary = true
 session = {{ url = "{url}/{name}", body = {{ call = "{{call_sid}}" }}, reply = ["id"] }}
 """
+DISABLED = "\ndisabled = true"
 
 
 def call_number(n: int) -> CallInfo:
@@ -83,10 +84,11 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def open_sessions(tmp_path: Path, services: Services, http: aiohttp.ClientSession):
     """Makes the sessions of a process whose agents have these names."""
 
-    def directory(*names: str, routes: str = "", **variables: str):
+    def directory(*names: str, routes: str = "", more: str = "", **variables: str):
         file = tmp_path / "agents.toml"
         own = [name for name in names if name in ("a", "b", "c")]
-        file.write_text("".join(TABLE.format(name=name, url=services.url) for name in own))
+        tables = "".join(TABLE.format(name=name, url=services.url) for name in own)
+        file.write_text(tables.replace("[a]", f"[a]{more}"))
         return open_directory(names, str(tmp_path / routes) if routes else "", str(file), variables)
 
     def make(
@@ -104,6 +106,24 @@ async def test_first_that_gives_a_session_has_the_call(open_sessions, services):
     assert sessions.route(CALL).chain(CALL.call_sid) == ("a", "b")
     assert await sessions.open(CALL, ("a", "b")) == Session(("a", "b"), {"id": "of-a"})
     assert services.asked == ["a"]
+
+
+async def test_disabled_one_is_passed_over_until_the_file_enables_it(open_sessions, services, logs):
+    sessions = open_sessions("a", "b")
+    enabled, off = open_sessions.directory("a", "b"), open_sessions.directory("a", "b", more=DISABLED)
+    for _ in range(2):
+        sessions.replace(off)
+    assert await sessions.open(CALL, ("a", "b")) == Session(("b",), {"id": "of-b"})
+    with pytest.raises(SessionError, match="a: disabled"):
+        await sessions.open(call_number(1), ("a",))
+    assert (sessions.agent("a"), sessions.is_known("a")) == (None, True)
+    sessions.replace(enabled)
+    assert (await sessions.open(call_number(2), ("a", "b"))).agents == ("a", "b")
+    said = [line for line in logs.lines if "agent disabled" in line or "agent enabled" in line]
+    assert len(said) == 2
+    assert "agent disabled, calls pass it over" in said[0]
+    assert "agent='a'" in said[0]
+    assert "agent enabled, calls try it again" in said[1]
 
 
 async def test_one_that_refuses_is_followed_by_the_next(open_sessions, services, logs):

@@ -139,3 +139,10 @@ def test_audio_that_costs_more_is_said_with_the_reason(folder):
     assert "read in Python, which costs more: its path" in check(folder, agents=deep)[1]
     vague = GOOD.replace("interrupt = { type", "interrupt = { kind")
     assert "does not tell it apart from interrupt" in check(folder, agents=vague)[1]
+
+
+def test_table_that_disables_a_built_in_agent_is_fine(folder):
+    code, shown = check(folder, agents=GOOD + "[openai]\ndisabled = true\n")
+    assert (code, "openai: fine; a built-in agent that is disabled" in shown) == (0, True)
+    code, shown = check(folder, agents=GOOD + "[openai]\ndisabled = 1\n")
+    assert (code, "openai.disabled: must be true or false" in shown) == (2, True)

@@ -51,6 +51,21 @@ def warnings(logs) -> list[str]:
 # Agents and values
 
 
+async def test_disabled_agent_of_an_answer_is_passed_over_and_the_rest_of_the_answer_counts(
+    start, user, tmp_path
+):
+    file = tmp_path / "user.toml"
+    live = await start(BRIDGE_ANSWER_AGENTS="retell")
+    file.write_text(file.read_text() + "[retell]\ndisabled = true\n")
+    live.server.reload()
+    user.answer = {"agents": ["retell", "user"], **customer("Zoë")}
+    async with live.answered() as caller:
+        await caller.open_stream()
+        await until(lambda: user.hellos)
+        assert user.hellos[0]["customer"] == "Zoë"
+    assert live.agent.requests == []
+
+
 async def test_agent_gets_the_values_of_the_answer(start, user):
     live = await start()
     user.answer = customer("Zoë")
