@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import secrets as random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ LABEL = b"voice-bridge token"
 PROOF_LABEL = b"voice-bridge proof"
 # The header in which an upgrade carries the nonce of a proof, in lower case.
 CHECK_NONCE_HEADER = "x-bridge-nonce"
+NAMES_LABEL = b"voice-bridge names"
 
 
 class BadSeal(Exception):
@@ -40,6 +42,8 @@ class Seal:
     def __init__(self, secrets: Sequence[str]) -> None:
         keys = [_derive(secret) for secret in secrets] or [Fernet.generate_key()]
         self._fernet = MultiFernet([Fernet(key) for key in keys])
+        # Of the oldest secret, which all processes have until a rotation is over.
+        self._names_key = _hkdf(secrets[-1], NAMES_LABEL) if secrets else random.token_bytes(32)
 
     def seal(self, purpose: str, fields: Mapping[str, object]) -> str:
         """The mapping as text that needs no escaping in a URL; the values are what JSON can hold."""
@@ -63,6 +67,10 @@ class Seal:
         if found != purpose:
             raise BadSeal
         return dict(fields)
+
+    def name(self, purpose: str, text: str) -> str:
+        """A name of a text that does not tell the text to anyone without the secret."""
+        return hmac.digest(self._names_key, f"{purpose}\n{text}".encode(), "sha256").hex()[:32]
 
 
 def proofs(secrets: Sequence[str], purpose: str, nonce: str) -> list[str]:

@@ -53,7 +53,7 @@ class Server:
         # Set when other workers have taken this one's place.
         self.retired = asyncio.Event()
         self._clock = time.monotonic
-        self._agreement = open_agreement(settings, self.metrics, self._limits.token_s)
+        self._agreement, self._tallies = open_agreement(settings, self.metrics, self._limits.token_s)
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.calls_max.set(settings.bridge_max_calls)

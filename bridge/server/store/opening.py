@@ -14,6 +14,7 @@ from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.store import Store
+from bridge.server.store.tallies import Tallies
 from bridge.settings import Settings, SettingsError
 
 log = structlog.get_logger()
@@ -22,17 +23,24 @@ log = structlog.get_logger()
 ADMIT_MARGIN_S = 2.0
 
 
-def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> Agreement:
-    """What this process agrees on with the others; ``claim_s`` is how long a media socket may take."""
+def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> tuple[Agreement, Tallies]:
+    """
+    What this process agrees on with the others, and what it counts together with them.
+
+    Args:
+        claim_s: How long a media socket may take.
+    """
     store = open_store(settings)
-    return Agreement(
+    breaker, seal = Breaker(store, metrics), Seal(settings.auth_tokens)
+    agreement = Agreement(
         store,
-        Breaker(store, metrics),
-        Seal(settings.auth_tokens),
+        breaker,
+        seal,
         settings.bridge_session_s + ADMIT_MARGIN_S,
         claim_s,
         keeps_texts=settings.bridge_transcripts,
     )
+    return agreement, Tallies(store, breaker, seal)
 
 
 def store_of_workers(settings: Settings, folder: Path) -> str | None:
