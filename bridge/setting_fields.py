@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from bridge.agents.max_calls import MaxCallsOf
-from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Seconds, Switch
+from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Refusal, Seconds, Switch
 from bridge.setting_region import DEFAULT_API
 from bridge.setting_values import (
     AccountSid,
@@ -155,6 +155,37 @@ class SettingFields(BaseModel):
         "",
         description="the most calls of an agent at once, over all processes of the store, e.g. "
         "retell-sip=20,openai=100; beyond it the next agent of the chain takes the call",
+    )
+    bridge_caller_calls_max: int = Field(
+        0, ge=0, le=1000, description="the most calls of one number at once, over all processes; 0: no bound"
+    )
+    bridge_caller_per_hour: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="the most calls of one number within an hour, over all processes; 0: no bound",
+    )
+    bridge_anonymous_per_hour: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="the most calls within an hour of all callers without a number together (who withhold it, or call "
+        "from a browser or a SIP phone), which the two bounds above leave out; 0: no bound",
+    )
+    bridge_numbers_file: str = Field(
+        "", description="a TOML file with numbers that may not call, and with numbers without bounds"
+    )
+    bridge_day_minutes: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="the most minutes of all calls on one day, by UTC, over all processes: beyond it running calls go "
+        "on, and new callers are refused; 0: no bound",
+    )
+    bridge_refusal: Refusal = Field(
+        "say:We are sorry, your call cannot be taken at the moment. Please try again later.",
+        description="what callers get who may not call, by these bounds or the file: as BRIDGE_FALLBACK, or reject, "
+        "which costs nothing",
     )
     bridge_http_connections: int = Field(
         512, ge=1, le=100_000, description="connections beside those of the calls"

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
 from bridge.agents.setting_types import problems_of
+from bridge.agents.toml_file import Problem
+from bridge.number_lists import NumberLists, read_number_lists
 from bridge.setting_checks import doubtful_values, problems_of_texts, problems_of_values
 from bridge.setting_fields import SettingFields
 from bridge.setting_names import check_names
@@ -95,6 +97,19 @@ class Settings(SettingFields):
             raise DirectoryError([("bridge_agent", text)])
         return directory
 
+    def read_number_lists(self) -> NumberLists:
+        """
+        Read the file of numbers as it is now.
+
+        Raises:
+            DirectoryError: With every problem found.
+        """
+        problems: list[Problem] = []
+        lists = read_number_lists(self.bridge_numbers_file, problems)
+        if problems:
+            raise DirectoryError(problems)
+        return lists
+
     def read_tls(self) -> ssl.SSLContext | None:
         """
         Make the context of the bridge's own port, of the files as they are now; None without TLS.
@@ -174,6 +189,10 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
         of_agents = directory.settings_read
     except DirectoryError as error:
         problems += [text for name, text in error.problems if name not in bad]
+    try:
+        settings.read_number_lists()
+    except DirectoryError as error:
+        problems += [text for _, text in error.problems]
     keys = {name: getattr(settings, name) for name in Settings.model_fields} | of_agents
     problems += [text for name, text in problems_of_texts(keys.items()) if name not in bad]
     misspelled, warnings = check_names(variables, known, of_agents)

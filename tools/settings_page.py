@@ -43,6 +43,14 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "twilio_api_key_secret",
         "bridge_connection_overrides",
     ),
+    "Who may call": (
+        "bridge_caller_calls_max",
+        "bridge_caller_per_hour",
+        "bridge_anonymous_per_hour",
+        "bridge_numbers_file",
+        "bridge_day_minutes",
+        "bridge_refusal",
+    ),
     "The process": (
         "host",
         "port",
@@ -92,6 +100,7 @@ INTRODUCTIONS = {
     "Required": "With `BRIDGE_VALIDATE_SIGNATURES=0` none of them is.",
     "Who answers": "`BRIDGE_AGENT` takes a name, or several with commas between, which are tried in turn: "
     "[agents.md](agents.md).",
+    "Who may call": "All of it is off by default: [operations.md](operations.md#callers-who-call-too-often).",
 }
 
 

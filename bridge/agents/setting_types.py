@@ -85,6 +85,13 @@ def _fallback(text: str) -> str:
     return text
 
 
+def _refusal(text: str) -> str:
+    try:
+        return text if text == "reject" else _fallback(text)
+    except ValueError:
+        raise ValueError("must be say:TEXT, dial:+E164NUMBER, hangup or reject") from None
+
+
 def _caller_id(text: str) -> str:
     if text and not E164.fullmatch(text):
         raise ValueError("must be an E.164 number, e.g. +14155550100")
@@ -113,6 +120,8 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 CallerId = Annotated[str, AfterValidator(_caller_id)]
 # What a caller gets where no agent is available.
 Fallback = Annotated[str, AfterValidator(_fallback)]
+# What a caller gets who may not call.
+Refusal = Annotated[str, AfterValidator(_refusal)]
 
 
 def quoted(text: str) -> str:
