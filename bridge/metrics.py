@@ -30,6 +30,8 @@ GAUGE_RULES = {
     "bridge_store_available": "min",
     "bridge_agent_available": "min",
     "bridge_full": "max",
+    "bridge_day_call_seconds": "max",
+    "bridge_day_call_seconds_max": "max",
     "bridge_gc_pause_longest_seconds": "max",
     "bridge_build_info": "max",
     "process_start_time_seconds": "min",
@@ -236,6 +238,14 @@ class Metrics:
             "1 while an agent or a route has all the calls that it may have",
             ["of"],
             registry=r,
+        )
+        self.day_call_s = Gauge(
+            "bridge_day_call_seconds",
+            "Time of all calls on this UTC day, where BRIDGE_DAY_MINUTES bounds it",
+            registry=r,
+        )
+        self.day_call_max_s = Gauge(
+            "bridge_day_call_seconds_max", "BRIDGE_DAY_MINUTES in seconds; 0 for no bound", registry=r
         )
         self.callers_kept = Counter(
             "bridge_callers_kept", "Lost media sockets after which the agent was kept", registry=r

@@ -18,6 +18,8 @@ FAMILIES = {
     "bridge_agents_passed_over": ("counter", {"agent", "why"}),
     "bridge_agent_available": ("gauge", {"agent"}),
     "bridge_full": ("gauge", {"of"}),
+    "bridge_day_call_seconds": ("gauge", set()),
+    "bridge_day_call_seconds_max": ("gauge", set()),
     "bridge_calls_without_agent_audio": ("counter", {"agent"}),
     "bridge_calls_live": ("gauge", set()),
     "bridge_calls_admitted": ("gauge", set()),
