@@ -5,9 +5,9 @@ This module is the public face: the server, its settings, and the parts of which
 nothing; each name loads its room when it is first used.
 
 The way of a **webhook**: ``http.front`` reads the request and ``server.paths`` finds its handler. ``server.webhooks``
-checks Twilio's signature, asks the user's own webhook if there is one (``server.answer_webhook``), opens a session with
-an agent (``agents.sessions``), and answers with TwiML (``twilio.twiml``) whose stream parameters carry a token
-(``twilio.tokens``).
+checks Twilio's signature and who may call (``server.callers``), asks the user's own webhook if there is one
+(``server.answer_webhook``), opens a session with an agent (``agents.sessions``), and answers with TwiML
+(``twilio.twiml``) whose stream parameters carry a token (``twilio.tokens``).
 
 The way of a **media socket**: ``http.handover`` passes the upgraded socket to the caller's leg, ``server.media_socket``
 checks the token in its ``start`` and makes the agent's side, and ``server.live`` keeps the book of open calls.

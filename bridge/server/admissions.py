@@ -18,6 +18,7 @@ from bridge.metrics import Metrics
 from bridge.server.answer import Answer
 from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.caller_id import caller_id
+from bridge.server.callers import Callers
 from bridge.server.hand_over import twiml_of
 from bridge.server.registry import Admission, AdmittedElsewhereError, Entry, Phase, Registry
 from bridge.server.store.agreement import Agreement, Record, Stage
@@ -46,6 +47,7 @@ class Admissions:
         registry: Registry,
         agreement: Agreement,
         tokens: Tokens,
+        callers: Callers,
         metrics: Metrics,
         clock: Callable[[], float],
         announce: Callable[[str, str], Awaitable[None]],
@@ -56,6 +58,7 @@ class Admissions:
         self._registry = registry
         self._agreement = agreement
         self._tokens = tokens
+        self._callers = callers
         self._metrics = metrics
         self._clock = clock
         self._announce = announce
@@ -208,7 +211,8 @@ class Admissions:
         if how is None:
             return Admission(session)
         # Twilio reports the end of a call to a SIP address, and of the others not for sure.
-        self._sessions.slots.on_handed_over(info.call_sid, is_reported=isinstance(how, SipAddress))
+        for holder in (self._sessions.slots, self._callers):
+            holder.on_handed_over(info.call_sid, is_reported=isinstance(how, SipAddress))
         state = ResumeState(
             info.call_sid,
             attempt,
@@ -291,6 +295,11 @@ class Admissions:
         route = self._sessions.route(info)
         rule = route.fallback or self._settings.bridge_fallback
         return twiml.fallback(rule, self._caller_id(info), route.language or None)
+
+    def refused(self, info: CallInfo) -> str:
+        """The TwiML of a call that may not come, or not now."""
+        rule = self._settings.bridge_refusal
+        return twiml.reject("rejected") if rule == "reject" else twiml.fallback(rule, self._caller_id(info))
 
     def fallback(self, info: CallInfo, reason: str, detail: str = "") -> str:
         """The operator's fallback for a call that cannot be answered; ``reason`` is a metric label."""

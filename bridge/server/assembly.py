@@ -8,6 +8,7 @@ from bridge.agents.sessions import Sessions
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.server.answer_webhook import AnswerWebhook
+from bridge.server.callers import Callers
 from bridge.server.events.standard_webhooks import WebhookSigner
 from bridge.server.forms import Forms
 from bridge.server.live import Live
@@ -33,6 +34,7 @@ def assemble_paths(
     registry: Registry,
     agreement: Agreement,
     sessions: Sessions,
+    callers: Callers,
     siblings: Siblings | None,
     http: aiohttp.ClientSession,
 ) -> Paths:
@@ -50,7 +52,7 @@ def assemble_paths(
     signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
     refusals = Refusals(signatures, metrics, settings.bridge_validate_signatures, clock)
     media_sockets = MediaSockets(
-        settings, limits, process, live, registry, agreement, sessions, tokens, signatures, refusals
+        settings, limits, process, live, registry, agreement, sessions, tokens, signatures, refusals, callers
     )
     answers = None
     if settings.bridge_answer_url:
@@ -72,6 +74,7 @@ def assemble_paths(
         tokens,
         signatures,
         refusals,
+        callers,
         metrics,
         clock,
         siblings.announce if siblings is not None else nobody_to_tell,

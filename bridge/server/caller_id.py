@@ -23,10 +23,11 @@ def caller_id(call: CallInfo, default: str, of_route: str = "") -> str | None:
     Returns:
         None where Twilio passes the caller's own number on, or where no number is known.
     """
-    if of_route or _is_number(call.from_number):
+    if of_route or is_number(call.from_number):
         return of_route or None
-    return default or (call.to_number if _is_number(call.to_number) else None)
+    return default or (call.to_number if is_number(call.to_number) else None)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a caller has shown a number; others withhold it, or call from a browser or a SIP phone."""
     return E164.fullmatch(text) is not None and text not in WITHHELD

@@ -20,6 +20,7 @@ from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.agent_chain import AgentChain
 from bridge.server.caller_id import caller_id
+from bridge.server.callers import Callers
 from bridge.server.live import Live
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
@@ -58,6 +59,7 @@ class MediaSockets:
         tokens: Tokens,
         signatures: Signatures,
         refusals: Refusals,
+        callers: Callers,
     ) -> None:
         self.settings = settings
         self.process = process
@@ -66,6 +68,7 @@ class MediaSockets:
         self.agreement = agreement
         self.sessions = sessions
         self.tokens = tokens
+        self.callers = callers
         self._signatures = signatures
         self._refusals = refusals
         self.successor_s = limits.successor_s
@@ -237,6 +240,7 @@ class TwilioStream:
         shown = sockets.shown
         record = CallRecord(shown(info.from_number), shown(info.to_number), info.route)
         sockets.live.identify(call, record)
+        sockets.callers.on_start(info)
         of_route = sockets.sessions.route(info).caller_id
         call.caller_id = caller_id(info, sockets.settings.bridge_caller_id, of_route)
         if self._ended is not None:

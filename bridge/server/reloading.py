@@ -1,4 +1,4 @@
-"""Reads the certificate and the files of agents and routes again; what is bad is refused and logged."""
+"""Reads the certificate and the files of agents, routes and numbers again; what is bad is refused and logged."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import structlog
 
 from bridge.agents.directory import DirectoryError
 from bridge.agents.sessions import Sessions
+from bridge.server.callers import Callers
 from bridge.settings import Settings
 
 log = structlog.get_logger()
@@ -39,3 +40,16 @@ def reload_directory(settings: Settings, sessions: Sessions) -> None:
         return
     sessions.replace(directory)
     log.info("reloaded", agents=sorted(directory.names))
+
+
+def reload_numbers(settings: Settings, callers: Callers) -> None:
+    """Read the file of numbers again, for new calls; a bad one is refused whole."""
+    try:
+        lists = settings.read_number_lists()
+    except DirectoryError as error:
+        for _, problem in error.problems:
+            log.error("reload refused, the former numbers stay", problem=problem)
+        return
+    callers.use(lists)
+    if settings.bridge_numbers_file:
+        log.info("numbers reloaded", refused=len(lists.refused), allowed=len(lists.allowed))

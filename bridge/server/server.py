@@ -25,13 +25,14 @@ from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
 from bridge.server.assembly import assemble_paths
+from bridge.server.callers import Callers
 from bridge.server.draining import Draining
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
 from bridge.server.outgoing import client_tls, http_session
 from bridge.server.paths import front_limits
 from bridge.server.registry import Phase, Registry
-from bridge.server.reloading import reload_directory, reload_port_tls
+from bridge.server.reloading import reload_directory, reload_numbers, reload_port_tls
 from bridge.server.store.opening import open_agreement
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
@@ -106,6 +107,8 @@ class Server:
         # So that a rule finds them before the first call.
         for why, name in itertools.product(Why, directory.names):
             self.metrics.calls_ended.labels(why.value, name)
+        mine = self._agreement.owner, self._registry, self._has_call, self.metrics, self._clock
+        self._callers = Callers(settings, self._tallies, *mine)
         account = RestAccount(settings.api_url, settings.twilio_account_sid, settings.api_logins)
         self._twilio = TwilioApi(self._http, account, limits.twilio_api_s)
         process = Process(
@@ -123,6 +126,7 @@ class Server:
             self._registry,
             self._agreement,
             self._sessions,
+            self._callers,
             self._siblings,
             self._http,
         )
@@ -132,6 +136,7 @@ class Server:
         tls_of_port = self._settings.read_tls()
         await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
+        self._callers.start()
         # Before the parent of a worker hears that it is ready, and lets others drain.
         await presence.start(self._registry, slots)
         if self._siblings is not None:
@@ -149,12 +154,13 @@ class Server:
 
     def reload(self) -> None:
         """
-        Read the certificate again, for new connections, and the files of agents and routes, for new calls.
+        Read the certificate again, for new connections, and the files of agents, routes and numbers, for new calls.
 
         A bad certificate is refused, and bad files are refused whole: what is in use stays.
         """
         reload_port_tls(self._settings, self._front.set_tls)
         reload_directory(self._settings, self._sessions)
+        reload_numbers(self._settings, self._callers)
 
     def drain(self) -> None:
         """Be no longer ready; `drained` ends the grace for new calls and waits for the running ones."""
@@ -176,6 +182,7 @@ class Server:
         if self._siblings is not None:
             self._siblings.stop()
         await self._live.stop()
+        await self._callers.stop()
         await self._agreement.close()
         await self._http.close()
 

@@ -23,6 +23,7 @@ from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.metrics import Metrics
 from bridge.server.admissions import Admissions
 from bridge.server.answer_webhook import AnswerWebhook
+from bridge.server.callers import Callers
 from bridge.server.forms import Forms, call_info
 from bridge.server.hand_over import was_answered
 from bridge.server.refusals import Refusals
@@ -63,6 +64,7 @@ class Webhooks:
         tokens: Tokens,
         signatures: Signatures,
         refusals: Refusals,
+        callers: Callers,
         metrics: Metrics,
         clock: Callable[[], float],
         announce: Callable[[str, str], Awaitable[None]] = nobody_to_tell,
@@ -72,11 +74,12 @@ class Webhooks:
         self._sessions = sessions
         self._registry = registry
         self._tokens = tokens
+        self._callers = callers
         self._metrics = metrics
         self._clock = clock
         self._forms = Forms(settings, signatures, refusals)
         self._admissions = Admissions(
-            settings, sessions, registry, agreement, tokens, metrics, clock, announce, answers
+            settings, sessions, registry, agreement, tokens, callers, metrics, clock, announce, answers
         )
         self._resuming = Resuming(self._admissions, sessions, registry, agreement.owner, clock, has_other)
 
@@ -107,6 +110,8 @@ class Webhooks:
         if not self._registry.is_being_admitted(call_sid):
             if not self._registry.admits:
                 return self._admissions.fallback(info, "draining")
+            if await self._callers.refusal(info):
+                return self._admissions.refused(info)
             if self._registry.is_full:
                 self._metrics.refused("full")
                 log.warning("call refused", call_sid=call_sid, reason="full")
@@ -134,6 +139,7 @@ class Webhooks:
         self._sessions.health.on_handed_over(
             agent, info.call_sid, status[:40], has_talked=has_talked, is_caller_gone=is_over
         )
+        self._callers.on_over(info, since_s if has_talked else 0.0)
         if has_talked or is_over:
             return _twiml(twiml.hangup())
         if state is None or not state.agents:
@@ -166,6 +172,7 @@ class Webhooks:
         if form.get("CallStatus") in OVER_STATUSES:
             self._registry.end(form["CallSid"], Why.CALL_COMPLETED, self._clock())
             self._sessions.slots.leave(form["CallSid"])
+            self._callers.on_over(call_info(form))
         return NO_CONTENT
 
     async def stream_status(self, request: Request) -> Response:

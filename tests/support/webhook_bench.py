@@ -21,6 +21,7 @@ from bridge.call.state import Call
 from bridge.http.messages import Request, Response
 from bridge.metrics import Metrics
 from bridge.seal import Seal
+from bridge.server.callers import Callers
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
@@ -28,6 +29,7 @@ from bridge.server.store.agreement import Agreement
 from bridge.server.store.breaker import Breaker
 from bridge.server.store.memory import MemoryStore
 from bridge.server.store.store import Store
+from bridge.server.store.tallies import Tallies
 from bridge.server.webhooks import Webhooks
 from bridge.settings import load_settings
 from bridge.twilio.signature import Signatures
@@ -109,10 +111,18 @@ class Bench:
         self.tokens = Tokens(self.settings.auth_tokens, 60)
         self.metrics = Metrics()
         store = store or MemoryStore()
-        self.agreement = Agreement(
-            store, Breaker(store, self.metrics), Seal(self.settings.auth_tokens), 10, 60
-        )
+        shared = store, Breaker(store, self.metrics), Seal(self.settings.auth_tokens)
+        self.agreement = Agreement(*shared, 10, 60)
         self.calls = Registry(self.settings.bridge_max_calls, 60, self.agreement.end)
+        self.callers = Callers(
+            self.settings,
+            Tallies(*shared),
+            self.agreement.owner,
+            self.calls,
+            lambda call_sid: call_sid in self.calls.admitted_calls(),
+            self.metrics,
+            time.monotonic,
+        )
         self.asked: list[CallInfo] = []
         self.answer: Callable[[], dict[str, str]] = lambda: {
             "call_id": f"id{len(self.asked)}",
@@ -142,6 +152,7 @@ class Bench:
             self.tokens,
             signatures,
             Refusals(signatures, self.metrics, self.settings.bridge_validate_signatures, time.monotonic),
+            self.callers,
             self.metrics,
             time.monotonic,
             announce,
