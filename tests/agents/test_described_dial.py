@@ -323,7 +323,7 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
         ),
         (
             "[mine]\nurl = 'wss://a'\nbinary = true\n[mine.dial]\nsip = 'sip:a@b'",
-            "mine.url: unknown key; known: dial, max_calls, session",
+            "mine.url: unknown key; known: dial, disabled, max_calls, session",
         ),
     ],
 )

@@ -107,7 +107,7 @@ def test_texts_take_values_each_escaped_for_its_place(tmp_path):
     [
         ('url = "https://x"', "mine.url: must begin with wss:// or ws://"),
         ('protocol = "openai-realtim"', "mine.protocol: must be 'openai-realtime'"),
-        ('voice = "x"', "mine.voice: unknown key; known: greets, headers, "),
+        ('voice = "x"', "mine.voice: unknown key; known: disabled, greets, headers, "),
         ("greets = 1", "mine.greets: must be true or false"),
         ('session = "x"', "mine.session: must be a table: { ... }"),
         ('instructions = "Hello {name}"', "unknown placeholder {name}"),
