@@ -130,7 +130,8 @@ CASES: list[Case] = [
     talking(
         "rate limit",
         REALTIME,
-        "error code rate_limit_exceeded, type tokens: Please try again in 20s.",
+        # To the end of the detail: the bridge does not wait to see whether audio follows.
+        "error code rate_limit_exceeded, type tokens: Please try again in 20s.'",
         QUOTA,
         realtime_fails(TOO_FAST),
     ),
