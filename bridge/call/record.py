@@ -17,11 +17,13 @@ class AgentRecord:
         name: As in ``BRIDGE_AGENT``, a route or the answer webhook.
         session_id: The service's name of the session.
         how_closed: Who closed its socket, and how.
+        why_lost: Why the next agent took its place; empty for the last one.
     """
 
     name: str
     session_id: str = ""
     how_closed: str = ""
+    why_lost: str = ""
 
 
 @dataclass(slots=True)

@@ -224,11 +224,13 @@ class Live:
         # The failed agent's service has no say about this call any more.
         self._registry.set_credentials(call.call_sid, {})
         record = self._calls[call].record
-        self._metrics.agents_replaced.labels(record.agents[-2].name).inc()
+        lost = record.agents[-2]
+        lost.why_lost = detail
+        self._metrics.agents_replaced.labels(lost.name).inc()
         log.warning(
             "agent unavailable, trying next",
             call_sid=call.call_sid,
-            agent=record.agents[-2].name,
+            agent=lost.name,
             next=record.agent.name,
             detail=detail,
         )

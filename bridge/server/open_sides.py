@@ -126,7 +126,7 @@ def log_end(call: Call, call_sid: str, sides: OpenSides, traffic: Traffic, now: 
         call_sid=call_sid,
         route=record.route,
         agent=record.agent.name,
-        fallen_back_from=[f"{agent.name}: {agent.how_closed}" for agent in record.agents[:-1]],
+        fallen_back_from=[f"{agent.name}: {agent.why_lost}" for agent in record.agents[:-1]],
         session=record.agent.session_id,
         from_number=record.from_number,
         to_number=record.to_number,

@@ -80,4 +80,4 @@ async def test_line_of_the_end_says_which_agents_were_there_and_how_their_socket
             await until(lambda: live.is_idle)
     assert "agent='retell' next='openai'" in line(logs, "agent unavailable, trying next")
     over = line(logs, "call ended")
-    assert "agent='openai' fallen_back_from=['retell: peer 1011 fault of mine']" in over
+    assert "agent='openai' fallen_back_from=['retell: close 1011 fault of mine']" in over
