@@ -55,6 +55,7 @@ EVENTS: dict[str, Event] = {
     "transfer": Transfer("+4930123456", (b"no",), (b"yes",)),
     "later": Reply(b"later", 1.5),
     "odd": Ignored("unknown_type"),
+    "{}": Ignored("unknown_type"),
     "interrupt": Control.INTERRUPT,
     "heard": Said(Speaker.CALLER, ""),
     "opus": Audio(b"AAAA", AudioFormat("opus", 48000)),
@@ -354,7 +355,6 @@ async def test_agent_learns_once_that_its_end_is_near(dialogue, limit_s):
 
 async def test_messages_that_were_not_understood_are_summed_up_at_the_end(logs):
     async with scene() as (made, _):
-        EVENTS["{}"] = Ignored("unknown_type")
         made.read("{}", "odd", "odd")
     await until(lambda: [line for line in logs.lines if "were not understood" in line])
     (line,) = [line for line in logs.lines if "were not understood" in line]
