@@ -66,6 +66,11 @@ def assemble_paths(
             clock,
             min(limits.answer_s, settings.bridge_session_s / 2),
         )
+
+    def has_other() -> bool:
+        # The heartbeats of workers that have just taken the place of this one may not be read yet.
+        return (siblings is not None and siblings.is_replaced) or agreement.presence.has_other()
+
     webhooks = Webhooks(
         settings,
         sessions,
@@ -78,7 +83,7 @@ def assemble_paths(
         metrics,
         clock,
         siblings.announce if siblings is not None else nobody_to_tell,
-        agreement.presence.has_other,
+        has_other,
         answers,
     )
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)

@@ -90,7 +90,7 @@ class Resuming:
                 self._registry.end(call_sid, Why.CALLER_LOST, self._clock())
                 return self._admissions.fallback(info, "too_many_streams")
             reattached_at.append(now)
-        if not self._may_go_on():
+        if not self.may_go_on():
             return self._admissions.fallback(info, "draining")
         if entry is not None and entry.attempt > state.attempt and entry.phase is not Phase.OVER:
             # Twilio asks again, and the new stream is already admitted.
@@ -104,7 +104,7 @@ class Resuming:
         answer = await self._admissions.readmit(info, session, attempt, reattached_at, owner, kept_at)
         return answer if isinstance(answer, str) else await self._answer(info, state, answer)
 
-    def _may_go_on(self) -> bool:
+    def may_go_on(self) -> bool:
         """Whether any process takes the media socket of what is answered now."""
         return self._registry.admits or self._has_other()
 
@@ -127,7 +127,7 @@ class Resuming:
             # Twilio asks again, and the next agent is already found.
             return self._admissions.answer_of(entry, info, state.reattached_at)
         if not self._registry.is_being_admitted(state.call_sid):
-            if not self._may_go_on():
+            if not self.may_go_on():
                 return self._admissions.fallback(info, "draining")
             if self._registry.is_full:
                 return self._admissions.fallback(info, "full")

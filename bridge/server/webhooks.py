@@ -108,7 +108,7 @@ class Webhooks:
         route = self._sessions.route(info)
         info = replace(info, route=route.name)
         if not self._registry.is_being_admitted(call_sid):
-            if not self._registry.admits:
+            if not self._resuming.may_go_on():
                 return self._admissions.fallback(info, "draining")
             if await self._callers.refusal(info):
                 return self._admissions.refused(info)

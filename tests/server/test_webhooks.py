@@ -212,6 +212,13 @@ async def test_draining_gives_new_calls_the_fallback_and_known_ones_their_stream
     assert verbs(await bench.voice(OTHER_CALL)) == STREAM
 
 
+async def test_draining_process_answers_new_calls_while_another_one_takes_their_sockets(bench):
+    bench.calls.stop_admitting()
+    bench.has_other = True
+    assert verbs(await bench.voice()) == STREAM
+    assert bench.refused("draining") is None
+
+
 @pytest.mark.parametrize(
     "error", [SessionError("status 500"), ValueError("an internal fault"), KeyError("x")]
 )

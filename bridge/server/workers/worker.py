@@ -83,6 +83,8 @@ class Siblings:
         self._metrics = metrics
         self._retire = retire
         self._loop = asyncio.get_running_loop()
+        # Set when other workers have taken its place.
+        self.is_replaced = False
         # As the parent said last.
         self._room_elsewhere = 0
         self._number = 0
@@ -192,6 +194,7 @@ class Siblings:
                     assert self._front is not None
                     self._front.adopt(socket.socket(fileno=given.pop(0)), b64decode(data))
                 case {"type": "retire"}:
+                    self.is_replaced = True
                     if self._front is not None:
                         # What waits in the queue is for the workers that have taken its place.
                         self._front.set_accepting(False)

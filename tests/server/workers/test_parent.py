@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -24,6 +25,8 @@ from bridge.standins.agent.service import Account, AgentService
 from bridge.standins.numbered import make_numbered
 from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
+from bridge.standins.twilio.twiml import read_twiml
+from bridge.standins.twilio.webhook import FORM_TYPE, sign, voice_form
 
 LONG_S = 4 * DEADLINE_S
 
@@ -33,6 +36,7 @@ class Workers:
 
     def __init__(self, process: BridgeProcess, port: int, agent: AgentService, folder) -> None:
         self.process = process
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.agent = agent
         self.folder = folder
@@ -82,7 +86,7 @@ class Workers:
     async def bridged(self) -> AsyncIterator[tuple[Caller, object]]:
         async with self.caller() as caller:
             answer = await caller.post_voice()
-            assert answer.verbs == ["Connect", "Redirect"], answer
+            assert answer.verbs == ["Connect", "Redirect"], self.lines("call gets the fallback")
             await caller.open_stream()
             session = await self.agent.next_session(DEADLINE_S)
             await asyncio.wait_for(session.opened.wait(), DEADLINE_S)
@@ -229,6 +233,31 @@ async def test_replacing_the_workers_costs_no_frame_and_no_call(start):
         await until(lambda: not any(is_alive(pid) for pid in former), LONG_S)
     assert workers.lines("call gets the fallback") == []
     assert workers.lines("call refused") == []
+
+
+async def test_replaced_worker_answers_the_new_calls_of_connections_that_it_has(start):
+    workers = await start()
+    form = voice_form(
+        account_sid=ACCOUNT_SID, call_sid=random_call_sid(), caller="+15550001111", called="+15550002222"
+    )
+    signature = sign(AUTH_TOKEN, f"{PUBLIC_URL}/voice", form)
+    body = urlencode(form).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", workers.port)
+    with contextlib.closing(writer):
+        head = (
+            f"POST /voice HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        )
+        writer.write(f"{head}X-Twilio-Signature: {signature}\r\n".encode())
+        # They are accepted in order, by whichever worker.
+        await workers.get("/healthz")
+        workers.signal(signal.SIGUSR2)
+        await workers.until_log("workers replaced")
+        await workers.until_log("draining", 2)
+        writer.write(b"\r\n" + body)
+        answer = (await asyncio.wait_for(reader.read(), DEADLINE_S)).decode()
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert read_twiml(200, "text/xml", answer.partition("\r\n\r\n")[2]).verbs == ["Connect", "Redirect"]
+    assert workers.lines("call gets the fallback") == []
 
 
 async def test_workers_replaced_by_a_version_that_keeps_more_cost_no_call(start, tmp_path):
