@@ -17,8 +17,9 @@ from bridge.server.store.version import StoreTooNewError, enter_version
 log = structlog.get_logger()
 
 ASK_S = 0.3
-# The last part of it: after a pause of the whole process a deadline is noticed before an answer that is there.
-LAST_LOOK_S = 0.03
+# It is looked at so often in this time. Each look counts for a tenth of it, however long it was: while the process
+# stands still or has too much to do, it is not the store that is slow.
+LOOKS = 10
 OPEN_S = 5.0
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Breaker:
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """
-        Ask one question, at most `ASK_S` long.
+        Ask one question, at most `ASK_S` of this process's own time long.
 
         Raises:
             StoreUnavailableError: It failed, or was not asked.
@@ -106,15 +107,15 @@ class Breaker:
 
     async def _bounded(self, work: Coroutine[Any, Any, T]) -> T:
         """
-        Work for at most `ASK_S`.
+        Work for at most `ASK_S`, longer only while this process is late itself.
 
         Raises:
             TimeoutError: It was not done by then, and is cancelled.
         """
         task = asyncio.ensure_future(work)
         try:
-            for wait_s in (ASK_S - LAST_LOOK_S, LAST_LOOK_S):
-                done, _ = await asyncio.wait({task}, timeout=wait_s)
+            for _ in range(LOOKS):
+                done, _ = await asyncio.wait({task}, timeout=ASK_S / LOOKS)
                 if done:
                     return task.result()
             raise TimeoutError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
@@ -18,6 +19,9 @@ from bridge.server.store.store import Kept, StoreError
 
 log = structlog.get_logger()
 
+# Questions at once, each on a connection of its own. An answer takes well under a millisecond; to open a connection for
+# each call of a burst takes longer than a question may.
+MOST_AT_ONCE = 8
 SENTINEL_PORT = 26379
 # A question leaves time for two Sentinels that do not answer, and for the one that does.
 SENTINEL_S = 0.1
@@ -93,6 +97,8 @@ class RedisStore:
             self._client = Redis.from_url(url, **options)
         self._write = self._client.register_script(WRITE)
         self._beat = self._client.register_script(BEAT)
+        # Held by the questions that are under way.
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
         # Set by the first answer.
         self._is_checked = False
 
@@ -118,7 +124,8 @@ class RedisStore:
 
     async def _ask(self, answer: Awaitable[T]) -> T:
         try:
-            found = await answer
+            async with self._places:
+                found = await answer
             if not self._is_checked:
                 await self._warn_of_eviction()
                 self._is_checked = True

@@ -245,6 +245,12 @@ async def test_redis_that_is_gone_is_an_error_until_it_is_back(redis, in_redis):
     assert await in_redis.write(KEY, "two", 60, 0)
 
 
+async def test_more_questions_at_once_than_a_pool_has_connections_are_all_answered(in_redis):
+    await in_redis.write(KEY, "one", 60, 0)
+    answers = await asyncio.gather(*(in_redis.read(KEY) for _ in range(300)))
+    assert answers == [Kept(1, "one")] * 300
+
+
 async def test_redis_that_is_frozen_is_given_up_and_used_again(redis, in_redis):
     await in_redis.write(KEY, "one", 60, 0)
     redis.process.send_signal(signal.SIGSTOP)
