@@ -218,7 +218,7 @@ class Call(Talk):
             return
         self.count_relayed()
         self._advance_playout(now)
-        if self._is_mid_utterance():
+        if self.is_mid_utterance():
             self.conversation.on_cut()
         new = self._next_side(kind, detail)
         if new is None:
@@ -233,9 +233,10 @@ class Call(Talk):
 
     def memory(self, now: float) -> Memory:
         """What a successor of the present agent learns."""
-        return self.conversation.memory(now, self._is_mid_utterance())
+        return self.conversation.memory(now, self.is_mid_utterance())
 
-    def _is_mid_utterance(self) -> bool:
+    def is_mid_utterance(self) -> bool:
+        """Whether the loss of the agent would cut what it says now."""
         if self._agent is None or self.state is not State.BRIDGED:
             return False
         is_speaking = self._agent.is_speaking

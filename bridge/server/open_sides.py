@@ -34,8 +34,9 @@ class OpenSides:
     replaced: SideCounts = field(default_factory=SideCounts)
     lost: SideCounts = field(default_factory=SideCounts)
     record: CallRecord = field(default_factory=CallRecord)
-    # The changes of the conversation that the store has, and when it got them.
+    # The changes of the conversation that the store has, whether an utterance was under way, and when it got them.
     said_changes: int = 0
+    said_mid_utterance: bool = False
     said_at: float = float("-inf")
 
     def to_agent(self) -> SideCounts:
@@ -77,9 +78,11 @@ class OpenSides:
     def must_keep_said(self, call: Call, now: float, every_s: float) -> bool:
         """Whether the store needs what was said: it is new for ``every_s`` seconds, or soon forgotten there."""
         changes = call.conversation.changes
-        if not changes or now - self.said_at < (every_s if changes != self.said_changes else REFRESH_S):
+        has_ended = self.said_mid_utterance and not call.is_mid_utterance()
+        is_new = changes != self.said_changes or has_ended
+        if not changes or now - self.said_at < (every_s if is_new else REFRESH_S):
             return False
-        self.said_changes, self.said_at = changes, now
+        self.said_changes, self.said_mid_utterance, self.said_at = changes, call.is_mid_utterance(), now
         return True
 
     def traffic(self, call: Call) -> Traffic:

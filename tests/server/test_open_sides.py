@@ -6,7 +6,8 @@ import pytest
 from call_script import RecordingAgent, Script, bridged
 from live import serving, until
 
-from bridge.server.open_sides import MUTE_S, UNCLAIMED_LINES, is_mute, log_unclaimed
+from bridge.agents.succession import Said, Speaker
+from bridge.server.open_sides import MUTE_S, UNCLAIMED_LINES, OpenSides, is_mute, log_unclaimed
 
 
 def test_agent_without_audio_in_a_whole_call_is_mute():
@@ -42,6 +43,22 @@ async def test_call_with_a_mute_agent_is_counted_and_logged(monkeypatch, logs, s
         await until(lambda: live.is_idle)
         assert (await live.metrics())["bridge_calls_without_agent_audio_total"] == counted
     assert len([line for line in logs.lines if "agent sent no audio" in line]) == counted
+
+
+def test_end_of_an_utterance_is_kept_though_nothing_else_is_new():
+    script = bridged()
+    sides = OpenSides("", script.caller)
+    script.call.conversation.add(Said(Speaker.AGENT, "At nine."), 0.0)
+    script.agent.is_speaking = True
+    assert sides.must_keep_said(script.call, 1.0, 1.0)
+    assert not sides.must_keep_said(script.call, 2.0, 1.0)
+    script.agent.is_speaking = False
+    assert not sides.must_keep_said(script.call, 1.5, 1.0)
+    assert sides.must_keep_said(script.call, 2.0, 1.0)
+    assert not script.call.memory(2.0).is_awaited
+    assert not sides.must_keep_said(script.call, 3.0, 1.0)
+    script.agent.is_speaking = True
+    assert not sides.must_keep_said(script.call, 4.0, 1.0)
 
 
 def test_many_calls_without_media_are_a_bounded_number_of_lines(logs):

@@ -29,6 +29,7 @@ from live import (
 )
 from redis_server import RedisServer, redis_server, started
 
+from bridge.seal import Seal
 from bridge.server.agent_chain import SESSIONS_AGAIN
 from bridge.server.store.opening import open_store
 from bridge.standins.agent.behaviours import silent
@@ -320,12 +321,18 @@ async def test_calls_of_a_killed_process_go_on_with_an_agent_that_knows_what_was
 
 
 async def kept_in(store: str, callers: list[Caller]) -> None:
-    """Return when the store has a transcript of each call."""
-    opened = open_store(make_settings({**DEFAULTS, "BRIDGE_AGENT": "echo", "BRIDGE_STORE": store}))
+    """Return when the store has a transcript of each call, to the end of the agent's utterance."""
+    settings = make_settings({**DEFAULTS, "BRIDGE_AGENT": "echo", "BRIDGE_STORE": store})
+    opened, seal = open_store(settings), Seal(settings.auth_tokens)
+
+    async def is_whole(key: str) -> bool:
+        kept = await opened.read(key)
+        return kept is not None and not seal.open(key, kept.text, None)["is_awaited"]
+
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(4 * DEADLINE_S):
             for caller in callers:
-                while await opened.read(f"said:{caller.call_sid}") is None:  # noqa: ASYNC110
+                while not await is_whole(f"said:{caller.call_sid}"):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
     finally:
         await opened.close()

@@ -32,13 +32,18 @@ class Transcripts:
         self._store = store
         self._breaker = breaker
         self._seal = seal
+        # What is written next of a call whose former text is being written: the older never replaces the newer.
+        self._next: dict[str, Memory | None] = {}
         # Writes and reads that nobody awaits.
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keep(self, call_sid: str, memory: Memory) -> None:
         """Write what was said so far, in place of what is there; the store may lose it."""
-        if self.is_on and not self._breaker.is_open:
-            self._start(self._keep(call_sid, memory))
+        if call_sid in self._next:
+            self._next[call_sid] = memory
+        elif self.is_on and not self._breaker.is_open:
+            self._next[call_sid] = memory
+            self._start(self._keep(call_sid))
 
     def recall(self, call_sid: str, then: Callable[[Memory | None], None]) -> None:
         """Call ``then`` with what was said, None if that is unknown: at once, or when the store has answered."""
@@ -56,7 +61,18 @@ class Transcripts:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _keep(self, call_sid: str, memory: Memory) -> None:
+    async def _keep(self, call_sid: str) -> None:
+        try:
+            while (memory := self._next[call_sid]) is not None:
+                self._next[call_sid] = None
+                await self._write(call_sid, memory)
+        except StoreUnavailableError:
+            # The breaker has logged and counted it.
+            return
+        finally:
+            del self._next[call_sid]
+
+    async def _write(self, call_sid: str, memory: Memory) -> None:
         key = _key(call_sid)
         said = [[one.speaker.value, one.text] for one in memory.said]
         text = self._seal.seal(key, {"said": said, "is_awaited": memory.is_awaited})
@@ -67,11 +83,7 @@ class Transcripts:
                 if await self._store.write(key, text, KEPT_S, kept.version if kept is not None else 0):
                     return
 
-        try:
-            await self._breaker.ask(question)
-        except StoreUnavailableError:
-            # The breaker has logged and counted it.
-            return
+        await self._breaker.ask(question)
 
     async def _recall(self, call_sid: str, then: Callable[[Memory | None], None]) -> None:
         key = _key(call_sid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from live import until
 
@@ -61,6 +63,24 @@ async def test_another_process_finds_the_last_of_what_was_kept(store):
     assert await recalled(b) == MEMORY
     assert await recalled(b, OTHER_SID) is None
     assert store.ttls_s == [transcripts.KEPT_S] * 2
+
+
+async def test_newer_words_follow_older_ones_that_are_still_being_written(store):
+    a = process(store)
+    read, may_go_on = store.read, asyncio.Event()
+
+    async def slow_read(key):
+        await may_go_on.wait()
+        return await read(key)
+
+    store.read = slow_read
+    for memory in (Memory((), is_awaited=True), Memory((), is_awaited=False), MEMORY):
+        a.keep(SID, memory)
+        await asyncio.sleep(0)
+    may_go_on.set()
+    await a.settled()
+    assert await recalled(a) == MEMORY
+    assert len(store.ttls_s) == 2
 
 
 async def test_texts_are_sealed_for_their_call(store):
