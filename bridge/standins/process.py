@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,6 +24,8 @@ POLL_S = 0.05
 EXIT_S = 20.0
 LOG_LINES = 20
 SERVE = (sys.executable, "-m", "bridge", "serve")
+# Below those that Linux and macOS give to outgoing connections.
+BESIDE_EPHEMERAL = range(20_000, 32_000)
 # Variables that a program needs to start.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
@@ -155,10 +159,12 @@ class BridgeProcess:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that is free, and that no outgoing connection gets meanwhile."""
+    while True:
+        port = random.choice(BESIDE_EPHEMERAL)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def is_ready(url: str) -> bool:

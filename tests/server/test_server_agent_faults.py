@@ -25,7 +25,7 @@ from agent_troubles import (
     Case,
     with_format,
 )
-from live import API_KEY, DEADLINE_S, Live, free_port, serving, until
+from live import API_KEY, DEADLINE_S, Live, serving, until
 
 from bridge.agents.succession import FailureKind
 from bridge.call.state import Call, State
@@ -36,6 +36,7 @@ from bridge.standins.agent.protocols.turns import TurnSession
 from bridge.standins.agent.service import AgentService
 from bridge.standins.agent.session import Told
 from bridge.standins.numbered import make_numbered
+from bridge.standins.process import free_port
 
 # Eight seconds, more than it takes to lose the agent, in pieces of 100 ms.
 SENTENCE = [b"".join(make_numbered(n, seed=1) for n in range(m, m + 5)) for m in range(0, 400, 5)]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import PLAIN_AND_TLS, Live, free_port, until
+from live import PLAIN_AND_TLS, Live, until
 
 from bridge.standins.agent.faults import Faults
 from bridge.standins.audio import frames, speech
+from bridge.standins.process import free_port
 
 pytestmark = PLAIN_AND_TLS
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
-from live import API_KEY, PLAIN_AND_TLS, Live, free_port, until
+from live import API_KEY, PLAIN_AND_TLS, Live, until
 from user_side import user_side
 
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.agent.session import AgentSession
+from bridge.standins.process import free_port
 
 pytestmark = PLAIN_AND_TLS
 

@@ -9,12 +9,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from live import PLAIN_AND_TLS, Live, free_port, until
+from live import PLAIN_AND_TLS, Live, until
 from numbered_checker import read_numbered
 
 from bridge.standins.agent.faults import Faults
 from bridge.standins.audio import frames, speech
 from bridge.standins.numbered import make_numbered
+from bridge.standins.process import free_port
 
 pytestmark = PLAIN_AND_TLS
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 from bridge.standins.audio import frames, speech
+from bridge.standins.process import free_port
 from bridge.standins.twilio.twiml import read_twiml
 
 
@@ -193,9 +194,7 @@ def echo_bridge():
         for name, value in os.environ.items()
         if not name.startswith(("TWILIO_", "BRIDGE_", "RETELL_"))
     }
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "bridge", "serve", "--port", str(port)],
         env=environment | {"BRIDGE_VALIDATE_SIGNATURES": "0"},

@@ -8,7 +8,6 @@ import gc
 import os
 import re
 import secrets
-import socket
 import ssl
 import sys
 import tempfile
@@ -328,13 +327,6 @@ async def until_within(bound: Resources, deadline_s: float = DEADLINE_S) -> None
         await until(lambda: Resources.now(counts_timers=counts_timers).is_within(bound), deadline_s)
     except TimeoutError:
         raise AssertionError(f"held: {Resources.now()}, and before it was {bound}") from None
-
-
-def free_port() -> int:
-    """A port for a service whose address must be known before it listens."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def random_call_sid() -> str:
