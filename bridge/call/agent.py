@@ -82,7 +82,7 @@ class AgentLeg(AgentSender):
         self._not_understood = 0
         self._first_not_understood = ""
         # What the service bills so far, if it tells.
-        self._used_s: float | None = None
+        self.used_s: float | None = None
 
     def _on_tick(self, now: float) -> None:
         super()._on_tick(now)
@@ -141,7 +141,7 @@ class AgentLeg(AgentSender):
         self._is_counted = False
         for event in self._dialogue.read(message):
             if isinstance(event, Used):
-                self._used_s = event.seconds
+                self.used_s = event.seconds
             elif self._parting_until is not None:
                 if event is Control.CLOSED:
                     self._leave()
@@ -228,7 +228,9 @@ class AgentLeg(AgentSender):
         heard = self.call.on_interrupt(began)
         if self._decode is not None:
             self._decode.restart()
-        self._metrics.interrupt_to_clear(self._clock() - began)
+        to_clear_s = self._clock() - began
+        self._metrics.interrupt_to_clear(to_clear_s)
+        self.call.stats.interrupted.add(began, to_clear_s)
         self._send(self._dialogue.on_interrupt(heard))
 
     def _on_transfer(self, transfer: Transfer) -> None:
@@ -306,8 +308,8 @@ class AgentLeg(AgentSender):
 
     def on_gone(self) -> None:
         super().on_gone()
-        if self._used_s is not None:
-            log.info("agent's session is over", call_sid=self.call.call_sid, billed_s=self._used_s)
+        if self.used_s is not None:
+            log.info("agent's session is over", call_sid=self.call.call_sid, billed_s=self.used_s)
         if self._not_understood:
             log.warning(
                 "messages of the agent were not understood",

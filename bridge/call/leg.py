@@ -163,6 +163,7 @@ class Leg:
 
     def on_ignored(self, reason: str) -> None:
         """Count a message that is dropped while the call goes on."""
+        self.call.stats.ignore(self.side, reason)
         self.guard(self._metrics.ignored, self.side, reason)
 
     # What a call asks of both its sides

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bridge.agents.succession import FailureKind
+from bridge.call.record import MOST_REASONS, OTHER_REASONS, Series
 
 if TYPE_CHECKING:
     from bridge.call.state import Call
@@ -107,7 +108,12 @@ class Chain(Protocol):
 
 @dataclass(slots=True)
 class CallStats:
-    """Counters of one call; a *frame* is one media message of any length."""
+    """
+    Counters of one call; a *frame* is one media message of any length.
+
+    ``interrupted``: each interrupt, with the time until its clear was sent. ``ignored``: messages without a meaning, by
+    the side that sent them and the reason.
+    """
 
     frames_from_caller: int = 0
     frames_from_agent: int = 0
@@ -115,6 +121,15 @@ class CallStats:
     dtmf: int = 0
     agent_connect_s: float | None = None
     first_agent_audio_s: float | None = None
+    interrupted: Series = field(default_factory=Series)
+    ignored: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def ignore(self, side: str, reason: str) -> None:
+        """Count a message that is dropped while the call goes on."""
+        reasons = self.ignored.setdefault(side, {})
+        if reason not in reasons and len(reasons) >= MOST_REASONS:
+            reason = OTHER_REASONS
+        reasons[reason] = reasons.get(reason, 0) + 1
 
 
 class CallObserver(Protocol):

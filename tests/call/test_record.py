@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.call.record import AgentRecord, CallRecord, masked
+from bridge.call.record import (
+    MOST_KEPT,
+    MOST_REASONS,
+    OTHER_REASONS,
+    AgentRecord,
+    CallRecord,
+    Series,
+    masked,
+)
+from bridge.call.sides import CallStats
 
 
 @pytest.mark.parametrize(
@@ -27,3 +36,25 @@ def test_agent_of_a_call_is_the_last_one_that_was_tried():
     assert record.agent.name == ""
     record.agents += [AgentRecord("a"), AgentRecord("b")]
     assert record.agent.name == "b"
+
+
+def test_series_sums_up_what_is_beyond_its_bound():
+    series = Series()
+    for n in range(MOST_KEPT + 2):
+        series.add(float(n), 0.5 if n == 0 else 0.25)
+    assert (series.count, series.longest_s) == (MOST_KEPT + 2, 0.5)
+    assert series.total_s == 0.5 + (MOST_KEPT + 1) * 0.25
+    assert len(series.last) == MOST_KEPT
+    assert series.last[0] == (2.0, 0.25)
+
+
+def test_ignored_messages_are_counted_by_side_and_reason_within_a_bound():
+    stats = CallStats()
+    for n in range(MOST_REASONS + 5):
+        stats.ignore("agent", f"reason {n}")
+    stats.ignore("agent", "reason 1")
+    stats.ignore("caller", "binary")
+    assert stats.ignored["caller"] == {"binary": 1}
+    assert stats.ignored["agent"]["reason 1"] == 2
+    assert stats.ignored["agent"][OTHER_REASONS] == 5
+    assert len(stats.ignored["agent"]) == MOST_REASONS + 1
