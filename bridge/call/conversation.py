@@ -82,6 +82,10 @@ class Conversation:
         self._forget(now)
         return Memory(tuple(said for _, said in self._said if said.text), self._is_awaited or is_cut)
 
+    def utterances(self) -> list[tuple[float, Said]]:
+        """What is kept, each with its time, the oldest first."""
+        return [(at, said) for at, said in self._said if said.text]
+
     def restore(self, memory: Memory, now: float) -> None:
         """Begin with what another process kept of the call."""
         for said in memory.said:

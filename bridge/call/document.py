@@ -1,0 +1,144 @@
+"""A call as one JSON document: ``docs/call-record.schema.json`` describes it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.call.ends import ENDS
+from bridge.call.record import MOST_KEPT, AgentRecord, CallRecord, Series
+from bridge.call.state import Call
+from bridge.metrics import Traffic
+
+# Raised where a field changes or goes; a new field is no new version.
+VERSION = 1
+# As `bridge.call.leg.Leg.how_closed` has it.
+CLOSE_FRAME = re.compile(r"(bridge|peer) ([0-9]{4})(?: (.*))?", re.DOTALL)
+
+
+def document(
+    call: Call, call_sid: str, record: CallRecord, traffic: Traffic, now: float, unix_now: float
+) -> dict[str, Any]:
+    """
+    All that is known of a call, over or not, as values that JSON has.
+
+    Args:
+        call_sid: Its CallSid; empty if nothing shows it.
+        record: With the ends of both sides noted.
+        now: The present moment by the call's clock, and ``unix_now`` by the Unix time.
+    """
+    stats = call.stats
+    began = call.started_at if call.started_at is not None else call.opened_at
+    bridged_s = call.was_bridged_s(now)
+    times = {
+        "socket": call.opened_at,
+        "start": call.started_at,
+        "agent_open": now - bridged_s if bridged_s else None,
+        "first_word": _later(call.started_at, stats.first_agent_audio_s),
+        "ended": now if call.why is not None else None,
+    }
+    return {
+        "version": VERSION,
+        "call_sid": call_sid,
+        "stream_sid": record.stream_sid,
+        "attempt": record.attempt,
+        "from": record.from_number,
+        "to": record.to_number,
+        "route": record.route,
+        "agents": [_agent(agent) for agent in record.agents],
+        "times": {name: _time(_later(unix_now - now, at)) for name, at in times.items()},
+        "duration_s": round(now - call.opened_at, 3),
+        "agent_connect_s": _rounded(stats.agent_connect_s),
+        "first_agent_audio_s": _rounded(stats.first_agent_audio_s),
+        "frames": {
+            "from_caller": traffic.from_caller,
+            "to_agent": traffic.to_agent,
+            "from_agent": traffic.from_agent,
+            "to_caller": traffic.to_caller,
+        },
+        "drops": {
+            "to_agent": traffic.dropped_to_agent,
+            "to_caller": traffic.dropped_to_caller,
+            "cleared": traffic.cleared_to_caller,
+            "lost_audio_s": round(record.lost_audio_s, 3),
+            "ignored": stats.ignored,
+        },
+        "interrupts": _series(stats.interrupted, began, traffic.interrupts),
+        "keys": traffic.dtmf,
+        "transcript": [
+            {"at_s": round(at - began, 3), "speaker": said.speaker.value, "text": said.text}
+            for at, said in call.conversation.utterances()
+        ],
+        "end": _end(call, record),
+        "notes": _notes(call),
+    }
+
+
+def without_texts(document: dict[str, Any]) -> dict[str, Any]:
+    """A document without what was said."""
+    return {**document, "transcript": []}
+
+
+def _agent(agent: AgentRecord) -> dict[str, Any]:
+    return {
+        "name": agent.name,
+        "session_id": agent.session_id,
+        "why_lost": agent.why_lost,
+        "closed": _closed(agent.how_closed),
+        "billed_s": _rounded(agent.billed_s),
+    }
+
+
+def _end(call: Call, record: CallRecord) -> dict[str, Any] | None:
+    if call.why is None:
+        return None
+    outcome = ENDS[call.why].outcome
+    return {
+        "why": call.why.value,
+        "outcome": outcome.value if outcome is not None else None,
+        "detail": call.detail,
+        "caller_closed": _closed(record.caller_closed),
+        "transferred_to": record.shown(call.transfer_to),
+    }
+
+
+def _closed(how: str) -> dict[str, Any] | None:
+    """How a socket closed: by a close frame of this side, of the peer, or without one; None if it is not known."""
+    if not how:
+        return None
+    if (found := CLOSE_FRAME.fullmatch(how)) is None:
+        return {"by": None, "code": None, "reason": how}
+    return {"by": found[1], "code": int(found[2]), "reason": (found[3] or "").strip()}
+
+
+def _series(series: Series, began: float, count: int) -> dict[str, Any]:
+    return {
+        "count": count,
+        "longest_ms": _ms(series.longest_s),
+        "last": [{"at_s": round(at - began, 3), "ms": _ms(length_s)} for at, length_s in series.last],
+    }
+
+
+def _notes(call: Call) -> list[str]:
+    """What is only summed up, because the record has a bound."""
+    left_out = call.stats.interrupted.count - MOST_KEPT
+    return [f"the {left_out} oldest interrupts are only counted"] if left_out > 0 else []
+
+
+def _later(since: float | None, seconds: float | None) -> float | None:
+    return since + seconds if since is not None and seconds is not None else None
+
+
+def _time(unix: float | None) -> str | None:
+    if unix is None:
+        return None
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return round(seconds, 3) if seconds is not None else None
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
