@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import structlog
 
 from _codec import HeldBudget
 from bridge.call.caller import CallerLeg
+from bridge.call.document import document
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
 from bridge.call.record import CallRecord
@@ -64,6 +66,7 @@ class Live:
 
     Attributes:
         last_close_at: When the last call ended that Twilio may ask about.
+        on_ended: Each gets the document of each call that is over, and must not wait.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Live:
         # Its present run.
         self._reconciling: asyncio.Task[None] | None = None
         self.last_close_at = float("-inf")
+        self.on_ended: list[Callable[[dict[str, Any]], None]] = []
         # Set by each tick and each end of a call, cleared by `changed`.
         self._changed = asyncio.Event()
         self._no_legs = asyncio.Event()
@@ -126,11 +130,12 @@ class Live:
         if isinstance(side, Leg):
             self._legs.add(side)
 
-    def move(self, leg: CallerLeg, kept: Call) -> None:
+    def move(self, leg: CallerLeg, kept: Call, stream_sid: str, attempt: int) -> None:
         """Enter a new media socket with the call that it goes on with; the call of its upgrade never was one."""
-        sides = self._calls.pop(leg.call)
-        self._calls[kept].media_id = sides.media_id
-        self._calls[kept].set_caller(leg)
+        sides = self._calls[kept]
+        sides.media_id = self._calls.pop(leg.call).media_id
+        sides.set_caller(leg)
+        sides.record.stream_sid, sides.record.attempt = stream_sid, attempt
         self._metrics.callers_back.inc()
 
     def on_leg_gone(self, leg: Leg) -> None:
@@ -240,6 +245,7 @@ class Live:
         self._calls[call].set_caller(kept)
         self._metrics.callers_kept.inc()
         self._metrics.lost_audio_s.inc(lost_s)
+        self._calls[call].record.lost_audio_s += lost_s
         log.info(
             "caller's socket lost, agent kept", call_sid=call.call_sid, lost_s=round(lost_s, 3), detail=detail
         )
@@ -311,7 +317,7 @@ class Live:
             call.run_each(call.close_caller, give_back, count, self._changed.set)
 
     def _count(self, call: Call, sides: OpenSides) -> None:
-        """Count and log a call that is over."""
+        """Count and log a call that is over, and hand its document on."""
         assert call.why is not None
         now = self._clock()
         traffic, agent = sides.traffic(call), sides.record.agent.name
@@ -325,7 +331,11 @@ class Live:
             self._metrics.calls_without_agent_audio.labels(agent).inc()
             log.warning("agent sent no audio in the whole call", call_sid=call.call_sid)
         call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
-        log_end(call, call_sid, sides, traffic, now)
+        sides.note_ends()
+        ended = document(call, call_sid, sides.record, traffic, now, time.time())
+        log_end(call, ended)
+        if call.call_sid:
+            call.run_each(*(partial(take, ended) for take in self.on_ended))
 
     # The clock
 

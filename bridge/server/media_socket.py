@@ -216,7 +216,7 @@ class TwilioStream:
                 sockets.registry.go_on(token.call_sid, token.media_id, token.attempt)
                 if call.state is not State.CLOSED:
                     self._stream_sid = start.stream_sid
-                    sockets.live.move(leg, former)
+                    sockets.live.move(leg, former, start.stream_sid, token.attempt)
                     leg.on_return(former)
                     self._read_waiting(waiting, leg)
                 return
@@ -238,7 +238,8 @@ class TwilioStream:
         self._stream_sid = start.stream_sid
         info = CallInfo(token.call_sid, token.from_number, token.to_number, session.values, session.route)
         shown = sockets.shown
-        record = CallRecord(shown(info.from_number), shown(info.to_number), info.route)
+        numbers = shown(info.from_number), shown(info.to_number)
+        record = CallRecord(*numbers, info.route, start.stream_sid, token.attempt, shown)
         sockets.live.identify(call, record)
         sockets.callers.on_start(info)
         of_route = sockets.sessions.route(info).caller_id

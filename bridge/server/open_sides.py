@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 MUTE_S = 5.0
 # Of calls that are given up at once, as after a loss of the network.
 UNCLAIMED_LINES = 5
+# What the log says of the agent of a call without one.
+NO_AGENT = {"name": "", "session_id": "", "closed": None}
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class OpenSides:
         if isinstance(self.agent, AgentLeg):
             self.record.agent.session_id = self.agent.session_id
             self.record.agent.how_closed = self.agent.how_closed
+            self.record.agent.billed_s = self.agent.used_s
 
     def set_caller(self, caller: CallerSide) -> None:
         """Enter the caller's present side."""
@@ -118,42 +122,40 @@ def is_mute(call: Call, now: float) -> bool:
     return call.stats.first_agent_audio_s is None and call.was_bridged_s(now) >= MUTE_S
 
 
-def log_end(call: Call, call_sid: str, sides: OpenSides, traffic: Traffic, now: float) -> None:
-    """Log that a call is over, with all facts of it that help to find a fault."""
+def log_end(call: Call, ended: Mapping[str, Any]) -> None:
+    """Log that a call is over, with all facts of its document that help to find a fault, and no texts."""
     assert call.why is not None
-    sides.note_ends()
-    record, stats = sides.record, call.stats
+    *former, agent = ended["agents"] or [NO_AGENT]
+    end, drops = ended["end"], ended["drops"]
     is_trouble = call.why is Why.REFUSED or ENDS[call.why].outcome is Outcome.AGENT_LOST
     (log.warning if is_trouble else log.info)(
         "call ended",
-        call_sid=call_sid,
-        route=record.route,
-        agent=record.agent.name,
-        fallen_back_from=[f"{agent.name}: {agent.why_lost}" for agent in record.agents[:-1]],
-        session=record.agent.session_id,
-        from_number=record.from_number,
-        to_number=record.to_number,
-        why=call.why.value,
-        detail=call.detail,
-        duration_s=round(now - call.opened_at, 3),
-        agent_connect_s=_rounded(stats.agent_connect_s),
-        first_agent_audio_s=_rounded(stats.first_agent_audio_s),
-        from_caller=traffic.from_caller,
-        to_agent=traffic.to_agent,
-        from_agent=traffic.from_agent,
-        to_caller=traffic.to_caller,
-        dropped_to_agent=traffic.dropped_to_agent,
-        dropped_to_caller=traffic.dropped_to_caller,
-        cleared=traffic.cleared_to_caller,
-        interrupts=traffic.interrupts,
-        keys=traffic.dtmf,
-        caller_closed=record.caller_closed,
-        agent_closed=record.agent.how_closed,
+        call_sid=ended["call_sid"],
+        route=ended["route"],
+        agent=agent["name"],
+        fallen_back_from=[f"{one['name']}: {one['why_lost']}" for one in former],
+        session=agent["session_id"],
+        from_number=ended["from"],
+        to_number=ended["to"],
+        why=end["why"],
+        detail=end["detail"],
+        duration_s=ended["duration_s"],
+        agent_connect_s=ended["agent_connect_s"],
+        first_agent_audio_s=ended["first_agent_audio_s"],
+        **ended["frames"],
+        dropped_to_agent=drops["to_agent"],
+        dropped_to_caller=drops["to_caller"],
+        cleared=drops["cleared"],
+        interrupts=ended["interrupts"]["count"],
+        keys=ended["keys"],
+        caller_closed=_words_of(end["caller_closed"]),
+        agent_closed=_words_of(agent["closed"]),
     )
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return round(seconds, 3) if seconds is not None else None
+def _words_of(closed: Mapping[str, Any] | None) -> str:
+    """How a socket closed, in words; empty if that is not known."""
+    return " ".join(str(part) for part in closed.values() if part) if closed is not None else ""
 
 
 def _sum(one: SideCounts, other: SideCounts) -> SideCounts:

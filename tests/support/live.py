@@ -110,6 +110,7 @@ class Live:
     One running server with its stand-in agent service.
 
     Attributes:
+        documents: Of the calls that are over.
         tls: None for a server and an agent without TLS.
         ssl: How aiohttp's clients check the server's certificate.
     """
@@ -117,6 +118,8 @@ class Live:
     def __init__(self, server: Server, agent: AgentService, tls: Tls | None) -> None:
         self.server = server
         self.agent = agent
+        self.documents: list[dict[str, Any]] = []
+        server._live.on_ended.append(self.documents.append)
         self.tls = tls
         self.ssl: ssl.SSLContext | bool = tls.client if tls else True
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.port}"
