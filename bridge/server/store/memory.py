@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 
+from bridge.server.store.memory_shelf import MemoryShelf
 from bridge.server.store.store import Kept
 
 MOST_KEYS = 100_000
@@ -18,6 +19,7 @@ class MemoryStore:
         self._kept: OrderedDict[str, tuple[Kept, float]] = OrderedDict()
         # The text of each process, with the Unix time at which it ends.
         self._processes: dict[str, tuple[str, float]] = {}
+        self.shelf = MemoryShelf()
 
     async def read(self, key: str) -> Kept | None:
         kept, until = self._kept.get(key, (None, 0.0))

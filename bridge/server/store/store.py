@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from bridge.server.store.shelf import Shelf
+
 
 class StoreError(Exception):
     """The store did not answer as it should; the text says why, without secrets."""
@@ -23,6 +25,11 @@ class Store(Protocol):
     A method may take any time, and raises `StoreError` if the store cannot answer; `Breaker` bounds both. No
     connection is needed before the first question, and a lost one is opened again by a later question.
     """
+
+    @property
+    def shelf(self) -> Shelf:
+        """What can be looked at later."""
+        ...
 
     async def read(self, key: str) -> Kept | None:
         """The text under a key; None if there is none, or if its time is over."""

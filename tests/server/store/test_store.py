@@ -8,12 +8,13 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from live import DEADLINE_S, FACTOR
-from redis_server import PASSWORD, RedisServer, redis, redis_server, started
+from redis_server import PASSWORD, RedisServer, redis, redis_server
+from stores import open_store, redis_store
 
 from bridge.server.store import memory
 from bridge.server.store.breaker import ASK_S
@@ -23,43 +24,7 @@ from bridge.server.store.store import Kept, Store, StoreError
 from bridge.standins.process import free_port
 
 KEY = "call:CA1"
-Open = Callable[[], Store]
-__all__ = ["redis", "redis_server"]
-
-
-def redis_store(url: str) -> Store:
-    from bridge.server.store.redis import RedisStore
-
-    return RedisStore(url, "bridge:test:")
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-async def open_store(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    redis_server: RedisServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Open]:
-    """Opens the same store, as each of several processes does; memory is one process's own."""
-    # These tests are not about the bound, which a busy machine may exceed.
-    monkeypatch.setattr("bridge.server.store.sqlite.BUSY_S", DEADLINE_S)
-    opened: list[Store] = []
-    if request.param == "redis":
-        await started(redis_server)
-
-    def open_one() -> Store:
-        if request.param == "memory":
-            store: Store = opened[0] if opened else MemoryStore()
-        elif request.param == "redis":
-            store = redis_store(redis_server.url)
-        else:
-            store = SqliteStore(tmp_path / "store.sqlite3")
-        opened.append(store)
-        return store
-
-    yield open_one
-    for store in opened:
-        await store.close()
+__all__ = ["open_store", "redis", "redis_server"]
 
 
 class TestStore:
