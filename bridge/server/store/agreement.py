@@ -15,6 +15,7 @@ from bridge.call.ends import Outcome
 from bridge.seal import BadSeal, Seal
 from bridge.server.store.answers import KeptAnswers
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
+from bridge.server.store.documents import Documents
 from bridge.server.store.presence import Presence
 from bridge.server.store.store import Store
 from bridge.server.store.transcripts import Transcripts
@@ -89,6 +90,7 @@ class Agreement:
     Attributes:
         transcripts: What was said in the calls.
         answers: What the answer webhook said about them.
+        documents: Of those that are over.
         owner: The name of this process in the store.
         presence: Which other processes are there.
     """
@@ -105,6 +107,7 @@ class Agreement:
     ) -> None:
         self.transcripts = Transcripts(store, breaker, seal, is_on=keeps_texts)
         self.answers = KeptAnswers(store, breaker, seal)
+        self.documents = Documents(store, breaker, seal)
         self.owner = secrets.token_hex(8)
         self.presence = Presence(store, breaker, self.owner)
         self._store = store
@@ -341,6 +344,7 @@ class Agreement:
         await self.presence.stop()
         await self.settled()
         await self.transcripts.settled()
+        await self.documents.settled()
         await self._breaker.settled()
         await self._store.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge.seal import BadSeal, Seal
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
-from bridge.server.store.store import Store
+from bridge.server.store.store import Store, remove
 
 # Twilio repeats a webhook within seconds; what an admitted call needs of an answer is in its session.
 KEPT_S = 600.0
@@ -39,6 +39,15 @@ class KeptAnswers:
         except StoreUnavailableError:
             # The breaker has logged and counted it.
             return
+
+    async def forget(self, call_sid: str) -> bool:
+        """
+        Remove the answer about a call; returns whether there was one.
+
+        Raises:
+            StoreUnavailableError: The store is unavailable.
+        """
+        return await self._breaker.ask(lambda: remove(self._store, _key(call_sid)))
 
 
 def _key(call_sid: str) -> str:

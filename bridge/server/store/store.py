@@ -56,3 +56,16 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give everything back; the last call."""
         ...
+
+
+async def remove(store: Store, key: str) -> bool:
+    """
+    Remove the text under a key; returns whether there was one.
+
+    Raises:
+        StoreError: The store does not answer.
+    """
+    while (kept := await store.read(key)) is not None:
+        if await store.write(key, "", 0.0, kept.version):
+            return True
+    return False

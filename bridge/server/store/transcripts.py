@@ -9,7 +9,7 @@ from typing import Any
 from bridge.agents.succession import Memory, Said, Speaker
 from bridge.seal import BadSeal, Seal
 from bridge.server.store.breaker import Breaker, StoreUnavailableError
-from bridge.server.store.store import Store
+from bridge.server.store.store import Store, remove
 
 # What was said leaves the store this long after the call, and after the death of its process.
 KEPT_S = 600.0
@@ -51,6 +51,15 @@ class Transcripts:
             then(None)
         else:
             self._start(self._recall(call_sid, then))
+
+    async def forget(self, call_sid: str) -> bool:
+        """
+        Remove what was said in a call; returns whether there was anything.
+
+        Raises:
+            StoreUnavailableError: The store is unavailable.
+        """
+        return await self._breaker.ask(lambda: remove(self._store, _key(call_sid)))
 
     async def settled(self) -> None:
         """Wait for what is under way, which is bounded."""
