@@ -262,6 +262,9 @@ class Metrics:
         self.store_failures = Counter(
             "bridge_store_failures", "Questions that the store did not answer in time", registry=r
         )
+        self.records_lost = Counter(
+            "bridge_records_lost", "Records of finished calls that the store did not take", registry=r
+        )
         self.interrupt_to_clear_s = Histogram(
             "bridge_interrupt_to_clear_seconds",
             "From an interrupt to the clear sent to Twilio",

@@ -143,6 +143,13 @@ class SettingFields(BaseModel):
         description="1: the last minutes of what was said are kept, sealed, for an agent that takes a call over, until "
         "10 minutes after the call; 0: not",
     )
+    bridge_keep_h: float = Field(
+        24.0,
+        gt=0,
+        le=8760,
+        description="hours for which the records of finished calls are kept, sealed and without what was said, at "
+        "most of the last 1000",
+    )
     bridge_state_dir: StateDirectory = Field(
         "",
         description="the directory of that file. By default systemd's STATE_DIRECTORY, else voice-bridge in the user's "

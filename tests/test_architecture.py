@@ -52,6 +52,7 @@ ROOMS = [
     ("bridge.server.store*", "store"),
     ("bridge.server.workers*", "workers"),
     ("bridge.server.events*", "events"),
+    ("bridge.server.records*", "records"),
     ("bridge.server", "server"),
     ("bridge.server.*", "server"),
     ("bridge.standins.twilio*", "standins/twilio"),
@@ -88,9 +89,11 @@ ARROWS: dict[str, set[str]] = {
     # Likewise.
     "workers": {"http", "logs", "metrics", "settings", "store"},
     "events": set(),
+    # Likewise.
+    "records": {"call", "metrics", "store"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
-        *("store", "workers", "events"),
+        *("store", "workers", "events", "records"),
         # Retell's webhook is checked by the rule of its vendor.
         "vendors",
     },

@@ -62,6 +62,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_node",
         "bridge_store",
         "bridge_transcripts",
+        "bridge_keep_h",
         "bridge_state_dir",
         "bridge_max_calls",
         "bridge_max_calls_of",

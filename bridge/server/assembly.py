@@ -15,6 +15,7 @@ from bridge.server.live import Live
 from bridge.server.media_socket import MediaSockets
 from bridge.server.paths import Paths
 from bridge.server.probe import Probe
+from bridge.server.records.finished import FinishedCalls
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
@@ -51,6 +52,9 @@ def assemble_paths(
     overrides = settings.bridge_connection_overrides
     signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
     refusals = Refusals(signatures, metrics, settings.bridge_validate_signatures, clock)
+    also_forget = agreement.transcripts.forget, agreement.answers.forget
+    finished = FinishedCalls(agreement.documents, metrics, settings.bridge_keep_h * 3600, also_forget)
+    live.on_ended.append(finished.keep)
     media_sockets = MediaSockets(
         settings, limits, process, live, registry, agreement, sessions, tokens, signatures, refusals, callers
     )

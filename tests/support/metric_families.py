@@ -28,6 +28,7 @@ FAMILIES = {
     "bridge_agents_ahead": ("counter", set()),
     "bridge_store_available": ("gauge", set()),
     "bridge_store_failures": ("counter", set()),
+    "bridge_records_lost": ("counter", set()),
     "bridge_answers": ("counter", {"result"}),
     "bridge_answer_seconds": ("histogram", set()),
     "bridge_calls": ("counter", {"agent", "route"}),
