@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 
+from bridge.server.store.memory_queue import MemoryQueue
 from bridge.server.store.memory_shelf import MemoryShelf
 from bridge.server.store.store import Kept
 
@@ -19,6 +20,7 @@ class MemoryStore:
         self._kept: OrderedDict[str, tuple[Kept, float]] = OrderedDict()
         # The text of each process, with the Unix time at which it ends.
         self._processes: dict[str, tuple[str, float]] = {}
+        self.queue = MemoryQueue()
         self.shelf = MemoryShelf()
 
     async def read(self, key: str) -> Kept | None:

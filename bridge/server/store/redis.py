@@ -15,6 +15,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError
 
+from bridge.server.store.redis_queue import RedisQueue
 from bridge.server.store.redis_shelf import RedisShelf
 from bridge.server.store.store import Kept, StoreError
 
@@ -100,6 +101,7 @@ class RedisStore:
         self._beat = self._client.register_script(BEAT)
         # Held by the questions that are under way.
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self.queue = RedisQueue(self._client, f"{prefix}queue:", self._ask)
         self.shelf = RedisShelf(self._client, f"{prefix}shelf:", self._ask)
         # Set by the first answer.
         self._is_checked = False

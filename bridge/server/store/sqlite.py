@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from bridge.server.store.sqlite_queue import SCHEMA as QUEUE_SCHEMA
+from bridge.server.store.sqlite_queue import SqliteQueue
 from bridge.server.store.sqlite_shelf import SCHEMA as SHELF_SCHEMA
 from bridge.server.store.sqlite_shelf import SqliteShelf
 from bridge.server.store.store import Kept, StoreError
@@ -60,6 +62,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._changes = 0
         self._is_closed = False
+        self.queue = SqliteQueue(self._run)
         self.shelf = SqliteShelf(self._run)
 
     async def read(self, key: str) -> Kept | None:
@@ -138,7 +141,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # What a killed process has written stays; a power cut may take the last changes.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(SCHEMA + SHELF_SCHEMA)
+        connection.executescript(SCHEMA + QUEUE_SCHEMA + SHELF_SCHEMA)
     except sqlite3.Error:
         connection.close()
         raise

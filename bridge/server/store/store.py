@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from bridge.server.store.queue import Queue
 from bridge.server.store.shelf import Shelf
 
 
@@ -25,6 +26,11 @@ class Store(Protocol):
     A method may take any time, and raises `StoreError` if the store cannot answer; `Breaker` bounds both. No
     connection is needed before the first question, and a lost one is opened again by a later question.
     """
+
+    @property
+    def queue(self) -> Queue:
+        """What waits there for somebody else."""
+        ...
 
     @property
     def shelf(self) -> Shelf:
