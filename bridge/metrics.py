@@ -31,6 +31,8 @@ GAUGE_RULES = {
     "bridge_agent_available": "min",
     "bridge_full": "max",
     "bridge_day_call_seconds": "max",
+    "bridge_events_queued": "max",
+    "bridge_events_oldest_seconds": "max",
     "bridge_day_call_seconds_max": "max",
     "bridge_gc_pause_longest_seconds": "max",
     "bridge_build_info": "max",
@@ -191,6 +193,18 @@ class Metrics:
             "From a question to the answer webhook to its answer, or its failure",
             buckets=SLOW_BUCKETS_S,
             registry=r,
+        )
+        self.events = Counter(
+            "bridge_events",
+            "Events for BRIDGE_EVENTS_URL: tries that failed, and what came of the events",
+            ["type", "result"],
+            registry=r,
+        )
+        self.events_queued = Gauge(
+            "bridge_events_queued", "Events that wait in the store, of all processes", registry=r
+        )
+        self.events_oldest_s = Gauge(
+            "bridge_events_oldest_seconds", "Age of the oldest of these events", registry=r
         )
         self.agent_connect_s = Histogram(
             "bridge_agent_connect_seconds",

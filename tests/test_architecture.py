@@ -88,8 +88,7 @@ ARROWS: dict[str, set[str]] = {
     "store": {"agents", "call", "metrics", "seal", "settings"},
     # Likewise.
     "workers": {"http", "logs", "metrics", "settings", "store"},
-    "events": set(),
-    # Likewise.
+    "events": {"metrics", "seal", "store"},
     "records": {"call", "metrics", "store"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),

@@ -19,6 +19,7 @@ def metrics() -> Metrics:
     metrics = Metrics()
     metrics.watch_traffic(lambda: Traffic(1, 2, 3, 4, 5, 6, 7, 8, 9))
     metrics.refused("full")
+    metrics.events.labels("call.started", "delivered")
     metrics.answers.labels("used")
     metrics.ignored("caller", "not_json")
     metrics.calls_ended.labels("agent_ended", "openai").inc()

@@ -17,6 +17,8 @@ with `_bucket`, `_sum` and `_count` behind its name.
 # Labels of each metric that has some, and what their values are.
 LABELS = {
     "bridge_answers": "`result`: `used`, `empty` or [the kind of a failure](answer.md#where-it-fails)",
+    "bridge_events": "`type`: `call.started`, `call.ended`, `call.transcript`; `result`: `delivered`, `failed` (a "
+    "try), or why the event is dropped",
     "bridge_agent_available": "`agent`: each one in use",
     "bridge_agents_passed_over": "`agent`; `why`: `failing`, `full`",
     "bridge_build_info": "`version`, `python`",
