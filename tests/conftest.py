@@ -30,6 +30,7 @@ NOT_QUICK = {
     "server/test_versions": "starts processes",
     "server/store/test_store": "starts Redis",
     "server/events/test_queue": "starts Redis",
+    "server/events/test_delivery": "starts Redis and processes",
     "server/test_two_processes": "whole calls at real processes",
     "codec/test_wire_": "thousands of interleavings, and callgrind",
     "codec/test_media_json_fuzz": "thousands of random messages",

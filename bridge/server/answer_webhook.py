@@ -15,6 +15,7 @@ from bridge.agents.agent import CallInfo
 from bridge.metrics import Metrics
 from bridge.server.answer import Answer, BadAnswer, read_answer
 from bridge.server.events.standard_webhooks import WebhookSigner
+from bridge.server.events.tls_problem import tls_problem
 from bridge.server.store.answers import KeptAnswers
 
 log = structlog.get_logger()
@@ -104,7 +105,7 @@ class AnswerWebhook:
         except TimeoutError:
             result, problem = "timeout", f"no answer within {self._answer_s:.3g} s"
         except aiohttp.ClientSSLError as error:
-            result, problem = "tls", _tls_problem(error)
+            result, problem = "tls", tls_problem(error)
         except (aiohttp.ClientError, OSError) as error:
             result, problem = "connection", type(error).__name__
         self._metrics.answers.labels(result).inc()
@@ -156,8 +157,3 @@ def question(info: CallInfo, chain: Sequence[str]) -> bytes:
 
 def _namespace(prefix: str, values: Mapping[str, str]) -> dict[str, str]:
     return {name.removeprefix(prefix): text for name, text in values.items() if name.startswith(prefix)}
-
-
-def _tls_problem(error: aiohttp.ClientSSLError) -> str:
-    refusal = getattr(error, "certificate_error", None)
-    return f"certificate refused: {refusal.verify_message}" if refusal is not None else type(error).__name__

@@ -1,4 +1,4 @@
-"""The user's own side of a call: the answer webhook, which checks every signature, and an agent with a hello."""
+"""The user's own side of a call: two webhooks, which check every signature, and an agent with a hello."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from certificates import Tls
 from standardwebhooks import Webhook
 
 SECRET = "whsec_" + base64.b64encode(b"canary-webhook-secret-35").decode()
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AGENTS_FILE = """
 [user]
 url = "{url}"
@@ -25,12 +26,14 @@ from_agent = {{ path = "b64" }}
 
 class UserSide:
     """
-    Answers questions and takes calls.
+    Answers questions, takes events and calls.
 
     Attributes:
         url: The base of both, with http or https.
         answer: What every question gets: a JSON value, or a function that answers the request by itself.
         questions: The bodies of the questions, in order; ``ids`` has their ``webhook-id``.
+        events: The events that it took, in order; ``event_ids`` has their ``webhook-id``.
+        on_try: What answers an event; by default it is taken.
         hellos: The first message of each call at the agent.
         leaves: How many calls the agent leaves after their first message.
     """
@@ -40,6 +43,9 @@ class UserSide:
         self.answer: Any = {}
         self.questions: list[dict[str, Any]] = []
         self.ids: list[str] = []
+        self.events: list[dict[str, Any]] = []
+        self.event_ids: list[str] = []
+        self.on_try: Answering | None = None
         self.hellos: list[dict[str, str]] = []
         self.leaves = 0
 
@@ -60,9 +66,18 @@ class UserSide:
         self.ids.append(request.headers["webhook-id"])
         self.questions.append(json.loads(body))
         if callable(self.answer):
-            make: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.answer
+            make: Answering = self.answer
             return await make(request)
         return web.json_response(self.answer)
+
+    async def on_event(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        Webhook(SECRET).verify(body, dict(request.headers))
+        if self.on_try is not None:
+            return await self.on_try(request)
+        self.event_ids.append(request.headers["webhook-id"])
+        self.events.append(json.loads(body))
+        return web.Response(status=204)
 
     async def on_call(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -84,6 +99,7 @@ async def user_side(tls: Tls | None = None) -> AsyncIterator[UserSide]:
     user = UserSide()
     app = web.Application()
     app.router.add_post("/answer", user.on_question)
+    app.router.add_post("/events", user.on_event)
     app.router.add_get("/agent", user.on_call)
     # A question that is given up, and a call that is over, leave no handler behind.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
