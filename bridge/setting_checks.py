@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from bridge.setting_fields import SettingFields
 from bridge.setting_region import EDGES
-from bridge.setting_values import store_problem
+from bridge.setting_values import secrets_of, store_problem
 from bridge.tls_files import TlsFilesError, server_tls
 
 # Ends of the URLs of webhooks and sockets, which are not part of the bridge's address.
@@ -41,7 +41,7 @@ def problems_of_values(s: SettingFields) -> list[Finding]:
     found = [
         *_missing(s),
         *_problems_of_url(s),
-        *_problems_of_answers(s),
+        *_problems_of_webhooks(s),
         *_problems_of_tls(s),
         *_problems_of_api(s),
     ]
@@ -143,19 +143,26 @@ def _problems_of_url(s: SettingFields) -> Iterable[Finding]:
         yield _finding("public_url", text)
 
 
-def _problems_of_answers(s: SettingFields) -> Iterable[Finding]:
-    """What is wrong with the user's own webhook: the question has data of a caller."""
-    if not s.bridge_answer_url:
-        if s.bridge_answer_agents:
-            yield _finding("bridge_answer_url", "is missing: only its answers use BRIDGE_ANSWER_AGENTS")
-        return
-    url = urlsplit(s.bridge_answer_url)
-    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
-        text = "must begin with https://, or with http:// and name this machine, e.g. http://127.0.0.1:8080/"
-        yield _finding("bridge_answer_url", text)
-    if not s.bridge_webhook_secret.get_secret_value().strip(" ,"):
-        text = "is missing: requests to BRIDGE_ANSWER_URL are signed with it"
-        yield _finding("bridge_webhook_secret", text)
+def _problems_of_webhooks(s: SettingFields) -> Iterable[Finding]:
+    """What is wrong with the user's own webhooks: the requests have data of a caller."""
+    if s.bridge_answer_agents and not s.bridge_answer_url:
+        yield _finding("bridge_answer_url", "is missing: only its answers use BRIDGE_ANSWER_AGENTS")
+    signs_all = bool(secrets_of(s.bridge_webhook_secret))
+    signs = {
+        "bridge_answer_url": ("bridge_webhook_secret", signs_all),
+        "bridge_events_url": ("bridge_events_secret", signs_all or bool(secrets_of(s.bridge_events_secret))),
+    }
+    for name, (secret, is_signed) in signs.items():
+        url = urlsplit(getattr(s, name))
+        if not url.geturl():
+            continue
+        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
+            text = (
+                "must begin with https://, or with http:// and name this machine, e.g. http://127.0.0.1:8080/"
+            )
+            yield _finding(name, text)
+        if not is_signed:
+            yield _finding(secret, f"is missing: requests to {name.upper()} are signed with it")
 
 
 def _problems_of_tls(s: SettingFields) -> Iterable[Finding]:

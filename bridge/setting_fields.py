@@ -12,7 +12,6 @@ from bridge.setting_region import DEFAULT_API
 from bridge.setting_values import (
     AccountSid,
     AgentNames,
-    AnswerUrl,
     ApiKeySid,
     ConnectionOverrides,
     NodeName,
@@ -21,6 +20,7 @@ from bridge.setting_values import (
     StoreUrl,
     TwilioPlace,
     WebhookSecrets,
+    WebhookUrl,
     Workers,
 )
 
@@ -54,7 +54,7 @@ class SettingFields(BaseModel):
         "", description="a TOML file that says who answers which call; where no route fits, BRIDGE_AGENT does"
     )
     bridge_agents_file: str = Field("", description="a TOML file that describes agents without code")
-    bridge_answer_url: AnswerUrl = Field(
+    bridge_answer_url: WebhookUrl = Field(
         "",
         description="your own webhook, which says for each call who takes it and with which values: an https URL, or "
         "an http one on this machine",
@@ -67,6 +67,15 @@ class SettingFields(BaseModel):
         SecretStr(""),
         description="signs the requests to your webhooks by Standard Webhooks: whsec_ and the base64 of 24 to 64 "
         "random bytes. During a rotation: the new and the old one with a comma between",
+    )
+    bridge_events_url: WebhookUrl = Field(
+        "",
+        description="your own webhook, which gets an event for each call that starts and ends, and what was said: an "
+        "https URL, or an http one on this machine",
+    )
+    bridge_events_secret: WebhookSecrets = Field(
+        SecretStr(""),
+        description="signs the events, in the form of BRIDGE_WEBHOOK_SECRET; by default that one does",
     )
     bridge_fallback: Fallback = Field(
         "say:We are sorry, nobody can take your call at the moment. Please try again later.",
@@ -148,7 +157,7 @@ class SettingFields(BaseModel):
         gt=0,
         le=8760,
         description="hours for which the records of finished calls are kept, sealed and without what was said, at "
-        "most of the last 1000",
+        "most of the last 1000; and for which an event that BRIDGE_EVENTS_URL does not take is tried again",
     )
     bridge_state_dir: StateDirectory = Field(
         "",

@@ -58,7 +58,7 @@ def _node_name(text: str) -> str:
     return text
 
 
-def _answer_url(text: str) -> str:
+def _webhook_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -184,11 +184,11 @@ AccountSid = Annotated[str, AfterValidator(_account_sid)]
 ApiKeySid = Annotated[str, AfterValidator(_api_key_sid)]
 ConnectionOverrides = Annotated[str, AfterValidator(_overrides)]
 AgentNames = Annotated[str, AfterValidator(_names)]
-AnswerUrl = Annotated[str, AfterValidator(_answer_url)]
 NodeName = Annotated[str, AfterValidator(_node_name)]
 NumberPrefixes = Annotated[str, AfterValidator(_numbers)]
 StateDirectory = Annotated[str, AfterValidator(_directory)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]
 TwilioPlace = Annotated[str, AfterValidator(_twilio_place)]
 WebhookSecrets = Annotated[SecretStr, AfterValidator(_webhook_secrets)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Workers = Annotated[str, AfterValidator(_workers)]

@@ -49,6 +49,11 @@ class Settings(SettingFields):
         return secrets_of(self.bridge_webhook_secret)
 
     @property
+    def events_secrets(self) -> list[str]:
+        """The secrets of the events; by default those of the other webhook."""
+        return secrets_of(self.bridge_events_secret) or self.webhook_secrets
+
+    @property
     def api_logins(self) -> list[tuple[str, str]]:
         """Users and passwords of Twilio's REST API, which are tried in turn; empty without an account."""
         if self.twilio_api_key_sid:

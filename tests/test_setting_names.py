@@ -26,6 +26,8 @@ def findings(name: str, value: str = "x", of_agents: list[str] = OPENAI) -> tupl
         ("BRIDGE_SESSION_MS", "BRIDGE_SESSION_S"),
         ("BRIDGE_DRAIN", "BRIDGE_DRAIN_S"),
         ("BRIDGE_DIAL", "BRIDGE_DIAL_S"),
+        ("BRIDGE_EVENT_URL", "BRIDGE_EVENTS_URL"),
+        ("BRIDGE_EVENTS_SECRETS", "BRIDGE_EVENTS_SECRET"),
         ("BRIDGE_VALIDATE_SIGNATURE", "BRIDGE_VALIDATE_SIGNATURES"),
         ("BRIDGE_LOG_LEVLE", "BRIDGE_LOG_LEVEL"),
         ("bridge_metric_token", "BRIDGE_METRICS_TOKEN"),
@@ -42,12 +44,9 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
         "BRIDGE_PORT",
         # Names of settings to come.
         "BRIDGE_ANSWER_SECRET",
-        "BRIDGE_EVENTS_URL",
-        "BRIDGE_EVENTS_SECRET",
         "BRIDGE_API_TOKEN",
         "BRIDGE_PAGE_PASSWORD",
         "BRIDGE_RECORD_DIR",
-        "BRIDGE_KEEP_H",
     ],
 )
 def test_any_other_unknown_name_with_the_prefix_is_one_warning(name):

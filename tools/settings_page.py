@@ -32,6 +32,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_answer_url",
         "bridge_answer_agents",
         "bridge_webhook_secret",
+        "bridge_events_url",
+        "bridge_events_secret",
         "bridge_fallback",
         "bridge_caller_id",
         "bridge_transfer_to",
