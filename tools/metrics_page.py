@@ -18,7 +18,7 @@ with `_bucket`, `_sum` and `_count` behind its name.
 LABELS = {
     "bridge_answers": "`result`: `used`, `empty` or [the kind of a failure](answer.md#where-it-fails)",
     "bridge_events": "`type`: `call.started`, `call.ended`, `call.transcript`; `result`: `delivered`, `failed` (a "
-    "try), or why the event is dropped",
+    "try), or [why the event is dropped](events.md#what-is-dropped)",
     "bridge_agent_available": "`agent`: each one in use",
     "bridge_agents_passed_over": "`agent`; `why`: `failing`, `full`",
     "bridge_build_info": "`version`, `python`",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 import aiohttp
 
 from bridge.agents.sessions import Sessions
+from bridge.call.ends import Why
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
+from bridge.metrics import Metrics
 from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.callers import Callers
 from bridge.server.events.standard_webhooks import WebhookSigner
@@ -25,6 +30,12 @@ from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import Tokens
+
+
+def expect_ends(metrics: Metrics, agents: Iterable[str]) -> None:
+    """Count from zero on how calls of these agents end, so that a rule finds each before the first call."""
+    for why, name in itertools.product(Why, agents):
+        metrics.calls_ended.labels(why.value, name)
 
 
 def assemble_paths(

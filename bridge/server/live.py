@@ -66,6 +66,7 @@ class Live:
 
     Attributes:
         last_close_at: When the last call ended that Twilio may ask about.
+        on_started: Each gets what is known of each call that starts, and must not wait.
         on_ended: Each gets the document of each call that is over, and must not wait.
     """
 
@@ -100,6 +101,7 @@ class Live:
         # Its present run.
         self._reconciling: asyncio.Task[None] | None = None
         self.last_close_at = float("-inf")
+        self.on_started: list[Callable[[dict[str, Any]], None]] = []
         self.on_ended: list[Callable[[dict[str, Any]], None]] = []
         # Set by each tick and each end of a call, cleared by `changed`.
         self._changed = asyncio.Event()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import picows
 
@@ -241,6 +243,8 @@ class TwilioStream:
         numbers = shown(info.from_number), shown(info.to_number)
         record = CallRecord(*numbers, info.route, start.stream_sid, token.attempt, shown)
         sockets.live.identify(call, record)
+        started = _facts(info, start.stream_sid, token.attempt, session, is_successor=token.is_successor)
+        call.run_each(*(partial(take, started) for take in sockets.live.on_started))
         sockets.callers.on_start(info)
         of_route = sockets.sessions.route(info).caller_id
         call.caller_id = caller_id(info, sockets.settings.bridge_caller_id, of_route)
@@ -322,3 +326,19 @@ class TwilioStream:
 
     def mark(self, name: str) -> bytes:
         return media.mark(self.stream_sid, name)
+
+
+def _facts(
+    info: CallInfo, stream_sid: str, attempt: int, session: Session, *, is_successor: bool
+) -> dict[str, Any]:
+    """What is known of a call that starts, as values that JSON has."""
+    return {
+        "call_sid": info.call_sid,
+        "stream_sid": stream_sid,
+        "attempt": attempt,
+        "is_successor": is_successor,
+        "from": info.from_number,
+        "to": info.to_number,
+        "route": info.route,
+        "agents": list(session.agents),
+    }

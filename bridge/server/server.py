@@ -8,7 +8,6 @@ way of a frame reads a clock or owns a timer.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import socket
 import time
 from collections.abc import Sequence
@@ -18,13 +17,12 @@ from bridge.agents.agent import Resources
 from bridge.agents.health import AgentHealth
 from bridge.agents.sessions import Sessions
 from bridge.agents.slots import Slots
-from bridge.call.ends import Why
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
-from bridge.server.assembly import assemble_paths
+from bridge.server.assembly import assemble_paths, expect_ends
 from bridge.server.callers import Callers
 from bridge.server.draining import Draining
 from bridge.server.gather import Gather
@@ -34,6 +32,7 @@ from bridge.server.paths import front_limits
 from bridge.server.registry import Phase, Registry
 from bridge.server.reloading import reload_directory, reload_numbers, reload_port_tls
 from bridge.server.store.opening import open_agreement
+from bridge.server.user_events import UserEvents
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
 from bridge.twilio.rest import TwilioApi
@@ -54,7 +53,8 @@ class Server:
         # Set when other workers have taken this one's place.
         self.retired = asyncio.Event()
         self._clock = time.monotonic
-        self._agreement, self._tallies = open_agreement(settings, self.metrics, self._limits.token_s)
+        opened = open_agreement(settings, self.metrics, self._limits.token_s)
+        self._agreement, self._tallies, self._parts = opened
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
         self.metrics.calls_max.set(settings.bridge_max_calls)
@@ -104,9 +104,7 @@ class Server:
         slots.renew, slots.renew_soon = presence.renew, presence.renew_soon
         directory = settings.read_directory()
         self._sessions = Sessions(directory, resources, health, slots)
-        # So that a rule finds them before the first call.
-        for why, name in itertools.product(Why, directory.names):
-            self.metrics.calls_ended.labels(why.value, name)
+        expect_ends(self.metrics, directory.names)
         mine = self._agreement.owner, self._registry, self._has_call, self.metrics, self._clock
         self._callers = Callers(settings, self._tallies, *mine)
         account = RestAccount(settings.api_url, settings.twilio_account_sid, settings.api_logins)
@@ -132,11 +130,13 @@ class Server:
         )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
         self._front.set_accepting(self._siblings is None)
+        self._events = UserEvents(settings, self._parts, self.metrics, self._http, self._live)
         await self._agreement.start()
-        tls_of_port = self._settings.read_tls()
+        tls_of_port = settings.read_tls()
         await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
         self._live.start()
         self._callers.start()
+        self._events.start()
         # Before the parent of a worker hears that it is ready, and lets others drain.
         await presence.start(self._registry, slots)
         if self._siblings is not None:
@@ -183,6 +183,7 @@ class Server:
             self._siblings.stop()
         await self._live.stop()
         await self._callers.stop()
+        await self._events.stop()
         await self._agreement.close()
         await self._http.close()
 

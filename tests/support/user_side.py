@@ -60,6 +60,10 @@ class UserSide:
             "BRIDGE_AGENTS_FILE": file,
         }
 
+    def event_settings(self) -> dict[str, str]:
+        """The settings of a bridge that sends its events here."""
+        return {"BRIDGE_EVENTS_URL": f"{self.url}/events", "BRIDGE_EVENTS_SECRET": SECRET}
+
     async def on_question(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         Webhook(SECRET).verify(body, dict(request.headers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -23,24 +24,30 @@ log = structlog.get_logger()
 ADMIT_MARGIN_S = 2.0
 
 
-def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> tuple[Agreement, Tallies]:
+class Parts(NamedTuple):
+    """What all that uses the store is made of."""
+
+    store: Store
+    breaker: Breaker
+    seal: Seal
+
+
+def open_agreement(settings: Settings, metrics: Metrics, claim_s: float) -> tuple[Agreement, Tallies, Parts]:
     """
-    What this process agrees on with the others, and what it counts together with them.
+    What this process agrees on with the others, what it counts together with them, and what both are made of.
 
     Args:
         claim_s: How long a media socket may take.
     """
     store = open_store(settings)
-    breaker, seal = Breaker(store, metrics), Seal(settings.auth_tokens)
+    parts = Parts(store, Breaker(store, metrics), Seal(settings.auth_tokens))
     agreement = Agreement(
-        store,
-        breaker,
-        seal,
+        *parts,
         settings.bridge_session_s + ADMIT_MARGIN_S,
         claim_s,
         keeps_texts=settings.bridge_transcripts,
     )
-    return agreement, Tallies(store, breaker, seal)
+    return agreement, Tallies(*parts), parts
 
 
 def store_of_workers(settings: Settings, folder: Path) -> str | None:
