@@ -1,7 +1,8 @@
-"""The limit of open files, which the number of calls needs."""
+"""The limit of open files, which the number of calls needs, and the three that each process has from its start."""
 
 from __future__ import annotations
 
+import os
 import resource
 
 from bridge.settings import Settings, SettingsError
@@ -10,6 +11,7 @@ from bridge.settings import Settings, SettingsError
 # interpreter.
 DESCRIPTORS_PER_CALL = 3
 SPARE_DESCRIPTORS = 192
+STDERR = 2
 
 
 def needed_descriptors(settings: Settings) -> int:
@@ -47,3 +49,15 @@ def raise_descriptor_limit(settings: Settings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def fill_standard_descriptors() -> None:
+    """
+    Open ``/dev/null`` in place of standard input, output and error that are closed.
+
+    Otherwise a socket or the event loop gets such a number: libuv aborts the process when it closes that, and messages
+    of C libraries go there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)

@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from bridge.agents.directory import DirectoryError
-from bridge.descriptors import raise_descriptor_limit
+from bridge.descriptors import fill_standard_descriptors, raise_descriptor_limit
 from bridge.http.front import on_loop_exception
 from bridge.http.listener import BACKLOG, bind
 from bridge.log_writer import LogWriter
@@ -41,6 +41,7 @@ def run(overrides: Mapping[str, str]) -> int:
     Returns:
         The exit code: 0 after SIGTERM or SIGINT, 1 if the server cannot start, 2 if settings are missing or wrong.
     """
+    fill_standard_descriptors()
     try:
         settings = load_settings(overrides)
         raise_descriptor_limit(settings)

@@ -25,7 +25,7 @@ from live import ACCOUNT_SID, AUTH_TOKEN, FACTOR
 
 from bridge.server.store.sqlite import SqliteStore
 from bridge.server.store.version import MAJOR, VERSION_KEY
-from bridge.standins.process import KEPT, BridgeProcess, free_port
+from bridge.standins.process import KEPT, BridgeProcess, free_port, is_ready
 from bridge.standins.twilio.caller import Caller
 
 START_S = 20.0 * FACTOR
@@ -273,6 +273,23 @@ def test_hangup_signal_reads_the_certificate_again_and_keeps_it_where_the_new_on
     )
     assert refused["level"] == "error"
     assert "BRIDGE_TLS_KEY" in str(refused["problem"])
+    assert server.stop(START_S) == 0
+
+
+def close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)], ids=["stderr", "all"])
+def test_closed_standard_descriptors_are_no_sockets_and_it_ends_with_0(start, closed, workers):
+    port = str(free_port())
+    settings = PRODUCTION | {"PORT": port, "BRIDGE_WORKERS": workers}
+    server = start("serve", before=lambda: close(*closed), **settings)
+    server.wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"), START_S)
+    open_as = {number: str(Path(f"/proc/{server.pid}/fd/{number}").readlink()) for number in closed}
+    assert open_as == dict.fromkeys(closed, os.devnull)
     assert server.stop(START_S) == 0
 
 
