@@ -18,7 +18,8 @@ class LogWriter(logging.Handler):
     """
     A handler that formats each record at once and writes the line later.
 
-    Lines beyond `MOST_LINES` that wait are dropped. Once the reader takes lines again, a line says how many were.
+    Lines beyond `MOST_LINES` that wait are dropped, and so are lines that cannot be written, as to a full disk. Once
+    lines can be written again, a line says how many were dropped.
 
     Args:
         descriptor: Receives the lines; may block, or be closed. None: all lines are dropped.
@@ -28,11 +29,14 @@ class LogWriter(logging.Handler):
         super().__init__()
         # Not a file object: a write that blocks would hold its lock, and the interpreter could not end.
         self._descriptor = descriptor
-        # Lines that found the queue full, counted by `emit`, and those among them that a line has reported.
+        # Lines that found the queue full, counted by `emit`.
         self._overflowed = 0
-        self._reported = 0
         # Lines that could not be written, counted by the thread.
         self._refused = 0
+        # Dropped lines that a line has reported.
+        self._reported = 0
+        # Whether the last line was written in part only; the next one then begins on a line of its own.
+        self._is_torn = False
         # None ends the thread.
         self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
         # A daemon, because a write that blocks for ever must not keep the process.
@@ -65,8 +69,8 @@ class LogWriter(logging.Handler):
 
     def _write_lines(self) -> None:
         while (line := self._lines.get()) is not None:
-            unreported = self._overflowed - self._reported
-            text = f"{unreported} log lines were dropped, because nobody read the log"
+            unreported = self.dropped - self._reported
+            text = f"{unreported} log lines were dropped: nobody read the log, or it could not be written"
             if unreported and self._write(self._line(text)):
                 self._reported += unreported
             if not self._write(line):
@@ -78,11 +82,13 @@ class LogWriter(logging.Handler):
     def _write(self, line: str) -> bool:
         if self._descriptor is None:
             return False
-        data = memoryview((line + "\n").encode(errors="backslashreplace"))
+        beginning = "\n" if self._is_torn else ""
+        data = memoryview(f"{beginning}{line}\n".encode(errors="backslashreplace"))
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
+                self._is_torn = bool(data)
         except OSError:
-            # The descriptor is closed, or its reader is gone.
+            # The descriptor is closed, its reader is gone, or the disk is full.
             return False
         return True

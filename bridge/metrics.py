@@ -131,7 +131,9 @@ class _LogCollector(Collector):
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         yield CounterMetricFamily(
-            "bridge_log_lines_dropped", "Log lines that nobody read in time", value=self._dropped()
+            "bridge_log_lines_dropped",
+            "Log lines that nobody read in time, or that could not be written",
+            value=self._dropped(),
         )
 
 

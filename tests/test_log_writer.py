@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+import resource
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,6 +18,7 @@ from bridge.log_writer import LogWriter
 
 DEADLINE_S = 10.0
 PIPE_BYTES = 4096
+DROPPED = "log lines were dropped: nobody read the log, or it could not be written"
 
 
 class Pipe:
@@ -45,6 +49,13 @@ def record(text: str) -> logging.LogRecord:
     return logging.LogRecord("bridge.test", logging.INFO, __file__, 1, text, (), None)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_lines_come_in_order_and_are_all_there_after_the_close(pipe):
     writer = LogWriter(pipe.writer)
     for n in range(100):
@@ -72,7 +83,7 @@ def test_lines_beyond_the_bound_are_dropped_counted_and_reported(pipe, monkeypat
             lines.append(json.loads(stream.readline()))
         writer.close()
     warnings = [line["event"] for line in lines if line["level"] == "WARNING"]
-    assert warnings == [f"{dropped} log lines were dropped, because nobody read the log"]
+    assert warnings == [f"{dropped} {DROPPED}"]
     numbers = [int(line["event"].split()[0]) for line in lines if line["level"] == "INFO"]
     assert numbers == list(range(20 - dropped))
     assert writer.dropped == dropped
@@ -90,15 +101,47 @@ def test_writer_whose_reader_never_comes_ends_within_its_bound(pipe, monkeypatch
     assert not writer._thread.is_alive()
 
 
-@pytest.mark.parametrize("descriptor", ["none", "closed", "no reader"])
+@contextlib.contextmanager
+def file_of_at_most(size_bytes: int) -> Iterator[None]:
+    """Writes beyond this size fail, after a part of them, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room_bytes", [7, 14, 16])
+def test_lines_go_on_where_a_full_disk_has_room_again(tmp_path, room_bytes):
+    path = tmp_path / "log"
+    with path.open("wb") as log:
+        writer = LogWriter(log.fileno())
+        with file_of_at_most(room_bytes):
+            for n in range(4):
+                writer.handle(record(f"line {n}"))
+            until(lambda: writer.dropped == 4 - room_bytes // 7)
+        writer.handle(record("last"))
+        writer.close()
+    whole = room_bytes // 7
+    lines = path.read_text().splitlines()
+    assert lines[:whole] == ["line 0", "line 1"][:whole]
+    # Between them at most what was begun of others.
+    assert lines[-2:] == [f"{4 - whole} {DROPPED}", "last"]
+    assert writer.dropped == 4 - whole
+
+
+@pytest.mark.parametrize("descriptor", ["none", "closed", "no reader", "full disk"])
 def test_descriptor_that_takes_nothing_costs_lines_only(pipe, descriptor):
     os.close(pipe.reader)
     if descriptor == "closed":
         os.close(pipe.writer)
-    writer = LogWriter(None if descriptor == "none" else pipe.writer)
-    for n in range(3):
-        writer.handle(record(f"{n}"))
-    writer.close()
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        taken = {"none": None, "full disk": full.fileno()}
+        writer = LogWriter(taken.get(descriptor, pipe.writer))
+        for n in range(3):
+            writer.handle(record(f"{n}"))
+        writer.close()
     assert writer.dropped == 3
 
 
