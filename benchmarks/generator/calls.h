@@ -75,6 +75,7 @@ struct way {
 
 static struct settings {
     long calls, seconds_ms, frame_bytes, interrupt_ms, agent_port, inject, auth, agent;
+    long caller_tls; /* if built WITH_TLS */
 } settings = {.calls = 1, .seconds_ms = 1000, .frame_bytes = 160, .auth = 1};
 
 static struct way ways[2];

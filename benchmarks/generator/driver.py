@@ -56,7 +56,7 @@ class Caller:
 
 def build_generator(with_tls: bool = False) -> Path:
     """
-    Return the compiled generator; ``with_tls`` for TLS on the agents' sockets.
+    Return the compiled generator; ``with_tls`` for TLS on the sockets of agents or callers.
 
     Raises:
         GeneratorError: There is no compiler, or the generator does not compile.
@@ -67,7 +67,7 @@ def build_generator(with_tls: bool = False) -> Path:
         return compiled("generator", SOURCES)
     except BuildError as error:
         if "openssl/" in str(error) or "-lssl" in str(error):
-            raise GeneratorError("--tls needs OpenSSL's headers: install libssl-dev.") from error
+            raise GeneratorError("TLS needs OpenSSL's headers: install libssl-dev.") from error
         raise GeneratorError(str(error)) from error
 
 

@@ -4,7 +4,8 @@
  *
  *   generator key=value...            settings, see `settings` below
  *   GENERATOR_TRANSCODED              in the environment, for resampled audio: the file of benchmarks/transcoded.py
- *   GENERATOR_TLS_PEM                 in the environment, if built WITH_TLS: certificate and key of the agent's server
+ *   GENERATOR_TLS_PEM                 in the environment, if built WITH_TLS: certificate and key of the agent's server,
+ *                                     which is plain without it
  *   stdin   one line a call, tab-separated: number, address, port, host header, path, signature or "-", account SID,
  *           call SID, stream SID, custom parameters (JSON); then "end". Closing stdin ends the process.
  *   stdout  one JSON object a line: listening, progress, window (start, end), result
@@ -123,6 +124,7 @@ static void read_settings(int argc, char **argv)
         {"calls=", &settings.calls}, {"seconds_ms=", &settings.seconds_ms}, {"frame_bytes=", &settings.frame_bytes},
         {"interrupt_ms=", &settings.interrupt_ms}, {"agent_port=", &settings.agent_port}, {"inject=", &settings.inject},
         {"auth=", &settings.auth}, {"agent=", &settings.agent},
+        {"caller_tls=", &settings.caller_tls},
     };
     for (int i = 1; i < argc; i++)
         for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
@@ -213,7 +215,7 @@ int main(int argc, char **argv)
     if (!calls || epoll_fd < 0)
         fail("start");
 #ifdef WITH_TLS
-    tls_setup(getenv("GENERATOR_TLS_PEM"));
+    tls_setup(getenv("GENERATOR_TLS_PEM"), settings.caller_tls);
 #endif
     if (protocol->audio_factor != 1)
         transcoded_setup(getenv("GENERATOR_TRANSCODED"));

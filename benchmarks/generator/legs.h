@@ -21,7 +21,7 @@ struct leg {
     struct bytes unparsed, unsent;
     char accept[32];
 #ifdef WITH_TLS
-    SSL *tls; /* of an agent's leg */
+    SSL *tls; /* NULL if the leg is plain */
 #endif
 };
 
@@ -40,7 +40,7 @@ static uint64_t reads_without_stamp;
 /* Handles the loss of a leg for its call. */
 static void on_leg_gone(struct leg *leg, int code, const char *why);
 
-/* ---------------------------------------------------------------- the socket, with TLS on agents' legs if built so */
+/* ---------------------------------------------------------------- the socket, with TLS if built so */
 
 static ssize_t socket_send(struct leg *leg, const void *data, size_t n)
 {
@@ -76,7 +76,8 @@ static ssize_t socket_receive(struct leg *leg, void *data, size_t n)
 }
 
 #ifdef WITH_TLS
-static SSL_CTX *tls_context;
+/* Those of agents' and of callers' legs; NULL if these are plain. */
+static SSL_CTX *agents_tls, *callers_tls;
 static BIO_METHOD *tls_socket;
 
 static int tls_socket_read(BIO *bio, char *data, int n)
@@ -103,32 +104,52 @@ static long tls_socket_control(BIO *bio, int command, long number, void *pointer
     return command == BIO_CTRL_FLUSH;
 }
 
-static void tls_setup(const char *pem)
+static SSL_CTX *new_tls(const SSL_METHOD *method)
 {
-    tls_context = SSL_CTX_new(TLS_server_method());
-    if (!tls_context || SSL_CTX_use_certificate_chain_file(tls_context, pem) != 1 ||
-        SSL_CTX_use_PrivateKey_file(tls_context, pem, SSL_FILETYPE_PEM) != 1) {
-        ERR_print_errors_fp(stderr);
-        exit(1);
+    SSL_CTX *context = SSL_CTX_new(method);
+    if (!context)
+        fail("TLS");
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(context, 1);
+    return context;
+}
+
+/* `pem`: certificate and key of the agent's server, or NULL for plain agents' legs. */
+static void tls_setup(const char *pem, bool has_callers)
+{
+    if (pem) {
+        agents_tls = new_tls(TLS_server_method());
+        if (SSL_CTX_use_certificate_chain_file(agents_tls, pem) != 1 ||
+            SSL_CTX_use_PrivateKey_file(agents_tls, pem, SSL_FILETYPE_PEM) != 1) {
+            ERR_print_errors_fp(stderr);
+            exit(1);
+        }
     }
-    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_read_ahead(tls_context, 1);
+    if (has_callers)
+        callers_tls = new_tls(TLS_client_method()); /* the bridge's certificate is not checked */
     tls_socket = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket with stamps");
     if (!tls_socket || !BIO_meth_set_read(tls_socket, tls_socket_read) ||
         !BIO_meth_set_write(tls_socket, tls_socket_write) || !BIO_meth_set_ctrl(tls_socket, tls_socket_control))
         fail("TLS");
 }
 
-static void tls_accept(struct leg *leg)
+/* Begins TLS on a connected leg, if its side has it; the first reads and writes are the handshake. */
+static void tls_begin(struct leg *leg)
 {
+    SSL_CTX *context = leg->is_caller ? callers_tls : agents_tls;
+    if (!context)
+        return;
     BIO *bio = BIO_new(tls_socket);
-    leg->tls = SSL_new(tls_context);
+    leg->tls = SSL_new(context);
     if (!leg->tls || !bio)
         fail("TLS");
     BIO_set_data(bio, leg);
     BIO_set_init(bio, 1);
     SSL_set_bio(leg->tls, bio, bio);
-    SSL_set_accept_state(leg->tls); /* the first reads are the handshake */
+    if (leg->is_caller)
+        SSL_set_connect_state(leg->tls);
+    else
+        SSL_set_accept_state(leg->tls);
 }
 
 /* Turns the result of SSL_read or SSL_write into that of recv or send. */

@@ -369,7 +369,7 @@ static void on_accept(void)
         struct leg *leg = new_leg(fd, false, NULL);
         watch(leg, EPOLL_CTL_ADD, false);
 #ifdef WITH_TLS
-        tls_accept(leg);
+        tls_begin(leg);
 #endif
     }
 }
@@ -385,6 +385,9 @@ static void on_connected(struct leg *leg)
     }
     leg->state = LEG_HEAD;
     watch(leg, EPOLL_CTL_MOD, false);
+#ifdef WITH_TLS
+    tls_begin(leg);
+#endif
     put(leg, leg->call->upgrade, strlen(leg->call->upgrade));
 }
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
+from certificates import Tls
 
 from benchmarks.generator.driver import Caller, Generator, build_generator
 
@@ -94,7 +97,9 @@ class Relay:
 
 
 @asynccontextmanager
-async def serving(relay: type[Relay], agent_port: int) -> AsyncIterator[int]:
+async def serving(
+    relay: type[Relay], agent_port: int, ssl_context: ssl.SSLContext | None
+) -> AsyncIterator[int]:
     async with ClientSession() as session:
 
         async def media(request: web.Request) -> web.WebSocketResponse:
@@ -113,17 +118,26 @@ async def serving(relay: type[Relay], agent_port: int) -> AsyncIterator[int]:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl_context).start()
             yield runner.addresses[0][1]
         finally:
             await runner.cleanup()
 
 
-async def result_of(relay: type[Relay], **settings: int) -> dict[str, Any]:
-    base = {"calls": CALLS, "seconds_ms": 600, "interrupt_ms": 0, "auth": 0}
-    generator = await Generator.start(await asyncio.to_thread(build_generator), {**base, **settings})
+async def result_of(
+    relay: type[Relay], ssl_context: ssl.SSLContext | None = None, **settings: int
+) -> dict[str, Any]:
+    base = {
+        "calls": CALLS,
+        "seconds_ms": 600,
+        "interrupt_ms": 0,
+        "auth": 0,
+        "caller_tls": int(ssl_context is not None),
+    }
+    executable = await asyncio.to_thread(build_generator, ssl_context is not None)
+    generator = await Generator.start(executable, {**base, **settings})
     try:
-        async with serving(relay, generator.agent_port) as port:
+        async with serving(relay, generator.agent_port, ssl_context) as port:
             for number in range(CALLS):
                 generator.begin_call(
                     Caller(
@@ -287,6 +301,14 @@ def test_faultless_relay_shows_no_fault(results: dict[str, dict[str, Any]]) -> N
     for way in ("to_agent", "to_caller"):
         assert result[way]["sent"] == result[way]["received"] > CALLS * 40
     assert 0 < result["clear_us"]["p50"] <= result["clear_us"]["max"]
+
+
+def test_callers_with_tls_show_no_fault(tmp_path: Path) -> None:
+    result = asyncio.run(result_of(Relay, Tls(tmp_path).server()))
+    assert faults(result) == {}
+    assert result["calls_up"] == CALLS
+    for way in ("to_agent", "to_caller"):
+        assert result[way]["sent"] == result[way]["received"] > CALLS * 30
 
 
 def test_delays_are_measured_by_the_stamps_of_the_kernel(results: dict[str, dict[str, Any]]) -> None:
