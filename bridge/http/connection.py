@@ -49,10 +49,9 @@ class Connections:
         # Shared: emptied before the next socket's turn.
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self.connections: set[Connection] = set()
-        # Accepted, and their transport is still to come: with TLS, after the handshake. Each of these three has the
-        # oldest first.
-        self.opening: dict[Connection, None] = {}
-        # Without a whole request so far.
+        # Accepted, and their transport is still to come: with TLS, after the handshake.
+        self.opening: set[Connection] = set()
+        # Without a whole request so far, those that are opening too. This one and the next have the oldest first.
         self.silent: dict[Connection, None] = {}
         # Kept alive between two requests.
         self.idle: dict[Connection, None] = {}
@@ -60,23 +59,36 @@ class Connections:
         # Set when a connection or a task ends, and when a connection has asked something.
         self.changed = asyncio.Event()
 
-    def has_place(self) -> bool:
+    def has_place(self, newcomer: Connection | None = None) -> bool:
         """Whether one more connection may be open; the oldest that waits for a request gives way to it."""
         if len(self.connections) + len(self.opening) < self.limits.connections:
             return True
-        for waiting in (self.opening, self.silent, self.idle):
+        for waiting in (self.silent, self.idle):
             for connection in waiting:
-                del waiting[connection]
-                connection.give_way()
-                return True
+                if connection is not newcomer:
+                    del waiting[connection]
+                    self.opening.discard(connection)
+                    connection.give_way()
+                    return True
         return False
+
+    def expect(self, connection: Connection) -> None:
+        """Enter a connection that is accepted."""
+        self.opening.add(connection)
+        self.silent[connection] = None
 
     def admit(self, connection: Connection) -> bool:
         """Enter a connection whose transport is made; False if it is to be turned away."""
-        self.opening.pop(connection, None)
-        is_admitted = self.has_place()
+        self.opening.discard(connection)
+        is_admitted = self.has_place(connection)
         self.connections.add(connection)
         return is_admitted
+
+    def give_up(self, connection: Connection) -> None:
+        """Drop a connection whose transport could not be made."""
+        if connection in self.opening:
+            self.opening.remove(connection)
+            self.silent.pop(connection, None)
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
@@ -98,7 +110,7 @@ class Connections:
         """Refuse upgrades, and wait at most `LAST_REQUEST_S` for what accepted connections ask."""
         self.is_closing = True
         self.wind_down()
-        await self._holds_within(LAST_REQUEST_S, lambda: not (self.opening or self.silent))
+        await self._holds_within(LAST_REQUEST_S, lambda: not self.silent)
 
     async def close(self, timeout_s: float) -> None:
         """Close idle connections now, the others once their request is answered or after ``timeout_s``."""
@@ -155,7 +167,6 @@ class Connection(asyncio.BufferedProtocol):
         self.opening = None
         self._begin_request()
         if self._connections.admit(self):
-            self._connections.silent[self] = None
             if self._data:
                 self._read()
         else:

@@ -167,7 +167,7 @@ class Listener:
             sock.close()
             return
         connection = Connection(self._connections, data)
-        self._connections.opening[connection] = None
+        self._connections.expect(connection)
         connection.opening = self._loop.create_task(self._connect(sock, connection), name="accept")
         self._opening.add(connection.opening)
         connection.opening.add_done_callback(self._opening.discard)
@@ -189,4 +189,4 @@ class Listener:
             # The peer has left or does not speak TLS, as scanners do every day; the transport closes the socket.
             return
         finally:
-            self._connections.opening.pop(connection, None)
+            self._connections.give_up(connection)

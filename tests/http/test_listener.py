@@ -48,6 +48,24 @@ async def test_a_connection_in_the_middle_of_its_first_request_gives_way_too(is_
         assert await slow.closed() == b""
 
 
+@both
+@on_uvloop
+async def test_connections_of_one_burst_do_not_give_way_to_each_other(is_tls):
+    async with serving(is_tls, replace(LIMITS, connections=20)) as scene:
+        asyncio.get_running_loop().set_exception_handler(None)
+        silent = [await scene.connect() for _ in range(20)]
+        await until(lambda: scene.connections == 20)
+        scene.front.set_accepting(False)
+        burst = [asyncio.create_task(scene.connect()) for _ in range(10)]
+        await until(lambda: queued(scene.front._listener.sockets[0]) == 10)
+        scene.front.set_accepting(True)
+        for client in await asyncio.gather(*burst):
+            assert (await client.request(GET)).status == 200
+        for client in silent[:10]:
+            assert await client.closed() == b""
+        assert (await silent[-1].request(GET)).status == 200
+
+
 @on_uvloop
 async def test_a_silent_connection_gives_way_before_one_that_is_kept_alive():
     async with serving(limits=TWO) as scene:
