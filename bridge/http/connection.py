@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 
 import aiofastnet
@@ -189,6 +190,10 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
             return
         self._data += self._connections.read_buffer[:nbytes]
+        if self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            # The peer sent a reset behind these bytes. uvloop reads a socket with an error once and never again.
+            self.abort()
+            return
         self._read()
 
     def eof_received(self) -> bool:

@@ -67,6 +67,20 @@ async def test_connections_of_one_burst_do_not_give_way_to_each_other(is_tls):
 
 
 @on_uvloop
+async def test_reset_behind_a_part_of_a_request_gives_the_place_back_at_once():
+    async with serving() as scene:
+        scene.front.set_accepting(False)
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", scene.front.port)) as peer:
+                peer.sendall(b"G")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        scene.front.set_accepting(True)
+        # Accepted after them.
+        assert (await (await scene.connect()).request(GET)).status == 200
+        await until(lambda: scene.connections == 1)
+
+
+@on_uvloop
 async def test_a_silent_connection_gives_way_before_one_that_is_kept_alive():
     async with serving(limits=TWO) as scene:
         kept = await scene.connect()
