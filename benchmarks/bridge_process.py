@@ -7,11 +7,14 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
@@ -94,15 +97,25 @@ def kill_with_children(process: BridgeProcess) -> None:
 
 
 @asynccontextmanager
-async def running_bridge(settings: Mapping[str, str], url: str, cores: set[int] | None) -> AsyncIterator[int]:
+async def running_bridge(
+    settings: Mapping[str, str],
+    url: str,
+    cores: set[int] | None,
+    before: Callable[[], Any] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[int]:
     """
     Run ``bridge serve``; yields its pid.
+
+    Args:
+        before: Called in the new process before the bridge.
+        tls: For an https URL: a context that trusts the bridge's certificate.
 
     Raises:
         BridgeError: The bridge does not become ready, or its exit code on SIGTERM is not 0.
     """
-    with _started(settings, cores) as process:
-        await asyncio.to_thread(process.wait_ready, url)
+    with _started(settings, cores, before=before) as process:
+        await asyncio.to_thread(process.wait_until, partial(is_ready, url, tls))
         yield process.pid
         await _stop(process, {0})
 
@@ -139,11 +152,14 @@ async def wait_ready(url: str) -> None:
 
 @contextlib.contextmanager
 def _started(
-    settings: Mapping[str, str], cores: set[int] | None, command: Sequence[str] = SERVE
+    settings: Mapping[str, str],
+    cores: set[int] | None,
+    command: Sequence[str] = SERVE,
+    before: Callable[[], Any] | None = None,
 ) -> Iterator[BridgeProcess]:
     with tempfile.TemporaryDirectory(prefix="bridge-load-") as folder:
         with on_cores(cores):
-            process = BridgeProcess(Path(folder), settings, command=command)
+            process = BridgeProcess(Path(folder), settings, command=command, before=before)
         with process:
             yield process
 

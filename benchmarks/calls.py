@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -49,12 +50,13 @@ class Webhooks:
     Places calls by the webhook; ``times_ms`` and ``refusals`` record the outcome.
 
     With ``placing``, calls are placed one at a time. It holds the number of the present call for an agent's service
-    whose requests do not contain it.
+    whose requests do not contain it. ``tls`` trusts the certificate of an https URL.
     """
 
     url: str
     public_url: str
     account: Account
+    tls: ssl.SSLContext | None = None
     placing: Placing | None = None
     times_ms: list[float] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Webhooks:
         """Place ``calls`` calls spread over ``ramp_s``; ``begin`` is called for each call that the bridge accepts."""
         slots = asyncio.Semaphore(1 if self.placing else WEBHOOKS_AT_ONCE)
         started = time.monotonic()
-        connector = aiohttp.TCPConnector(limit=WEBHOOKS_AT_ONCE)
+        connector = aiohttp.TCPConnector(ssl=self.tls or True, limit=WEBHOOKS_AT_ONCE)
 
         async def place(session: aiohttp.ClientSession, number: int) -> None:
             await asyncio.sleep(started + ramp_s * number / calls - time.monotonic())

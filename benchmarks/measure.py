@@ -125,13 +125,15 @@ class Target:
     cores: set[int] | None
 
 
+def split_cores() -> tuple[set[int], set[int]] | None:
+    """Return the core of the bridge and those of the load, or None where there is only one or none can be chosen."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return ({cores[0]}, set(cores[1:])) if len(cores) > 1 else None
+
+
 def choose_cores(options: Options) -> tuple[set[int], set[int]] | None:
     """Return the cores of the bridge and those of the load, or None for a run without pinning."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    cores = sorted(os.sched_getaffinity(0))
-    is_pinned = options.pin and options.running is None and len(cores) > 1
-    return ({cores[0]}, set(cores[1:])) if is_pinned else None
+    return split_cores() if options.pin and options.running is None else None
 
 
 def build(options: Options) -> list[str]:

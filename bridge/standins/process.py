@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -167,11 +168,20 @@ def free_port() -> int:
             return port
 
 
-def is_ready(url: str) -> bool:
-    """Return whether a bridge at this base URL takes calls, by its ``/readyz``."""
+def is_ready(url: str, tls: ssl.SSLContext | None = None) -> bool:
+    """
+    Return whether a bridge at this base URL takes calls, by its ``/readyz``.
+
+    Args:
+        tls: For an https URL: a context that trusts a private certificate.
+    """
     parts = urlsplit(url)
-    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=ANSWER_S)
+    host = parts.hostname or ""
+    connection = (
+        HTTPSConnection(host, parts.port, timeout=ANSWER_S, context=tls)
+        if parts.scheme == "https"
+        else HTTPConnection(host, parts.port, timeout=ANSWER_S)
+    )
     try:
         connection.request("GET", parts.path.rstrip("/") + "/readyz")
         return connection.getresponse().status == 200
