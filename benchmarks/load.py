@@ -52,10 +52,10 @@ from benchmarks.page import Findings, write_report
 from benchmarks.peers import PEERS
 from benchmarks.progress import Progress
 from benchmarks.restart import SCENARIOS, RestartOptions, line_of, run_scenario
-from benchmarks.restart_rows import Row, worst
+from benchmarks.restart_rows import Row
 from benchmarks.restart_rows import table as restart_table
 from benchmarks.sweep import Sweep, sweep
-from benchmarks.verdict import Limits, Line, Status, in_short, judge, table, to_json
+from benchmarks.verdict import Limits, Line, Status, in_short, judge, table, to_json, worst
 from bridge.standins.process import BridgeError
 
 
@@ -175,7 +175,7 @@ def run_restart(command: Command) -> int:
         rows.append(row)
     click.echo(f"{options.calls} calls at once, of {options.call_s:g} s where calls keep coming")
     click.echo(restart_table(rows))
-    return int(worst(rows).value)
+    return int(worst(row.verdict for row in rows).value)
 
 
 def _in_one_line(line: Line, width: int = max(map(len, PEERS))) -> str:

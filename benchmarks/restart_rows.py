@@ -107,10 +107,5 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def worst(rows: Sequence[Row]) -> Status:
-    """Return the status of all rows together: one that could not be run has not passed."""
-    return max((row.verdict.status for row in rows), key=[Status.OK, Status.INVALID, Status.FAILED].index)
-
-
 def _rounded(seconds: float) -> float | None:
     return None if math.isnan(seconds) else round(seconds, 3)

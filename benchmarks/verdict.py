@@ -118,6 +118,11 @@ class Verdict:
         return f"{head}: {'; '.join(self.reasons)}"
 
 
+def worst(verdicts: Iterable[Verdict]) -> Status:
+    """Return the status of all together: what could not be run has not passed."""
+    return max((verdict.status for verdict in verdicts), key=[Status.OK, Status.INVALID, Status.FAILED].index)
+
+
 def in_short(run: Line) -> str:
     """Return the verdict of a run with its first reason."""
     first, *more = run["reasons"] or [""]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.restart_calls import CallResult, End
-from benchmarks.restart_rows import Row, table, to_json, worst
-from benchmarks.verdict import Status
+from benchmarks.restart_rows import Row, table, to_json
+from benchmarks.verdict import Status, worst
 
 
 def call(number: int = 0, **changes) -> CallResult:
@@ -67,6 +67,6 @@ def test_pauses_are_those_of_the_calls_with_a_new_stream():
 def test_row_that_was_not_run_has_not_passed():
     passed, not_run, failed = row(call()), row(not_run="install it"), row()
     assert "not run: install it" in table([passed, not_run])
-    assert worst([passed, passed]) is Status.OK
-    assert worst([not_run, passed]) is Status.INVALID
-    assert worst([failed, not_run, passed]) is Status.FAILED
+    assert worst([row.verdict for row in [passed, passed]]) is Status.OK
+    assert worst([row.verdict for row in [not_run, passed]]) is Status.INVALID
+    assert worst([row.verdict for row in [failed, not_run, passed]]) is Status.FAILED
