@@ -1,7 +1,8 @@
 """
 One port for HTTP and WebSocket: requests go to an `App`, upgraded sockets to picows' handshake.
 
-`messages` reads and writes bytes, `listener` accepts, `connection` serves one connection, `handover` knows picows.
+`messages` reads and writes bytes, `listener` accepts, `connections` gives places, `connection` serves one connection,
+`handover` knows picows.
 The transports are aiofastnet's, as picows needs them.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from _codec import resume
 from bridge.http.app import App, GiveAway
-from bridge.http.connection import Connections
+from bridge.http.connections import Connections
 from bridge.http.handover import hand_over, self_test
 from bridge.http.listener import Listener, bind
 from bridge.http.messages import FrontLimits, Request, Response

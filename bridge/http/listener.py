@@ -17,7 +17,8 @@ import ssl
 import aiofastnet
 
 from _codec.resume import TLS_BUFFER_BYTES
-from bridge.http.connection import Connection, Connections
+from bridge.http.connection import Connection
+from bridge.http.connections import Connections
 
 TLS_HANDSHAKE_S = 3.0
 TLS_SHUTDOWN_S = 2.0
