@@ -16,7 +16,8 @@ from benchmarks.generator.driver import INJECTIONS
 from benchmarks.measure import Options, RunningBridge
 from benchmarks.peers import BRIDGE, PEERS
 
-CALLS_OF_A_RUN, CALLS_OF_A_RESTART = 50, 40
+CALLS_OF_A_RUN, CALLS_OF_A_RESTART, CALLS_BESIDE_STRANGERS = 50, 40, 100
+SECONDS_OF_A_RUN, SECONDS_OF_STRANGERS = 5.0, 60.0
 CALLS_PER_RAMP_SECOND = 100
 PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
 
@@ -47,6 +48,7 @@ class Plan:
     is_agents: bool
     is_sweep: bool
     is_restart: bool
+    is_strangers: bool
     pairs: int | None
     sweep_step: int
     sweep_most: int
@@ -73,7 +75,8 @@ CALLS = [
     click.Option(
         ["--calls"],
         type=click.IntRange(1, 10_000),
-        help=f"At once.  [default: {CALLS_OF_A_RUN}, and {CALLS_OF_A_RESTART} with --restart]",
+        help=f"At once.  [default: {CALLS_OF_A_RUN}, {CALLS_OF_A_RESTART} with --restart, "
+        f"{CALLS_BESIDE_STRANGERS} with --strangers]",
     )
 ]
 RAMP = [
@@ -83,14 +86,15 @@ RAMP = [
         help=f"Time to place the calls in.  [default: calls / {CALLS_PER_RAMP_SECOND}]",
     ),
 ]
-LOAD = [
+SECONDS = [
     click.Option(
         ["--seconds"],
-        default=5.0,
-        show_default=True,
         type=click.FloatRange(0.1),
-        help="After all calls are up.",
-    ),
+        help="After all calls are up; with --strangers the time of each attack.  "
+        f"[default: {SECONDS_OF_A_RUN:g}, and {SECONDS_OF_STRANGERS:g} with --strangers]",
+    )
+]
+LOAD = [
     click.Option(["--tls"], is_flag=True, help="TLS on the agent's socket; the floor stays plain."),
     click.Option(
         ["--agent-port"],
@@ -219,6 +223,11 @@ FLAGS = [
         is_flag=True,
         help="Restart and kill bridges, and count what their callers notice.",
     ),
+    click.Option(
+        ["--strangers", "is_strangers"],
+        is_flag=True,
+        help="Attack the bridge beside calls, and count what is noticed.",
+    ),
 ]
 PAIRS = [
     click.Option(
@@ -236,14 +245,15 @@ STEPS = [
     ),
 ]
 PLAN = [*FLAGS, *PAIRS, *STEPS, *PEER]
-EVERY_RUN = [*CALLS, *RAMP, *LOAD, *SET, *LIMITS, *JSON]
+EVERY_RUN = [*CALLS, *SECONDS, *RAMP, *LOAD, *SET, *LIMITS, *JSON]
 
 RUN = [*EVERY_RUN, *WORKERS, *PEER, *AGENT, *INJECT, *RUNNING, *REPORT]
 COMPARE = [*EVERY_RUN, *PAIRS, *INJECT, *REPORT]
 AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
 SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
 RESTART = [*CALLS, *SET, *JSON]
-ALL = [*CALLS, *RAMP, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
+STRANGERS = [*CALLS, *SECONDS, *SET, *JSON]
+ALL = [*CALLS, *SECONDS, *RAMP, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
 
 def gathered(
@@ -271,10 +281,16 @@ def options_from(values: Mapping[str, Any]) -> Options:
         running = RunningBridge(
             url=url.rstrip("/"), public_url=(public_url or url).rstrip("/"), pid=values["pid"]
         )
-    calls = values["calls"] or (CALLS_OF_A_RESTART if values["is_restart"] else CALLS_OF_A_RUN)
+    calls, seconds = CALLS_OF_A_RUN, SECONDS_OF_A_RUN
+    if values["is_restart"]:
+        calls = CALLS_OF_A_RESTART
+    elif values["is_strangers"]:
+        calls, seconds = CALLS_BESIDE_STRANGERS, SECONDS_OF_STRANGERS
+    calls = values["calls"] or calls
     return Options(
         peer=next(iter(values["peers"]), None),
         calls=calls,
+        seconds=values["seconds"] or seconds,
         ramp_s=calls / CALLS_PER_RAMP_SECOND if ramp_s is None else ramp_s,
         running=running,
         **gathered(dict, [*LOAD, *SET, *WORKERS, *AGENT, *INJECT], values),
@@ -318,6 +334,8 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         )
     if plan.is_restart and (is_series or not is_plain or options.workers or options.tls):
         raise click.UsageError("--restart goes with --calls, --set and --json alone.")
+    if plan.is_strangers and (plan.is_restart or is_series or not is_plain or options.workers or options.tls):
+        raise click.UsageError("--strangers goes with --calls, --seconds, --set and --json alone.")
     for name in AGENTS if plan.is_agents else [options.agent]:
         if options.frame_bytes > AGENTS[name].frame_bytes_most:
             raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_most} at most with {name}.")

@@ -5,6 +5,7 @@ Measures the cost and delay of the bridge under N calls, and checks that it lose
     python -m benchmarks.load compare --calls 500 --seconds 10
     python -m benchmarks.load sweep --seconds 10
     python -m benchmarks.load restart
+    python -m benchmarks.load strangers
 
 A C program on other cores plays N callers and their agents. They talk for S seconds through a bridge that gets its
 calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms, due by the clock
@@ -20,6 +21,9 @@ the bridge. Without a subcommand, --compare, --sweep and --agents do the same.
 
 `restart` (or --restart) restarts and kills bridges, behind HAProxy where there are two, and counts what their callers
 notice. Its calls are made in Python, end after 8 s, and follow Twilio's redirects.
+
+`strangers` (or --strangers) opens connections by the hundred a second beside the calls, and takes the log away. No
+frame may be lost, and each signed webhook, upgrade and health check must be answered.
 
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.
@@ -37,7 +41,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from benchmarks import command_line
+from benchmarks import command_line, strangers
 from benchmarks.agents import AGENTS, name_of_run
 from benchmarks.build import BuildError
 from benchmarks.command_line import Output, Plan, check_usage, options_from
@@ -54,6 +58,7 @@ from benchmarks.progress import Progress
 from benchmarks.restart import SCENARIOS, RestartOptions, line_of, run_scenario
 from benchmarks.restart_rows import Row
 from benchmarks.restart_rows import table as restart_table
+from benchmarks.strangers_rows import table as strangers_table
 from benchmarks.sweep import Sweep, sweep
 from benchmarks.verdict import Limits, Line, Status, in_short, judge, table, to_json, worst
 from bridge.standins.process import BridgeError
@@ -178,6 +183,21 @@ def run_restart(command: Command) -> int:
     return int(worst(row.verdict for row in rows).value)
 
 
+def run_strangers(command: Command) -> int:
+    given = command.options
+    options = strangers.StrangersOptions(
+        calls=given.calls, seconds=given.seconds, bridge_settings=given.bridge_settings
+    )
+    rows = []
+    for scenario in strangers.SCENARIOS:
+        row = asyncio.run(strangers.run_scenario(scenario, options, Progress()))
+        append_line(command.output.json_file, strangers.line_of(row, options))
+        rows.append(row)
+    click.echo(f"{options.calls} calls, {options.seconds:g} s each; times in ms, requests as answered/sent")
+    click.echo(strangers_table(rows))
+    return int(worst(row.verdict for row in rows).value)
+
+
 def _in_one_line(line: Line, width: int = max(map(len, PEERS))) -> str:
     return (
         f"{line['name']:<{width}} {number(line['bridge_cpu_us_per_frame'], 1, '.2f'):>6} us CPU per frame"
@@ -222,6 +242,8 @@ def _execute(command: Command) -> int:
         return run_comparison(command)
     if command.plan.is_restart:
         return run_restart(command)
+    if command.plan.is_strangers:
+        return run_strangers(command)
     return run_sweep(command) if command.plan.is_sweep else run_once(command)
 
 
@@ -250,6 +272,12 @@ _add_subcommand(
     "Restart and kill bridges, and count what their callers notice.",
     command_line.RESTART,
     is_restart=True,
+)
+_add_subcommand(
+    "strangers",
+    "Attack the bridge beside calls, with a log that cannot be written too, and count what is noticed.",
+    command_line.STRANGERS,
+    is_strangers=True,
 )
 
 
