@@ -135,7 +135,8 @@ class Sessions:
             if agent is None:
                 reasons.append(f"{name}: {'disabled' if name in self._disabled else 'removed by a reload'}")
                 continue
-            is_able = agent.required <= call.values.keys()
+            values = self._values_for(chain[n:], call)
+            is_able = agent.required <= values.keys()
             if is_able and not self.health.admits(name, call.call_sid, is_last_resort=is_last_resort):
                 if is_last_resort:
                     self.health.on_passed_over([name])
@@ -150,9 +151,10 @@ class Sessions:
             left_s = deadline - loop.time()
             try:
                 # An agent that hangs leaves time for the ones after it.
-                credentials = await self._ask(name, agent, call, left_s / 2 if left or failing else left_s)
+                within_s = left_s / 2 if left or failing else left_s
+                credentials = await self._ask(name, agent, call, values, within_s)
                 self.health.on_passed_over(chain[m] for m in failing)
-                values = self._values_for(chain[n:], call)
+                self._warn_of_empty(chain[n:], call, values)
                 return Session(tuple(chain[n:]), credentials, values, call.route)
             except SessionError as error:
                 reason = str(error)
@@ -165,15 +167,25 @@ class Sessions:
             )
         raise SessionError("; ".join(reasons))
 
-    async def _ask(self, name: str, agent: Agent, call: CallInfo, within_s: float) -> dict[str, str]:
+    async def _ask(
+        self, name: str, agent: Agent, call: CallInfo, values: Mapping[str, str], within_s: float
+    ) -> dict[str, str]:
         """
         Ask one agent for a session, and report what becomes of it.
+
+        Args:
+            values: Those of the call that its media socket will know.
 
         Raises:
             SessionError: It gives none.
         """
         if missing := agent.required - call.values.keys():
             raise SessionError(f"this call has no {', '.join(sorted(missing))}")
+        if too_long := agent.required - values.keys():
+            raise SessionError(
+                f"{', '.join(sorted(too_long))}: too long, the values of a call have at most {VALUES_BYTES} bytes "
+                "together: shorten the text, or leave out the ! in its placeholder"
+            )
         call_sid, health = call.call_sid, self.health
         health.begin(name, call_sid, Stage.SESSION)
         token = on_refusal.set(partial(health.on_setback, name, call_sid))
@@ -202,28 +214,31 @@ class Sessions:
         return credentials
 
     def _values_for(self, chain: Sequence[str], call: CallInfo) -> dict[str, str]:
-        """Those values of a call that an agent of its chain uses."""
-        agents = [agent for name in chain if (agent := self.agent(name)) is not None]
+        """Those values of a call that an agent of its chain uses, as far as `VALUES_BYTES` have room for them."""
         values: dict[str, str] = {}
-        used_bytes, missing, too_long = 0, [], []
+        used_bytes = 0
         # Backwards: values of the user's webhook and URL come before texts of the form, which a caller may choose.
-        for name in sorted({name for agent in agents for name in agent.names}, reverse=True):
-            text = call.values.get(name)
-            if text is None:
-                missing.append(name)
-            elif used_bytes + (size_bytes := len(orjson.dumps({name: text}))) > VALUES_BYTES:
-                too_long.append(name)
-            else:
+        for name in sorted(self._names_for(chain) & call.values.keys(), reverse=True):
+            text = call.values[name]
+            size_bytes = len(orjson.dumps({name: text}))
+            if used_bytes + size_bytes <= VALUES_BYTES:
                 values[name] = text
                 used_bytes += size_bytes
-        if missing or too_long:
+        return values
+
+    def _names_for(self, chain: Sequence[str]) -> set[str]:
+        agents = [agent for name in chain if (agent := self.agent(name)) is not None]
+        return {name for agent in agents for name in agent.names}
+
+    def _warn_of_empty(self, chain: Sequence[str], call: CallInfo, values: Mapping[str, str]) -> None:
+        empty = self._names_for(chain) - values.keys()
+        if empty:
             log.warning(
                 "values of the call are empty for the agent",
                 call_sid=call.call_sid,
-                missing=missing,
-                too_long=too_long,
+                missing=sorted(empty - call.values.keys(), reverse=True),
+                too_long=sorted(empty & call.values.keys(), reverse=True),
             )
-        return values
 
     def from_dialled(self, chain: Sequence[str]) -> tuple[str, ...]:
         """The rest of a chain from its first dialled agent on, which `/voice/resume` tries."""

@@ -364,6 +364,24 @@ async def test_agent_without_a_required_value_is_passed_over(with_values, logs):
     assert (await sessions.open(call, ("a", "b"))).agents == ("a", "b")
 
 
+@pytest.mark.parametrize("chain", [("a", "b"), ("a",)])
+async def test_required_value_that_is_too_long_for_the_media_socket_is_refused_in_the_webhook(
+    with_values, logs, chain
+):
+    sessions = with_values("a", "b", needed="a")
+    call = replace(CALL, values={"value.customer": "c" * VALUES_BYTES})
+    if "b" in chain:
+        assert (await sessions.open(call, chain)).agents == ("b",)
+    else:
+        with pytest.raises(SessionError):
+            await sessions.open(call, chain)
+    (line,) = [line for line in logs.lines if "agent unavailable" in line]
+    assert (
+        "value.customer: too long, the values of a call have at most 2000 bytes together: shorten the text"
+        in line
+    )
+
+
 # Routes
 
 

@@ -129,6 +129,16 @@ async def test_agent_whose_required_value_a_call_does_not_have_is_passed_over(li
     assert live.agent.requests == []
 
 
+async def test_required_value_that_is_too_long_gives_the_fallback_and_not_a_dead_stream(live_server, logs):
+    live = await live_server(RETELL_DYNAMIC_VARIABLES='{"name": "{form.CallerName!}"}')
+    async with live.caller() as caller:
+        answer = await caller.post_voice(extra={"CallerName": 2000 * "n"})
+        assert answer.verbs == ["Say", "Hangup"]
+    assert live.agent.requests == []
+    (line,) = [line for line in logs.lines if "call gets the fallback" in line]
+    assert "form.CallerName: too long" in line
+
+
 # A value of each kind in each agent
 
 
