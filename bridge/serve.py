@@ -113,11 +113,9 @@ async def _serve(settings: Settings, writer: LogWriter, given: Inherited) -> int
         await server.start(given.sockets, given.channel)
     except StoreTooNewError as error:
         log.error("cannot start", error=str(error))
-        await server.stop()
         return 2
     except (OSError, DirectoryError) as error:
         log.error("cannot start", port=settings.port, error=str(error))
-        await server.stop()
         return 1
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     is_worker = given.channel is not None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import aiohttp
 
+from _codec import HeldBudget
 from bridge.agents.sessions import Sessions
 from bridge.call.ends import Why
 from bridge.call.leg import Process
@@ -36,6 +37,14 @@ def expect_ends(metrics: Metrics, agents: Iterable[str]) -> None:
     """Count from zero on how calls of these agents end, so that a rule finds each before the first call."""
     for why, name in itertools.product(Why, agents):
         metrics.calls_ended.labels(why.value, name)
+
+
+def expose(metrics: Metrics, settings: Settings, registry: Registry, held: HeldBudget) -> None:
+    """Let the gauges show what these have at the time of a scrape."""
+    metrics.calls_max.set(settings.bridge_max_calls)
+    metrics.held_bytes.set_function(lambda: held.used_bytes)
+    metrics.calls_live.set_function(lambda: registry.live)
+    metrics.calls_admitted.set_function(lambda: registry.admitted)
 
 
 def assemble_paths(

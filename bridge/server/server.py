@@ -11,6 +11,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from _codec import HeldBudget
 from bridge.agents.agent import Resources
@@ -22,7 +23,7 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
-from bridge.server.assembly import assemble_paths, expect_ends
+from bridge.server.assembly import assemble_paths, expect_ends, expose
 from bridge.server.callers import Callers
 from bridge.server.draining import Draining
 from bridge.server.gather import Gather
@@ -57,10 +58,7 @@ class Server:
         self._agreement, self._tallies, self._parts = opened
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
-        self.metrics.calls_max.set(settings.bridge_max_calls)
-        self.metrics.held_bytes.set_function(lambda: self._held.used_bytes)
-        self.metrics.calls_live.set_function(lambda: self._registry.live)
-        self.metrics.calls_admitted.set_function(lambda: self._registry.admitted)
+        expose(self.metrics, settings, self._registry, self._held)
         self._live = Live(
             self._registry,
             self._agreement,
@@ -74,12 +72,14 @@ class Server:
             settings, self._registry, self._live, self._agreement, self.metrics, self._clock
         )
         self._siblings: Siblings | None = None
+        # What `start` has opened; `stop` closes the last one first.
+        self._opened = AsyncExitStack()
 
     async def start(
         self, sockets: Sequence[socket.socket] = (), channel: socket.socket | None = None
     ) -> None:
         """
-        Open the port, or accept on ``sockets`` that are bound.
+        Open the port, or accept on ``sockets`` that are bound; leave nothing open if that fails.
 
         Args:
             channel: To the parent of a worker.
@@ -89,32 +89,38 @@ class Server:
             DirectoryError: A file of agents or routes has become bad since the settings were read.
             StoreTooNewError: A newer version of the bridge uses the store.
         """
+        try:
+            await self._start(sockets, channel)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, sockets: Sequence[socket.socket], channel: socket.socket | None) -> None:
         settings, limits = self._settings, self._limits
+        self._opened.push_async_callback(self._agreement.close)
         if channel is not None:
             owner = self._agreement.owner
             self._siblings = Siblings(channel, owner, self._registry, self.metrics, self.retired.set)
-        tls = client_tls()
-        self._http = http_session(tls, settings.bridge_session_s)
-        resources = Resources(
-            self._http, settings.bridge_session_s, may_transfer=bool(settings.transfer_prefixes)
-        )
+            self._opened.callback(self._siblings.stop)
+        tls, session_s = client_tls(), settings.bridge_session_s
+        http = await self._opened.enter_async_context(http_session(tls, session_s))
+        resources = Resources(http, session_s, may_transfer=bool(settings.transfer_prefixes))
         health = AgentHealth(self.metrics, self._clock)
-        slots = Slots(self.metrics, self._clock, self._has_call)
-        presence = self._agreement.presence
+        slots, presence = Slots(self.metrics, self._clock, self._has_call), self._agreement.presence
         slots.renew, slots.renew_soon = presence.renew, presence.renew_soon
         directory = settings.read_directory()
         self._sessions = Sessions(directory, resources, health, slots)
         expect_ends(self.metrics, directory.names)
         mine = self._agreement.owner, self._registry, self._has_call, self.metrics, self._clock
         self._callers = Callers(settings, self._tallies, *mine)
+        self._events = UserEvents(settings, self._parts, self.metrics, http, self._live)
+        self._opened.push_async_callback(self._events.stop)
+        self._opened.push_async_callback(self._callers.stop)
+        self._opened.push_async_callback(self._live.stop)
         account = RestAccount(settings.api_url, settings.twilio_account_sid, settings.api_logins)
-        self._twilio = TwilioApi(self._http, account, limits.twilio_api_s)
+        self._twilio = TwilioApi(http, account, limits.twilio_api_s)
         process = Process(
-            clock=self._clock,
-            metrics=self.metrics,
-            tls=tls,
-            held=self._held,
-            on_gone=self._live.on_leg_gone,
+            clock=self._clock, metrics=self.metrics, tls=tls, held=self._held, on_gone=self._live.on_leg_gone
         )
         paths = assemble_paths(
             settings,
@@ -126,14 +132,15 @@ class Server:
             self._sessions,
             self._callers,
             self._siblings,
-            self._http,
+            http,
         )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
+        self._opened.push_async_callback(self._registry.close)
+        self._opened.push_async_callback(self._front.close)
         self._front.set_accepting(self._siblings is None)
-        self._events = UserEvents(settings, self._parts, self.metrics, self._http, self._live)
         await self._agreement.start()
-        tls_of_port = settings.read_tls()
-        await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=tls_of_port)
+        port_tls = settings.read_tls()
+        await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=port_tls)
         self._live.start()
         self._callers.start()
         self._events.start()
@@ -177,15 +184,7 @@ class Server:
         self._registry.stop_admitting()
         self._draining.leave_admitted()
         await self._live.close_legs(self._limits.close_s)
-        await self._front.close()
-        await self._registry.close()
-        if self._siblings is not None:
-            self._siblings.stop()
-        await self._live.stop()
-        await self._callers.stop()
-        await self._events.stop()
-        await self._agreement.close()
-        await self._http.close()
+        await self._opened.aclose()
 
     def _has_call(self, call_sid: str) -> bool:
         """Whether a call is being answered here, waits for its media socket, or is live."""
