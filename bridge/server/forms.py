@@ -65,6 +65,7 @@ class Forms:
             return self._refusals.webhook(request, "signature")
         content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
         if content_type != "application/x-www-form-urlencoded":
+            self._refusals.misdirected(request, request.path, NOT_A_FORM.status)
             return NOT_A_FORM
         try:
             pairs = parse_qsl(

@@ -86,6 +86,11 @@ class Refusals:
             kind, hint = "no_upgrade", "the proxy must pass on the headers Upgrade and Connection"
         elif status == 405:
             kind, hint = "method", "set the webhook in Twilio's console to HTTP POST"
+        elif status == 415:
+            kind, hint = (
+                "not_a_form",
+                "what stands before PUBLIC_URL must pass on the form that Twilio posts as it is",
+            )
         else:
             kind, hint = (
                 "path",

@@ -4,6 +4,7 @@ import pytest
 from multidict import MultiDict
 from structlog.testing import capture_logs
 from twilio.request_validator import RequestValidator
+from webhook_bench import Bench
 
 from bridge.http.messages import Request
 from bridge.metrics import Metrics
@@ -121,6 +122,7 @@ def test_flood_of_refusals_is_one_line_a_second_with_their_number(scene):
         ("/voice/", "POST", 404, "path", "PUBLIC_URL/voice"),
         ("/", "POST", 405, "method", "HTTP POST"),
         (MEDIA, "GET", 404, "no_upgrade", "Upgrade"),
+        ("/voice", "POST", 415, "not_a_form", "pass on the form"),
     ],
 )
 def test_request_of_twilios_that_goes_astray_says_what_to_change(scene, path, method, status, reason, hint):
@@ -143,3 +145,15 @@ def test_nothing_is_said_of_a_check_that_is_off():
     with capture_logs() as lines:
         scene.refusals.webhook(request(), "call_sid", FORM)
     assert "checked_url" not in lines[0]
+
+
+async def test_json_in_place_of_the_form_is_named_in_the_log():
+    bench = Bench()
+    with capture_logs() as lines:
+        response = await bench.webhooks.voice(
+            request(content_type="application/json", x_twilio_signature="x")
+        )
+    assert response.status == 415
+    [line] = lines
+    assert (line["reason"], line["path"]) == ("not_a_form", "/voice")
+    assert "pass on the form" in line["hint"]
