@@ -154,6 +154,6 @@ def problems_of(
         elif field in given:
             is_shown = info.annotation in (int, float, bool) or get_origin(info.annotation) is Literal
             value = f" (it is {quoted(str(given[field]))})" if is_shown else ""
-            message = item["msg"].removeprefix("Value error, ")
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             problems.append((field, f"{field.upper()}: {message}{value}"))
     return problems
