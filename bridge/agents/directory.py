@@ -152,7 +152,7 @@ def open_directory(
     for name in sorted(installed.keys() & set(BUILT_IN)):
         text = f"{distributions(installed[name])} must not provide {name}, a built-in agent's name"
         problems.append(("bridge_agent", f"BRIDGE_AGENT: {text}"))
-    tables, disabled = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
+    tables, disabled, in_file = _read_tables(TomlFile("bridge_agents_file", agents_file, problems), installed)
     # Each agent in use, with the setting and the place that name it.
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
     named += [("bridge_answer_agents", "BRIDGE_ANSWER_AGENTS", name) for name in by_answer]
@@ -161,8 +161,11 @@ def open_directory(
         named += [("bridge_routes_file", place, name) for name in sorted(route.names)]
     used = {name: tables[name] for _, _, name in named if name in tables}
     modules: dict[str, AgentModule[Any]] = {}
+    # No problem that only follows from one in the file: of a wrong table, or of a file that cannot be read.
+    is_unread = not in_file and any(setting == "bridge_agents_file" for setting, _ in problems)
     for setting, place, name in named:
-        if name not in tables:
+        is_excused = (is_unread or name in in_file) and name not in (*BUILT_IN, *installed)
+        if name not in tables and not is_excused:
             try:
                 modules[name] = _load_module(name, installed, tables)
             except AgentLoadError as error:
@@ -228,11 +231,12 @@ def _read_settings(
 
 def _read_tables(
     file: TomlFile, installed: Mapping[str, Sequence[EntryPoint]]
-) -> tuple[dict[str, Table], set[str]]:
-    """Read the agents of a file, and the names of those that are disabled."""
+) -> tuple[dict[str, Table], set[str], set[str]]:
+    """Read the agents of a file, the names of those that are disabled, and all names in it."""
     tables: dict[str, Table] = {}
     disabled = set()
-    for name, content in (file.read() or {}).items():
+    in_file = file.read() or {}
+    for name, content in in_file.items():
         if (name in BUILT_IN or name in installed) and is_of_module(content):
             of_module, wrong = read_model(OfModule, content)
             for place, text in wrong:
@@ -254,4 +258,4 @@ def _read_tables(
             tables[name] = table
             if table.disabled:
                 disabled.add(name)
-    return tables, disabled
+    return tables, disabled, set(in_file)

@@ -77,6 +77,11 @@ AT_START = {
         "must be an absolute path",
     ),
     "agents file that is not there": ({"BRIDGE_AGENTS_FILE": "none"}, "BRIDGE_AGENTS_FILE", "No such file"),
+    "agent of a file that is not there": (
+        {"BRIDGE_AGENTS_FILE": "none", "BRIDGE_AGENT": "mine"},
+        "BRIDGE_AGENTS_FILE",
+        "No such file",
+    ),
     "agents file that is no TOML": ({"BRIDGE_AGENTS_FILE": "bad.toml"}, "BRIDGE_AGENTS_FILE", "at line 1"),
     "route behind one for all": (
         {"BRIDGE_ROUTES_FILE": "hidden.toml"},
