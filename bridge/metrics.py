@@ -38,6 +38,19 @@ GAUGE_RULES = {
     "bridge_build_info": "max",
     "process_start_time_seconds": "min",
 }
+# Why calls are refused that nobody wants refused: exported from the start, so that a rule sees the first one too.
+REFUSALS = (
+    "account_sid",
+    "draining",
+    "fault",
+    "full",
+    "no_session",
+    "not_answered",
+    "not_claimed",
+    "signature",
+    "too_many_streams",
+    "upgrade_signature",
+)
 SLOW_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0)
 
 
@@ -174,6 +187,8 @@ class Metrics:
             "bridge_calls_ended", "Calls that ended, by the last agent", ["why", "agent"], registry=r
         )
         self.calls_refused = Counter("bridge_calls_refused", "Refused calls", ["reason"], registry=r)
+        for reason in REFUSALS:
+            self.calls_refused.labels(reason)
         self.requests = Counter("bridge_http_requests", "HTTP answers", ["path", "status"], registry=r)
         self.messages_ignored = Counter(
             "bridge_messages_ignored",

@@ -1,9 +1,11 @@
 """Metrics: a scraper can read them, and their names and labels are the ones that dashboards are built on."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from live import serving, until
@@ -11,7 +13,9 @@ from metric_families import FAMILIES
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.call.ends import Why
-from bridge.metrics import Metrics, Traffic
+from bridge.metrics import REFUSALS, Metrics, Traffic
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -128,4 +132,12 @@ async def test_known_labels_are_exported_from_the_start():
         metrics = await live.metrics()
         for why in Why:
             assert f'bridge_calls_ended_total{{agent="retell",why="{why.value}"}}' in metrics
+        for reason in REFUSALS:
+            assert f'bridge_calls_refused_total{{reason="{reason}"}}' in metrics
         assert metrics["bridge_calls_max"] == 500
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_exported_refusals_are_those_that_the_bridge_counts(reason):
+    sources = "\n".join(path.read_text() for path in (ROOT / "bridge" / "server").rglob("*.py"))
+    assert re.search(rf"(refused|fallback|webhook|labels)\([^()]*\"{reason}\"", sources), reason
