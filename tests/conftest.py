@@ -42,6 +42,7 @@ NOT_QUICK = {
     "standins/test_demo": "whole calls at the speed of speech",
     "standins/test_commands": "whole calls at the speed of speech",
     "agents/test_example": "installs a package",
+    "test_prometheus": "starts processes",
     "test_readme": "installs the project in a clean clone",
     "test_serve": "starts processes",
 }
