@@ -51,6 +51,15 @@ def test_page_has_no_other_alerts():
     assert re.findall(r"^### (\w+)$", PAGE, re.MULTILINE) == ALERTS
 
 
+def test_pages_name_panels_that_exist():
+    dashboard = (DEPLOY / "grafana" / "voice-bridge.json").read_text()
+    texts = re.findall(r"\*\*Do\*\* (.*?)\n\n", PAGE, re.DOTALL)
+    texts += (DOCS / "operations.md").read_text().partition("## Watching it")[2].partition("\n## ")[:1]
+    for text in texts:
+        for title in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", text.replace("\n", " ")):
+            assert f'"{title}' in dashboard, title
+
+
 def test_page_names_lines_and_metrics_that_exist():
     sources = "\n".join(path.read_text() for path in (DEPLOY.parent / "bridge").rglob("*.py"))
     metrics = (DOCS / "metrics.md").read_text()

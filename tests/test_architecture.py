@@ -164,7 +164,7 @@ NO_MODULE = {
     "tests/test_architecture.py": "all rooms",
     "tests/test_alerts.py": "the alerts in deploy/",
     "tests/test_deploy.py": "the systemd units",
-    "tests/test_prometheus.py": "the alerts in deploy/, evaluated",
+    "tests/test_prometheus.py": "the dashboard and the alerts in deploy/",
     "tests/test_docs.py": "the documents",
     "tests/test_package.py": "what is built and shipped",
     "tests/test_public.py": "bridge/__init__.py",

@@ -1,9 +1,11 @@
-"""Debian's Prometheus watches a bridge process with calls: every query of the alerts works, and has data."""
+"""Debian's Prometheus watches a bridge process with calls: every query of dashboard and alerts works, and has data."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, soon, until
 from metric_families import FAMILIES
-from prometheus import RULES, Prometheus, program, prometheus
+from prometheus import DEPLOY, RULES, Prometheus, program, prometheus
 from user_side import user_side
 
 from bridge.standins.agent.behaviours import silent
@@ -22,11 +24,25 @@ from bridge.standins.agent.service import AgentService
 from bridge.standins.process import BridgeProcess, free_port
 from bridge.standins.twilio.caller import Caller
 
+dashboard = importlib.import_module("tools.dashboard").dashboard
+DASHBOARD = json.loads((DEPLOY / "grafana" / "voice-bridge.json").read_text())
+QUERIES = [
+    target["expr"] for panel in DASHBOARD["panels"] if panel["type"] != "row" for target in panel["targets"]
+]
+CHOICES = {one["name"]: one["query"]["query"] for one in DASHBOARD["templating"]["list"][1:]}
 # A metric, and what it is filtered by.
 SELECTOR = re.compile(r"\b(?:up|ALERTS|(?:bridge|process)_\w+)(?:\{[^}]*\})?")
 TOKEN = "canary-metrics-token"
 # The log's is counted apart.
 KINDS = {name: kind for name, (kind, _) in FAMILIES.items()} | {"bridge_log_lines_dropped": "counter"}
+# What the dashboard leaves to a query by hand.
+DETAILS = {
+    "bridge_agents_ahead",
+    "bridge_gc_pause_longest_seconds",
+    "bridge_gc_pauses",
+    "bridge_lost_audio_seconds",
+    "process_virtual_memory_bytes",
+}
 STREAM, FALLBACK = ["Connect", "Redirect"], ["Say", "Hangup"]
 
 
@@ -93,6 +109,22 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
+async def chosen(watching: Prometheus) -> dict[str, str]:
+    """What Grafana puts in place of its variables where all values are chosen."""
+    found = {"__rate_interval": "1m", "__range": "1m"}
+    for name, query in CHOICES.items():
+        series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()
+        data = await watching.get("series", **{"match[]": with_values(series, found)})
+        values = {one[label] for one in data}
+        assert values, query
+        found[name] = f"({'|'.join(sorted(map(re.escape, values)))})".replace("\\", "\\\\")
+    return found
+
+
+def with_values(query: str, values: dict[str, str]) -> str:
+    return re.sub(r"\$(\w+)", lambda found: values[found[1]], query)
+
+
 async def without_data(watching: Prometheus, queries: set[str]) -> set[str]:
     """Those of the queries that have no data even after a while; the event loop's ticks come twice a second."""
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
@@ -101,7 +133,7 @@ async def without_data(watching: Prometheus, queries: set[str]) -> set[str]:
     return queries
 
 
-async def test_every_query_of_alerts_has_data(scene):
+async def test_every_query_of_dashboard_and_alerts_has_data(scene):
     watching = scene.prometheus
     rules = await watching.rules()
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
@@ -113,6 +145,8 @@ async def test_every_query_of_alerts_has_data(scene):
         await watching.values(rule["query"])
     selectors = {f"count({one})" for rule in rules for one in SELECTOR.findall(rule["query"])}
     assert await without_data(watching, selectors) == set()
+    values = await chosen(watching)
+    assert await without_data(watching, {with_values(query, values) for query in QUERIES}) == set()
 
 
 def exported() -> set[str]:
@@ -129,3 +163,27 @@ def named_in(text: str) -> set[str]:
 def test_metrics_of_alerts_are_exported():
     rules = "\n".join(line for line in RULES.read_text().splitlines() if "runbook" not in line)
     assert named_in(rules) <= exported()
+
+
+def test_dashboard_shows_every_metric_but_details():
+    named = named_in("\n".join([*QUERIES, *CHOICES.values()]))
+    assert named <= exported()
+    families = {re.sub(r"_(total|bucket|count)$", "", name) for name in named}
+    assert KINDS.keys() - families == DETAILS
+
+
+def test_dashboard_is_the_one_of_its_source():
+    assert (DEPLOY / "grafana" / "voice-bridge.json").read_text() == dashboard(), (
+        "run: python -m tools.dashboard > deploy/grafana/voice-bridge.json"
+    )
+
+
+def test_panels_do_not_overlap():
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
