@@ -132,6 +132,10 @@ class SettingFields(BaseModel):
         description="the bearer token of /metrics; without one only requests from this machine that no proxy "
         "forwards are answered",
     )
+    bridge_api_token: SecretStr = Field(
+        SecretStr(""),
+        description="the bearer token of /calls, the records of calls; without one there is no /calls",
+    )
     bridge_workers: Workers = Field(
         "1", description="processes that share the port, each on a core of its own; auto: one for each core"
     )

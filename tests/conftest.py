@@ -23,6 +23,7 @@ __all__ = ["slow_path"]
 NOT_QUICK = {
     "benchmarks/": "builds C programs and takes load",
     "server/test_server_": "whole calls on real sockets",
+    "server/test_calls_api": "whole calls on real sockets",
     "server/test_draining": "whole calls on real sockets",
     "server/workers/test_parent": "starts processes",
     "server/workers/test_worker": "whole calls on real sockets",

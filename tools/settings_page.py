@@ -60,6 +60,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_tls_key",
         "bridge_tls_key_password",
         "bridge_metrics_token",
+        "bridge_api_token",
         "bridge_workers",
         "bridge_node",
         "bridge_store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,6 +79,24 @@ def document(
 def without_texts(document: dict[str, Any]) -> dict[str, Any]:
     """A document without what was said."""
     return {**document, "transcript": []}
+
+
+def summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a list of calls shows of a document."""
+    agents, times, end = document["agents"], document["times"], document["end"] or {}
+    return {
+        **{name: document[name] for name in ("call_sid", "attempt", "from", "to", "route")},
+        "agent": agents[-1]["name"] if agents else "",
+        "agents_lost": max(0, len(agents) - 1),
+        "start": times["start"],
+        "ended": times["ended"],
+        "duration_s": document["duration_s"],
+        "first_agent_audio_s": document["first_agent_audio_s"],
+        "interrupts": document["interrupts"]["count"],
+        "dropped": document["drops"]["to_agent"] + document["drops"]["to_caller"],
+        "why": end.get("why"),
+        "outcome": end.get("outcome"),
+    }
 
 
 def _agent(agent: AgentRecord) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bridge.call.limits import Limits
 from bridge.metrics import Metrics
 from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.callers import Callers
+from bridge.server.calls_api import CallsApi
 from bridge.server.events.standard_webhooks import WebhookSigner
 from bridge.server.forms import Forms
 from bridge.server.live import Live
@@ -112,4 +113,8 @@ def assemble_paths(
     )
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
-    return Paths(settings, webhooks, retell, registry, media_sockets, probe, refusals, metrics, siblings)
+    api_token = settings.bridge_api_token.get_secret_value()
+    calls = CallsApi(api_token, finished, live, registry, agreement, clock) if api_token else None
+    return Paths(
+        settings, webhooks, retell, registry, media_sockets, probe, refusals, metrics, siblings, calls
+    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ import structlog
 
 from _codec import HeldBudget
 from bridge.call.caller import CallerLeg
-from bridge.call.document import document
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
 from bridge.call.record import CallRecord
@@ -115,6 +113,11 @@ class Live:
         metrics.watch_traffic(self.traffic)
 
     # The book
+
+    @property
+    def book(self) -> Mapping[Call, OpenSides]:
+        """The open calls, each with its sides."""
+        return self._calls
 
     def open(self, call: Call, media_id: str, caller: CallerLeg) -> None:
         """Enter a call whose media socket is being upgraded."""
@@ -333,8 +336,7 @@ class Live:
             self._metrics.calls_without_agent_audio.labels(agent).inc()
             log.warning("agent sent no audio in the whole call", call_sid=call.call_sid)
         call_sid = call.call_sid or self._registry.admitted_at(sides.media_id) or ""
-        sides.note_ends()
-        ended = document(call, call_sid, sides.record, traffic, now, time.time())
+        ended = sides.document(call, call_sid, now)
         log_end(call, ended)
         if call.call_sid:
             call.run_each(*(partial(take, ended) for take in self.on_ended))

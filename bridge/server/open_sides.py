@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import structlog
 
 from bridge.call.agent import AgentLeg
+from bridge.call.document import document
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
 from bridge.call.record import AgentRecord, CallRecord
@@ -58,10 +60,11 @@ class OpenSides:
         self.agent = side
         self.record.agents.append(AgentRecord(name))
 
-    def note_ends(self) -> None:
-        """Note what is known of the end of both sides."""
+    def document(self, call: Call, call_sid: str, now: float) -> dict[str, Any]:
+        """All that is known of the call."""
         self._note_caller()
         self._note_agent()
+        return document(call, call_sid, self.record, self.traffic(call), now, time.time())
 
     def _note_caller(self) -> None:
         if isinstance(self.caller, Leg):

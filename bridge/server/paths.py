@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -13,6 +12,8 @@ import picows
 from bridge.http.front import FrontLimits, GiveAway
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.metrics import Metrics, text_of
+from bridge.server.bearer import unauthorized
+from bridge.server.calls_api import CallsApi
 from bridge.server.media_socket import MediaSockets
 from bridge.server.probe import Probe
 from bridge.server.refusals import Refusals
@@ -53,7 +54,9 @@ class Paths:
         refusals: Refusals,
         metrics: Metrics,
         siblings: Siblings | None,
+        calls: CallsApi | None,
     ) -> None:
+        self._calls = calls
         self._siblings = siblings
         # A connection with TLS cannot move to another worker.
         self._can_give = not settings.bridge_tls_cert
@@ -92,6 +95,8 @@ class Paths:
         elif get := self._gets.get(path):
             is_get = request.method in ("GET", "HEAD", "OPTIONS")
             response = await get(request) if is_get else _not_allowed("GET, HEAD, OPTIONS")
+        elif self._calls is not None and (path == "/calls" or path.startswith("/calls/")):
+            response, path = await self._calls.handle(request), "/calls"
         else:
             self._refusals.misdirected(request, path, 404)
             return NOT_FOUND
@@ -126,9 +131,8 @@ class Paths:
 
     async def _metrics_page(self, request: Request) -> Response:
         if self._metrics_token:
-            given = (request.header("authorization") or "").encode()
-            if not hmac.compare_digest(given, f"Bearer {self._metrics_token}".encode()):
-                return Response(401, b"401 Unauthorized\n", headers=(("WWW-Authenticate", "Bearer"),))
+            if (refusal := unauthorized(request, self._metrics_token)) is not None:
+                return refusal
         elif not _is_loopback(request.peer) or any(
             name in FORWARDED or name.startswith("x-forwarded-") for name in request.headers
         ):

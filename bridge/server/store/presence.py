@@ -68,6 +68,8 @@ class Presence:
         # Whether one of the others took calls when the store was read last, and until when that counts.
         self._had_other = False
         self._known_until = float("-inf")
+        # The processes that were there then.
+        self._owners: frozenset[str] = frozenset()
         # Set by `start`.
         self._calls: Calls
         self._slots: Slots
@@ -83,6 +85,10 @@ class Presence:
     def has_other(self) -> bool:
         """Whether another process is there that does not drain, by what was read last; False if that is too old."""
         return self._had_other and self._clock() < self._known_until
+
+    def has(self, owner: str) -> bool:
+        """Whether a process is there, by what was read last."""
+        return owner == self._owner or owner in self._owners
 
     async def start(self, calls: Calls, slots: Slots) -> None:
         """Write the first heartbeat, and others until `stop`."""
@@ -127,6 +133,7 @@ class Presence:
             text = orjson.dumps({**beat, **self._slots.mine()}).decode()
             texts = await self._ask(text, ALIVE_S)
         if texts is not None:
+            self._owners = frozenset(texts)
             others = [_beat_of(text) for owner, text in texts.items() if owner != self._owner]
             self._had_other = any(not beat.get("is_draining", True) for beat in others)
             self._known_until = self._clock() + ALIVE_S

@@ -111,7 +111,9 @@ async def test_second_process_is_seen_until_it_stops(store):
             # It has read the store when it has started.
             assert b.has_other()
             await until(a.has_other)
+            assert [a.has(name) for name in "abc"] == [True, True, False]
         await until(lambda: not a.has_other())
+        assert not a.has("b")
     assert await texts(store) == {}
 
 
