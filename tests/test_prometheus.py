@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import importlib
 import json
@@ -93,6 +94,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "BRIDGE_METRICS_TOKEN": TOKEN,
             "BRIDGE_MAX_CALLS_OF": "retell=1",
             "BRIDGE_DAY_MINUTES": "1000",
+            # Nobody listens there.
+            "BRIDGE_EVENTS_URL": f"http://127.0.0.1:{free_port()}/events",
+            "BRIDGE_EVENTS_SECRET": "whsec_" + base64.b64encode(bytes(32)).decode(),
             **{name: str(value) for name, value in user.settings(tmp_path).items()},
         }
         process = stack.enter_context(BridgeProcess(folder, settings))
