@@ -53,6 +53,7 @@ ROOMS = [
     ("bridge.server.workers*", "workers"),
     ("bridge.server.events*", "events"),
     ("bridge.server.records*", "records"),
+    ("bridge.server.page*", "page"),
     ("bridge.server", "server"),
     ("bridge.server.*", "server"),
     ("bridge.standins.twilio*", "standins/twilio"),
@@ -90,9 +91,10 @@ ARROWS: dict[str, set[str]] = {
     "workers": {"http", "logs", "metrics", "settings", "store"},
     "events": {"metrics", "seal", "store"},
     "records": {"call", "metrics", "store"},
+    "page": {"http", "seal"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
-        *("store", "workers", "events", "records"),
+        *("store", "workers", "events", "records", "page"),
         # Retell's webhook is checked by the rule of its vendor.
         "vendors",
     },
