@@ -16,6 +16,7 @@ from bridge.setting_values import (
     ConnectionOverrides,
     NodeName,
     NumberPrefixes,
+    PagePassword,
     StateDirectory,
     StoreUrl,
     TwilioPlace,
@@ -135,6 +136,11 @@ class SettingFields(BaseModel):
     bridge_api_token: SecretStr = Field(
         SecretStr(""),
         description="the bearer token of /calls, the records of calls; without one there is no /calls",
+    )
+    bridge_page_password: PagePassword = Field(
+        SecretStr(""),
+        description="the password of the page at /, at least 12 characters. Without one the page is there with "
+        "signatures off only, for this machine: [page.md](page.md)",
     )
     bridge_workers: Workers = Field(
         "1", description="processes that share the port, each on a core of its own; auto: one for each core"

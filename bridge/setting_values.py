@@ -192,3 +192,12 @@ TwilioPlace = Annotated[str, AfterValidator(_twilio_place)]
 WebhookSecrets = Annotated[SecretStr, AfterValidator(_webhook_secrets)]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Workers = Annotated[str, AfterValidator(_workers)]
+
+
+def _page_password(value: SecretStr) -> SecretStr:
+    if 0 < len(value.get_secret_value()) < 12:
+        raise ValueError("must have at least 12 characters")
+    return value
+
+
+PagePassword = Annotated[SecretStr, AfterValidator(_page_password)]

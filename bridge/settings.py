@@ -146,6 +146,17 @@ class Settings(SettingFields):
         return Path(self.bridge_state_dir or default_state_dir(self._variables))
 
     @property
+    def has_page(self) -> bool:
+        """Whether there is a page at `/`."""
+        return bool(self.bridge_page_password.get_secret_value()) or not self.bridge_validate_signatures
+
+    @property
+    def path_prefix(self) -> str:
+        """The path of ``PUBLIC_URL``, without a slash at its end."""
+        prefix = "/".join(self.public_url.split("/")[3:])
+        return f"/{prefix}" if prefix else ""
+
+    @property
     def stream_base(self) -> str:
         """``PUBLIC_URL`` with the scheme of a WebSocket: https gives wss, http gives ws."""
         return "ws" + self.public_url.removeprefix("http")

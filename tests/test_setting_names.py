@@ -44,7 +44,6 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
         "BRIDGE_PORT",
         # Names of settings to come.
         "BRIDGE_ANSWER_SECRET",
-        "BRIDGE_PAGE_PASSWORD",
         "BRIDGE_RECORD_DIR",
     ],
 )

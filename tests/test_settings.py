@@ -162,6 +162,7 @@ FREE_TEXT = (
     "BRIDGE_METRICS_TOKEN",
     "BRIDGE_API_TOKEN",
     "BRIDGE_NODE",
+    "BRIDGE_PAGE_PASSWORD",
     "BRIDGE_TLS_KEY_PASSWORD",
 )
 
@@ -171,6 +172,12 @@ def test_key_in_the_wrong_variable_is_not_printed(name):
     reported = problems(**{**GOOD, name: CANARY})
     assert reported
     assert CANARY not in "\n".join(reported)
+
+
+def test_short_password_of_the_page_is_refused_and_not_printed():
+    assert problems(**{**GOOD, "BRIDGE_PAGE_PASSWORD": "hunter2"}) == [
+        "BRIDGE_PAGE_PASSWORD: must have at least 12 characters"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_tls_key_password",
         "bridge_metrics_token",
         "bridge_api_token",
+        "bridge_page_password",
         "bridge_workers",
         "bridge_node",
         "bridge_store",

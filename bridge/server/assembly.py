@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import aiohttp
 
@@ -20,6 +21,8 @@ from bridge.server.events.standard_webhooks import WebhookSigner
 from bridge.server.forms import Forms
 from bridge.server.live import Live
 from bridge.server.media_socket import MediaSockets
+from bridge.server.page.login import Login
+from bridge.server.page.page import Page
 from bridge.server.paths import Paths
 from bridge.server.probe import Probe
 from bridge.server.records.finished import FinishedCalls
@@ -115,6 +118,16 @@ def assemble_paths(
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
     api_token = settings.bridge_api_token.get_secret_value()
     calls = CallsApi(api_token, finished, live, registry, agreement, clock) if api_token else None
+    page = None
+    if settings.has_page:
+        password = settings.bridge_page_password.get_secret_value()
+        login = Login(password, settings.auth_tokens, settings.public_url, clock)
+
+        def data() -> dict[str, Any]:
+            now = clock()
+            return {"calls": [sides.row(call, now) for call, sides in live.book.items() if call.call_sid]}
+
+        page = Page(login, settings.path_prefix, data)
     return Paths(
-        settings, webhooks, retell, registry, media_sockets, probe, refusals, metrics, siblings, calls
+        settings, webhooks, retell, registry, media_sockets, probe, refusals, metrics, siblings, calls, page
     )

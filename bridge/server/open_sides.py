@@ -92,6 +92,20 @@ class OpenSides:
         self.said_changes, self.said_mid_utterance, self.said_at = changes, call.is_mid_utterance(), now
         return True
 
+    def row(self, call: Call, now: float) -> dict[str, Any]:
+        """The call as a page shows it; its numbers as in the log."""
+        call.count_relayed()
+        traffic = self.traffic(call)
+        return {
+            "call_sid": call.call_sid,
+            "from": self.record.from_number,
+            "agent": self.record.agent.name,
+            "state": call.state.value,
+            "age_s": round(now - call.opened_at),
+            "interrupts": traffic.interrupts,
+            "dropped_frames": traffic.dropped_to_agent + traffic.dropped_to_caller,
+        }
+
     def traffic(self, call: Call) -> Traffic:
         """The counts of the call, all its sockets and agents together."""
         to_agent, to_caller = self.to_agent(), self.to_caller()

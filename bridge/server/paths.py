@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -11,10 +10,12 @@ import picows
 
 from bridge.http.front import FrontLimits, GiveAway
 from bridge.http.messages import FORBIDDEN, Request, Response
+from bridge.http.peers import is_from_this_machine
 from bridge.metrics import Metrics, text_of
 from bridge.server.bearer import unauthorized
 from bridge.server.calls_api import CallsApi
 from bridge.server.media_socket import MediaSockets
+from bridge.server.page.page import Page
 from bridge.server.probe import Probe
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
@@ -27,8 +28,6 @@ NOT_FOUND = Response(404, b"404 Not Found\n")
 # Media sockets beyond the limit of calls: of calls that end, and without a `start` so far.
 ENDING_CALLS = 64
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Headers of a proxy on this host, which passes on requests of others.
-FORWARDED = ("forwarded", "via", "x-real-ip", "cf-connecting-ip")
 
 
 def front_limits(settings: Settings) -> FrontLimits:
@@ -54,7 +53,8 @@ class Paths:
         refusals: Refusals,
         metrics: Metrics,
         siblings: Siblings | None,
-        calls: CallsApi | None,
+        calls: CallsApi | None = None,
+        page: Page | None = None,
     ) -> None:
         self._calls = calls
         self._siblings = siblings
@@ -66,8 +66,7 @@ class Paths:
         self._refusals = refusals
         self._metrics = metrics
         self._metrics_token = settings.bridge_metrics_token.get_secret_value()
-        prefix = "/".join(settings.public_url.split("/")[3:])
-        self._prefix = f"/{prefix}" if prefix else ""
+        self._prefix = settings.path_prefix
         self._posts: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/voice": webhooks.voice,
             "/voice/resume": webhooks.resume,
@@ -84,6 +83,9 @@ class Paths:
             "/readyz": self._readyz,
             "/metrics": self._metrics_page,
         }
+        if page is not None:
+            self._posts |= page.posts
+            self._gets |= page.gets
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
@@ -133,9 +135,7 @@ class Paths:
         if self._metrics_token:
             if (refusal := unauthorized(request, self._metrics_token)) is not None:
                 return refusal
-        elif not _is_loopback(request.peer) or any(
-            name in FORWARDED or name.startswith("x-forwarded-") for name in request.headers
-        ):
+        elif not is_from_this_machine(request):
             return FORBIDDEN
         families = await self._siblings.all_families() if self._siblings is not None else None
         return Response(200, self._metrics.text() if families is None else text_of(families), METRICS_TYPE)
@@ -147,10 +147,3 @@ async def _alive(request: Request) -> Response:
 
 def _not_allowed(allowed: str) -> Response:
     return Response(405, b"405 Method Not Allowed\n", headers=(("Allow", allowed),))
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ipaddress.ip_address(peer.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
