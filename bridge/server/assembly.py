@@ -30,6 +30,7 @@ from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.agreement import Agreement
+from bridge.server.store.opening import Parts
 from bridge.server.webhooks import Webhooks, nobody_to_tell
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
@@ -58,6 +59,7 @@ def assemble_paths(
     live: Live,
     registry: Registry,
     agreement: Agreement,
+    parts: Parts,
     sessions: Sessions,
     callers: Callers,
     siblings: Siblings | None,
@@ -68,6 +70,7 @@ def assemble_paths(
 
     Args:
         process: What each leg is lent.
+        parts: The store, in which events wait.
         siblings: The other workers on the same port, if this process is one.
         http: For requests to the user's own webhook.
     """
@@ -76,7 +79,11 @@ def assemble_paths(
     overrides = settings.bridge_connection_overrides
     signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
     refusals = Refusals(signatures, metrics, settings.bridge_validate_signatures, clock)
-    also_forget = agreement.transcripts.forget, agreement.answers.forget
+
+    async def forget_events(call_sid: str) -> bool:
+        return await parts.breaker.ask(lambda: parts.store.queue.blank(call_sid))
+
+    also_forget = agreement.transcripts.forget, agreement.answers.forget, forget_events
     finished = FinishedCalls(agreement.documents, metrics, settings.bridge_keep_h * 3600, also_forget)
     live.on_ended.append(finished.keep)
     media_sockets = MediaSockets(

@@ -129,6 +129,7 @@ class Server:
             self._live,
             self._registry,
             self._agreement,
+            self._parts,
             self._sessions,
             self._callers,
             self._siblings,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 from call_schema import problems
-from live import Live, beside, random_call_sid, soon, until
+from live import DEADLINE_S, Live, beside, random_call_sid, soon, until
 from redis_server import RedisServer, redis_server, started
 
 from bridge.server.calls_api import LIMIT_MAX
 from bridge.server.store.store import StoreError
+from bridge.standins.process import free_port
 
 __all__ = ["redis_server"]
 
@@ -120,6 +123,21 @@ async def test_transcript_is_shown_and_removed_with_the_call(live_server):
     assert await agreement._store.read(f"said:{caller.call_sid}") is not None
     assert (await Api(live).ask("DELETE", f"/calls/{caller.call_sid}"))[0] == 204
     assert await agreement._store.read(f"said:{caller.call_sid}") is None
+
+
+async def test_events_that_wait_are_removed_with_the_call(live_server, store):
+    # Nobody listens there.
+    url = f"http://127.0.0.1:{free_port()}/events"
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    events = {"BRIDGE_EVENTS_URL": url, "BRIDGE_EVENTS_SECRET": secret}
+    live = await live_server(BRIDGE_API_TOKEN=TOKEN, BRIDGE_STORE=store, **events)
+    call_sid = await over(live)
+    queue = live.server._parts.store.queue
+    async with asyncio.timeout(DEADLINE_S):
+        while (await queue.length()).texts < 2:
+            pass
+    assert (await Api(live).ask("DELETE", f"/calls/{call_sid}"))[0] == 204
+    assert not await queue.blank(call_sid)
 
 
 async def test_live_call_is_shown_as_far_as_it_has_come_and_cannot_be_removed(live):

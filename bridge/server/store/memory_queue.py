@@ -88,6 +88,13 @@ class MemoryQueue:
         self._set_due(lane, found, due)
         return True
 
+    async def blank(self, lane: str) -> bool:
+        found = self._lanes.get(lane)
+        kept = [text for text in found.texts if text.text] if found is not None else []
+        for text in kept:
+            text.text = ""
+        return bool(kept)
+
     async def length(self) -> Length:
         return Length(len(self._waiting), next(iter(self._waiting.values()), 0.0))
 

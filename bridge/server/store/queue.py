@@ -70,6 +70,10 @@ class Queue(Protocol):
         """Give a lease back: the lane is due then. False if the lease is not good any more."""
         ...
 
+    async def blank(self, lane: str) -> bool:
+        """Forget the texts of a lane; each keeps its place until it is taken. False if there was no text."""
+        ...
+
     async def length(self) -> Length:
         """How many texts wait, and since when."""
         ...

@@ -54,6 +54,13 @@ POSTPONE = f"""{IS_LEASED}
 redis.call('ZADD', q .. 'due', ARGV[4], lane)
 return 1
 """
+BLANK = """
+local q, count = KEYS[1], 0
+for _, id in ipairs(redis.call('LRANGE', q .. 'lane:' .. ARGV[1], 0, -1)) do
+  count = count + redis.call('DEL', q .. 'text:' .. id)
+end
+return count
+"""
 
 T = TypeVar("T")
 
@@ -81,6 +88,7 @@ class RedisQueue:
         self._take = client.register_script(TAKE)
         self._finish = client.register_script(FINISH)
         self._postpone = client.register_script(POSTPONE)
+        self._blank = client.register_script(BLANK)
 
     async def push(self, lane: str, id: str, text: str, now: float, until: float, most: int) -> bool:
         return bool(await self._run(self._push, lane, id, text, now, until, most))
@@ -95,6 +103,9 @@ class RedisQueue:
 
     async def postpone(self, lane: str, id: str, lease: str, due: float) -> bool:
         return bool(await self._run(self._postpone, lane, id, lease, due))
+
+    async def blank(self, lane: str) -> bool:
+        return bool(await self._run(self._blank, lane))
 
     async def length(self) -> Length:
         key = f"{self._prefix}all"

@@ -44,6 +44,7 @@ POSTPONE = "UPDATE queued SET due = :due, lease = '' WHERE lane = :lane AND id =
 LENGTH = "SELECT COUNT(*), IFNULL(MIN(pushed_at), 0) FROM queued WHERE lane IS NOT NULL"
 FORGET = "DELETE FROM queued WHERE lane IS NULL AND until <= ?"
 # Its place stays: whoever takes it counts it.
+BLANK_LANE = "UPDATE queued SET text = '' WHERE lane = ? AND text <> ''"
 BLANK = "UPDATE queued SET text = '' WHERE lane IS NOT NULL AND until <= ? AND text <> ''"
 
 T = TypeVar("T")
@@ -113,6 +114,9 @@ class SqliteQueue:
             return connection.execute(POSTPONE, values).rowcount == 1
 
         return await self._run(work)
+
+    async def blank(self, lane: str) -> bool:
+        return await self._run(lambda connection: connection.execute(BLANK_LANE, (lane,)).rowcount > 0)
 
     async def length(self) -> Length:
         return await self._run(lambda connection: Length(*connection.execute(LENGTH).fetchone()))

@@ -45,6 +45,20 @@ def ids(taken: list[Queued]) -> list[str]:
     return [one.id for one in taken]
 
 
+async def test_texts_of_a_lane_are_forgotten_and_keep_their_places(queue):
+    for lane, id in (("A", "a1"), ("A", "a2"), ("B", "b1")):
+        assert await push(queue, lane, id)
+    assert await queue.blank("A")
+    assert not await queue.blank("A")
+    assert not await queue.blank("C")
+    assert (await queue.length()).texts == 3
+    assert sorted(await take(queue)) == [Queued("A", "a1", "", 1), Queued("B", "b1", "text of b1", 1)]
+    assert await queue.finish("A", "a1", "lease", NOW)
+    assert await take(queue) == [Queued("A", "a2", "", 1)]
+    assert await queue.postpone("B", "b1", "lease", NOW)
+    assert await take(queue) == [Queued("B", "b1", "text of b1", 2)]
+
+
 async def test_lanes_are_independent_and_each_is_in_order(queue):
     for lane, id in (("A", "a1"), ("B", "b1"), ("A", "a2"), ("A", "a3")):
         assert await push(queue, lane, id)
