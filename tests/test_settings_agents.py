@@ -38,7 +38,7 @@ def test_wrong_name_of_an_agent_is_one_problem():
     ("route", "costly"),
     [
         ('agents = ["echo"]', ""),
-        ('to = "+1"\nagents = ["echo", "retell-sip"]', "retell-sip"),
+        ('to = "+14155550100"\nagents = ["echo", "retell-sip"]', "retell-sip"),
         ('split = [{ agents = ["echo"], weight = 99 }, { agents = ["mine"], weight = 1 }]', "mine"),
     ],
 )

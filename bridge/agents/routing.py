@@ -29,11 +29,31 @@ DEFAULT = "default"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # The shape of all languages of Twilio's <Say>, e.g. de-DE, arb, cmn-CN, es-419.
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
+# Addresses like sip:, client: and whatsapp: have a colon; Twilio writes all others as E.164, and a caller without a
+# number as a word.
+CALLED = re.compile(r"\+[0-9]{7,15}|[^:]+:.*")
+BEGINNING = re.compile(r"\+[0-9]{1,15}|[^:]+:.*|[A-Za-z]+")
 
 
 def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise ValueError("must be 1 to 40 letters, digits, hyphens and underscores")
+    return text
+
+
+def _called(text: str) -> str:
+    if not CALLED.fullmatch(text):
+        raise ValueError(
+            "must be + and 7 to 15 digits without spaces, e.g. +14155550100, or an address like sip:sales@example.com"
+        )
+    return text
+
+
+def _beginning(text: str) -> str:
+    if not BEGINNING.fullmatch(text):
+        raise ValueError(
+            "must be + and 1 to 15 digits without spaces, e.g. +49, a beginning like sip:, or a word like anonymous"
+        )
     return text
 
 
@@ -81,8 +101,8 @@ class Route(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, AfterValidator(_name)] = ""
-    to: list[str] = []
-    from_prefix: list[str] = []
+    to: list[Annotated[str, AfterValidator(_called)]] = []
+    from_prefix: list[Annotated[str, AfterValidator(_beginning)]] = []
     hours: list[Annotated[Hours, BeforeValidator(Hours.of)]] = []
     time_zone: Annotated[str, AfterValidator(_time_zone)] = ""
     agents: list[str] = []

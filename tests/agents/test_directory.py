@@ -199,7 +199,7 @@ def test_only_share_of_a_split_gets_every_call(folder):
         ("[[route]]\nsplit = [{ agents = [], weight = 1 }]", "route.0.split.0.agents: ", "must not be empty"),
         ("[[route]]\nagents = ['parrot']", "route.0: ", "unknown agent 'parrot'; available: "),
         (
-            "[[route]]\nto = '+1'\nagents = ['echo']\n"
+            "[[route]]\nto = '+14155550100'\nagents = ['echo']\n"
             "[[route]]\nsplit = [{ agents = ['echo', 'parrot'], weight = 1 }]",
             "route.1: ",
             "unknown agent 'parrot'; available: ",
@@ -244,7 +244,7 @@ def test_agents_are_these():
 def test_needs_of_every_named_agent_are_reported_once_each(folder):
     routes = """
     [[route]]
-    to = "+1"
+    to = "+14155550100"
     agents = ["retell-sip", "openai"]
     [[route]]
     split = [{ agents = ["deepgram"], weight = 1 }, { agents = ["elevenlabs", "retell"], weight = 1 }]

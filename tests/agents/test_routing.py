@@ -32,6 +32,21 @@ def read(folder: Path, text: str) -> tuple[list[Route], list[str]]:
     return routes, [shown.removeprefix(start) for _, shown in problems]
 
 
+# Which addresses a route may name
+
+
+@pytest.mark.parametrize(
+    "address", ["+1415555", f"+{15 * '1'}", "sip:a@b.example", "client:anna", "whatsapp:+1"]
+)
+def test_route_takes_numbers_and_addresses_of_every_kind(address):
+    assert make(to=address).fits(address, CALLER, AFTERNOON)
+    assert make(from_prefix=address).fits(TO, address, AFTERNOON)
+
+
+def test_route_fits_callers_without_a_number_by_their_word():
+    assert make(from_prefix="anonymous").fits(TO, "anonymous", AFTERNOON)
+
+
 # When a route is open
 
 
@@ -103,6 +118,22 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
         ("name = ''", ".name", "must be 1 to 40 letters, digits, hyphens and underscores"),
         (f"name = '{41 * 'a'}'", ".name", "must be 1 to 40 letters, digits, hyphens and underscores"),
         ("name = 'default'", ".name", "is the name of the agents where no route fits; use another"),
+        *(
+            (
+                f"to = '{number}'",
+                ".to.0",
+                "must be + and 7 to 15 digits without spaces, e.g. +14155550100, or",
+            )
+            for number in ("14155550100", "+1415", "+1415abc5555", "+1 415 555 0100", f"+{16 * '1'}", "")
+        ),
+        *(
+            (
+                f"from_prefix = ['+43', '{text}']",
+                ".from_prefix.1",
+                "must be + and 1 to 15 digits without spaces",
+            )
+            for text in ("49", "+", "+49 30", "0049", "")
+        ),
         ("hours = 'Mon-Fri 09:00-17:30'", "", "hours need a time_zone, e.g. Europe/Berlin"),
         ("time_zone = 'Europe/Berlin'", "", "time_zone needs hours, e.g. Mon-Fri 09:00-17:30"),
         ("hours = 'Mo 09:00-17:30'\ntime_zone = 'UTC'", ".hours.0", "'Mo' is no day; the days are Mon, "),
@@ -151,7 +182,9 @@ def test_languages_of_twilio_are_taken(language):
 
 
 def test_name_that_is_used_twice_is_reported(tmp_path):
-    named = "[[route]]\nname = 'route-2'\nto = '+1'\nagents = ['echo']\n[[route]]\nagents = ['echo']\n"
+    named = (
+        "[[route]]\nname = 'route-2'\nto = '+14155550100'\nagents = ['echo']\n[[route]]\nagents = ['echo']\n"
+    )
     _, (shown,) = read(tmp_path, named)
     assert shown == "route.1.name: another route has the name route-2 too"
 

@@ -104,7 +104,7 @@ async def test_bad_file_is_reported_and_the_old_one_stays(start, routes, logs, c
 
 async def test_every_problem_of_a_bad_file_is_reported(start, routes, logs):
     live = await start(ROUTE.format(["echo"]))
-    routes.write_text(ROUTE.format(["parrot"]) + 'to = "+1"\n' + ROUTE.format(["openai"]))
+    routes.write_text(ROUTE.format(["parrot"]) + 'to = "+15550000000"\n' + ROUTE.format(["openai"]))
     live.server.reload()
     assert len(lines(logs, REFUSED)) == 2
     logs.records.clear()

@@ -88,6 +88,16 @@ AT_START = {
         "BRIDGE_ROUTES_FILE",
         "fits all of its calls and stands before it",
     ),
+    "route to a number without +": (
+        {"BRIDGE_ROUTES_FILE": "number.toml"},
+        "BRIDGE_ROUTES_FILE",
+        "must be + and 7 to 15 digits",
+    ),
+    "route from a prefix without +": (
+        {"BRIDGE_ROUTES_FILE": "prefix.toml"},
+        "BRIDGE_ROUTES_FILE",
+        "must be + and 1 to 15 digits",
+    ),
     "route to an unknown agent": ({"BRIDGE_ROUTES_FILE": "parrot.toml"}, "BRIDGE_ROUTES_FILE", "available: "),
     "certificate without its key": ({"BRIDGE_TLS_CERT": "c.pem"}, "BRIDGE_TLS_KEY", "certificate and key go"),
     "certificate that is not there": (
@@ -113,6 +123,8 @@ AT_START = {
 }
 FILES = {
     "bad.toml": "[mine\n",
+    "number.toml": ROUTE + "to = '14155550100'\n",
+    "prefix.toml": ROUTE + "from_prefix = '49'\n",
     "hidden.toml": ROUTE + ROUTE,
     "parrot.toml": ROUTE.replace("echo", "parrot"),
 }
