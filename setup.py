@@ -29,6 +29,7 @@ extensions = [
         "frame_ring",
         "media_json",
         "base64_text",
+        "speech_meter",
         "frame_writer",
         "websocket",
         "wire",
