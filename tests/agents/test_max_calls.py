@@ -18,10 +18,10 @@ max_calls = 7
 """
 ROUTES = """
 [[route]]
-to = ["+1"]
+to = ["+14155550101"]
 agents = ["echo"]
 [[route]]
-to = ["+2"]
+to = ["+14155550102"]
 agents = ["mine"]
 max_calls = 3
 """

@@ -4,7 +4,7 @@ import re
 
 import aiohttp
 import pytest
-from live import AUTH_TOKEN, PUBLIC_URL
+from live import AUTH_TOKEN, PUBLIC_URL, until
 
 from bridge.server.page.page import STATIC
 
@@ -95,6 +95,8 @@ async def test_data_have_the_live_calls(live_server):
         await caller.open_stream()
         await caller.send_raw(caller.writer.mark("x"))
         status, text, _ = await ask(live, "GET", "/page/data", {})
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
     assert status == 200
     assert f'"call_sid":"{caller.call_sid}"' in text
     assert '"agent":"echo"' in text
