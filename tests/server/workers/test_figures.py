@@ -29,7 +29,12 @@ def samples(families) -> dict[str, float]:
 
 def test_text_of_one_workers_families_is_its_own_text():
     metrics = worker(3, 2, 0.2)
-    assert text_of(metrics.families()) == metrics.text()
+    assert lines(text_of(metrics.families())) == lines(metrics.text())
+
+
+def lines(text: bytes) -> list[bytes]:
+    """Without the figures of the process, which change between two looks at them."""
+    return [b"" if line.startswith(b"process_") else line for line in text.splitlines()]
 
 
 def test_counters_and_histograms_add_up_and_gauges_follow_their_rules():
