@@ -21,6 +21,8 @@ from bridge.server.store.breaker import StoreUnavailableError
 
 PATH = re.compile(r"/calls(?:/(CA[0-9a-f]{32}))?")
 LIMIT, LIMIT_MAX = 50, 200
+# Python refuses to read a number of some thousand digits.
+NUMBER = re.compile(r"[0-9]{1,3}")
 JSON_TYPE = "application/json"
 NOT_FOUND = Response(404, b"404 Not Found\n")
 # After a failure the store is asked again in 5 s.
@@ -76,7 +78,7 @@ class CallsApi:
 
     async def _list(self, query: str) -> Response:
         texts = parse_qs(query).get("limit", [str(LIMIT)])
-        limit = int(texts[0]) if len(texts) == 1 and texts[0].isascii() and texts[0].isdecimal() else 0
+        limit = int(texts[0]) if len(texts) == 1 and NUMBER.fullmatch(texts[0]) else 0
         if not 1 <= limit <= LIMIT_MAX:
             return BAD_LIMIT
         live = await self._live_ones()

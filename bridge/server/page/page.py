@@ -28,7 +28,7 @@ HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     # A stricter policy would hide the origin of the page's own forms.
     ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "microphone=(self)"),
+    ("Permissions-Policy", "microphone=()"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
 )
@@ -91,12 +91,7 @@ class Page:
     async def _answer_data(self, request: Request) -> Response:
         if refusal := self._login.refusal(request):
             return refusal
-        return json_response(200, self._data())
-
-
-def json_response(status: int, fields: Mapping[str, Any]) -> Response:
-    """An answer for the page's scripts."""
-    return Response(status, orjson.dumps(fields), "application/json", HEADERS)
+        return Response(200, orjson.dumps(self._data()), "application/json", HEADERS)
 
 
 def _file(path: Path) -> Handler:
