@@ -160,7 +160,7 @@ class Metrics:
         r = self.registry
         ProcessCollector(registry=r)
         build = Gauge("bridge_build_info", "1, with the versions", ["version", "python"], registry=r)
-        build.labels(_version(), platform.python_version()).set(1)
+        build.labels(installed_version(), platform.python_version()).set(1)
         self.calls_max = Gauge(
             "bridge_calls_max", "The most calls at once (BRIDGE_MAX_CALLS of each process)", registry=r
         )
@@ -360,7 +360,7 @@ class Metrics:
         ]
 
 
-def _version() -> str:
+def installed_version() -> str:
     try:
         return version("voice-bridge")
     except PackageNotFoundError:

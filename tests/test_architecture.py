@@ -116,6 +116,7 @@ MEASURE_THE_CORE = {"benchmarks.codec", "benchmarks.transcoded"}
 # Third parties, and patterns of the modules that may import them.
 ONLY_IN = {
     "redis": ["bridge.server.store.redis*"],
+    "opentelemetry": ["bridge.server.traces"],
     "picows": [
         *("_codec.*", "bridge.http.*", "bridge.call.caller", "bridge.call.agent*"),
         *("bridge.server.media_socket", "bridge.server.paths", "bridge.server.probe"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
+import structlog
 
 from _codec import HeldBudget
 from bridge.agents.sessions import Sessions
@@ -37,6 +40,11 @@ from bridge.settings import Settings
 from bridge.twilio.signature import Signatures
 from bridge.twilio.tokens import Tokens
 
+log = structlog.get_logger()
+
+# Either one turns traces on, as in any program that uses OpenTelemetry.
+TRACE_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
 
 def expect_ends(metrics: Metrics, agents: Iterable[str]) -> None:
     """Count from zero on how calls of these agents end, so that a rule finds each before the first call."""
@@ -50,6 +58,23 @@ def expose(metrics: Metrics, settings: Settings, registry: Registry, held: HeldB
     metrics.held_bytes.set_function(lambda: held.used_bytes)
     metrics.calls_live.set_function(lambda: registry.live)
     metrics.calls_admitted.set_function(lambda: registry.admitted)
+
+
+def open_traces(live: Live, opened: AsyncExitStack) -> None:
+    """Trace the calls that end, until ``opened`` closes, where OpenTelemetry's variables name a receiver."""
+    wanted = next((name for name in TRACE_ENDPOINTS if os.environ.get(name)), None)
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if wanted is None or is_off or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") == "none":
+        return
+    try:
+        from bridge.server.traces import Traces
+    except ImportError:
+        what_to_do = f"run pip install 'voice-bridge[otel]', or unset {wanted}"
+        log.warning("calls are not traced: OpenTelemetry is not installed", detail=what_to_do)
+        return
+    traces = Traces()
+    live.on_ended.append(traces.on_ended)
+    opened.push_async_callback(traces.stop)
 
 
 def assemble_paths(

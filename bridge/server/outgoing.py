@@ -6,6 +6,10 @@ import ssl
 
 import aiohttp
 
+from bridge.settings import Settings
+from bridge.twilio.rest import TwilioApi
+from bridge.twilio.rest_request import RestAccount
+
 
 def client_tls() -> ssl.SSLContext:
     """Verify certificates and host names; made once, because making it takes 20 ms."""
@@ -25,4 +29,11 @@ def http_session(tls: ssl.SSLContext, timeout_s: float) -> aiohttp.ClientSession
         # Compression is refused: the size limit applies to the bytes read, not to the decompressed bytes.
         auto_decompress=False,
         headers={"Accept-Encoding": "identity"},
+    )
+
+
+def twilio_api(settings: Settings, http: aiohttp.ClientSession, timeout_s: float) -> TwilioApi:
+    """Make the client of Twilio's REST API, for the account in the settings."""
+    return TwilioApi(
+        http, RestAccount(settings.api_url, settings.twilio_account_sid, settings.api_logins), timeout_s
     )

@@ -23,12 +23,12 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
-from bridge.server.assembly import assemble_paths, expect_ends, expose
+from bridge.server.assembly import assemble_paths, expect_ends, expose, open_traces
 from bridge.server.callers import Callers
 from bridge.server.draining import Draining
 from bridge.server.gather import Gather
 from bridge.server.live import Live, Snapshot
-from bridge.server.outgoing import client_tls, http_session
+from bridge.server.outgoing import client_tls, http_session, twilio_api
 from bridge.server.paths import front_limits
 from bridge.server.registry import Phase, Registry
 from bridge.server.reloading import reload_directory, reload_numbers, reload_port_tls
@@ -36,8 +36,6 @@ from bridge.server.store.opening import open_agreement
 from bridge.server.user_events import UserEvents
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
-from bridge.twilio.rest import TwilioApi
-from bridge.twilio.rest_request import RestAccount
 
 
 class Server:
@@ -115,10 +113,10 @@ class Server:
         self._callers = Callers(settings, self._tallies, *mine)
         self._events = UserEvents(settings, self._parts, self.metrics, http, self._live)
         self._opened.push_async_callback(self._events.stop)
+        open_traces(self._live, self._opened)
         self._opened.push_async_callback(self._callers.stop)
         self._opened.push_async_callback(self._live.stop)
-        account = RestAccount(settings.api_url, settings.twilio_account_sid, settings.api_logins)
-        self._twilio = TwilioApi(http, account, limits.twilio_api_s)
+        self._twilio = twilio_api(settings, http, limits.twilio_api_s)
         process = Process(
             clock=self._clock, metrics=self.metrics, tls=tls, held=self._held, on_gone=self._live.on_leg_gone
         )
@@ -140,8 +138,9 @@ class Server:
         self._opened.push_async_callback(self._front.close)
         self._front.set_accepting(self._siblings is None)
         await self._agreement.start()
-        port_tls = settings.read_tls()
-        await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=port_tls)
+        await self._front.start(
+            settings.host, settings.port, sockets=sockets, ssl_context=settings.read_tls()
+        )
         self._live.start()
         self._callers.start()
         self._events.start()
