@@ -30,6 +30,7 @@ extensions = [
         "media_json",
         "base64_text",
         "speech_meter",
+        "call_audio",
         "frame_writer",
         "websocket",
         "wire",

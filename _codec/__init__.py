@@ -3,6 +3,7 @@
 __all__ = [
     "MARK_NAME",
     "PCM_RATES_HZ",
+    "CallAudio",
     "Envelope",
     "FrameRing",
     "FromMulaw",
@@ -17,6 +18,7 @@ __all__ = [
 
 try:
     from _codec.base64_text import decoded_bytes, is_base64
+    from _codec.call_audio import CallAudio
     from _codec.frame_ring import FrameRing
     from _codec.handshake import Handshake
     from _codec.held_budget import HeldBudget

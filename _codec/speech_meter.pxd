@@ -1,6 +1,8 @@
 cdef enum:
     WINDOWS = 16
     MOST_SEGMENTS = 64
+    # Speech has ended after this much audio without any.
+    HANGOVER_BYTES = 2400
 
 cdef class SpeechMeter:
     cdef:
@@ -32,7 +34,13 @@ cdef class SpeechMeter:
         int count
 
     cdef void add_c(self, const char* text, Py_ssize_t n) noexcept nogil
+    # As `skip`.
+    cdef void skip_c(self, Py_ssize_t audio_bytes) noexcept nogil
     cdef void end_block(self) noexcept nogil
     cdef void end_segment(self) noexcept nogil
     cdef double least_before(self) noexcept nogil
     cdef void measure(self, long long energy, Py_ssize_t audio_bytes) noexcept nogil
+
+    cdef inline unsigned long long end_bytes(self) noexcept nogil:
+        """The position of the audio that comes next."""
+        return self.position_bytes + <unsigned long long>self.block_bytes

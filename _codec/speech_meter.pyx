@@ -21,7 +21,6 @@ cdef enum:
     BLOCK_BYTES = 80
     WINDOW_BLOCKS = 20
     ONSET_BLOCKS = 3
-    HANGOVER_BYTES = 2400
 
 # Mean square of a sample: what is quieter is no speech, whatever the floor.
 cdef double QUIETEST = 2500.0
@@ -88,12 +87,7 @@ cdef class SpeechMeter:
         """
         if audio_bytes < 0:
             raise ValueError(f"audio_bytes must be at least 0, got {audio_bytes}")
-        self.position_bytes += <unsigned long long>(self.block_bytes + audio_bytes)
-        self.block_bytes = 0
-        self.block_energy = 0
-        self.active_blocks = 0
-        if self.is_speaking and self.position_bytes - self.last_active_at >= HANGOVER_BYTES:
-            self.end_segment()
+        self.skip_c(audio_bytes)
 
     @property
     def open_since_bytes(self):
@@ -131,6 +125,14 @@ cdef class SpeechMeter:
             if left == 2:
                 energy += ENERGY[second_byte(p)]
             self.measure(energy, left)
+
+    cdef void skip_c(self, Py_ssize_t audio_bytes) noexcept nogil:
+        self.position_bytes = self.end_bytes() + <unsigned long long>audio_bytes
+        self.block_bytes = 0
+        self.block_energy = 0
+        self.active_blocks = 0
+        if self.is_speaking and self.position_bytes - self.last_active_at >= HANGOVER_BYTES:
+            self.end_segment()
 
     cdef void measure(self, long long energy, Py_ssize_t audio_bytes) noexcept nogil:
         self.block_energy += energy

@@ -1,3 +1,4 @@
+from _codec.call_audio cimport CallAudio
 from _codec.frame_ring cimport FrameRing
 from _codec.media_json cimport SpanFinder
 from _codec.transcode cimport FromMulaw, ToMulaw
@@ -7,6 +8,8 @@ cdef class Wire(WebSocket):
     cdef:
         # Takes the audio that is found here; None: the owner does. Set by `join`, cleared when the socket ends.
         Wire partner
+        # Sees the audio of both directions where it passes; None: nobody does. Set by `set_call_audio`, never cleared.
+        CallAudio call_audio
         # Finds the audio in text messages; None: no message is audio. This and all down to ``encode``: set by
         # `set_format`, never cleared.
         SpanFinder finder

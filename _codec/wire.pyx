@@ -17,6 +17,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdio cimport snprintf
 
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
+from _codec.call_audio cimport CallAudio
 from _codec.frame_ring cimport FrameRing
 from _codec.frame_writer cimport begin_gathering, end_gathering
 from _codec.held_budget cimport HeldBudget
@@ -175,6 +176,10 @@ cdef class Wire(WebSocket):
         if partner is not None:
             partner.source = self
 
+    def set_call_audio(self, CallAudio call_audio not None):
+        """Let ``call_audio`` see all audio of the caller's that comes here, and all of the agent's that goes out."""
+        self.call_audio = call_audio
+
     cdef int leave(self) except -1:
         if self.partner is not None:
             if self.partner.source is self:
@@ -211,6 +216,8 @@ cdef class Wire(WebSocket):
         """
         self.cleared_frames += self.held.entries
         self.held.clear()
+        if self.call_audio is not None:
+            self.call_audio.cut_c()
         self.generation += 1
         self.bytes_since_mark = 0
         self.ahead_bytes = 0
@@ -296,6 +303,8 @@ cdef class Wire(WebSocket):
         cdef Py_ssize_t audio_bytes = decoded_bytes_c(payload, n)
         self.audio_out_frames += 1
         self.ahead_bytes += audio_bytes
+        if self.call_audio is not None:
+            self.call_audio.add_agent_c(payload, n)
         if self.mark_every_bytes > 0:
             return self.write_marked_audio(payload, n)
         if self.is_binary_out or self.encode is not None:
@@ -466,6 +475,8 @@ cdef class Wire(WebSocket):
 
     cdef int pass_on(self, const char* payload, Py_ssize_t n) except -1:
         """Hand one frame, base64 text of mu-law, to the partner or the owner."""
+        if self.call_audio is not None:
+            self.call_audio.add_caller_c(payload, n)
         if self.partner is None:
             self.owner.on_audio(PyBytes_FromStringAndSize(payload, n))
             return 0

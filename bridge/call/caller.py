@@ -109,6 +109,7 @@ class CallerLeg(Leg):
 
     def _start(self) -> None:
         self._is_started = True
+        self.wire.set_call_audio(self.call.audio)
         self.wire.set_format(self._carrier.finder, self._carrier.envelope)
         self.wire.set_most_ahead(MOST_AHEAD_S * BYTES_PER_S)
 
@@ -124,6 +125,7 @@ class CallerLeg(Leg):
             return
         self.wire.count_as_audio(payload)
         if payload:
+            self.call.audio.add_caller(payload, self._clock())
             self.call.on_caller_audio(payload)
         else:
             self.on_ignored("empty_audio")
@@ -162,6 +164,8 @@ class CallerLeg(Leg):
         return self.wire.held_bytes
 
     def keep(self) -> CallerSide:
+        # What the carrier has of the agent's audio goes with the socket.
+        self.call.audio.cut(self._clock())
         kept = Kept(self.limits.hold_ms, self._budget)
         self.wire.hand_held_to(kept.wire)
         return kept

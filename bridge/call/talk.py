@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from _codec import CallAudio
 from bridge.agents.turns import HeardTurn
 from bridge.call.heard import Heard
 from bridge.call.playout import Playout
@@ -35,6 +36,8 @@ class Talk:
     def __init__(self, now: float) -> None:
         self.state = State.AWAITING_START
         self.stats = CallStats()
+        # What both sides say and the caller hears; the caller's side adds to it.
+        self.audio = CallAudio()
         # Set by the verified `start`.
         self.started_at: float | None = None
         # The two sides, from `attach` and `on_start` until the call is closed; the caller's until `close_caller`.

@@ -88,7 +88,7 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
     import aiofastnet
     import orjson
 
-    from _codec import Envelope, HeldBudget, SpanFinder
+    from _codec import CallAudio, Envelope, HeldBudget, SpanFinder
     from _codec.wire import Wire
     from bridge.twilio.media import media_envelope, media_finder
 
@@ -117,6 +117,7 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
         else SpanFinder("data", {"type": "audio"}, {"audio_encoding": "mulaw", "sample_rate": 8000}),
         Envelope(*TO_AGENT.format(payload="|").encode().split(b"|")),
     )
+    caller.set_call_audio(CallAudio())
     caller.join(agent)
     agent.join(caller)
 
