@@ -275,15 +275,17 @@ class Call(Talk):
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
             self._last_audio_at = now
+        self.on_due(now)
+
+    def on_due(self, now: float) -> None:
+        """Act on deadlines that are over; for `on_tick`, which has counted what there was until ``now``."""
         if self._grace_until is not None and now >= self._grace_until:
             self.end(Why.CALLER_LOST, now, self._lost_detail)
         elif self._deadline is not None and now >= self._deadline:
-            if self.state is State.AWAITING_START:
-                self.end(Why.NO_START, now)
-            elif self.state is State.PLAYING_OUT:
+            if self.state is State.PLAYING_OUT:
                 self._on_played_out(now)
             else:
-                self.end(Why.TIME_LIMIT, now)
+                self.end(Why.NO_START if self.state is State.AWAITING_START else Why.TIME_LIMIT, now)
         elif (
             self._agent is not None
             and self._grace_until is None

@@ -88,10 +88,15 @@ class Talk:
         if self.stats.first_agent_audio_s is None and self.started_at is not None:
             self.stats.first_agent_audio_s = now() - self.started_at
         if not self._is_relayed and self._agent is not None:
-            self._is_relayed = True
-            self._agent.relay_to(self._caller)
+            self.on_first_audio()
         self._playout.add(audio_bytes)
         self._caller.send_audio(payload)
+
+    def on_first_audio(self) -> None:
+        """The present agent's first audio, for `on_agent_audio`: what follows goes natively to the caller."""
+        if self._agent is not None and self._caller is not None:
+            self._is_relayed = True
+            self._agent.relay_to(self._caller)
 
     def on_agent_turn(self, name: str, now: float) -> None:
         """The agent's next audio begins a new turn."""
