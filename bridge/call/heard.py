@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from _codec import MARK_NAME
@@ -115,6 +115,24 @@ class Heard:
         """The next stream begins, whose marks begin with generation 0."""
         self._generation = 0
         self._played_at = now
+
+    def position(self) -> tuple[int, float]:
+        """What echoed marks move: the bytes that have played, and since when that is known."""
+        return self._played_bytes, self._played_at
+
+    def set_position(self, played_bytes: int, played_at: float) -> None:
+        """Go on from a former `position`."""
+        self._played_bytes, self._played_at = played_bytes, played_at
+
+    def state(self) -> tuple[int, list[tuple[str, int, int, bool]]]:
+        """All that this object knows but the `position`, for `restore`."""
+        turns = [(turn.name, turn.began, turn.before_bytes, turn.is_cut) for turn in self._turns]
+        return self._generation, turns
+
+    def restore(self, generation: int, turns: Iterable[tuple[str, int, int, bool]]) -> None:
+        """Go on from a former `state`."""
+        self._generation = generation
+        self._turns = [_Turn(*turn) for turn in turns]
 
     def _spans(self, end: int) -> Iterator[tuple[_Turn, int]]:
         """The turns, each with the position at which its audio ends; that of the present turn ends at ``end``."""

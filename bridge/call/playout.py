@@ -37,6 +37,14 @@ class Playout:
         self.unplayed_s = seconds(held_bytes)
         self._sent_bytes = 0
 
+    def state(self) -> tuple[float, int, float]:
+        """All that this object knows, for `restore`."""
+        return self.unplayed_s, self._sent_bytes, self._advanced_at
+
+    def restore(self, unplayed_s: float, sent_bytes: int, advanced_at: float) -> None:
+        """Go on from a former `state`."""
+        self.unplayed_s, self._sent_bytes, self._advanced_at = unplayed_s, sent_bytes, advanced_at
+
 
 def seconds(audio_bytes: int) -> float:
     """The length of audio of mu-law, 8 kHz."""

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.agents.succession import FailureKind
 from bridge.agents.turns import HeardTurn
 from bridge.call.limits import CallLimits
-from bridge.call.sides import Relayed, SideCounts
+from bridge.call.sides import CallObserver, Relayed, SideCounts
 from bridge.call.state import Call
 
 LIMITS = CallLimits(
@@ -37,7 +37,7 @@ class Script:
         self.log: list[tuple[Any, ...]] = []
         # The sides that stood in for a lost socket, in order; they log as "kept 1", "kept 2", ...
         self.kept: list[RecordingCaller] = []
-        self.call = Call(limits, _Observer(self.log, self.kept), now)
+        self.call = self._make_call(limits, _Observer(self.log, self.kept), now)
         self.caller = RecordingCaller(self.log)
         # All sockets of the caller, in order; those after the first log as "caller 2", "caller 3", ...
         self.callers = [self.caller]
@@ -49,6 +49,9 @@ class Script:
         # What each interrupt gave.
         self.heard: list[list[HeardTurn]] = []
         self.call.attach(self.caller)
+
+    def _make_call(self, limits: CallLimits, observer: CallObserver, now: float) -> Call:
+        return Call(limits, observer, now)
 
     def run(self, events: Iterable[tuple[Any, ...]]) -> None:
         """Play ``(now, event, *arguments)``."""
