@@ -1,6 +1,7 @@
 """The call's state machine under events in any order."""
 
-from call_script import LIMITS, RecordingAgent, Script
+import pytest
+from call_script import LIMITS, FlightScript, RecordingAgent, Script
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -37,16 +38,17 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.parametrize("make", [Script, FlightScript])
 @given(st.lists(st.tuples(st.floats(0, 20), EVENTS), max_size=30), st.integers(0, 3))
 @example([(0, ("start",)), (0, ("agent_ended",)), (1, ("caller_audio",)), (1, ("agent_audio",))], 0)
 @example([(0, ("start",)), (0, ("agent_open",)), (1, ("agent_lost",)), (1, ("agent_open",))], 1)
-def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(steps, spares):
+def test_any_order_of_events_closes_each_side_once_and_says_nothing_after(make, steps, spares):
     """
     Any order of events raises nothing, closes each side once at most, and nothing follows a side's close.
 
     A lost agent gets nothing more, and each one of the chain is tried once.
     """
-    script = Script()
+    script = make()
     agents = ["agent", *(f"spare {n}" for n in range(spares))]
     script.spares = [RecordingAgent(script.log, name) for name in agents[1:]]
     now = 0.0

@@ -6,8 +6,11 @@ import base64
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from bridge.agents.succession import FailureKind
 from bridge.agents.turns import HeardTurn
+from bridge.call.flight_call import FlightCall
 from bridge.call.limits import CallLimits
 from bridge.call.sides import CallObserver, Relayed, SideCounts
 from bridge.call.state import Call
@@ -34,6 +37,8 @@ class Script:
     """
 
     def __init__(self, limits: CallLimits = LIMITS, now: float = 0.0) -> None:
+        # Of the present event.
+        self.now = now
         self.log: list[tuple[Any, ...]] = []
         # The sides that stood in for a lost socket, in order; they log as "kept 1", "kept 2", ...
         self.kept: list[RecordingCaller] = []
@@ -56,6 +61,7 @@ class Script:
     def run(self, events: Iterable[tuple[Any, ...]]) -> None:
         """Play ``(now, event, *arguments)``."""
         for now, event, *arguments in events:
+            self.now = now
             getattr(self, event)(now, *arguments)
 
     def sent_to(self, side: str) -> list[tuple[Any, ...]]:
@@ -131,6 +137,29 @@ class Script:
     def end(self, now: float, *arguments: Any) -> None:
         why, *rest = arguments
         self.call.end(why, now, *rest)
+
+
+class FlightScript(Script):
+    """
+    Likewise, of a call that keeps its last events.
+
+    ``flights`` has its record when it was over, as a file has it.
+    """
+
+    def _make_call(self, limits: CallLimits, observer: CallObserver, now: float) -> FlightCall:
+        self.flights: list[dict[str, Any]] = []
+        return FlightCall(
+            limits,
+            observer,
+            now,
+            lambda: self.now,
+            agent_name=lambda call: "an agent",
+            on_over=lambda call: self.flights.append(self.flight()),
+        )
+
+    def flight(self) -> dict[str, Any]:
+        """The record so far, as a file has it."""
+        return orjson.loads(orjson.dumps(self.call.flight(1.0e9)))
 
 
 def bridged(limits: CallLimits = LIMITS) -> Script:
