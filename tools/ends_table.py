@@ -10,15 +10,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "design.md"
 
 def table() -> str:
     lines = [
-        "| reason | code to the caller | code to the agent | remembered as | audio plays out | asks Twilio |",
-        "|---|---|---|---|---|---|",
+        "| reason | code to the caller | code to the agent | remembered as | audio plays out | asks Twilio "
+        "| flight file |",
+        "|---|---|---|---|---|---|---|",
     ]
     for why, end in ENDS.items():
         record = f"`{end.outcome.value}`" if end.outcome else "nothing"
-        plays, asks = ("yes" if flag else "no" for flag in (end.lets_audio_play, end.asks_twilio))
-        lines.append(
-            f"| `{why.value}` | {end.caller_code} | {end.agent_code} | {record} | {plays} | {asks} |"
+        flags = " | ".join(
+            "yes" if flag else "no" for flag in (end.lets_audio_play, end.asks_twilio, end.is_bad)
         )
+        lines.append(f"| `{why.value}` | {end.caller_code} | {end.agent_code} | {record} | {flags} |")
     return "\n".join(lines) + "\n"
 
 

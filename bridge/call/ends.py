@@ -46,7 +46,8 @@ class End:
     broke the protocol is already closed with the code of RFC 6455. ``outcome`` is None where nothing is remembered,
     so that a live call of the same CallSid stays untouched. ``lets_audio_play``: the agent's last words play first.
     ``asks_twilio``: its REST API ends or transfers the call before the caller's leg is closed, because Twilio asks
-    ``/voice/resume`` at the close.
+    ``/voice/resume`` at the close. ``is_bad``: something went wrong in a call that had begun, and its last events are
+    written to a file.
     """
 
     caller_code: int
@@ -54,6 +55,7 @@ class End:
     outcome: Outcome | None
     lets_audio_play: bool = False
     asks_twilio: bool = False
+    is_bad: bool = False
 
 
 ENDS: dict[Why, End] = {
@@ -62,15 +64,15 @@ ENDS: dict[Why, End] = {
     Why.AGENT_TRANSFERRED: End(1000, 1000, Outcome.TRANSFERRED, lets_audio_play=True, asks_twilio=True),
     Why.CALLER_STOPPED: End(1000, 1000, Outcome.ENDED),
     Why.CALL_COMPLETED: End(1000, 1000, Outcome.ENDED),
-    Why.CALLER_LOST: End(1001, 1000, Outcome.CALLER_LOST),
-    Why.AGENT_LOST: End(1011, 1011, Outcome.AGENT_LOST, lets_audio_play=True),
+    Why.CALLER_LOST: End(1001, 1000, Outcome.CALLER_LOST, is_bad=True),
+    Why.AGENT_LOST: End(1011, 1011, Outcome.AGENT_LOST, lets_audio_play=True, is_bad=True),
     Why.NO_START: End(1008, 1000, None),
     Why.TIME_LIMIT: End(1000, 1000, Outcome.ENDED, lets_audio_play=True),
-    Why.SILENT_CALLER: End(1000, 1000, Outcome.ENDED),
+    Why.SILENT_CALLER: End(1000, 1000, Outcome.ENDED, is_bad=True),
     Why.REFUSED: End(1008, 1000, None),
-    Why.CALLER_VIOLATION: End(1002, 1000, Outcome.ENDED),
-    Why.AGENT_VIOLATION: End(1011, 1002, Outcome.AGENT_LOST, lets_audio_play=True),
+    Why.CALLER_VIOLATION: End(1002, 1000, Outcome.ENDED, is_bad=True),
+    Why.AGENT_VIOLATION: End(1011, 1002, Outcome.AGENT_LOST, lets_audio_play=True, is_bad=True),
     Why.DRAINED: End(1001, 1000, Outcome.HANDED_OVER),
     # A fault in this program is not the caller's doing: the caller gets the fallback.
-    Why.FAULT: End(1011, 1011, Outcome.AGENT_LOST),
+    Why.FAULT: End(1011, 1011, Outcome.AGENT_LOST, is_bad=True),
 }
