@@ -296,6 +296,9 @@ class Metrics:
         self.records_lost = Counter(
             "bridge_records_lost", "Records of finished calls that the store did not take", registry=r
         )
+        self.flight_files_lost = Counter(
+            "bridge_flight_files_lost", "Flight records of calls that could not be written", registry=r
+        )
         self.interrupt_to_clear_s = Histogram(
             "bridge_interrupt_to_clear_seconds",
             "From an interrupt to the clear sent to Twilio",

@@ -29,6 +29,7 @@ FAMILIES = {
     "bridge_store_available": ("gauge", set()),
     "bridge_store_failures": ("counter", set()),
     "bridge_records_lost": ("counter", set()),
+    "bridge_flight_files_lost": ("counter", set()),
     "bridge_answers": ("counter", {"result"}),
     "bridge_answer_seconds": ("histogram", set()),
     "bridge_events": ("counter", {"type", "result"}),
