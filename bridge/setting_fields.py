@@ -167,12 +167,13 @@ class SettingFields(BaseModel):
         gt=0,
         le=8760,
         description="hours for which the records of finished calls are kept, sealed and without what was said, at "
-        "most of the last 1000; and for which an event that BRIDGE_EVENTS_URL does not take is tried again",
+        "most of the last 1000; for which flight records are kept; and for which an event that BRIDGE_EVENTS_URL does "
+        "not take is tried again",
     )
     bridge_state_dir: StateDirectory = Field(
         "",
-        description="the directory of that file. By default systemd's STATE_DIRECTORY, else voice-bridge in the user's "
-        "state directory",
+        description="the directory of that file, and of flight records. By default systemd's STATE_DIRECTORY, else "
+        "voice-bridge in the user's state directory",
     )
     bridge_max_calls: int = Field(
         500, ge=1, le=100_000, description="live and admitted calls; beyond it callers hear the busy tone"

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -13,10 +14,12 @@ import structlog
 
 from _codec import HeldBudget
 from bridge.agents.sessions import Sessions
+from bridge.call import flight
 from bridge.call.ends import Why
 from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.metrics import Metrics
+from bridge.seal import BadSeal, Seal
 from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.callers import Callers
 from bridge.server.calls_api import CallsApi
@@ -29,6 +32,7 @@ from bridge.server.page.page import Page
 from bridge.server.paths import Paths
 from bridge.server.probe import Probe
 from bridge.server.records.finished import FinishedCalls
+from bridge.server.records.flights import FlightFiles
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
@@ -77,6 +81,22 @@ def open_traces(live: Live, opened: AsyncExitStack) -> None:
     opened.push_async_callback(traces.stop)
 
 
+def open_flights(settings: Settings, seal: Seal, metrics: Metrics, opened: AsyncExitStack) -> FlightFiles:
+    """Keep flight records, until ``opened`` closes; without an auth token no other process could read one."""
+
+    def unsealed(text: str) -> dict[str, Any] | None:
+        try:
+            return seal.open(flight.PURPOSE, text, None)
+        except BadSeal:
+            return None
+
+    sealed = partial(seal.seal, flight.PURPOSE) if settings.auth_tokens else None
+    folder, keep_s = settings.state_dir / flight.FOLDER, settings.bridge_keep_h * 3600
+    flights = FlightFiles(folder, sealed, unsealed, keep_s, metrics)
+    opened.push_async_callback(flights.stop)
+    return flights
+
+
 def assemble_paths(
     settings: Settings,
     limits: Limits,
@@ -88,6 +108,7 @@ def assemble_paths(
     sessions: Sessions,
     callers: Callers,
     siblings: Siblings | None,
+    flights: FlightFiles,
     http: aiohttp.ClientSession,
 ) -> Paths:
     """
@@ -97,6 +118,7 @@ def assemble_paths(
         process: What each leg is lent.
         parts: The store, in which events wait.
         siblings: The other workers on the same port, if this process is one.
+        flights: The flight records of this host.
         http: For requests to the user's own webhook.
     """
     metrics, clock = process.metrics, process.clock
@@ -112,7 +134,18 @@ def assemble_paths(
     finished = FinishedCalls(agreement.documents, metrics, settings.bridge_keep_h * 3600, also_forget)
     live.on_ended.append(finished.keep)
     media_sockets = MediaSockets(
-        settings, limits, process, live, registry, agreement, sessions, tokens, signatures, refusals, callers
+        settings,
+        limits,
+        process,
+        live,
+        registry,
+        agreement,
+        sessions,
+        tokens,
+        signatures,
+        refusals,
+        callers,
+        flights,
     )
     answers = None
     if settings.bridge_answer_url:

@@ -15,15 +15,17 @@ from bridge.agents.sessions import Session, Sessions
 from bridge.agents.succession import Memory
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import Outcome, Why
+from bridge.call.flight_call import FlightCall
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import AgentLimits, CallLimits, Limits
 from bridge.call.record import CallRecord, masked
-from bridge.call.state import Call, State
+from bridge.call.state import State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.agent_chain import AgentChain
 from bridge.server.caller_id import caller_id
 from bridge.server.callers import Callers
 from bridge.server.live import Live
+from bridge.server.records.flights import FlightFiles
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.store.agreement import Agreement
@@ -47,6 +49,7 @@ class MediaSockets:
     Args:
         process: What each leg is lent.
         live: The book in which calls and sides are entered.
+        flights: Gets each call that is over.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class MediaSockets:
         signatures: Signatures,
         refusals: Refusals,
         callers: Callers,
+        flights: FlightFiles,
     ) -> None:
         self.settings = settings
         self.process = process
@@ -73,6 +77,7 @@ class MediaSockets:
         self.callers = callers
         self._signatures = signatures
         self._refusals = refusals
+        self._flights = flights
         self.successor_s = limits.successor_s
         # How the log shows numbers.
         self.shown = str if settings.bridge_log_numbers else masked
@@ -118,7 +123,14 @@ class MediaSockets:
                 return FORBIDDEN
         elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
             return self._refusals.upgrade(request, path)
-        call = Call(self._call_limits, self.live, self.process.clock())
+        call = FlightCall(
+            self._call_limits,
+            self.live,
+            self.process.clock(),
+            self.process.clock,
+            agent_name=lambda call: self.live.book[call].record.agent.name,
+            on_over=self._flights.on_over,
+        )
         call.conversation.keeps_texts = self.settings.bridge_transcripts
         leg = CallerLeg(TwilioStream(self, found[1]), call, self._caller_limits, self.process)
         self.live.open(call, found[1], leg)

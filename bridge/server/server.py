@@ -23,7 +23,7 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
-from bridge.server.assembly import assemble_paths, expect_ends, expose, open_traces
+from bridge.server.assembly import assemble_paths, expect_ends, expose, open_flights, open_traces
 from bridge.server.callers import Callers
 from bridge.server.draining import Draining
 from bridge.server.gather import Gather
@@ -103,15 +103,15 @@ class Server:
         tls, session_s = client_tls(), settings.bridge_session_s
         http = await self._opened.enter_async_context(http_session(tls, session_s))
         resources = Resources(http, session_s, may_transfer=bool(settings.transfer_prefixes))
-        health = AgentHealth(self.metrics, self._clock)
         slots, presence = Slots(self.metrics, self._clock, self._has_call), self._agreement.presence
         slots.renew, slots.renew_soon = presence.renew, presence.renew_soon
         directory = settings.read_directory()
-        self._sessions = Sessions(directory, resources, health, slots)
+        self._sessions = Sessions(directory, resources, AgentHealth(self.metrics, self._clock), slots)
         expect_ends(self.metrics, directory.names)
         mine = self._agreement.owner, self._registry, self._has_call, self.metrics, self._clock
         self._callers = Callers(settings, self._tallies, *mine)
         self._events = UserEvents(settings, self._parts, self.metrics, http, self._live)
+        flights = open_flights(settings, self._parts.seal, self.metrics, self._opened)
         self._opened.push_async_callback(self._events.stop)
         open_traces(self._live, self._opened)
         self._opened.push_async_callback(self._callers.stop)
@@ -131,6 +131,7 @@ class Server:
             self._sessions,
             self._callers,
             self._siblings,
+            flights,
             http,
         )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
@@ -138,9 +139,8 @@ class Server:
         self._opened.push_async_callback(self._front.close)
         self._front.set_accepting(self._siblings is None)
         await self._agreement.start()
-        await self._front.start(
-            settings.host, settings.port, sockets=sockets, ssl_context=settings.read_tls()
-        )
+        port_tls = settings.read_tls()
+        await self._front.start(settings.host, settings.port, sockets=sockets, ssl_context=port_tls)
         self._live.start()
         self._callers.start()
         self._events.start()

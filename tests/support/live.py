@@ -314,7 +314,8 @@ async def beside(
 ) -> AsyncIterator[Live]:
     """Another server over the same store, with the same agent."""
     texts = {name: str(value) for name, value in overrides.items()}
-    settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": url, **texts})
+    files = {"BRIDGE_STORE": url, "BRIDGE_STATE_DIR": str(live.server._settings.state_dir)}
+    settings = make_settings({**live.agent.environment(), **DEFAULTS, **files, **texts})
     server = Server(settings, Limits(**{**LIMITS, **(limits or {})}))
     await server.start()
     try:
