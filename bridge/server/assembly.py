@@ -130,7 +130,7 @@ def assemble_paths(
     async def forget_events(call_sid: str) -> bool:
         return await parts.breaker.ask(lambda: parts.store.queue.blank(call_sid))
 
-    also_forget = agreement.transcripts.forget, agreement.answers.forget, forget_events
+    also_forget = agreement.transcripts.forget, agreement.answers.forget, forget_events, flights.forget
     finished = FinishedCalls(agreement.documents, metrics, settings.bridge_keep_h * 3600, also_forget)
     live.on_ended.append(finished.keep)
     media_sockets = MediaSockets(
@@ -182,7 +182,7 @@ def assemble_paths(
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
     api_token = settings.bridge_api_token.get_secret_value()
-    calls = CallsApi(api_token, finished, live, registry, agreement, clock) if api_token else None
+    calls = CallsApi(api_token, finished, flights, live, registry, agreement, clock) if api_token else None
     page = None
     if settings.has_page:
         password = settings.bridge_page_password.get_secret_value()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
@@ -11,15 +12,17 @@ from urllib.parse import parse_qs
 import orjson
 
 from bridge.call.document import summary
+from bridge.call.flight_call import FlightCall
 from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.server.bearer import unauthorized
 from bridge.server.live import Live
 from bridge.server.records.finished import FinishedCalls
+from bridge.server.records.flights import FilesUnavailableError, FlightFiles
 from bridge.server.registry import Phase, Registry
 from bridge.server.store.agreement import Agreement, Stage
 from bridge.server.store.breaker import StoreUnavailableError
 
-PATH = re.compile(r"/calls(?:/(CA[0-9a-f]{32}))?")
+PATH = re.compile(r"/calls(?:/(CA[0-9a-f]{32})(/flight)?)?")
 LIMIT, LIMIT_MAX = 50, 200
 # Python refuses to read a number of some thousand digits.
 NUMBER = re.compile(r"[0-9]{1,3}")
@@ -27,6 +30,7 @@ JSON_TYPE = "application/json"
 NOT_FOUND = Response(404, b"404 Not Found\n")
 # After a failure the store is asked again in 5 s.
 UNAVAILABLE = Response(503, b"503 The store does not answer: try again\n", headers=(("Retry-After", "5"),))
+NO_FILES = Response(503, b"503 The disk does not answer: look at BRIDGE_STATE_DIR\n")
 LIVE = Response(409, b"409 The call is live: try again when it is over\n")
 BAD_LIMIT = Response(400, f"400 limit: a number from 1 to {LIMIT_MAX}\n".encode())
 # Documents that are made in one turn of the loop, each in some 50 us.
@@ -35,7 +39,7 @@ AT_ONCE = 20
 
 class CallsApi:
     """
-    Answers ``/calls`` and ``/calls/SID``.
+    Answers ``/calls``, ``/calls/SID`` and ``/calls/SID/flight``.
 
     Args:
         token: The bearer token.
@@ -46,6 +50,7 @@ class CallsApi:
         self,
         token: str,
         finished: FinishedCalls,
+        flights: FlightFiles,
         live: Live,
         registry: Registry,
         agreement: Agreement,
@@ -53,6 +58,7 @@ class CallsApi:
     ) -> None:
         self._token = token
         self._finished = finished
+        self._flights = flights
         self._live = live
         self._registry = registry
         self._agreement = agreement
@@ -65,15 +71,19 @@ class CallsApi:
         found = PATH.fullmatch(request.path)
         if found is None:
             return NOT_FOUND
-        call_sid = found[1]
+        call_sid, of_call = found.groups()
         try:
+            if request.method == "GET" and of_call:
+                return await self._flight(call_sid)
             if request.method == "GET":
                 return await (self._one(call_sid) if call_sid else self._list(request.query))
-            if request.method == "DELETE" and call_sid:
+            if request.method == "DELETE" and call_sid and not of_call:
                 return await self._delete(call_sid)
         except StoreUnavailableError:
             return UNAVAILABLE
-        allowed = "GET, DELETE" if call_sid else "GET"
+        except FilesUnavailableError:
+            return NO_FILES
+        allowed = "GET, DELETE" if call_sid and not of_call else "GET"
         return Response(405, b"405 Method Not Allowed\n", headers=(("Allow", allowed),))
 
     async def _list(self, query: str) -> Response:
@@ -116,6 +126,14 @@ class CallsApi:
         if not records and not is_live:
             return NOT_FOUND
         return _json({"call_sid": call_sid, "is_live": is_live, "records": records})
+
+    async def _flight(self, call_sid: str) -> Response:
+        entry = self._registry.find(call_sid)
+        call = entry.call if entry is not None else None
+        if isinstance(call, FlightCall) and call in self._live.book:
+            return _json(call.flight(time.time()))
+        found = await self._flights.find(call_sid)
+        return _json(found) if found is not None else NOT_FOUND
 
     async def _delete(self, call_sid: str) -> Response:
         entry = self._registry.find(call_sid)

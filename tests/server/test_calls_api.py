@@ -14,7 +14,9 @@ from call_schema import problems
 from live import DEADLINE_S, Live, beside, random_call_sid, soon, until
 from redis_server import RedisServer, redis_server, started
 
+from bridge.call.replay import events_of, replay
 from bridge.server.calls_api import LIMIT_MAX
+from bridge.server.records.flights import FilesUnavailableError, FlightFiles
 from bridge.server.store.store import StoreError
 from bridge.standins.process import free_port
 
@@ -191,6 +193,54 @@ async def test_call_of_a_process_that_is_gone_can_be_removed(live_server, tmp_pa
     assert (await Api(live).ask("DELETE", f"/calls/{call_sid}"))[0] == 404
 
 
+# Flight records
+
+
+async def test_flight_record_of_a_live_call_is_shown_as_far_as_it_has_come(live):
+    api = Api(live)
+    async with live.bridged() as (caller, _):
+        await caller.send_dtmf("5")
+        await until(lambda: live.traffic.dtmf)
+        flight = await api.get(f"/calls/{caller.call_sid}/flight")
+        assert (flight["call_sid"], flight["why"]) == (caller.call_sid, None)
+        assert [event.name for event in events_of(flight)] == ["on_start", "on_agent_open", "on_dtmf"]
+        assert replay(flight) is None
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
+    # It has not ended badly.
+    assert (await api.ask("GET", f"/calls/{caller.call_sid}/flight"))[0] == 404
+
+
+async def test_flight_record_of_a_bad_end_is_shown_and_removed_with_the_call(live):
+    api = Api(live)
+    async with live.bridged() as (caller, session):
+        live.refuse_sessions()
+        session.abort()
+        await soon(caller.closed.wait())
+        await until(lambda: live.is_idle)
+    await live.server._agreement.documents.settled()
+    path = f"/calls/{caller.call_sid}"
+    flight = await api.get(f"{path}/flight")
+    assert flight["why"] == "agent_lost"
+    assert replay(flight) is None
+    assert (await api.ask("DELETE", path))[0] == 204
+    assert (await api.ask("GET", f"{path}/flight"))[0] == 404
+    assert list((live.server._settings.state_dir / "flights").iterdir()) == []
+
+
+async def test_disk_that_does_not_answer_is_reported(live_server, monkeypatch):
+    async def hangs(files, call_sid):
+        raise FilesUnavailableError
+
+    monkeypatch.setattr(FlightFiles, "find", hangs)
+    monkeypatch.setattr(FlightFiles, "forget", hangs)
+    live = await live_server(BRIDGE_API_TOKEN=TOKEN)
+    call_sid = await over(live)
+    status, text = await Api(live).ask("GET", f"/calls/{call_sid}/flight")
+    assert (status, "BRIDGE_STATE_DIR" in text) == (503, True)
+    assert (await Api(live).ask("DELETE", f"/calls/{call_sid}"))[0] == 503
+
+
 # The token
 
 
@@ -208,7 +258,8 @@ async def test_request_without_the_token_learns_nothing(live, logs, token, metho
 
     agreement._breaker.ask = never
     try:
-        for path in ("/calls", f"/calls/{call_sid}", "/calls/none", f"/calls/{random_call_sid()}"):
+        paths = ("/calls", f"/calls/{call_sid}", f"/calls/{call_sid}/flight", "/calls/none")
+        for path in (*paths, f"/calls/{random_call_sid()}"):
             lines = len(logs.lines)
             assert await Api(live).ask(method, path, token) == (401, "401 Unauthorized\n")
             assert logs.lines[lines:] == []
@@ -240,6 +291,9 @@ async def test_token_is_in_no_line_of_the_log(live, logs):
         ("GET", "/calls/", 404),
         ("GET", f"/calls/{random_call_sid()}", 404),
         ("DELETE", f"/calls/{random_call_sid()}", 404),
+        ("GET", f"/calls/{random_call_sid()}/flight", 404),
+        ("GET", "/calls/flight", 404),
+        ("DELETE", f"/calls/{random_call_sid()}/flight", 405),
         ("DELETE", "/calls", 405),
         ("POST", "/calls", 405),
         ("PUT", f"/calls/{random_call_sid()}", 405),
