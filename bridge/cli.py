@@ -275,6 +275,23 @@ def point_number(number: str, fallback_url: str | None, yes: bool) -> None:
     sys.exit(run({}, number, fallback_url=fallback_url, is_confirmed=yes))
 
 
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--reveal", is_flag=True, help="Show phone numbers and the agent's names whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def replay(file: Path, reveal: bool, as_json: bool) -> None:
+    """
+    Run the flight record FILE through the call's state machine, and show its events.
+
+    FILE is a file below flights/ in BRIDGE_STATE_DIR, which TWILIO_AUTH_TOKEN opens, or an answer of
+    GET /calls/CALLSID/flight; - reads it from standard input. The exit code is 1 if the machine does something else
+    now, and 2 if FILE cannot be read.
+    """
+    from bridge.commands.replay import run
+
+    sys.exit(run(file, reveals=reveal, as_json=as_json))
+
+
 @main.command(name="retell-agent")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PrivateAttr, ValidationError
+from pydantic import PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from bridge.agents.directory import FREE, Directory, DirectoryError, open_directory
@@ -169,20 +169,7 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
     Raises:
         SettingsError: With every problem found, not only the first.
     """
-    try:
-        from_file = DotEnvSettingsSource(BaseSettings, env_file=env_file).env_vars
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text: {error}"]) from None
-    # An empty variable counts as unset: shells and compose files write it so.
-    variables = {
-        name: value
-        for name, value in {
-            **from_file,
-            **EnvSettingsSource(BaseSettings).env_vars,
-            **{name.lower(): value for name, value in overrides.items()},
-        }.items()
-        if value
-    }
+    variables = _read_variables(overrides, env_file)
     raw: dict[str, Any] = {name: variables[name] for name in Settings.model_fields if name in variables}
     problems: list[str] = []
     bad: set[str] = set()
@@ -217,6 +204,33 @@ def load_settings(overrides: Mapping[str, str], env_file: str = ".env") -> Setti
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def read_auth_tokens(env_file: str = ".env") -> list[str]:
+    """
+    Read the account's auth tokens, the newest first, whatever the other settings are.
+
+    Raises:
+        SettingsError: The file cannot be read.
+    """
+    return secrets_of(SecretStr(_read_variables({}, env_file).get("twilio_auth_token", "")))
+
+
+def _read_variables(overrides: Mapping[str, str], env_file: str) -> dict[str, str]:
+    try:
+        from_file = DotEnvSettingsSource(BaseSettings, env_file=env_file).env_vars
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text: {error}"]) from None
+    # An empty variable counts as unset: shells and compose files write it so.
+    return {
+        name: value
+        for name, value in {
+            **from_file,
+            **EnvSettingsSource(BaseSettings).env_vars,
+            **{name.lower(): value for name, value in overrides.items()},
+        }.items()
+        if value
+    }
 
 
 def _with_development_defaults(raw: dict[str, Any]) -> dict[str, Any]:

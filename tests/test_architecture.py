@@ -99,7 +99,7 @@ ARROWS: dict[str, set[str]] = {
         "vendors",
     },
     "serve": {"_codec", "agents", "http", "logs", "metrics", "server", "settings", "store", "workers"},
-    "commands": {"agents", "seal", "settings", "store", "twilio"},
+    "commands": {"agents", "call", "seal", "settings", "store", "twilio"},
     "cli": {"commands", "retell_agent", "serve", "standins"},
     "main": {"cli"},
     "face": {"_codec", "agents", "server", "settings"},

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from click.testing import CliRunner
 from live import AUTH_TOKEN, DEADLINE_S, Live, soon, until
 from live_raw import raw_stream
 
@@ -18,6 +19,7 @@ from bridge.call.ends import ENDS, Why
 from bridge.call.flight import PURPOSE
 from bridge.call.flight_call import FlightCall
 from bridge.call.replay import events_of, replay
+from bridge.cli import main
 from bridge.seal import Seal
 from bridge.server.agent_chain import SESSIONS_AGAIN
 from bridge.server.records.flights import FlightFiles
@@ -186,6 +188,9 @@ async def test_end_is_replayed_with_the_same_commands_and_a_bad_one_is_in_a_file
         assert path.name.startswith(caller.call_sid)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert Seal([AUTH_TOKEN]).open(PURPOSE, path.read_text(), None) == flight
+        found = CliRunner().invoke(main, ["replay", str(path)], env={"TWILIO_AUTH_TOKEN": AUTH_TOKEN})
+        assert found.exit_code == 0, found.output
+        assert "with the same commands" in found.output
 
 
 @pytest.mark.parametrize("why", BEFORE_START)
