@@ -32,7 +32,7 @@ READY_S = 30.0
 FIRST_RESTART_S = 0.2
 LAST_RESTART_S = 30.0
 STEADY_S = 60.0
-# How long the workers have for the figures that one of them asks for; it waits a little longer.
+# How long the workers have for the answer that one of them asks for; it waits a little longer.
 FIGURES_S = 0.25
 # How many more calls than the least loaded worker one may have and still accept: as many as come between two reports.
 SLACK_CALLS = 2
@@ -68,12 +68,17 @@ class Worker:
 
 @dataclass(eq=False, slots=True)
 class _Asking:
-    """A question for the figures of all workers: who asked, under which number, and who has not answered."""
+    """
+    A question to all workers: who asked, under which number, and who has not answered.
+
+    ``answers`` are those so far; None where the workers' figures are the answer.
+    """
 
     asker: Worker
     number: int
     missing: set[Worker]
     timer: asyncio.TimerHandle
+    answers: list[Any] | None
 
 
 class StartError(Exception):
@@ -296,7 +301,14 @@ class Parent:
                     if (asking := self._asking.get(str(message.get("question")))) is not None:
                         self._answered(asking, worker)
                 case {"type": "ask", "what": "figures", "number": int(number)}:
-                    self._ask(worker, number)
+                    self._ask(worker, number, {"type": "figures?"}, None)
+                case {"type": "ask", "what": "answers", "number": int(number), "about": dict(about)}:
+                    self._ask(worker, number, {"type": "question", "about": about}, [])
+                case {"type": "answer", "question": str(question), "answer": answer}:
+                    asking = self._asking.get(question)
+                    if asking is not None and asking.answers is not None:
+                        asking.answers.append(answer)
+                        self._answered(asking, worker)
                 case {"type": "ask", "what": "ready", "number": int(number)}:
                     self._send(worker, {"type": "ready", "number": number, "is_ready": self._is_any_ready()})
                 case {"type": "announce", "number": int(number), "media_id": str(), "owner": str(owner)}:
@@ -335,14 +347,15 @@ class Parent:
     def _is_any_ready(self) -> bool:
         return any(w.is_ready and not (w.is_draining or w.is_retired) for w in self._workers)
 
-    # The figures of all
+    # Questions to all
 
-    def _ask(self, asker: Worker, number: int) -> None:
+    def _ask(self, asker: Worker, number: int, message: Mapping[str, Any], answers: list[Any] | None) -> None:
         question = secrets.token_hex(8)
         timer = asyncio.get_running_loop().call_later(FIGURES_S, self._answer, question)
-        asking = self._asking[question] = _Asking(asker, number, set(self._workers), timer)
-        for worker in list(asking.missing):
-            if not self._send(worker, {"type": "figures?", "question": question}):
+        asked = {worker for worker in self._workers if worker.is_ready}
+        asking = self._asking[question] = _Asking(asker, number, asked, timer, answers)
+        for worker in list(asked):
+            if not self._send(worker, {**message, "question": question}):
                 self._answered(asking, worker)
 
     def _answered(self, asking: _Asking, worker: Worker) -> None:
@@ -355,5 +368,9 @@ class Parent:
         if asking is None:
             return
         asking.timer.cancel()
-        families = merged([*(worker.families for worker in self._workers), self._past])
-        self._send(asking.asker, {"type": "figures", "number": asking.number, "families": families})
+        if asking.answers is None:
+            families = merged([*(worker.families for worker in self._workers), self._past])
+            answer: dict[str, Any] = {"type": "figures", "families": families}
+        else:
+            answer = {"type": "answers", "answers": asking.answers, "is_whole": not asking.missing}
+        self._send(asking.asker, {**answer, "number": asking.number})

@@ -7,7 +7,7 @@ import os
 import socket
 from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,9 @@ class Siblings:
         channel: To the parent.
         owner: This worker's name in the store.
         retire: Called once when other workers have taken its place, or the parent is gone.
+
+    Attributes:
+        answer: Answers what a worker asks all of them, in values that JSON has.
     """
 
     def __init__(
@@ -88,6 +91,9 @@ class Siblings:
         # As the parent said last.
         self._room_elsewhere = 0
         self._number = 0
+        self.answer: Callable[[Mapping[str, Any]], Awaitable[Any]] | None = None
+        # Its answers that are being made.
+        self._answering: set[asyncio.Task[None]] = set()
         # Questions to the parent that are under way, by number.
         self._answers: dict[int, asyncio.Future[Any]] = {}
         # Media IDs that belong to other workers, the oldest first, and until when.
@@ -113,6 +119,8 @@ class Siblings:
         """Send the last figures; the others are no longer asked."""
         if self._timer is not None:
             self._timer.cancel()
+        for task in self._answering:
+            task.cancel()
         self._send_figures(None)
         self._channel.close()
 
@@ -120,6 +128,16 @@ class Siblings:
         """The metrics of all workers as those of one process; None if the parent does not answer in time."""
         found = await self._ask({"type": "ask", "what": "figures"})
         return found["families"] if found is not None else None
+
+    async def all_answers(self, about: Mapping[str, Any]) -> tuple[list[Any], bool] | None:
+        """
+        What each worker of this host, this one too, answers, and whether all of them do in time.
+
+        Returns:
+            None if the parent does not answer in time, or is of a version that asks nobody.
+        """
+        found = await self._ask({"type": "ask", "what": "answers", "about": about})
+        return (found["answers"], found["is_whole"]) if found is not None else None
 
     async def is_any_ready(self) -> bool:
         """Whether any worker takes calls; False if the parent does not answer in time."""
@@ -172,7 +190,7 @@ class Siblings:
     def _on_message(self, message: dict[str, Any], given: list[int]) -> None:
         try:
             match message:
-                case {"type": "figures" | "ready" | "announced", "number": int(number)}:
+                case {"type": "figures" | "answers" | "ready" | "announced", "number": int(number)}:
                     answer = self._answers.get(number)
                     if answer is not None and not answer.done():
                         answer.set_result(message)
@@ -180,6 +198,10 @@ class Siblings:
                     # The load first: whoever has read the figures finds the others as informed.
                     self._send_load()
                     self._send_figures(question)
+                case {"type": "question", "question": str(question), "about": dict(about)}:
+                    task = self._loop.create_task(self._send_answer(question, about), name="answer a worker")
+                    self._answering.add(task)
+                    task.add_done_callback(self._answering.discard)
                 case {"type": "accept", "is_on": bool(is_on), "room_elsewhere": int(room)} if (
                     self._front is not None
                 ):
@@ -210,6 +232,15 @@ class Siblings:
     def _send_figures(self, question: str | None) -> None:
         self._figures_due = self._loop.time() + FIGURES_EVERY_S
         self._channel.send({"type": "figures", "question": question, "families": self._metrics.families()})
+
+    async def _send_answer(self, question: str, about: Mapping[str, Any]) -> None:
+        answer = None
+        try:
+            if self.answer is not None:
+                answer = await self.answer(about)
+        except Exception:
+            log.exception("fault while another worker is answered")
+        self._channel.send({"type": "answer", "question": question, "answer": answer})
 
     def _report(self) -> None:
         self._timer = self._loop.call_later(LOAD_EVERY_S, self._report)

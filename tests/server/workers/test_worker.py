@@ -3,66 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from http_front_raw import queued
-from live import DEADLINE_S, DEFAULTS, LIMITS, Live, make_settings, serving, soon, until
+from live import DEADLINE_S, soon, until
+from worker_pair import both
 
-from bridge.call.limits import Limits
-from bridge.server.server import Server
-from bridge.server.workers.channel import Channel, pair
-from bridge.server.workers.parent import Parent, Worker
 from bridge.standins.numbered import make_numbered
 
-
-class Pair:
-    """The servers, each with its `Worker` in the parent that has no process to watch."""
-
-    def __init__(self) -> None:
-        self.parent = Parent((), {}, (), 2, "")
-        self.lives: list[Live] = []
-        self.workers: list[Worker] = []
-
-    async def add(self, live: Live, stack: contextlib.AsyncExitStack, store: str) -> None:
-        ours, theirs = pair()
-        worker = Worker(None, 0.0)
-        worker.channel = Channel(
-            ours, lambda message, given: self.parent._on_message(worker, message, given), lambda: None
-        )
-        stack.callback(worker.channel.close)
-        self.parent._workers.add(worker)
-        settings = make_settings({**live.agent.environment(), **DEFAULTS, "BRIDGE_STORE": store})
-        server = Server(settings, Limits(**LIMITS))
-        await server.start(channel=theirs)
-        stack.push_async_callback(server.stop)
-        self.lives.append(Live(server, live.agent, None))
-        self.workers.append(worker)
-        await until(lambda: worker.is_ready and worker.said)
-
-    async def announce(self, at: int, media_id: str, owner: int) -> None:
-        siblings = self.lives[at].server._siblings
-        await siblings.announce(media_id, self.workers[owner].owner)
-        # The others hear of it in their own turn of the loop.
-        everyone = [live.server._siblings for live in self.lives]
-        await until(
-            lambda: all(
-                s.owner_of(media_id) == self.workers[owner].owner
-                for s in everyone
-                if s is not everyone[owner]
-            )
-        )
-
-
-@pytest.fixture
-async def both(tmp_path) -> AsyncIterator[Pair]:
-    async with serving() as live, contextlib.AsyncExitStack() as stack:
-        found = Pair()
-        for _ in range(2):
-            await found.add(live, stack, f"sqlite:{tmp_path}/store.sqlite3")
-        yield found
+__all__ = ["both"]
 
 
 def media_id_of(caller) -> str:
@@ -134,6 +84,7 @@ async def test_worker_speaks_for_itself_when_the_parent_does_not_answer(both, mo
     monkeypatch.setattr(both.parent, "_on_message", lambda worker, message, given: None)
     assert (await a.metrics())["bridge_calls_live"] == 0
     assert (await a.get("/readyz"))[0] == 200
+    assert await a.server._siblings.all_answers({}) is None
     a.server.drain()
     assert (await a.get("/readyz"))[0] == 503
 
@@ -162,6 +113,66 @@ async def test_questions_to_the_parent_may_be_asked_at_once(both):
     await until(lambda: all(siblings.owner_of(media_id) == owner for media_id in ids))
     assert is_ready
     assert "bridge_calls_live" in {family["name"] for family in families}
+
+
+async def test_all_workers_are_asked_and_each_answers_once(both):
+    for n, live in enumerate(both.lives):
+
+        async def answer(about, n=n):
+            return {"worker": n, **about}
+
+        live.server._siblings.answer = answer
+    siblings = both.lives[1].server._siblings
+    *found, families = await asyncio.gather(
+        *(siblings.all_answers({"what": what}) for what in ("a", "b")), siblings.all_families()
+    )
+    for what, (answers, is_whole) in zip("ab", found, strict=True):
+        answers.sort(key=lambda one: one["worker"])
+        assert (answers, is_whole) == ([{"worker": n, "what": what} for n in range(2)], True)
+    assert families
+
+
+async def test_worker_that_answers_late_is_left_out(both):
+    never = asyncio.Event()
+
+    async def late(about):
+        await never.wait()
+
+    async def at_once(about):
+        return 1
+
+    for live, answer in zip(both.lives, (late, at_once), strict=True):
+        live.server._siblings.answer = answer
+    assert await soon(both.lives[1].server._siblings.all_answers({})) == ([1], False)
+    never.set()
+    await until(lambda: not both.lives[0].server._siblings._answering)
+    assert both.parent._asking == {}
+
+
+async def test_worker_that_is_gone_or_not_ready_is_not_waited_for(both, logs):
+    async def at_once(about):
+        return 1
+
+    both.lives[1].server._siblings.answer = at_once
+    both.workers[0].is_ready = False
+    assert await both.lives[1].server._siblings.all_answers({}) == ([1], True)
+    both.workers[0].is_ready = True
+    both.workers[0].channel.close()
+    assert await both.lives[1].server._siblings.all_answers({}) == ([1], True)
+    await soon(both.lives[0].server.retired.wait())
+    assert len(logs.faults()) == 1
+    logs.records.clear()
+
+
+async def test_fault_in_an_answer_stays_in_its_worker(both, logs):
+    async def fails(about):
+        raise RuntimeError("fault")
+
+    for live in both.lives:
+        live.server._siblings.answer = fails
+    assert await both.lives[0].server._siblings.all_answers({}) == ([None, None], True)
+    assert len(logs.faults()) == 2
+    logs.records.clear()
 
 
 @pytest.mark.parametrize("is_parent_there", [True, False])
