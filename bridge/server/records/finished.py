@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from bridge.call.document import without_texts
+from bridge.call.document import summary, without_texts
 from bridge.metrics import Metrics
+from bridge.server.records.matching import matcher
 from bridge.server.store.documents import Bounds, Documents
 
 MOST_CALLS = 1000
+# Documents that a search asks the store for at once, which may have some 40 KB each.
+BLOCK = 50
 
 # Removes what one part of the store keeps of a call; returns whether there was anything.
 Forget = Callable[[str], Awaitable[bool]]
@@ -30,6 +34,8 @@ class FinishedCalls:
         self._documents = documents
         self._bounds = Bounds(MOST_CALLS, keep_s)
         self._forget = (documents.forget, *forget)
+        # Held by a search, which may read all documents.
+        self._searching = asyncio.Lock()
         documents.on_lost = metrics.records_lost.inc
 
     def keep(self, document: dict[str, Any]) -> None:
@@ -49,7 +55,38 @@ class FinishedCalls:
         Raises:
             StoreUnavailableError: The store is unavailable.
         """
-        return await self._documents.newest(most)
+        return [document for document in await self._documents.newest(most) if document is not None]
+
+    async def search(self, words: str, skip: int, most: int) -> tuple[list[dict[str, Any]], int | None]:
+        """
+        The summaries of calls that have all of these words, the last one first; one search at a time.
+
+        Args:
+            skip: Where to go on, as the search before says; 0 for the last calls.
+            most: How many summaries to look for.
+
+        Returns:
+            They, and where to go on; None at the end.
+
+        Raises:
+            StoreUnavailableError: The store is unavailable.
+        """
+        is_meant = matcher(words)
+        # A call that ends meanwhile moves the others.
+        found: dict[tuple[str, int], dict[str, Any]] = {}
+        async with self._searching:
+            while True:
+                block = await self._documents.newest(BLOCK, skip)
+                for n, document in enumerate(block):
+                    row = summary(document) if document is not None else None
+                    if row is None or not is_meant(row):
+                        continue
+                    if len(found) == most:
+                        return list(found.values()), skip + n
+                    found[row["call_sid"], row["attempt"]] = row
+                if len(block) < BLOCK:
+                    return list(found.values()), None
+                skip += BLOCK
 
     async def find(self, call_sid: str) -> list[dict[str, Any]]:
         """

@@ -78,18 +78,20 @@ class Documents:
         if self._writing is not None:
             await self._writing
 
-    async def newest(self, most: int) -> list[dict[str, Any]]:
+    async def newest(self, most: int, skip: int = 0) -> list[dict[str, Any] | None]:
         """
-        At most so many documents without their texts, the last one first.
+        At most so many documents without their texts, the last one first, after some that are left out.
+
+        Returns:
+            None in place of each one that was sealed with an auth token that is no longer used.
 
         Raises:
             StoreUnavailableError: The store is unavailable.
         """
-        sealed = await self._breaker.ask(lambda: self._store.shelf.newest(self._clock(), most))
+        sealed = await self._breaker.ask(lambda: self._store.shelf.newest(self._clock(), most, skip))
         found = []
         for text in sealed:
-            if (fields := self._open(SHELF, text)) is not None:
-                found.append(fields)
+            found.append(self._open(SHELF, text))
             # Each takes time that a frame may wait for.
             await asyncio.sleep(0)
         return found

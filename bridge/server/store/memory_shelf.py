@@ -21,13 +21,13 @@ class MemoryShelf:
     async def find(self, name: str, now: float) -> list[str]:
         return [text for _, text in sorted(self._parts(name, now).items())]
 
-    async def newest(self, now: float, most: int) -> list[str]:
+    async def newest(self, now: float, most: int, skip: int = 0) -> list[str]:
         found: list[str] = []
         for name in reversed(self._names):
             found += [text for _, text in sorted(self._parts(name, now).items(), reverse=True)]
-            if len(found) >= most:
+            if len(found) >= skip + most:
                 break
-        return found[:most]
+        return found[skip : skip + most]
 
     async def remove(self, name: str) -> bool:
         return self._names.pop(name, None) is not None

@@ -21,15 +21,20 @@ end
 """
 # The parts of a name, each followed by its text.
 FIND = "return redis.call('HGETALL', KEYS[1] .. 'name:' .. ARGV[1])"
+# The parts of names in whose texts those asked for are, and how many of these texts come before them.
 NEWEST = """
-local s, found, texts = KEYS[1], {}, 0
-for _, name in ipairs(redis.call('ZREVRANGE', s .. 'all', 0, ARGV[1] - 1)) do
-  local parts = redis.call('HGETALL', s .. 'name:' .. name)
-  if #parts == 0 then redis.call('ZREM', s .. 'all', name) end
-  if texts < tonumber(ARGV[1]) then found[#found + 1] = parts end
-  texts = texts + #parts / 2
+local s, most, skip, found, texts = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0
+for _, name in ipairs(redis.call('ZREVRANGE', s .. 'all', 0, skip + most - 1)) do
+  local length = redis.call('HLEN', s .. 'name:' .. name)
+  if length == 0 then redis.call('ZREM', s .. 'all', name) end
+  if texts == 0 and skip >= length then
+    skip = skip - length
+  elseif texts < skip + most then
+    found[#found + 1] = redis.call('HGETALL', s .. 'name:' .. name)
+    texts = texts + length
+  end
 end
-return found
+return {skip, found}
 """
 REMOVE = """
 redis.call('ZREM', KEYS[1] .. 'all', ARGV[1])
@@ -68,9 +73,9 @@ class RedisShelf:
     async def find(self, name: str, now: float) -> list[str]:
         return _by_part(await self._run(self._find, name))
 
-    async def newest(self, now: float, most: int) -> list[str]:
-        names = await self._run(self._newest, most)
-        return [text for parts in names for text in reversed(_by_part(parts))][:most]
+    async def newest(self, now: float, most: int, skip: int = 0) -> list[str]:
+        before, names = await self._run(self._newest, most, skip)
+        return [text for parts in names for text in reversed(_by_part(parts))][before : before + most]
 
     async def remove(self, name: str) -> bool:
         return bool(await self._run(self._remove, name))

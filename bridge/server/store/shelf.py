@@ -26,8 +26,13 @@ class Shelf(Protocol):
         """The texts of a name, by part."""
         ...
 
-    async def newest(self, now: float, most: int) -> list[str]:
-        """At most so many texts, those of the last name first, each name's by part from the last one."""
+    async def newest(self, now: float, most: int, skip: int = 0) -> list[str]:
+        """
+        At most so many texts, those of the last name first, each name's by part from the last one.
+
+        Args:
+            skip: How many of them to leave out at the beginning.
+        """
         ...
 
     async def remove(self, name: str) -> bool:

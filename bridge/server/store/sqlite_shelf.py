@@ -28,7 +28,7 @@ DELETE FROM shelved WHERE put_at <= (
 )
 """
 FIND = "SELECT text FROM shelved WHERE name = ? AND until > ? ORDER BY part"
-NEWEST = "SELECT text FROM shelved WHERE until > ? ORDER BY put_at DESC, name, part DESC LIMIT ?"
+NEWEST = "SELECT text FROM shelved WHERE until > ? ORDER BY put_at DESC, name, part DESC LIMIT ? OFFSET ?"
 REMOVE = "DELETE FROM shelved WHERE name = ?"
 
 T = TypeVar("T")
@@ -68,8 +68,8 @@ class SqliteShelf:
     async def find(self, name: str, now: float) -> list[str]:
         return await self._texts(FIND, name, now)
 
-    async def newest(self, now: float, most: int) -> list[str]:
-        return await self._texts(NEWEST, now, most)
+    async def newest(self, now: float, most: int, skip: int = 0) -> list[str]:
+        return await self._texts(NEWEST, now, most, skip)
 
     async def remove(self, name: str) -> bool:
         return await self._run(lambda connection: connection.execute(REMOVE, (name,)).rowcount > 0)

@@ -50,6 +50,15 @@ async def test_parts_of_a_name_stay_together_in_their_order(shelf):
     assert await shelf.newest(NOW, 1) == ["a 10"]
 
 
+async def test_some_are_left_out_at_the_beginning(shelf):
+    await put(shelf, "a", "b", "c")
+    await put(shelf, "b", part=1, now=NOW + 5)
+    everything = ["b 1", "b 0", "c 0", "a 0"]
+    for skip in range(6):
+        for most in range(1, 6):
+            assert await shelf.newest(NOW, most, skip) == everything[skip : skip + most]
+
+
 async def test_text_takes_the_place_of_the_one_of_its_part(shelf):
     await put(shelf, "a")
     await shelf.put("a", 0, "é☎ '; DROP TABLE shelved; --", NOW, UNTIL, 100)
