@@ -99,6 +99,30 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def live_summary(
+    call: Call, call_sid: str, record: CallRecord, traffic: Traffic, now: float, unix_now: float
+) -> dict[str, Any]:
+    """What `summary` shows of the document of a live call, which need not be made, and its ``state``."""
+    return {
+        "call_sid": call_sid,
+        "attempt": record.attempt,
+        "from": record.from_number,
+        "to": record.to_number,
+        "route": record.route,
+        "agent": record.agent.name,
+        "agents_lost": max(0, len(record.agents) - 1),
+        "start": _time(_later(unix_now - now, call.started_at)),
+        "ended": None,
+        "duration_s": round(now - call.opened_at, 3),
+        "first_agent_audio_s": _rounded(call.stats.first_agent_audio_s),
+        "interrupts": traffic.interrupts,
+        "dropped": traffic.dropped_to_agent + traffic.dropped_to_caller,
+        "why": None,
+        "outcome": None,
+        "state": call.state.value,
+    }
+
+
 def _agent(agent: AgentRecord) -> dict[str, Any]:
     return {
         "name": agent.name,

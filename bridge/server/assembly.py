@@ -25,7 +25,9 @@ from bridge.server.callers import Callers
 from bridge.server.calls_api import CallsApi
 from bridge.server.events.standard_webhooks import WebhookSigner
 from bridge.server.forms import Forms
+from bridge.server.known_calls import KnownCalls
 from bridge.server.live import Live
+from bridge.server.live_calls import LiveCalls
 from bridge.server.media_socket import MediaSockets
 from bridge.server.page.login import Login
 from bridge.server.page.page import Page
@@ -182,7 +184,8 @@ def assemble_paths(
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
     api_token = settings.bridge_api_token.get_secret_value()
-    calls = CallsApi(api_token, finished, flights, live, registry, agreement, clock) if api_token else None
+    known = KnownCalls(LiveCalls(live, registry, siblings, clock), finished, registry, agreement)
+    calls = CallsApi(api_token, known, flights, live, registry) if api_token else None
     page = None
     if settings.has_page:
         password = settings.bridge_page_password.get_secret_value()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,11 +13,10 @@ from bridge.call.document import summary
 from bridge.call.flight_call import FlightCall
 from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.server.bearer import unauthorized
+from bridge.server.known_calls import KnownCalls
 from bridge.server.live import Live
-from bridge.server.records.finished import FinishedCalls
 from bridge.server.records.flights import FilesUnavailableError, FlightFiles
-from bridge.server.registry import Phase, Registry
-from bridge.server.store.agreement import Agreement, Stage
+from bridge.server.registry import Registry
 from bridge.server.store.breaker import StoreUnavailableError
 
 PATH = re.compile(r"/calls(?:/(CA[0-9a-f]{32})(/flight)?)?")
@@ -33,8 +30,6 @@ UNAVAILABLE = Response(503, b"503 The store does not answer: try again\n", heade
 NO_FILES = Response(503, b"503 The disk does not answer: look at BRIDGE_STATE_DIR\n")
 LIVE = Response(409, b"409 The call is live: try again when it is over\n")
 BAD_LIMIT = Response(400, f"400 limit: a number from 1 to {LIMIT_MAX}\n".encode())
-# Documents that are made in one turn of the loop, each in some 50 us.
-AT_ONCE = 20
 
 
 class CallsApi:
@@ -43,26 +38,16 @@ class CallsApi:
 
     Args:
         token: The bearer token.
-        clock: Seconds, monotonic.
     """
 
     def __init__(
-        self,
-        token: str,
-        finished: FinishedCalls,
-        flights: FlightFiles,
-        live: Live,
-        registry: Registry,
-        agreement: Agreement,
-        clock: Callable[[], float],
+        self, token: str, known: KnownCalls, flights: FlightFiles, live: Live, registry: Registry
     ) -> None:
         self._token = token
-        self._finished = finished
+        self._known = known
         self._flights = flights
         self._live = live
         self._registry = registry
-        self._agreement = agreement
-        self._clock = clock
 
     async def handle(self, request: Request) -> Response:
         """Answer a request; one without the token learns nothing and asks nothing of the store."""
@@ -91,41 +76,18 @@ class CallsApi:
         limit = int(texts[0]) if len(texts) == 1 and NUMBER.fullmatch(texts[0]) else 0
         if not 1 <= limit <= LIMIT_MAX:
             return BAD_LIMIT
-        live = await self._live_ones()
+        live = await self._known.live.rows()
+        shown = {"live": live.calls, "live_count": live.count, "is_whole": live.is_whole}
         try:
-            finished = [summary(document) for document in await self._finished.newest(limit)]
+            finished = [summary(document) for document in await self._known.finished.newest(limit)]
         except StoreUnavailableError:
             # The live ones are known all the same.
-            return _json({"live": live, "finished": None})
-        return _json({"live": live, "finished": finished})
-
-    async def _live_ones(self) -> list[dict[str, Any]]:
-        found = []
-        for n, call in enumerate(list(self._live.book)):
-            if n % AT_ONCE == AT_ONCE - 1:
-                await asyncio.sleep(0)
-            sides = self._live.book.get(call)
-            if sides is not None and call.call_sid:
-                found.append(summary(sides.document(call, call.call_sid, self._clock())))
-        return found
-
-    def _live_one(self, call_sid: str) -> dict[str, Any] | None:
-        entry = self._registry.find(call_sid)
-        call = entry.call if entry is not None else None
-        sides = self._live.book.get(call) if call is not None else None
-        return (
-            sides.document(call, call_sid, self._clock()) if call is not None and sides is not None else None
-        )
+            return _json({**shown, "finished": None})
+        return _json({**shown, "finished": finished})
 
     async def _one(self, call_sid: str) -> Response:
-        live = self._live_one(call_sid)
-        records = await self._finished.find(call_sid)
-        is_live = live is not None or await self._is_live_elsewhere(call_sid)
-        if live is not None:
-            records.append(live)
-        if not records and not is_live:
-            return NOT_FOUND
-        return _json({"call_sid": call_sid, "is_live": is_live, "records": records})
+        found = await self._known.find(call_sid)
+        return _json(found) if found is not None else NOT_FOUND
 
     async def _flight(self, call_sid: str) -> Response:
         entry = self._registry.find(call_sid)
@@ -136,20 +98,9 @@ class CallsApi:
         return _json(found) if found is not None else NOT_FOUND
 
     async def _delete(self, call_sid: str) -> Response:
-        entry = self._registry.find(call_sid)
-        is_here = self._registry.is_being_admitted(call_sid) or (
-            entry is not None and entry.phase is not Phase.OVER
-        )
-        if is_here or await self._is_live_elsewhere(call_sid):
+        if await self._known.is_live(call_sid):
             return LIVE
-        return NO_CONTENT if await self._finished.forget(call_sid) else NOT_FOUND
-
-    async def _is_live_elsewhere(self, call_sid: str) -> bool:
-        """Whether a process that is there has the call, or waits for its media socket."""
-        record = await self._agreement.find(call_sid)
-        return (
-            record is not None and record.stage != Stage.OVER and self._agreement.presence.has(record.owner)
-        )
+        return NO_CONTENT if await self._known.finished.forget(call_sid) else NOT_FOUND
 
 
 def _json(fields: dict[str, Any]) -> Response:

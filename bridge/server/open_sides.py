@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from bridge.call.agent import AgentLeg
-from bridge.call.document import document
+from bridge.call.document import document, live_summary
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.leg import Leg
 from bridge.call.record import AgentRecord, CallRecord
@@ -105,6 +105,11 @@ class OpenSides:
             "interrupts": traffic.interrupts,
             "dropped_frames": traffic.dropped_to_agent + traffic.dropped_to_caller,
         }
+
+    def summary(self, call: Call, now: float) -> dict[str, Any]:
+        """What a list of live calls shows of the call."""
+        call.count_relayed()
+        return live_summary(call, call.call_sid, self.record, self.traffic(call), now, time.time())
 
     def traffic(self, call: Call) -> Traffic:
         """The counts of the call, all its sockets and agents together."""

@@ -79,7 +79,7 @@ async def live(live_server) -> Live:
 async def test_finished_call_is_listed_shown_and_removed(live_server, store):
     live = await live_server(BRIDGE_API_TOKEN=TOKEN, BRIDGE_STORE=store)
     api = Api(live)
-    assert await api.get() == {"live": [], "finished": []}
+    assert await api.get() == {"live": [], "live_count": 0, "is_whole": True, "finished": []}
     first, second = await over(live), await over(live)
     found = await api.get()
     assert [row["call_sid"] for row in found["finished"]] == [second, first]

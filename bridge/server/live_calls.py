@@ -1,0 +1,99 @@
+"""The live calls of all workers of this host, as the API and the page show them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.server.live import Live
+from bridge.server.registry import Registry
+from bridge.server.workers.worker import Siblings
+
+# Of one worker, the last ones.
+MOST_ROWS = 500
+# Rows that are made in one turn of the loop, each in some 10 us.
+AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """
+    Live calls of all workers, the last one first.
+
+    Attributes:
+        count: How many there are.
+        is_whole: False if calls are left out, because there are too many or a worker did not answer.
+    """
+
+    calls: list[dict[str, Any]]
+    count: int
+    is_whole: bool
+
+
+class LiveCalls:
+    """
+    Asks all workers for their live calls, and answers for this one.
+
+    Args:
+        siblings: The other workers, if this process is one.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self, live: Live, registry: Registry, siblings: Siblings | None, clock: Callable[[], float]
+    ) -> None:
+        self._live = live
+        self._registry = registry
+        self._siblings = siblings
+        self._clock = clock
+        if siblings is not None:
+            siblings.answer = self._answer
+
+    async def rows(self) -> LiveRows:
+        """The live calls."""
+        answers, is_whole = await self._ask({"what": "calls"})
+        calls = [row for answer in answers for row in answer["calls"]]
+        calls.sort(key=lambda row: row["start"] or "", reverse=True)
+        left_out = sum(answer["left_out"] for answer in answers)
+        return LiveRows(calls, len(calls) + left_out, is_whole and not left_out)
+
+    async def find(self, call_sid: str) -> dict[str, Any] | None:
+        """The document of a live call, as far as it has come."""
+        answers, _ = await self._ask({"what": "call", "call_sid": call_sid})
+        return answers[0] if answers else None
+
+    async def _ask(self, about: Mapping[str, Any]) -> tuple[list[Any], bool]:
+        found = await self._siblings.all_answers(about) if self._siblings is not None else None
+        if found is None:
+            found = [await self._answer(about)], self._siblings is None
+        answers, is_whole = found
+        return [answer for answer in answers if answer is not None], is_whole
+
+    async def _answer(self, about: Mapping[str, Any]) -> Any:
+        match about:
+            case {"what": "calls"}:
+                return await self._my_rows()
+            case {"what": "call", "call_sid": str(call_sid)}:
+                return self._mine(call_sid)
+        return None
+
+    async def _my_rows(self) -> dict[str, Any]:
+        calls = [call for call in self._live.book if call.call_sid]
+        rows = []
+        for n, call in enumerate(calls[: -MOST_ROWS - 1 : -1]):
+            if n % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+            sides = self._live.book.get(call)
+            if sides is not None:
+                rows.append(sides.summary(call, self._clock()))
+        return {"calls": rows, "left_out": max(0, len(calls) - MOST_ROWS)}
+
+    def _mine(self, call_sid: str) -> dict[str, Any] | None:
+        entry = self._registry.find(call_sid)
+        call = entry.call if entry is not None else None
+        sides = self._live.book.get(call) if call is not None else None
+        if call is None or sides is None:
+            return None
+        return sides.document(call, call_sid, self._clock())
