@@ -14,9 +14,9 @@ import structlog
 
 from bridge.commands.checks.account import check_account
 from bridge.commands.checks.agents import check_agents
-from bridge.commands.checks.answer_webhook import check_answer_webhook
 from bridge.commands.checks.machine import check_descriptors, check_settings
 from bridge.commands.checks.numbers import check_numbers
+from bridge.commands.checks.own_webhooks import ANSWER, EVENTS, check_own_webhook
 from bridge.commands.checks.public_url import check_public_url
 from bridge.commands.checks.signature import check_signature
 from bridge.commands.checks.store import check_store
@@ -76,8 +76,10 @@ async def check_all(settings: Settings, number: str = "", *, opens_agents: bool 
             parts["account"] = check_account(settings, http)
             parts["numbers"] = check_numbers(settings, http, number)
             parts["PUBLIC_URL"] = check_public_url(settings, http, tls)
-        if settings.bridge_answer_url:
-            parts["answer webhook"] = check_answer_webhook(settings, tls)
+        own = {ANSWER: settings.bridge_answer_url, EVENTS: settings.bridge_events_url}
+        for subject, url in own.items():
+            if url:
+                parts[subject] = check_own_webhook(subject, url, tls)
         parts["agents"] = check_agents(settings, http, tls, opens=opens_agents)
         found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
     findings = [*check_settings(settings), *check_descriptors(settings)]
