@@ -31,6 +31,7 @@ extensions = [
         "base64_text",
         "speech_meter",
         "call_audio",
+        "loudness",
         "frame_writer",
         "websocket",
         "wire",

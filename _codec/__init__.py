@@ -9,6 +9,7 @@ __all__ = [
     "FromMulaw",
     "Handshake",
     "HeldBudget",
+    "Loudness",
     "SpanFinder",
     "ToMulaw",
     "Wire",
@@ -22,6 +23,7 @@ try:
     from _codec.frame_ring import FrameRing
     from _codec.handshake import Handshake
     from _codec.held_budget import HeldBudget
+    from _codec.loudness import Loudness
     from _codec.media_json import Envelope, SpanFinder
     from _codec.transcode import PCM_RATES_HZ, FromMulaw, ToMulaw
     from _codec.wire import MARK_NAME, Wire
