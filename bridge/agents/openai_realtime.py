@@ -254,6 +254,8 @@ class RealtimeDialogue(JsonDialogue):
         return self._void_response_id != "" and fields.get("response_id") == self._void_response_id
 
     def _audio_of(self, fields: Mapping[str, Any], delta: str) -> Iterable[Event]:
+        if not self._is_ready:
+            return (Ignored("audio_before_its_format"),)
         if self._is_void(fields):
             return (Ignored("void_audio"),)
         return (Audio(delta.encode()), Control.RELAY_AUDIO)

@@ -81,6 +81,13 @@ def sent(messages: Any) -> list[dict[str, Any]]:
 # Items
 
 
+def test_audio_before_the_format_is_confirmed_is_not_played():
+    dialogue = make()
+    assert audio(dialogue, "r") == [Ignored("audio_before_its_format")]
+    read(dialogue, type="session.updated", session={})
+    assert audio(dialogue, "r") == [Audio(b"AAAA"), Control.RELAY_AUDIO]
+
+
 def test_late_audio_of_an_interrupted_response_is_dropped_and_the_next_ones_is_relayed_again(dialogue):
     begin_response(dialogue, "r1")
     assert begin_item(dialogue, "one", "r1") == [Turn("one"), Control.RELAY_AUDIO]
@@ -111,6 +118,7 @@ def test_interrupt_between_responses_leaves_audio_to_the_wire(dialogue):
 )
 def test_nothing_is_cleared_for_a_model_that_goes_on_speaking(session):
     dialogue = make(session)
+    read(dialogue, type="session.updated", session={})
     begin_item(dialogue, "one")
     assert interrupt(dialogue) == []
     assert dialogue.is_speaking

@@ -134,6 +134,19 @@ async def test_format_that_was_not_asked_for_leads_to_the_next_agent_before_a_fr
             assert logged(logs, "it confirms input audio as audio/pcm instead of audio/pcmu")
 
 
+async def test_audio_of_a_service_that_speaks_before_it_confirms_its_format_is_never_heard():
+    def speak_pcm_early(session: Any) -> None:
+        session.confirmed_format = {"type": "audio/pcm", "rate": 24000}
+        session.early_audio = 960 * b"\x01"
+
+    async with serving(agent={"protocol": "openai"}, BRIDGE_AGENT="openai,echo") as live:
+        live.agent.on_session = speak_pcm_early
+        async with live.answered() as caller:
+            await caller.open_stream()
+            await echo_answers(live, caller)
+            assert await live.ignored("agent", "audio_before_its_format") == 1
+
+
 async def test_session_at_its_limit_is_followed_by_the_next_agent():
     async with calling() as (live, caller, session):
         await session.send_expired()

@@ -279,6 +279,8 @@ class OpenAiLiveDialogue(JsonDialogue):
         return events
 
     def _audio_of(self, delta: str) -> Iterable[Event]:
+        if not self._is_ready:
+            return (Ignored("audio_before_its_format"),)
         audio = Audio(delta.encode())
         if (self._goodbye is None and not self._is_troubled) or not is_base64(audio.payload):
             return (audio,)

@@ -76,6 +76,13 @@ def texts(events: list[Event]) -> list[str]:
 # The start
 
 
+def test_audio_before_the_format_is_confirmed_is_not_played():
+    dialogue = dialogue_of()
+    assert read(dialogue, "session.output_audio.delta", delta=WORD) == [Ignored("audio_before_its_format")]
+    start(dialogue)
+    assert read(dialogue, "session.output_audio.delta", delta=WORD) == [Audio(WORD.encode())]
+
+
 def test_session_starts_with_the_model_mulaw_and_the_model_that_has_the_functions():
     session = session_of(dialogue_of())
     assert session["model"] == "gpt-live-1.1"

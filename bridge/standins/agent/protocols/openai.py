@@ -68,6 +68,7 @@ class OpenAISession(TurnSession):
         truncates: Every ``conversation.item.truncate``, refused ones included.
         function_outputs: Results of function calls.
         confirmed_format: Stated in ``session.updated`` in place of the one that was asked for; None states that.
+        early_audio: Bytes of audio that it sends before ``session.updated``.
         refuses_truncates: Whether every ``conversation.item.truncate`` is refused.
         refused_requests: How often the bridge asked for a response while one was being made.
         failures: Errors of the next responses that the bridge asks for: each is a ``type``, ``code`` and ``message``.
@@ -82,6 +83,7 @@ class OpenAISession(TurnSession):
         self.truncates: list[Truncate] = []
         self.function_outputs: list[FunctionOutput] = []
         self.confirmed_format: dict[str, Any] | None = None
+        self.early_audio = b""
         self.refuses_truncates = False
         self.refused_requests = 0
         self.failures: deque[dict[str, Any]] = deque()
@@ -139,6 +141,8 @@ class OpenAISession(TurnSession):
     async def _begin(self) -> bool:
         await self._send_event({"type": "session.created", "session": self.session})
         await self._configured.wait()
+        if self.early_audio:
+            await self._send_event(Item(self._new_id("resp"), self._new_id("item")).delta(self.early_audio))
         return await self._make_ready(
             self._with_id({"type": "session.updated", "session": self._confirmed()}),
             self._with_id(error("The session could not be updated.", "session_update_failed", None)),
