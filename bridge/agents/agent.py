@@ -236,21 +236,9 @@ class Ignored:
     reason: str
 
 
-Event = (
-    Control
-    | Audio
-    | Reply
-    | Turn
-    | Mark
-    | Transfer
-    | Failed
-    | Troubled
-    | Warned
-    | Said
-    | Corrected
-    | Used
-    | Ignored
-)
+# What is counted or logged, and may end the agent.
+Report = Failed | Troubled | Warned | Ignored
+Event = Control | Audio | Reply | Turn | Mark | Transfer | Said | Corrected | Used | Report
 
 
 class Dialogue:
@@ -334,6 +322,10 @@ class Dialogue:
 
     def closing(self) -> Iterable[bytes]:
         """Return the messages to send before the socket is closed."""
+        return ()
+
+    def on_over(self, lasted_s: float) -> Iterable[Warned]:
+        """Return what is to be logged of a session that is over; audio could flow for ``lasted_s`` seconds."""
         return ()
 
     def on_close(self, code: int | None, reason: str = "") -> FailureKind:

@@ -60,6 +60,9 @@ TURNS_UNANNOUNCED = 2
 UNANNOUNCED = (
     "it took turns of the caller without speech_started, so that nobody can interrupt it: try server_vad"
 )
+# A session that has lasted this long without a sign that the service hears the caller is a warning.
+HEARD_WITHIN_S = 20.0
+UNHEARD = "it reported no speech of the caller in {:.0f} s: unless the caller was silent, try server_vad"
 # The code of the close at a session's limit.
 GOING_AWAY = 1001
 
@@ -180,6 +183,10 @@ class RealtimeDialogue(JsonDialogue):
 
     def on_limit_near(self, left_s: float) -> Iterable[bytes]:
         return (message_item("system", ENDS_SOON.format(left_s)),)
+
+    def on_over(self, lasted_s: float) -> Iterable[Warned]:
+        is_unheard = not self._reports_speech and self._turns_unannounced < TURNS_UNANNOUNCED
+        return (Warned(UNHEARD.format(lasted_s)),) if is_unheard and lasted_s >= HEARD_WITHIN_S else ()
 
     def on_close(self, code: int | None, reason: str = "") -> FailureKind:
         return FailureKind.SESSION_LIMIT if code == GOING_AWAY else FailureKind.LOST

@@ -308,6 +308,8 @@ class AgentLeg(AgentSender):
 
     def on_gone(self) -> None:
         super().on_gone()
+        if self._is_ready:
+            self.guard(self._log_session)
         if self.used_s is not None:
             log.info("agent's session is over", call_sid=self.call.call_sid, billed_s=self.used_s)
         if self._not_understood:
@@ -317,6 +319,10 @@ class AgentLeg(AgentSender):
                 messages=self._not_understood,
                 first=self._first_not_understood,
             )
+
+    def _log_session(self) -> None:
+        for warned in self._dialogue.on_over(self._clock() - self._ready_at):
+            log.warning("agent warns", call_sid=self.call.call_sid, detail=warned.detail)
 
     def end_by_fault(self) -> None:
         if not self.call.has(self):

@@ -20,7 +20,14 @@ from bridge.agents.agent import (
     Warned,
 )
 from bridge.agents.json_dialogue import ADVISED_WAIT_S
-from bridge.agents.openai_realtime import MOST_ITEMS, RESPOND, UNANNOUNCED, RealtimeDialogue
+from bridge.agents.openai_realtime import (
+    HEARD_WITHIN_S,
+    MOST_ITEMS,
+    RESPOND,
+    UNANNOUNCED,
+    UNHEARD,
+    RealtimeDialogue,
+)
 from bridge.agents.succession import FailureKind, Memory, Said, Speaker
 from bridge.agents.tool_calls import CALLS_REMEMBERED
 from bridge.agents.turns import HeardTurn
@@ -222,6 +229,18 @@ def test_service_that_reports_beginnings_gets_no_warning(dialogue):
     interrupt(dialogue)
     for _ in range(5):
         assert read(dialogue, type="input_audio_buffer.committed") == [Said(Speaker.CALLER, "")]
+    assert list(dialogue.on_over(HEARD_WITHIN_S)) == []
+
+
+def test_session_in_which_the_caller_was_never_heard_is_a_warning_once_it_has_lasted(dialogue):
+    assert list(dialogue.on_over(HEARD_WITHIN_S - 0.1)) == []
+    assert list(dialogue.on_over(HEARD_WITHIN_S)) == [Warned(UNHEARD.format(HEARD_WITHIN_S))]
+
+
+def test_session_whose_turns_have_no_beginning_has_its_warning_already(dialogue):
+    for _ in range(2):
+        read(dialogue, type="input_audio_buffer.committed")
+    assert list(dialogue.on_over(HEARD_WITHIN_S)) == []
 
 
 HELLO = Said(Speaker.AGENT, "Hello?")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from live import FACTOR, Live, serving, soon, until
 
+from bridge.agents import openai_realtime
 from bridge.agents.words import TRANSFERS
 from bridge.standins.agent.faults import Faults
 from bridge.standins.agent.protocols.openai import OpenAISession
@@ -304,6 +305,18 @@ async def test_caller_does_not_interrupt_a_model_that_goes_on_speaking(tmp_path)
         await until(lambda: len(caller.received_audio) == 51)
         assert [item for item in caller.received if item.message.event == "clear"] == []
         assert session.truncates == []
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+async def test_service_that_never_hears_the_caller_is_in_the_log(logs, monkeypatch, is_heard):
+    monkeypatch.setattr(openai_realtime, "HEARD_WITHIN_S", 0.0)
+    async with calling() as (live, caller, session):
+        if is_heard:
+            await session.send_interrupt()
+            await until(lambda: any(item.message.event == "clear" for item in caller.received))
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
+        assert logged(logs, "it reported no speech of the caller") is not is_heard
 
 
 async def test_empty_delta_is_dropped_and_counted():
