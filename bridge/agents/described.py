@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import Field, PlainValidator
 
 from _codec import SpanFinder
@@ -27,7 +26,7 @@ from bridge.agents.places import (
     shapes_exclude,
 )
 from bridge.agents.succession import FailureKind, Speaker
-from bridge.agents.table_request import APath, SessionRequest, Table, starts_with
+from bridge.agents.table_request import APath, SessionRequest, Table, Text, starts_with
 from bridge.agents.template import CALL_NAMES, PLACEHOLDER
 
 AUDIO_HERE = "{audio}"
@@ -110,14 +109,6 @@ class Transcript(Table):
     def speaker(self) -> Speaker:
         """Who says the words."""
         return Speaker(self.role)
-
-
-class Text(NamedTuple):
-    """A text with placeholders: its key, its content, and the names that it may use beside those of every text."""
-
-    key: str
-    template: str
-    known: frozenset[str]
 
 
 class Description(Table):
@@ -217,12 +208,7 @@ class Description(Table):
         texts = [Text("url", self.url, socket)]
         texts += [Text(f"headers.{name}", text, socket) for name, text in self.headers.items()]
         if self.session is not None:
-            texts.append(Text("session.url", self.session.url, CALL_NAMES))
-            texts += [
-                Text(f"session.headers.{name}", text, CALL_NAMES)
-                for name, text in self.session.headers.items()
-            ]
-            texts.append(Text("session.body", orjson.dumps(self.session.body).decode(), CALL_NAMES))
+            texts += self.session.placed_texts("session", CALL_NAMES)
         for key in ("first", "on_ready", "closing"):
             texts += [Text(f"{key}.{n}", text, SOCKET_NAMES) for n, text in enumerate(getattr(self, key))]
         more = {

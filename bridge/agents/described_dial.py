@@ -7,16 +7,17 @@ The kinds are a SIP address, TwiML that the vendor writes, the vendor's webhook 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import Field, field_validator, model_validator
 
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
+from bridge.agents.described_problems import Contradiction, unknown_in
 from bridge.agents.hand_over import HandOver, SipAddress, VendorStream, VendorTwiml, VendorWebhook
 from bridge.agents.session_request import ask, fetch
 from bridge.agents.setting_types import NOT_XML
-from bridge.agents.table_request import APath, Request, SessionRequest, Table, of_session
-from bridge.agents.template import CALL_NAMES, fill, in_url, names_in, of_call, required_in, unknown_names
+from bridge.agents.table_request import APath, Request, SessionRequest, Table, Text, of_session
+from bridge.agents.template import CALL_NAMES, fill, in_url, names_in, of_call, required_in
 from bridge.agents.vendor_twiml import vendor_twiml
 
 SESSION = "session."
@@ -32,6 +33,8 @@ STREAM_URL = re.compile(rf"wss?://[{PLAIN}]+")
 # Source: Twilio, TwiML <Parameter>: name and value together are under 500 characters.
 PARAMETER_CHARS = 499
 KINDS = ("sip", "twiml_from", "redirect", "stream_url")
+# Those that are texts.
+URLS = ("sip", "redirect", "stream_url")
 
 
 class TwimlRequest(Request):
@@ -86,34 +89,25 @@ class DialDescription(Table):
     max_calls: int | None = Field(default=None, ge=1, le=999_999)
     disabled: bool = Field(default=False, strict=True)
 
-    @model_validator(mode="after")
-    def _has_values(self) -> DialDescription:
-        names = self.session.names if self.session is not None else frozenset()
-        problems = unknown_names(self._of_session, CALL_NAMES)
-        problems += unknown_names(self._of_dial, {*CALL_NAMES, SESSION})
-        used = {name for name in names_in(self._of_dial) if name.startswith(SESSION)}
-        problems += [
-            f"{{{name}}} needs {name.removeprefix(SESSION)!r} in the reply of a session"
-            for name in sorted(used - names)
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+    @property
+    def placed_texts(self) -> list[Text]:
+        """The texts that may have placeholders, each with its key."""
+        dial, known = self.dial, CALL_NAMES | {SESSION}
+        texts = self.session.placed_texts("session", CALL_NAMES) if self.session is not None else []
+        texts += [Text(f"dial.{kind}", getattr(dial, kind), known) for kind in URLS]
+        texts += [Text(f"dial.parameters.{name}", text, known) for name, text in dial.parameters.items()]
+        if dial.twiml_from is not None:
+            texts += dial.twiml_from.placed_texts("dial.twiml_from", known)
+        return texts
 
     @property
     def texts(self) -> list[str]:
-        """The texts that may have placeholders."""
-        return [*self._of_session, *self._of_dial]
+        """The texts alone."""
+        return [text.template for text in self.placed_texts]
 
-    @property
-    def _of_session(self) -> list[str]:
-        return self.session.texts if self.session is not None else []
-
-    @property
-    def _of_dial(self) -> list[str]:
-        dial = self.dial
-        texts = [dial.sip, dial.redirect, dial.stream_url, *dial.parameters.values()]
-        return [*texts, *(dial.twiml_from.texts if dial.twiml_from is not None else [])]
+    def contradictions(self) -> Iterable[Contradiction]:
+        """What is wrong although each key is right."""
+        return unknown_in(self.placed_texts, self.session.names if self.session is not None else frozenset())
 
 
 def _beginning(text: str, beginnings: tuple[str, ...], what: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,11 +11,14 @@ from pydantic_core import ErrorDetails
 
 from bridge.agents.described import AUDIO_HERE, Description
 from bridge.agents.places import Path
+from bridge.agents.table_request import Text
 from bridge.agents.template import names_in, unknown_names
 
 Kind = TypeVar("Kind", bound=BaseModel)
 # A place within the table, and a sentence.
 TableProblem = tuple[tuple[str | int, ...], str]
+# The same of a table that contradicts itself, and the keys that this is about.
+Contradiction = tuple[tuple[str | int, ...], str, set[str]]
 # What a value must be, by pydantic's name of the error.
 WORDS = {
     "string_type": "must be a text in quotes",
@@ -45,19 +48,51 @@ def read_description(content: object) -> tuple[Description | None, list[TablePro
     """Return the agent of a table, or None and all problems."""
     if not isinstance(content, dict):
         return None, [((), WORDS["model_type"])]
-    described, problems = read_model(Description, content)
-    if described is None:
-        # What is right beside a wrong key can still contradict itself.
-        wrong = {str(place[0]) for place, _ in problems if place}
-        rest = {key: value for key, value in content.items() if key not in wrong}
-        described, _ = read_model(Description, {"url": "wss://h", **rest})
+    return read_checked(Description, content, _contradictions, {"url": "wss://h"})
+
+
+def read_checked(
+    kind: type[Kind],
+    content: Mapping[str, Any],
+    contradictions: Callable[[Kind], Iterable[Contradiction]],
+    least: Mapping[str, Any],
+) -> tuple[Kind | None, list[TableProblem]]:
+    """
+    Read a table by its model; None comes with all problems.
+
+    Args:
+        contradictions: Finds what is wrong in a table that the model takes.
+        least: The keys that every table has, each with a good value.
+    """
+    described, problems = read_model(kind, content)
+    if described is not None:
+        problems = [(place, text) for place, text, _ in contradictions(described)]
+        return (None if problems else described), problems
+    # What is right beside a wrong key can still contradict itself.
+    wrong = {str(place[0]) for place, _ in problems if place}
+    for rest in (
+        _without(content, [place for place, _ in problems]),
+        {key: value for key, value in content.items() if key not in wrong},
+    ):
+        described, _ = read_model(kind, {**least, **rest})
         if described is not None:
-            problems += [
-                (place, text) for place, text, keys in _contradictions(described) if not keys & wrong
-            ]
-        return None, problems
-    problems = [(place, text) for place, text, _ in _contradictions(described)]
-    return (None if problems else described), problems
+            found = contradictions(described)
+            return None, [*problems, *((place, text) for place, text, keys in found if not keys & wrong)]
+    return None, problems
+
+
+def _without(content: Mapping[str, Any], places: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    """A copy of a table without the keys at these places, those of tables within it too."""
+    rest = dict(content)
+    for place in places:
+        table: Any = rest
+        for key in place[:-1]:
+            within = table.get(key)
+            table[key] = dict(within) if isinstance(within, dict) else {}
+            table = table[key]
+        if place:
+            table.pop(place[-1], None)
+    return rest
 
 
 def read_model(kind: type[Kind], content: Mapping[str, Any]) -> tuple[Kind | None, list[TableProblem]]:
@@ -131,9 +166,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-# What contradicts itself. Each problem has the keys that it is about.
-
-Contradiction = tuple[tuple[str | int, ...], str, set[str]]
+# What contradicts itself
 
 
 def _contradictions(described: Description) -> Iterator[Contradiction]:
@@ -141,7 +174,10 @@ def _contradictions(described: Description) -> Iterator[Contradiction]:
     yield from _of_formats(described)
     yield from _of_ids(described)
     yield from _of_keys(described)
-    yield from _of_texts(described)
+    replied = described.session.names if described.session is not None else frozenset[str]()
+    yield from unknown_in(described.placed_texts, replied)
+    if described.url.startswith("{") and not described.is_url_of_reply:
+        yield ("url",), "must begin with wss:// or ws://, or be one placeholder, e.g. {session.url}", {"url"}
 
 
 def _of_audio(described: Description) -> Iterator[Contradiction]:
@@ -229,16 +265,21 @@ def _of_keys(described: Description) -> Iterator[Contradiction]:
         yield ("error_kinds",), "needs error or trouble", {"error_kinds", *reports}
 
 
-def _of_texts(described: Description) -> Iterator[Contradiction]:
-    replied = described.session.names if described.session is not None else frozenset[str]()
-    for key, template, known in described.placed_texts:
+def unknown_in(texts: Iterable[Text], replied: frozenset[str]) -> Iterator[Contradiction]:
+    """
+    Placeholders that mean nothing.
+
+    Args:
+        replied: The names that the reply of the table's session fills.
+    """
+    for key, template, known in texts:
         place = tuple(int(part) if part.isdecimal() else part for part in key.split(".", 2))
-        about = {str(place[0]), "session"}
+        # Which of a session's values there are is not known while that is wrong.
+        is_of_session = any(name.startswith("session.") for name in names_in([template]))
+        about = {"session"} if is_of_session else set[str]()
         wanted = known if replied else known - {"session."}
         yield from ((place, text, about) for text in unknown_names([template], wanted))
         yield from ((place, text, about) for text in _unreplied(template, replied, known))
-    if described.url.startswith("{") and not described.is_url_of_reply:
-        yield ("url",), "must begin with wss:// or ws://, or be one placeholder, e.g. {session.url}", {"url"}
 
 
 def _unreplied(template: str, replied: frozenset[str], known: frozenset[str]) -> Iterator[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bridge.agents.agent import (
     Agent,
@@ -18,8 +18,10 @@ from bridge.agents.agent import (
     StreamInfo,
     no_session,
 )
+from bridge.agents.described_problems import Contradiction, unknown_in
 from bridge.agents.openai_realtime import RealtimeDialogue
 from bridge.agents.realtime_session import session_object
+from bridge.agents.table_request import Text, filled_headers, filled_url
 from bridge.agents.template import (
     CALL_NAMES,
     fill,
@@ -29,7 +31,6 @@ from bridge.agents.template import (
     names_in,
     of_call,
     required_in,
-    unknown_names,
 )
 
 
@@ -60,26 +61,32 @@ class RealtimeTable(BaseModel):
             raise ValueError(f"cannot be written as JSON: {error}") from None
         return session
 
-    @model_validator(mode="after")
-    def _knows_its_names(self) -> RealtimeTable:
-        if problems := unknown_names(self.texts, CALL_NAMES):
-            raise ValueError("; ".join(problems))
-        return self
+    @property
+    def placed_texts(self) -> list[Text]:
+        """The texts that may have placeholders, each with its key."""
+        texts = [Text("url", self.url, CALL_NAMES)]
+        texts += [Text(f"headers.{name}", text, CALL_NAMES) for name, text in self.headers.items()]
+        texts.append(Text("session", orjson.dumps(self.session).decode(), CALL_NAMES))
+        return [*texts, Text("instructions", self.instructions, CALL_NAMES)]
 
     @property
     def texts(self) -> list[str]:
-        """The texts that may have placeholders."""
-        return [self.url, *self.headers.values(), orjson.dumps(self.session).decode(), self.instructions]
+        """The texts alone."""
+        return [text.template for text in self.placed_texts]
+
+    def contradictions(self) -> Iterable[Contradiction]:
+        """What is wrong although each key is right."""
+        return unknown_in(self.placed_texts, frozenset())
 
     def describe(self, resources: Resources) -> Agent:
         """Make the agent."""
         process = resources.values
 
         def endpoint(session: Mapping[str, str], call: CallInfo) -> Endpoint:
-            in_headers = {**in_header(call.placeholders), **process}
+            values = call.placeholders
             return Endpoint(
-                fill(self.url, {**in_url(call.placeholders), **process}),
-                {name: fill(text, in_headers) for name, text in self.headers.items()},
+                filled_url(self.url, {**in_url(values), **process}),
+                filled_headers(self.headers, {**in_header(values), **process}),
             )
 
         def dialogue(stream: StreamInfo, next_number: NextNumber) -> Dialogue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
@@ -37,6 +37,18 @@ def _is_json(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+class Text(NamedTuple):
+    """
+    A text with placeholders: its key, its content, and the names that it may use beside those of every text.
+
+    Among the names, ``session.`` stands for all that the table's ``session`` replies.
+    """
+
+    key: str
+    template: str
+    known: frozenset[str]
+
+
 class Table(BaseModel):
     """Base of the tables: unknown keys are refused."""
 
@@ -50,10 +62,16 @@ class Request(Table):
     headers: dict[str, str] = {}
     body: Annotated[dict[str, Any], AfterValidator(_is_json)] = {}
 
-    @property
-    def texts(self) -> list[str]:
-        """The texts that may have placeholders."""
-        return [self.url, *self.headers.values(), orjson.dumps(self.body).decode()]
+    def placed_texts(self, key: str, known: frozenset[str]) -> list[Text]:
+        """
+        The texts that may have placeholders.
+
+        Args:
+            key: That of the request in its table.
+        """
+        texts = [Text(f"{key}.url", self.url, known)]
+        texts += [Text(f"{key}.headers.{name}", text, known) for name, text in self.headers.items()]
+        return [*texts, Text(f"{key}.body", orjson.dumps(self.body).decode(), known)]
 
     def filled(self, call: CallInfo, own: Mapping[str, str]) -> tuple[str, dict[str, str], dict[str, Any]]:
         """

@@ -8,7 +8,7 @@ from bridge.agents.agent import Agent, Resources
 from bridge.agents.described import Description
 from bridge.agents.described_agent import describe_socket
 from bridge.agents.described_dial import DialDescription, describe_dial
-from bridge.agents.described_problems import TableProblem, read_description, read_model
+from bridge.agents.described_problems import TableProblem, read_checked, read_description
 from bridge.agents.described_realtime import RealtimeTable
 
 Table = Description | RealtimeTable | DialDescription
@@ -30,9 +30,11 @@ def is_of_module(content: object) -> bool:
 def read_table(content: object) -> tuple[Table | None, list[TableProblem]]:
     """Read a table by its kind: ``dial``, a ``protocol``, or a whole description. None comes with all problems."""
     if isinstance(content, dict) and "dial" in content:
-        return read_model(DialDescription, content)
+        least_dial = {"dial": {"sip": "sip:h"}}
+        return read_checked(DialDescription, content, DialDescription.contradictions, least_dial)
     if isinstance(content, dict) and "protocol" in content:
-        return read_model(RealtimeTable, content)
+        least = {"protocol": "openai-realtime", "url": "wss://h"}
+        return read_checked(RealtimeTable, content, RealtimeTable.contradictions, least)
     return read_description(content)
 
 

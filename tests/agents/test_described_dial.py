@@ -305,21 +305,21 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
         ("[mine.dial]\ntwiml_from = { }", "mine.dial.twiml_from.url: is missing"),
         (
             "[mine.dial]\nsip = 'sip:{session.id}@b'",
-            "mine: {session.id} needs 'id' in the reply of a session",
+            "mine.dial.sip: unknown placeholder {session.id}; available: {call_sid}, {from}",
         ),
         (
             "[mine.session]\nurl = 'https://a'\nreply = ['no']\n[mine.dial]\nsip = 'sip:{session.id}@b'",
-            "mine: {session.id} needs 'id' in the reply of a session",
+            "mine.dial.sip: unknown placeholder {session.id}; session.reply has {session.no}",
         ),
         ("[mine.session]\nurl = 'https://a'\n[mine.dial]\nsip = 'sip:a@b'", "mine.session.reply: is missing"),
         (
             "[mine.dial]\nsip = 'sip:{caller}@b'",
-            "mine: unknown placeholder {caller}; available: {call_sid}, {from}",
+            "mine.dial.sip: unknown placeholder {caller}; available: {call_sid}, {from}",
         ),
-        ("[mine.dial]\nsip = 'sip:{evn.KEY}@b'", "mine: unknown placeholder {evn.KEY}; available: "),
+        ("[mine.dial]\nsip = 'sip:{evn.KEY}@b'", "mine.dial.sip: unknown placeholder {evn.KEY}; available: "),
         (
             "[mine.session]\nurl = 'https://a/{session.id}'\nreply = ['id']\n[mine.dial]\nsip = 'sip:a@b'",
-            "mine: unknown placeholder {session.id}; available: ",
+            "mine.session.url: unknown placeholder {session.id}; available: ",
         ),
         (
             "[mine]\nurl = 'wss://a'\nbinary = true\n[mine.dial]\nsip = 'sip:a@b'",
@@ -330,6 +330,25 @@ NOT_ONE = "must have exactly one of sip, twiml_from, redirect, stream_url"
 def test_bad_table_is_reported_with_its_place_and_what_would_be_right(tmp_path, table, shown):
     found = problems(tmp_path, table)
     assert [text for text in found if text.startswith(shown)], found
+
+
+def test_problems_of_a_table_are_reported_together(tmp_path):
+    table = """
+        [mine]
+        max_calls = 0
+        session = { url = "https://a/{caller}", reply = ["id"] }
+        [mine.dial]
+        stream_url = "wss://a/{session.id}"
+        parameters = { who = "{form}", no = "{session.no}" }
+        stream = "x"
+    """
+    assert sorted(text.partition(": ")[0] for text in problems(tmp_path, table)) == [
+        "mine.dial.parameters.no",
+        "mine.dial.parameters.who",
+        "mine.dial.stream",
+        "mine.max_calls",
+        "mine.session.url",
+    ]
 
 
 def test_missing_variable_is_reported_with_the_agent_that_uses_it(tmp_path):

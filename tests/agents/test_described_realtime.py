@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.agents.agent import Agent, CallInfo, Control, Reply, Resources, StreamInfo
+from bridge.agents.agent import Agent, CallInfo, Control, Reply, Resources, SessionError, StreamInfo
 from bridge.agents.directory import DirectoryError, open_directory
 from bridge.agents.openai_realtime import RESPOND, RealtimeDialogue
 from bridge.agents.toml_file import Problem
@@ -110,8 +110,10 @@ def test_texts_take_values_each_escaped_for_its_place(tmp_path):
         ('voice = "x"', "mine.voice: unknown key; known: disabled, greets, headers, "),
         ("greets = 1", "mine.greets: must be true or false"),
         ('session = "x"', "mine.session: must be a table: { ... }"),
-        ('instructions = "Hello {name}"', "unknown placeholder {name}"),
-        ('instructions = "Hello {session.id}"', "unknown placeholder {session.id}"),
+        ('instructions = "Hello {name}"', "mine.instructions: unknown placeholder {name}"),
+        ('instructions = "Hello {session.id}"', "mine.instructions: unknown placeholder {session.id}"),
+        ('headers = { A = "{envi.KEY}" }', "mine.headers.A: unknown placeholder {envi.KEY}"),
+        ('session = { voice = "{voice}" }', "mine.session: unknown placeholder {voice}"),
         ("session_limit_s = 5", "mine.session_limit_s: must be at least 60"),
     ],
 )
@@ -120,6 +122,20 @@ def test_table_that_is_wrong_is_a_problem_with_its_place(tmp_path, line, text):
     (setting, problem), *_ = problems(tmp_path, content + line)
     assert setting == "bridge_agents_file"
     assert text in problem
+
+
+def test_problems_of_a_table_are_reported_together(tmp_path):
+    content = LEAST + 'greets = 1\ninstructions = "{name}"\nkey = true\nheaders = { A = "{a}" }\n'
+    found = [text.split(": ")[2] for _, text in problems(tmp_path, content)]
+    assert sorted(found) == ["mine.greets", "mine.headers.A", "mine.instructions", "mine.key"]
+
+
+@pytest.mark.parametrize("variables", [{"host": "h x", "key": "k"}, {"host": "h", "key": "k\nX-Other: 1"}])
+def test_variable_that_no_url_or_header_takes_makes_the_agent_unavailable(tmp_path, variables):
+    (tmp_path / "prompt").write_text("Be brief.")
+    agent = agent_of(tmp_path, FULL, model="m", prompt=str(tmp_path / "prompt"), **variables)
+    with pytest.raises(SessionError, match="a value for the "):
+        agent.endpoint({}, CALL)
 
 
 def test_variable_that_is_missing_is_a_problem(tmp_path):

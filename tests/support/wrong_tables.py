@@ -5,6 +5,7 @@ url = "wss://h"
 to_agent = '{"audio":"{audio}"}'
 from_agent = { path = "delta", equal = { type = "audio" } }
 """
+REALTIME = "protocol = 'openai-realtime'\nurl = 'wss://h'\n"
 SESSION = "[session]\nurl = 'https://h'\nreply = ['data.id', 'token']\n"
 
 # A table, the place, and the beginning of what is said.
@@ -105,5 +106,27 @@ WRONG = [
         GOOD.replace("wss://h", "{session.token}/x") + SESSION,
         "url",
         "must begin with wss:// or ws://, or be one placeh",
+    ),
+    # A service with OpenAI's protocol
+    (REALTIME + "greets = 'yes'", "greets", "must be true or false"),
+    (REALTIME + "tool = true", "tool", "unknown key; did you mean tools?"),
+    (
+        REALTIME + "instructions = 'Hello {name}'",
+        "instructions",
+        "unknown placeholder {name}; available: {call_sid}, ",
+    ),
+    (REALTIME + "headers = { A = '{envi.KEY}' }", "headers.A", "unknown placeholder {envi.KEY}; available: "),
+    # An agent that Twilio reaches by itself
+    ("dial = { sip = 'a@b' }", "dial.sip", "must be a SIP address, e.g. sip:"),
+    ("dial = { }", "dial", "must have exactly one of sip, twiml_from, "),
+    (
+        "dial = { redirect = 'https://h/{caller}' }",
+        "dial.redirect",
+        "unknown placeholder {caller}; available: ",
+    ),
+    (
+        "dial = { stream_url = 'wss://{session.host}' }\n" + SESSION,
+        "dial.stream_url",
+        "unknown placeholder {session.host}; session.reply has ",
     ),
 ]
