@@ -10,6 +10,8 @@ BEGINS_S = 2.5
 QUIET_S = 1.0
 # A goodbye that takes longer is cut.
 MOST_S = 12.0
+# At the limit of a call the utterance that an agent is in the middle of may take this much longer.
+OVERTIME_S = 10.0
 
 
 class Farewell:

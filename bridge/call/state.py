@@ -12,6 +12,7 @@ from collections.abc import Callable
 from bridge.agents.succession import FailureKind, Memory
 from bridge.call.conversation import Conversation
 from bridge.call.ends import ENDS, Outcome, Why
+from bridge.call.farewell import OVERTIME_S
 from bridge.call.heard import Heard
 from bridge.call.limits import CallLimits
 from bridge.call.playout import seconds
@@ -284,7 +285,7 @@ class Call(Talk):
         elif self._deadline is not None and now >= self._deadline:
             if self.state is State.PLAYING_OUT:
                 self._on_played_out(now)
-            else:
+            elif self._agent is None or not self._agent.is_speaking or now >= self._deadline + OVERTIME_S:
                 self.end(Why.NO_START if self.state is State.AWAITING_START else Why.TIME_LIMIT, now)
         elif (
             self._agent is not None

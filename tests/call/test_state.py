@@ -9,6 +9,7 @@ from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, Reco
 from bridge.agents.succession import FailureKind
 from bridge.agents.turns import HeardTurn
 from bridge.call.ends import ENDS, Outcome, Why
+from bridge.call.farewell import OVERTIME_S
 from bridge.call.state import PLAYED_MARK, Call, State
 
 TICK_S = 0.25
@@ -644,6 +645,16 @@ def test_duration_counts_from_start():
     assert script.call.state is State.BRIDGED
     script.tick(35)
     assert script.call.why is Why.TIME_LIMIT
+
+
+@pytest.mark.parametrize(("stops_at", "ends_at"), [(33, 33), (99, 30 + OVERTIME_S)])
+def test_utterance_at_the_limit_is_said_to_its_end_within_a_bound(stops_at, ends_at):
+    script = bridged(replace(LIMITS, duration_s=30))
+    script.agent.is_speaking = True
+    for second in range(30, 60):
+        script.agent.is_speaking = second < stops_at
+        script.tick(second)
+        assert (script.call.why is Why.TIME_LIMIT) == (second >= ends_at)
 
 
 def test_callers_audio_keeps_the_silence_deadline_away():

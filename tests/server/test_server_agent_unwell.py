@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from live import API_KEY, DEADLINE_S, PLAIN_AND_TLS, Live, soon, until
+from live import API_KEY, DEADLINE_S, FACTOR, PLAIN_AND_TLS, Live, soon, until
 
 from bridge.agents.vendors.deepgram import DeepgramDialogue
 from bridge.call.farewell import Farewell
@@ -218,6 +218,18 @@ async def test_agent_learns_that_the_call_ends_soon(start, protocol):
         )
         await until(lambda: session.messages and session.messages[-1]["type"] == kind)
         assert session.messages[-1][place].startswith("This call ends in ")
+
+
+async def test_sentence_at_the_limit_of_a_call_is_heard_whole(start):
+    live = await start("deepgram", BRIDGE_CALL_MAX_S=FACTOR)
+    async with live.bridged() as (caller, session):
+        caller.open_line()
+        session.turn_pause_s = 60.0
+        await session.send_frames(GOODBYE)
+        await session.end_turn()
+        await soon(caller.closed.wait())
+        assert caller.close_code == 1000
+        assert caller.received_audio == GOODBYE
 
 
 async def test_deepgram_learns_of_its_own_limit(start, monkeypatch):
