@@ -177,7 +177,10 @@ class DescribedDialogue(Dialogue):
         described = self._described
         kind = described.kind_of(message, fields)
         if described.error is not None and described.error.fits(message, fields):
-            return (Failed(self._detail("error", fields), kind or FailureKind.LOST),)
+            # An error of unknown kind before the agent is ready means that it refuses its settings.
+            is_refusal = described.ready is not None and not self._is_ready
+            unknown = FailureKind.REFUSED if is_refusal else FailureKind.LOST
+            return (Failed(self._detail("error", fields), kind or unknown),)
         if described.trouble is not None and described.trouble.fits(message, fields):
             return (Troubled(self._detail("error", fields), kind or FailureKind.SERVER),)
         if described.warning is not None and described.warning.fits(message, fields):

@@ -559,6 +559,17 @@ def test_errors_are_fatal_or_leave_the_session_open_or_are_warnings():
     assert read({"type": "warning", "message": 900 * "x"}, table) == Warned(f"warning: {200 * 'x'}")
 
 
+def test_error_before_the_agent_is_ready_is_a_refusal_unless_its_kind_is_known():
+    one = dialogue(
+        ready={"type": "ready"}, error={"type": "error"}, error_kinds={"server": {"code": "fault"}}
+    )
+    refused, fault = b'{"type":"error"}', b'{"type":"error","code":"fault"}'
+    assert list(one.read(refused)) == [Failed("error message", FailureKind.REFUSED)]
+    assert list(one.read(fault)) == [Failed("error message", FailureKind.SERVER)]
+    assert list(one.read(b'{"type":"ready"}')) == [Control.READY]
+    assert list(one.read(refused)) == [Failed("error message", FailureKind.LOST)]
+
+
 # Arguments that are JSON in a text
 
 FUNCTION: dict[str, Any] = {
