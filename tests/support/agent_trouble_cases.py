@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from agent_troubles import (
     AGENTS,
+    DIALLED,
     REALTIME,
     RETELL,
     TABLES,
+    TROUBLES,
+    WITH_ERRORS,
+    WITHOUT_ERRORS,
     Case,
+    assemblyais_error_and_close,
     at_api,
     at_socket,
+    cartesias_error_and_close,
     deepgrams_error_alone,
     elevenlabs_error_alone,
     elevenlabs_error_and_close,
@@ -70,6 +76,13 @@ CASES: list[Case] = [
         lambda session: session.send_error("insufficient_quota", "insufficient_quota"),
     ),
     talking("quota", TABLES, "error: No credit.", QUOTA, says("error", "no_credit", "No credit.")),
+    talking(
+        "quota",
+        ("assemblyai",),
+        "error: Too many calls.",
+        QUOTA,
+        lambda session: session.send_error("concurrency_exceeded", "Too many calls."),
+    ),
     at_api("bad key", 401),
     at_socket("bad key", AGENTS, 401, KEY),
     talking(
@@ -92,9 +105,28 @@ CASES: list[Case] = [
         lambda session: session.send_error("invalid_api_key", "invalid_request_error"),
     ),
     talking("bad key", TABLES, "error: Who is this?", KEY, says("error", "bad_key", "Who is this?")),
+    at_api("server error", 500),
     at_socket("server error", AGENTS, 500, LOST),
     talking(
-        "server error", RETELL, "close 1011 no llm", LOST, lambda session: session.close(1011, "no\nllm")
+        "server error",
+        (*RETELL, *WITHOUT_ERRORS),
+        "close 1011 no llm",
+        LOST,
+        lambda session: session.close(1011, "no\nllm"),
+    ),
+    talking(
+        "server error",
+        ("assemblyai",),
+        "error: The LLM failed.",
+        SERVER,
+        lambda session: session.send_error("internal_error", "The LLM failed."),
+    ),
+    talking(
+        "server error",
+        ("cartesia",),
+        "error: The LLM failed.",
+        LOST,
+        lambda session: session.send_error("internal_error", "The LLM failed.", fatal=True),
     ),
     talking(
         "server error",
@@ -177,6 +209,14 @@ CASES: list[Case] = [
         SERVER,
         says("trouble", "hm", "Hm.", 1000),
     ),
+    talking("error then ordinary close", ("assemblyai",), "error: Hm.", LOST, assemblyais_error_and_close),
+    talking(
+        "error then ordinary close",
+        ("cartesia",),
+        "error: Hm., then close 1000",
+        SERVER,
+        cartesias_error_and_close,
+    ),
     talking(
         "error and silence",
         ("deepgram",),
@@ -212,6 +252,20 @@ CASES: list[Case] = [
         SERVER,
         says("trouble", "hm", "Hm."),
     ),
+    talking(
+        "error and silence",
+        ("assemblyai",),
+        "error: Hm.",
+        LOST,
+        lambda session: session.send_error("hm", "Hm."),
+    ),
+    talking(
+        "error and silence",
+        ("cartesia",),
+        "error: Hm., and no audio after it",
+        SERVER,
+        lambda session: session.send_error("hm", "Hm.", fatal=False),
+    ),
     at_api("refused settings", 422),
     at_socket("refused settings", AGENTS, 400, REFUSED),
     starting("refused settings", ("deepgram",), "Error INVALID_SETTINGS: the settings", REFUSED, **REFUSES),
@@ -238,6 +292,7 @@ CASES: list[Case] = [
         **REFUSES,
     ),
     starting("refused settings", TABLES, "error: The settings are refused.", REFUSED, **REFUSES),
+    starting("refused settings", WITH_ERRORS, "error: the session is refused", REFUSED, **REFUSES),
     talking(
         "wrong format",
         ("retell",),
@@ -281,6 +336,15 @@ CASES: list[Case] = [
         REFUSED,
         prepare=with_format("announced_format", "opus"),
     ),
+    # Its refusal is one of the format.
+    starting("wrong format", ("assemblyai",), "error: the session is refused", REFUSED, **REFUSES),
+    starting(
+        "wrong format",
+        ("cartesia",),
+        "detail='error message'",
+        REFUSED,
+        prepare=with_format("confirmed_format", "pcm_16000"),
+    ),
     talking(
         "session limit",
         ("elevenlabs",),
@@ -317,11 +381,18 @@ CASES: list[Case] = [
         lambda session: session.send_closed("expired"),
     ),
     talking("session limit", TABLES, "error: An hour.", LIMIT, says("error", "too_old", "An hour.", 1000)),
+    talking(
+        "session limit",
+        ("assemblyai",),
+        "error: Three hours.",
+        LIMIT,
+        lambda session: session.send_error("session_expired", "Three hours."),
+    ),
     talking("reset in mid-sentence", AGENTS, "no close frame", LOST, reset),
     talking("over-long message", AGENTS, "1009", LOST, send_too_much),
     starting(
         "never ready",
-        ("elevenlabs", "deepgram", *REALTIME, "openai-live"),
+        ("elevenlabs", "deepgram", *REALTIME, "openai-live", *WITH_ERRORS),
         "not ready within 0.5 s",
         LOST,
         **LATE,
@@ -337,15 +408,26 @@ CASES: list[Case] = [
     ),
 ]
 
-NO_ERRORS = "no document of Retell's names a message for an error: where it fails, it closes"
-NO_LIMIT = "no document of Retell's names a message for its longest call: it ends as a finished call does"
+NO_ERRORS = "no document of its vendor names a message for an error: where it fails, it closes"
+NO_LIMIT = "no document of its vendor names a message for its longest call: it ends as a finished call does"
+NO_FORMAT = "its audio is binary: nothing states a format"
 AT_ONCE = "its socket takes audio as soon as it is open"
+DIALS = "Twilio dials it: audio and what becomes of the call do not pass the bridge"
+OF_API = {case.trouble for case in CASES if case.rest is not None}
 # Cells without a case: why the service cannot be in this trouble.
 CANNOT = {
-    **{(agent, "error then ordinary close"): NO_ERRORS for agent in RETELL},
-    **{(agent, "error and silence"): NO_ERRORS for agent in RETELL},
-    **{(agent, "session limit"): NO_LIMIT for agent in RETELL},
-    **{(agent, "never ready"): AT_ONCE for agent in RETELL},
-    ("retell-web", "wrong format"): "its audio is binary: nothing states a format",
+    **{
+        (agent, trouble): reason
+        for agent in (*RETELL, *WITHOUT_ERRORS)
+        for trouble, reason in (
+            ("error then ordinary close", NO_ERRORS),
+            ("error and silence", NO_ERRORS),
+            ("session limit", NO_LIMIT),
+            ("never ready", AT_ONCE),
+        )
+    },
+    **{(agent, "wrong format"): NO_FORMAT for agent in ("retell-web", *WITHOUT_ERRORS)},
     ("retell-twilio", "wrong format"): "its messages state no format",
+    ("cartesia", "session limit"): NO_LIMIT,
+    **{(agent, trouble): DIALS for agent in DIALLED for trouble in TROUBLES if trouble not in OF_API},
 }

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "agents"
 # The first agents that are tables, and the next agent of all.
 AGENTS_FILE = """
 [xai]
@@ -41,9 +46,19 @@ refused = [{{ code = "invalid_settings" }}, {{ {key} = "ready" }}]
 """
 
 
-def agents_file(first: str, next_agent: str) -> str:
-    """The text of the agents file, for these addresses."""
+def agents_file(first: str, next_agent: str, examples: Iterable[str]) -> str:
+    """
+    The text of the agents file, for these addresses.
+
+    Args:
+        examples: Tables of ``examples/agents`` that are in it too, at the first address.
+    """
     json_part, binary = (
         MEANINGS.format(name=name, key=key) for name, key in (("json", "kind"), ("binary", "type"))
     )
-    return AGENTS_FILE.format(first=first, next=next_agent, json=json_part, binary=binary)
+    own = AGENTS_FILE.format(first=first, next=next_agent, json=json_part, binary=binary)
+    of_scheme = {"wss": first, "https": first.replace("ws://", "http://")}
+    return own + "\n".join(
+        re.sub(r'"(wss|https)://[^/"]+', lambda found: f'"{of_scheme[found[1]]}', path.read_text())
+        for path in (EXAMPLES / f"{name}.toml" for name in examples)
+    )

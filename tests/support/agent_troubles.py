@@ -18,13 +18,18 @@ from bridge.agents.succession import FailureKind
 from bridge.standins.agent.faults import HttpAnswer
 
 RETELL = ("retell", "retell-web", "retell-twilio")
+# Agents of ``examples/agents`` with messages about errors, and those without.
+WITH_ERRORS = ("assemblyai", "cartesia")
+WITHOUT_ERRORS = ("vapi", "ultravox")
 # Agents with a request before their socket.
-REST = (*RETELL, "elevenlabs")
+REST = (*RETELL, "elevenlabs", *WITHOUT_ERRORS)
 # OpenAI's Realtime protocol, as an agent of its own and by a settings file.
 REALTIME = ("openai", "xai")
 # Agents that a settings file describes, with audio in JSON and with binary audio.
 TABLES = ("json", "binary")
-AGENTS = (*REST, "deepgram", *REALTIME, "openai-live", *TABLES)
+AGENTS = (*REST, "deepgram", *REALTIME, "openai-live", *TABLES, *WITH_ERRORS)
+# Agents with a request that Twilio dials.
+DIALLED = ("retell-sip",)
 TROUBLES = (
     "quota",
     "bad key",
@@ -39,6 +44,8 @@ TROUBLES = (
     "over-long message",
     "never ready",
 )
+# The agents of ``examples/agents`` among them.
+EXAMPLES = (*WITHOUT_ERRORS, *WITH_ERRORS)
 WITH_TRANSCRIPTS = tuple(agent for agent in AGENTS if agent not in ("retell", "retell-twilio"))
 # The longest message that the bridge takes in these calls.
 MESSAGE_BYTES = 65536
@@ -75,8 +82,8 @@ class Case:
 
 
 def at_api(trouble: str, status: int, log: str = "", **headers: str) -> Case:
-    answer = HttpAnswer(status=status, headers=headers)
-    return Case(trouble=trouble, agents=REST, log=log or f"status {status}", kind=None, rest=answer)
+    answer, agents = HttpAnswer(status=status, headers=headers), (*REST, *DIALLED)
+    return Case(trouble=trouble, agents=agents, log=log or f"status {status}", kind=None, rest=answer)
 
 
 def at_socket(trouble: str, agents: tuple[str, ...], status: int, kind: FailureKind) -> Case:
@@ -116,6 +123,16 @@ async def retell_sends_opus(session: Any) -> None:
 
 async def deepgrams_error_alone(session: Any) -> None:
     await session.send_json({"type": "Error", "code": "FAILED_TO_THINK", "description": "No LLM answered."})
+
+
+async def assemblyais_error_and_close(session: Any) -> None:
+    await session.send_error("hm", "Hm.")
+    await session.close(1000)
+
+
+async def cartesias_error_and_close(session: Any) -> None:
+    await session.send_error("hm", "Hm.", fatal=False)
+    await session.close(1000)
 
 
 async def elevenlabs_error_alone(session: Any) -> None:

@@ -48,6 +48,10 @@ class AssemblyAiSession(TurnSession):
         await self.send_json({"type": "transcript.user.delta", "text": text[:2]})
         await self.send_json({"type": "transcript.user", "text": text, "item_id": "item_1"})
 
+    async def send_error(self, code: str, message: str) -> None:
+        """Report an error, after which the session does not go on."""
+        await self.send_json({"type": "session.error", "code": code, "message": message})
+
     async def _begin(self) -> bool:
         await self._configured.wait()
         return await self._make_ready(

@@ -23,6 +23,7 @@ class CartesiaSession(TurnSession):
         audio_settings: ``audio`` of the bridge's ``session_create``, empty before it arrives.
         digits: Keys of the caller.
         tool_results: Results of client tools, by id.
+        confirmed_format: Stated in ``session_ready`` in place of the one that was asked for; None states that.
     """
 
     is_ready_at_once = False
@@ -32,6 +33,7 @@ class CartesiaSession(TurnSession):
         self.audio_settings: dict[str, Any] = {}
         self.digits: list[str] = []
         self.tool_results: dict[str, dict[str, Any]] = {}
+        self.confirmed_format: str | None = None
         self._configured = asyncio.Event()
         self._turn = 0
 
@@ -51,10 +53,17 @@ class CartesiaSession(TurnSession):
         """Report what the caller said."""
         await self._send_turn("user", text)
 
+    async def send_error(self, code: str, message: str, *, fatal: bool) -> None:
+        """Report an error; one that is not ``fatal`` leaves the session open."""
+        await self.send_json({"type": "error", "code": code, "message": message, "fatal": fatal})
+
     async def _begin(self) -> bool:
         await self._configured.wait()
+        audio = dict(self.audio_settings)
+        if self.confirmed_format is not None:
+            audio["input_format"] = self.confirmed_format
         return await self._make_ready(
-            {"type": "session_ready", "call_id": self.call_id, "audio": self.audio_settings},
+            {"type": "session_ready", "call_id": self.call_id, "audio": audio},
             {"type": "error", "code": "invalid_config", "message": "the session is refused", "fatal": True},
         )
 
