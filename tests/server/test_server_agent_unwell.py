@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from live import API_KEY, DEADLINE_S, FACTOR, PLAIN_AND_TLS, Live, soon, until
 
+from bridge.agents.agent import AudioFormat
 from bridge.agents.vendors.deepgram import DeepgramDialogue
 from bridge.call.farewell import Farewell
+from bridge.call.transcode import to_mulaw
 from bridge.standins.agent.protocols.protocol import Account
 from bridge.standins.numbered import make_numbered
 from bridge.twilio.rest import TwilioApi
@@ -260,13 +262,19 @@ async def test_keys_are_gathered_into_one_text(start, protocol, setting, kind, p
 # Audio
 
 
-async def test_minute_of_speech_in_one_event_of_elevenlabs_is_heard_whole_and_is_in_memory_once(start):
-    live = await start("elevenlabs")
+@pytest.mark.parametrize("format", ["ulaw_8000", "pcm_16000"])
+async def test_minute_of_speech_in_one_event_of_elevenlabs_is_heard_whole_and_is_in_memory_once(
+    start, format
+):
+    account = Account(key=API_KEY, from_caller_format=format, to_caller_format=format)
+    live = await start("elevenlabs", account=account)
     speech = b"".join(make_numbered(n) for n in range(3000))
     async with live.bridged() as (caller, session):
         [leg] = live.caller_legs
         caller.pause_reading()
         await session.send_audio(speech)
+        if format == "pcm_16000":
+            speech = to_mulaw(AudioFormat("pcm16", 16000))(session.sent_raw[-1])
         await until(lambda: live.traffic.from_agent == 1)
         # As base64, in a message to Twilio.
         assert live.held_bytes + leg._transport.get_write_buffer_size() < 1.4 * len(speech)
