@@ -351,7 +351,18 @@ def test_server_is_a_folder_without_a_door():
 
 
 def test_the_call_has_neither_input_nor_output_nor_a_clock():
-    names = ("conversation", "ends", "heard", "limits", "playout", "record", "sides", "state", "talk")
+    names = (
+        "conversation",
+        "ends",
+        "farewell",
+        "heard",
+        "limits",
+        "playout",
+        "record",
+        "sides",
+        "state",
+        "talk",
+    )
     pure = {f"bridge.call.{name}" for name in names}
     pure |= {"bridge.agents.succession", "bridge.agents.turns"}
     allowed = {"__future__", "re", "enum", "collections.abc", "dataclasses", "typing", "_codec", *pure}
