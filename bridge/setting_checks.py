@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from bridge.agents.setting_types import missing
 from bridge.setting_fields import SettingFields
 from bridge.setting_region import EDGES
-from bridge.setting_values import secrets_of, store_problem
+from bridge.setting_values import MAKE_ONE, secrets_of, store_problem
 from bridge.tls_files import TlsFilesError, server_tls
 
 # Ends of the URLs of webhooks and sockets, which are not part of the bridge's address.
@@ -49,8 +50,8 @@ def problems_of_values(s: SettingFields) -> list[Finding]:
         found.append(_finding("bridge_store", problem))
     if s.bridge_hold_from_caller_ms < s.bridge_agent_connect_s * 1000:
         text = (
-            "must be at least BRIDGE_AGENT_CONNECT_S, or the caller's first words are lost while the agent's socket "
-            "opens"
+            f"must be at least {s.bridge_agent_connect_s * 1000:g}, which is BRIDGE_AGENT_CONNECT_S in ms, or the "
+            "caller's first words are lost while the agent's socket opens"
         )
         found.append(_finding("bridge_hold_from_caller_ms", text))
     return found
@@ -63,12 +64,17 @@ def doubtful_values(s: SettingFields) -> list[str]:
     url = urlsplit(s.public_url)
     host = url.hostname or ""
     if is_loopback(host):
-        return ["PUBLIC_URL: is this machine's own address: Twilio cannot reach it, stand-ins can"]
+        return [
+            "PUBLIC_URL: is this machine's own address, which stand-ins can reach and Twilio cannot: put the public "
+            "one for phone calls"
+        ]
     found = []
     if EXAMPLE_NAMES.fullmatch(host):
-        found.append(f"PUBLIC_URL: {host} is a name of documents and tests: Twilio cannot reach it")
+        found.append(
+            f"PUBLIC_URL: {host} is a name of documents and tests, and Twilio cannot reach it: put your own"
+        )
     if (lower := url._replace(netloc=url.netloc.lower()).geturl()) != s.public_url:
-        text = f"signatures fail unless the webhook at Twilio is written so too; {lower} is safer"
+        text = f"signatures fail unless the webhook at Twilio is written so too: {lower} is safer"
         found.append(f"PUBLIC_URL: has upper case in its host: {text}")
     return found
 
@@ -115,7 +121,7 @@ def _missing(s: SettingFields) -> Iterable[Finding]:
     }
     for name, value in values.items():
         if not value:
-            yield _finding(name, f"is missing: {type(s).model_fields[name].description}")
+            yield _finding(name, missing(type(s).model_fields[name].description))
 
 
 def _problems_of_url(s: SettingFields) -> Iterable[Finding]:
@@ -162,7 +168,8 @@ def _problems_of_webhooks(s: SettingFields) -> Iterable[Finding]:
             )
             yield _finding(name, text)
         if not is_signed:
-            yield _finding(secret, f"is missing: requests to {name.upper()} are signed with it")
+            text = f"is missing: requests to {name.upper()} are signed with it; to make one: {MAKE_ONE}"
+            yield _finding(secret, text)
 
 
 def _problems_of_tls(s: SettingFields) -> Iterable[Finding]:
@@ -184,7 +191,10 @@ def _problems_of_api(s: SettingFields) -> Iterable[Finding]:
         text = "must not be set beside TWILIO_REGION or TWILIO_EDGE, which say where the REST API is"
         yield _finding("twilio_api_url", text)
     if s.twilio_region and not s.twilio_edge and s.twilio_region not in EDGES:
-        text = f"is missing: the edge of {s.twilio_region} is not known; known regions are {', '.join(EDGES)}"
+        text = (
+            f"is missing: the edge of the region {s.twilio_region} is not known here: set it, or correct "
+            f"TWILIO_REGION; known regions are {', '.join(EDGES)}"
+        )
         yield _finding("twilio_edge", text)
 
 

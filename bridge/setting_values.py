@@ -13,6 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+# Makes a secret for webhooks in a shell.
+MAKE_ONE = "echo whsec_$(openssl rand -base64 32)"
+
 
 def _account_sid(text: str) -> str:
     if not re.fullmatch(r"(AC[0-9a-f]{32})?", text):
@@ -41,14 +44,17 @@ def _workers(text: str) -> str:
 def _names(text: str) -> str:
     if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in text.split(",")):
         raise ValueError(
-            "must be the name of an agent, or several with commas between, which are tried in turn"
+            "must be the name of an agent, or several with commas and no spaces between, which are tried in turn"
         )
     return text
 
 
 def _numbers(text: str) -> str:
-    if not all(re.fullmatch(r"\+[0-9]{1,15}", number) for number in text.split(",") if text):
-        raise ValueError("must be beginnings of E.164 numbers with commas between, e.g. +4930,+14155550100")
+    if not all(re.fullmatch(r"\+[1-9][0-9]{0,14}", number) for number in text.split(",") if text):
+        raise ValueError(
+            "must be numbers or their first digits, each with + and the country's code, and commas between, e.g. "
+            "+4930,+14155550100"
+        )
     return text
 
 
@@ -65,7 +71,7 @@ def _webhook_url(text: str) -> str:
         host = parts.hostname or ""
         host.encode("idna")
     except ValueError:
-        raise ValueError("is not a URL") from None
+        raise ValueError("must be a URL, e.g. https://example.com/bridge") from None
     if not host or re.search(r"[\s\x00-\x20]", text) or "@" in parts.netloc or "#" in text:
         raise ValueError("must be a URL without user, fragment and spaces")
     return text
@@ -78,7 +84,10 @@ def secrets_of(texts: SecretStr) -> list[str]:
 
 def _webhook_secrets(secrets: SecretStr) -> SecretStr:
     if not all(map(_is_webhook_secret, secrets_of(secrets))):
-        raise ValueError("must be whsec_ and the base64 of 24 to 64 bytes, or several with commas between")
+        raise ValueError(
+            "must be whsec_ and the base64 of 24 to 64 bytes, or several with commas between; to make one: "
+            f"{MAKE_ONE}"
+        )
     return secrets
 
 
@@ -137,15 +146,15 @@ def store_problem(url: str) -> str | None:
         return "Redis needs another package: pip install 'voice-bridge[redis]'"
     for name, value in _options(url).items():
         if name in TLS_FILES and not os.access(value, os.R_OK):
-            return f"the file of {name} is missing or cannot be read"
+            return f"the file of {name} is missing or cannot be read: look at its path and permissions"
     return None
 
 
 def _file_problem(path: Path) -> str | None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return "the file's directory is missing or cannot be written"
+        return "the file's directory is missing or cannot be written: create it for the user of the bridge"
     if path.exists() and not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
-        return "is no file, or one that cannot be written"
+        return "is no file, or one that cannot be written: name another, or give it to the user of the bridge"
     return None
 
 
@@ -160,7 +169,7 @@ def default_state_dir(variables: Mapping[str, str]) -> Path:
 
 def _directory(text: str) -> str:
     if text and not text.startswith("/"):
-        raise ValueError("must be an absolute path")
+        raise ValueError("must be an absolute path, e.g. /var/lib/voice-bridge")
     return text
 
 

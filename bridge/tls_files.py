@@ -32,7 +32,8 @@ def server_tls(certificate: str, key: str, password: str) -> ssl.SSLContext | No
             # the wrong variable.
             content = Path(path).read_bytes()
         except OSError as error:
-            raise TlsFilesError(setting, f"cannot be read: {error.strerror}") from None
+            text = f"cannot be read: {error.strerror}; look at its path and permissions"
+            raise TlsFilesError(setting, text) from None
         if b"-----BEGIN " not in content:
             raise TlsFilesError(setting, "must be a PEM file, which begins with -----BEGIN")
     is_encrypted = b"ENCRYPTED" in content

@@ -40,7 +40,7 @@ def test_host_is_the_one_of_twilios_sdk(region, edge):
     ("variables", "words"),
     [
         ({"TWILIO_REGION": "ie1", "TWILIO_API_URL": "https://a.b"}, "TWILIO_API_URL: must not be set beside"),
-        ({"TWILIO_REGION": "xx9"}, "TWILIO_EDGE: is missing: the edge of xx9 is not known"),
+        ({"TWILIO_REGION": "xx9"}, "TWILIO_EDGE: is missing: the edge of the region xx9 is not known"),
         ({"TWILIO_REGION": "IE1"}, "TWILIO_REGION: must be at most 16 lower-case"),
         (
             {"TWILIO_API_KEY_SID": "AC" + "1" * 32, "TWILIO_API_KEY_SECRET": "x"},

@@ -48,15 +48,15 @@ def test_no_agent_answers_by_default():
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("PORT", "seventy", "integer"),
-        ("PORT", "65536", "less than or equal to 65535"),
+        ("PORT", "seventy", "whole number"),
+        ("PORT", "65536", "must be at most 65535 (it is"),
         ("HOST", "a..b", "must be an address or the name of a host"),
         ("HOST", 64 * "a", "must be an address or the name of a host"),
         ("PUBLIC_URL", "voice.example.com", "must begin with http:// or https://"),
         ("PUBLIC_URL", "wss://voice.example.com", "must begin with http:// or https://"),
         ("PUBLIC_URL", "https://", "name a host"),
-        ("PUBLIC_URL", "https://voice.example.com:port", "is not a URL"),
-        ("PUBLIC_URL", "https://voice.example.com:70000", "is not a URL"),
+        ("PUBLIC_URL", "https://voice.example.com:port", "must be a URL, e.g. https://example.com"),
+        ("PUBLIC_URL", "https://voice.example.com:70000", "must be a URL, e.g. https://example.com"),
         ("PUBLIC_URL", "https://voice.example.com?x=1", "no user, query or fragment"),
         ("PUBLIC_URL", "https://voice.example.com/?", "no user, query or fragment"),
         ("PUBLIC_URL", "https://voice.example.com/#", "no user, query or fragment"),
@@ -68,24 +68,33 @@ def test_no_agent_answers_by_default():
         ("TWILIO_ACCOUNT_SID", SID + "0", "AC and 32 hex digits"),
         ("BRIDGE_AGENT", "parrot", "unknown agent 'parrot'; available: "),
         ("BRIDGE_AGENT", "echo,parrot", "unknown agent 'parrot'; available: "),
-        ("BRIDGE_AGENT", "echo,", "must be the name of an agent, or several with commas between"),
-        ("BRIDGE_AGENT", ",", "must be the name of an agent, or several with commas between"),
-        ("BRIDGE_AGENT", "echo, retell", "must be the name of an agent, or several with commas between"),
-        ("BRIDGE_AGENT", "a b", "must be the name of an agent, or several with commas between"),
+        (
+            "BRIDGE_AGENT",
+            "echo,",
+            "must be the name of an agent, or several with commas and no spaces between",
+        ),
+        ("BRIDGE_AGENT", ",", "must be the name of an agent, or several with commas and no spaces between"),
+        (
+            "BRIDGE_AGENT",
+            "echo, retell",
+            "must be the name of an agent, or several with commas and no spaces between",
+        ),
+        ("BRIDGE_AGENT", "a b", "must be the name of an agent, or several with commas and no spaces between"),
         ("BRIDGE_ROUTES_FILE", "missing.toml", "cannot be read: No such file"),
         ("BRIDGE_AGENTS_FILE", "missing.toml", "cannot be read: No such file"),
-        ("BRIDGE_TRANSFER_TO", "4930", "must be beginnings of E.164 numbers with commas between"),
-        ("BRIDGE_TRANSFER_TO", "+4930,", "must be beginnings of E.164 numbers with commas between"),
-        ("BRIDGE_TRANSFER_TO", "+", "must be beginnings of E.164 numbers with commas between"),
-        ("BRIDGE_TRANSFER_TO", "+49 30", "must be beginnings of E.164 numbers with commas between"),
+        ("BRIDGE_TRANSFER_TO", "4930", "must be numbers or their first digits, each with +"),
+        ("BRIDGE_TRANSFER_TO", "+04930", "must be numbers or their first digits, each with +"),
+        ("BRIDGE_TRANSFER_TO", "+4930,", "must be numbers or their first digits, each with +"),
+        ("BRIDGE_TRANSFER_TO", "+", "must be numbers or their first digits, each with +"),
+        ("BRIDGE_TRANSFER_TO", "+49 30", "must be numbers or their first digits, each with +"),
         (
             "BRIDGE_TRANSFER_TO",
             "+1234567890123456",
-            "must be beginnings of E.164 numbers with commas between",
+            "must be numbers or their first digits, each with +",
         ),
-        ("BRIDGE_CALLER_ID", "4930", "must be an E.164 number, e.g. +14155550100"),
-        ("BRIDGE_CALLER_ID", "sip:me@example.com", "must be an E.164 number, e.g. +14155550100"),
-        ("BRIDGE_DIAL_S", "4", "greater than or equal to 5"),
+        ("BRIDGE_CALLER_ID", "4930", "must be a number with + and the country's code"),
+        ("BRIDGE_CALLER_ID", "sip:me@example.com", "must be a number with + and the country's code"),
+        ("BRIDGE_DIAL_S", "4", "must be at least 5 (it is"),
         ("BRIDGE_VALIDATE_SIGNATURES", "no", "must be 0 or 1"),
         ("BRIDGE_VALIDATE_SIGNATURES", "false", "must be 0 or 1"),
         ("BRIDGE_FALLBACK", "sing", "must be say:TEXT"),
@@ -97,15 +106,15 @@ def test_no_agent_answers_by_default():
         ("BRIDGE_FALLBACK", "hangup:now", "must be say:TEXT"),
         ("BRIDGE_TLS_CERT", "cert.pem", "certificate and key go together"),
         ("BRIDGE_TLS_KEY", "key.pem", "certificate and key go together"),
-        ("BRIDGE_MAX_CALLS", "0", "greater than or equal to 1"),
-        ("BRIDGE_SESSION_S", "0", "greater than 0"),
+        ("BRIDGE_MAX_CALLS", "0", "must be at least 1 (it is"),
+        ("BRIDGE_SESSION_S", "0", "must be more than 0"),
         ("BRIDGE_SESSION_S", "nan", ""),
         ("BRIDGE_SESSION_S", "inf", ""),
-        ("BRIDGE_SESSION_S", "14", "less than"),
-        ("BRIDGE_MAX_CALLS", "60.5", "integer"),
+        ("BRIDGE_SESSION_S", "14", "must be at most 13"),
+        ("BRIDGE_MAX_CALLS", "60.5", "whole number"),
         ("BRIDGE_LOG_LEVEL", "loud", "'debug'"),
-        ("BRIDGE_HOLD_FROM_CALLER_MS", "4000", "at least BRIDGE_AGENT_CONNECT_S"),
-        ("BRIDGE_AGENT_CONNECT_S", "7", "at least BRIDGE_AGENT_CONNECT_S"),
+        ("BRIDGE_HOLD_FROM_CALLER_MS", "4000", "which is BRIDGE_AGENT_CONNECT_S in ms"),
+        ("BRIDGE_AGENT_CONNECT_S", "7", "which is BRIDGE_AGENT_CONNECT_S in ms"),
     ],
 )
 def test_wrong_value_is_reported_in_words_from_every_source(name, value, words, monkeypatch):
@@ -405,7 +414,7 @@ def test_store_that_cannot_work_is_a_problem_in_words(url, expected, monkeypatch
 
 def test_store_in_a_directory_that_is_not_there_is_a_problem():
     (problem,) = problems(**{**GOOD, "BRIDGE_STORE": "sqlite:missing/store.sqlite3"})
-    assert problem == "BRIDGE_STORE: the file's directory is missing or cannot be written"
+    assert problem.startswith("BRIDGE_STORE: the file's directory is missing or cannot be written: create it")
 
 
 def test_redis_without_its_package_is_a_problem(monkeypatch):

@@ -41,8 +41,8 @@ def test_address_is_https_or_on_this_machine(url):
         ("https://me:canary@app.example.com/", "must be a URL without user"),
         ("https://app.example.com/#canary", "must be a URL without user"),
         ("https://app.example.com/a b", "must be a URL without user"),
-        ("https://app.example.com:port/", "is not a URL"),
-        ("https://a..b/", "is not a URL"),
+        ("https://app.example.com:port/", "must be a URL, e.g. https://example.com/bridge"),
+        ("https://a..b/", "must be a URL, e.g. https://example.com/bridge"),
     ],
 )
 def test_other_address_is_refused_and_not_repeated(url, words):

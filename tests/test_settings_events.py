@@ -24,7 +24,7 @@ def test_address_is_https_or_on_this_machine(url):
         ("http://app.example.com/events", "must begin with https://, or with http:// and name this machine"),
         ("ftp://127.0.0.1/", "must begin with https://"),
         ("https://me:canary@app.example.com/", "must be a URL without user"),
-        ("https://app.example.com:port/", "is not a URL"),
+        ("https://app.example.com:port/", "must be a URL, e.g. https://example.com/bridge"),
     ],
 )
 def test_other_address_is_refused_and_not_repeated(url, words):

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from bridge.agents.described import AUDIO_HERE, Description
 from bridge.agents.places import Path
+from bridge.agents.setting_types import number_words
 from bridge.agents.table_request import Text
 from bridge.agents.template import names_in, unknown_names
 
@@ -127,11 +128,7 @@ def _words(root: type[BaseModel], item: ErrorDetails) -> str:
             return f"must be {context['expected']}{near}"
         case "multiple_of":
             return f"must be a multiple of {context['multiple_of']:g}"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            bound = next(iter(context.values()))
-            relation = {"greater_than": "more than", "less_than": "less than"}.get(kind)
-            return f"must be {relation or ('at least' if 'greater' in kind else 'at most')} {bound:.12g}"
-    return WORDS.get(kind, item["msg"])
+    return number_words(kind, context) or WORDS.get(kind, item["msg"])
 
 
 def _nearest(given: str, expected: str) -> str:

@@ -31,8 +31,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")
 # Addresses like sip:, client: and whatsapp: have a colon; Twilio writes all others as E.164, and a caller without a
 # number as a word.
-CALLED = re.compile(r"\+[0-9]{7,15}|[^:]+:.*")
-BEGINNING = re.compile(r"\+[0-9]{1,15}|[^:]+:.*|[A-Za-z]+")
+CALLED = re.compile(r"\+[1-9][0-9]{6,14}|[^:]+:.*")
+BEGINNING = re.compile(r"\+[1-9][0-9]{0,14}|[^:]+:.*|[A-Za-z]+")
 
 
 def _name(text: str) -> str:
@@ -44,7 +44,8 @@ def _name(text: str) -> str:
 def _called(text: str) -> str:
     if not CALLED.fullmatch(text):
         raise ValueError(
-            "must be + and 7 to 15 digits without spaces, e.g. +14155550100, or an address like sip:sales@example.com"
+            "must be + and 7 to 15 digits without spaces and without a 0 in front, e.g. +14155550100, or an address "
+            "like sip:sales@example.com"
         )
     return text
 
@@ -52,7 +53,8 @@ def _called(text: str) -> str:
 def _beginning(text: str) -> str:
     if not BEGINNING.fullmatch(text):
         raise ValueError(
-            "must be + and 1 to 15 digits without spaces, e.g. +49, a beginning like sip:, or a word like anonymous"
+            "must be + and 1 to 15 digits without spaces and without a 0 in front, e.g. +49, a beginning like sip:, or "
+            "a word like anonymous"
         )
     return text
 
@@ -211,7 +213,8 @@ def _check_together(routes: Sequence[Route], file: TomlFile) -> None:
         covering = next((earlier for earlier in before if earlier.covers(route)), None)
         if covering is not None:
             file.add_problem(
-                f"answers no call, because {covering.name} fits all of its calls and stands before it",
+                f"answers no call, because the one named {covering.name} fits all of its calls and stands before it: "
+                "put it before that one",
                 "route",
                 n,
             )

@@ -18,6 +18,15 @@ NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 # What people write between digits; NFKC leaves dashes as they are.
 NUMBER_MARKS = re.compile(r"[\s()./\-\u2010-\u2015\u2212]")
+# What a number must be, by pydantic's name of the error; a bound follows the relations.
+NUMBERS = dict.fromkeys(("int_parsing", "int_parsing_size", "int_from_float"), "must be a whole number")
+NUMBERS |= dict.fromkeys(("float_parsing", "finite_number"), "must be a number")
+RELATIONS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}
 # Keys and tokens of the services are longer.
 SHOWN_CHARACTERS = 24
 
@@ -33,7 +42,7 @@ def _base_url(schemes: tuple[str, ...]) -> Any:
             # The name look-up fails for an empty label, and for one of more than 63 characters.
             (parts.hostname or "").encode("idna")
         except ValueError:
-            raise ValueError("is not a URL") from None
+            raise ValueError(f"must be a URL, e.g. {schemes[-1]}://example.com") from None
         if parts.scheme not in schemes or not parts.hostname or re.search(r"[\s\x00-\x20]", url):
             raise ValueError(f"must begin with {' or '.join(s + '://' for s in schemes)} and name a host")
         if "@" in parts.netloc or parts.query or parts.fragment or "?" in url or "#" in url:
@@ -94,7 +103,7 @@ def _refusal(text: str) -> str:
 
 def _caller_id(text: str) -> str:
     if text and not E164.fullmatch(text):
-        raise ValueError("must be an E.164 number, e.g. +14155550100")
+        raise ValueError("must be a number with + and the country's code, without spaces, e.g. +14155550100")
     return text
 
 
@@ -129,6 +138,18 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= SHOWN_CHARACTERS else f"a text of {len(text)} characters"
 
 
+def missing(description: str | None) -> str:
+    """What is said of a setting that is missing, by its description."""
+    return f"is missing: {'get it ' if (description or '').startswith('from ') else ''}{description}"
+
+
+def number_words(kind: str, context: Mapping[str, Any]) -> str | None:
+    """What a number must be, by pydantic's name of the error and its context; None for errors of other values."""
+    if kind in RELATIONS:
+        return f"must be {RELATIONS[kind]} {next(iter(context.values())):.12g}"
+    return NUMBERS.get(kind)
+
+
 def problems_of(
     kind: type[BaseModel], error: ValidationError, given: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
@@ -146,14 +167,15 @@ def problems_of(
         A field and a sentence for each problem.
     """
     problems: list[tuple[str, str]] = []
-    for item in error.errors(include_url=False, include_context=False):
+    for item in error.errors(include_url=False):
         field = str(item["loc"][0])
         info = kind.model_fields[field]
         if item["type"] == "missing":
-            problems.append((field, f"{field.upper()}: is missing: {info.description}"))
+            problems.append((field, f"{field.upper()}: {missing(info.description)}"))
         elif field in given:
             is_shown = info.annotation in (int, float, bool) or get_origin(info.annotation) is Literal
             value = f" (it is {quoted(str(given[field]))})" if is_shown else ""
-            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            message = number_words(item["type"], item.get("ctx", {})) or item["msg"]
+            message = message.removeprefix("Value error, ").replace("Input should be", "must be")
             problems.append((field, f"{field.upper()}: {message}{value}"))
     return problems

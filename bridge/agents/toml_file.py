@@ -33,7 +33,9 @@ class TomlFile:
             return tomllib.loads(Path(self._path).read_text(encoding="utf-8"))
         except OSError as error:
             # Without the path, which may be a secret in the wrong variable.
-            text = f"{self._setting.upper()}: cannot be read: {error.strerror}"
+            text = (
+                f"{self._setting.upper()}: cannot be read: {error.strerror}; look at its path and permissions"
+            )
             self._problems.append((self._setting, text))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             self.add_problem(f"cannot be read: {error}")

@@ -258,7 +258,7 @@ def test_needs_of_every_named_agent_are_reported_once_each(folder):
         "RETELL_AGENT_ID",
         "RETELL_API_KEY",
     ]
-    assert "OPENAI_API_KEY: is missing: from OpenAI's dashboard" in shown
+    assert "OPENAI_API_KEY: is missing: get it from OpenAI's dashboard" in shown
     assert all(": is missing: " in text for text in shown)
 
 

@@ -57,7 +57,7 @@ def test_example_is_an_agent_that_wants_its_key():
     assert distribution("acme-agent").read_text("entry_points.txt") is not None
     with pytest.raises(DirectoryError) as caught:
         open_directory(["acme"], "", "", {})
-    assert caught.value.problems == [("acme_key", "ACME_KEY: is missing: from Acme's console")]
+    assert caught.value.problems == [("acme_key", "ACME_KEY: is missing: get it from Acme's console")]
 
 
 def test_agent_of_the_documentation_works_as_it_stands_there():

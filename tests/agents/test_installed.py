@@ -73,7 +73,7 @@ def test_route_may_name_it(install, tmp_path):
 
 def test_its_settings_are_checked_like_those_of_a_built_in_agent(install):
     install({"acme": f"{MODULE}:AGENT"})
-    assert problems("acme") == [("acme_key", "ACME_KEY: is missing: from Acme's console")]
+    assert problems("acme") == [("acme_key", "ACME_KEY: is missing: get it from Acme's console")]
 
 
 def test_agent_that_nothing_names_is_not_imported(install):

@@ -122,9 +122,17 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
             (
                 f"to = '{number}'",
                 ".to.0",
-                "must be + and 7 to 15 digits without spaces, e.g. +14155550100, or",
+                "must be + and 7 to 15 digits without spaces and without a 0 in front, e.g. +14155550100, or",
             )
-            for number in ("14155550100", "+1415", "+1415abc5555", "+1 415 555 0100", f"+{16 * '1'}", "")
+            for number in (
+                "14155550100",
+                "+1415",
+                "+04155550100",
+                "+1415abc5555",
+                "+1 415 555 0100",
+                f"+{16 * '1'}",
+                "",
+            )
         ),
         *(
             (
@@ -132,7 +140,7 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
                 ".from_prefix.1",
                 "must be + and 1 to 15 digits without spaces",
             )
-            for text in ("49", "+", "+49 30", "0049", "")
+            for text in ("49", "+", "+049", "+49 30", "0049", "")
         ),
         ("hours = 'Mon-Fri 09:00-17:30'", "", "hours need a time_zone, e.g. Europe/Berlin"),
         ("time_zone = 'Europe/Berlin'", "", "time_zone needs hours, e.g. Mon-Fri 09:00-17:30"),
@@ -166,8 +174,8 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
         ),
         ("fallback = 'say:Hallo'\nlanguage = 'german'", ".language", "must be a language of Twilio's <Say>"),
         ("fallback = 'say:Hallo'\nlanguage = 'DE'", ".language", "must be a language of Twilio's <Say>"),
-        ("caller_id = '030123'", ".caller_id", "must be an E.164 number, e.g. +14155550100"),
-        ("caller_id = 'sip:a@b'", ".caller_id", "must be an E.164 number, e.g. +14155550100"),
+        ("caller_id = '030123'", ".caller_id", "must be a number with + and the country's code"),
+        ("caller_id = 'sip:a@b'", ".caller_id", "must be a number with + and the country's code"),
     ],
 )
 def test_wrong_value_is_reported_with_its_place_and_what_would_be_right(tmp_path, line, place, words):
@@ -217,5 +225,8 @@ def test_route_that_an_earlier_one_covers_is_reported(tmp_path, first, second, i
             *(f"{name} = {value!r}" for name, value in fields.items()),
         ]
     _, problems = read(tmp_path, "\n".join(lines))
-    wanted = "route.1: answers no call, because route-1 fits all of its calls and stands before it"
+    wanted = (
+        "route.1: answers no call, because the one named route-1 fits all of its calls and stands before it: "
+        "put it before that one"
+    )
     assert problems == ([wanted] if is_covered else [])

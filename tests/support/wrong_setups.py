@@ -49,7 +49,11 @@ AT_START = {
     ),
     "region without a known edge": ({"TWILIO_REGION": "xx9"}, "TWILIO_EDGE", "known regions are"),
     "unknown agent": ({"BRIDGE_AGENT": "parrot"}, "BRIDGE_AGENT", "available: deepgram"),
-    "space in the chain": ({"BRIDGE_AGENT": "echo, retell"}, "BRIDGE_AGENT", "several with commas between"),
+    "space in the chain": (
+        {"BRIDGE_AGENT": "echo, retell"},
+        "BRIDGE_AGENT",
+        "several with commas and no spaces between",
+    ),
     "agent without its key": ({"BRIDGE_AGENT": "openai"}, "OPENAI_API_KEY", "is missing: "),
     "socket by https": ({"RETELL_WS_URL": "https://a.acme.com"}, "RETELL_WS_URL", "must begin with ws://"),
     "near name": ({"BRIDGE_MAX_CALL": "9"}, "BRIDGE_MAX_CALL", "did you mean BRIDGE_MAX_CALLS?"),
@@ -62,31 +66,35 @@ AT_START = {
     "fallback without say:": ({"BRIDGE_FALLBACK": "Sorry"}, "BRIDGE_FALLBACK", "must be say:TEXT"),
     "transfer without +": ({"BRIDGE_TRANSFER_TO": "4930"}, "BRIDGE_TRANSFER_TO", "e.g. +4930,+14155550100"),
     "caller ID without +": ({"BRIDGE_CALLER_ID": "4930"}, "BRIDGE_CALLER_ID", "e.g. +14155550100"),
-    "port in words": ({"PORT": "seventy"}, "PORT", "must be a valid integer"),
-    "no calls at all": ({"BRIDGE_MAX_CALLS": "0"}, "BRIDGE_MAX_CALLS", "must be greater than or equal to 1"),
+    "port in words": ({"PORT": "seventy"}, "PORT", "must be a whole number"),
+    "no calls at all": ({"BRIDGE_MAX_CALLS": "0"}, "BRIDGE_MAX_CALLS", "must be at least 1"),
     "workers": ({"BRIDGE_WORKERS": "0"}, "BRIDGE_WORKERS", "must be a number from 1 to 99, or auto"),
     "store without its scheme": ({"BRIDGE_STORE": "redis:6379"}, "BRIDGE_STORE", "redis://HOST/DB"),
     "store in no directory": (
         {"BRIDGE_STORE": "sqlite:/no/such/x.db"},
         "BRIDGE_STORE",
-        "directory is missing",
+        "create it for the user of the bridge",
     ),
     "relative state directory": (
         {"BRIDGE_STATE_DIR": "state"},
         "BRIDGE_STATE_DIR",
-        "must be an absolute path",
+        "e.g. /var/lib/voice-bridge",
     ),
-    "agents file that is not there": ({"BRIDGE_AGENTS_FILE": "none"}, "BRIDGE_AGENTS_FILE", "No such file"),
+    "agents file that is not there": (
+        {"BRIDGE_AGENTS_FILE": "none"},
+        "BRIDGE_AGENTS_FILE",
+        "look at its path",
+    ),
     "agent of a file that is not there": (
         {"BRIDGE_AGENTS_FILE": "none", "BRIDGE_AGENT": "mine"},
         "BRIDGE_AGENTS_FILE",
-        "No such file",
+        "look at its path and permissions",
     ),
     "agents file that is no TOML": ({"BRIDGE_AGENTS_FILE": "bad.toml"}, "BRIDGE_AGENTS_FILE", "at line 1"),
     "route behind one for all": (
         {"BRIDGE_ROUTES_FILE": "hidden.toml"},
         "BRIDGE_ROUTES_FILE",
-        "fits all of its calls and stands before it",
+        "put it before that one",
     ),
     "route to a number without +": (
         {"BRIDGE_ROUTES_FILE": "number.toml"},
@@ -98,12 +106,17 @@ AT_START = {
         "BRIDGE_ROUTES_FILE",
         "must be + and 1 to 15 digits",
     ),
+    "route to a number with a 0 in front": (
+        {"BRIDGE_ROUTES_FILE": "zero.toml"},
+        "BRIDGE_ROUTES_FILE",
+        "without a 0 in front",
+    ),
     "route to an unknown agent": ({"BRIDGE_ROUTES_FILE": "parrot.toml"}, "BRIDGE_ROUTES_FILE", "available: "),
     "certificate without its key": ({"BRIDGE_TLS_CERT": "c.pem"}, "BRIDGE_TLS_KEY", "certificate and key go"),
     "certificate that is not there": (
         {"BRIDGE_TLS_CERT": "c.pem", "BRIDGE_TLS_KEY": "k.pem"},
         "BRIDGE_TLS_CERT",
-        "cannot be read: No such file",
+        "look at its path and permissions",
     ),
     "answer webhook by http": (
         {"BRIDGE_ANSWER_URL": "http://a.acme.com", "BRIDGE_WEBHOOK_SECRET": "whsec_" + 32 * "A"},
@@ -118,20 +131,21 @@ AT_START = {
     "hold shorter than the agent's connect": (
         {"BRIDGE_HOLD_FROM_CALLER_MS": "4000"},
         "BRIDGE_HOLD_FROM_CALLER_MS",
-        "must be at least BRIDGE_AGENT_CONNECT_S",
+        "which is BRIDGE_AGENT_CONNECT_S in ms",
     ),
 }
 FILES = {
     "bad.toml": "[mine\n",
     "number.toml": ROUTE + "to = '14155550100'\n",
+    "zero.toml": ROUTE + "to = '+04155550100'\n",
     "prefix.toml": ROUTE + "from_prefix = '49'\n",
     "hidden.toml": ROUTE + ROUTE,
     "parrot.toml": ROUTE.replace("echo", "parrot"),
 }
 # Set-ups that start, with a warning.
 WARNED = {
-    "this machine": ({"PUBLIC_URL": "http://127.0.0.1:3000"}, "PUBLIC_URL", "Twilio cannot reach it"),
-    "name of a document": ({"PUBLIC_URL": "https://a.example.com"}, "PUBLIC_URL", "Twilio cannot reach it"),
+    "this machine": ({"PUBLIC_URL": "http://127.0.0.1:3000"}, "PUBLIC_URL", "put the public one"),
+    "name of a document": ({"PUBLIC_URL": "https://a.example.com"}, "PUBLIC_URL", "put your own"),
     "upper case": ({"PUBLIC_URL": "https://A.acme.com"}, "PUBLIC_URL", "https://a.acme.com is safer"),
     "near name of an agent's": ({"RETELL_API_KEYS": "k"}, "RETELL_API_KEYS", "did you mean RETELL_API_KEY?"),
     "removed setting": ({"BRIDGE_TOKEN_S": "9"}, "BRIDGE_TOKEN_S", "no longer a setting, ignored"),
