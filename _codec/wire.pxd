@@ -69,6 +69,8 @@ cdef class Wire(WebSocket):
         readonly unsigned long long audio_out_bytes
         # Media messages lost because too many were held or the socket ended.
         readonly unsigned long long dropped_frames
+        # Of these, those for which there was no room.
+        readonly unsigned long long overflowed_frames
         # Media messages discarded by `clear_audio`.
         readonly unsigned long long cleared_frames
 

@@ -77,7 +77,7 @@ cdef class Wire(WebSocket):
         hold_ms: Bound on the audio held while the peer is not ready or does not read. An agent takes the newest: the
             oldest is dropped. A caller takes all: a joined agent is not read, and may end its message.
 
-    A *frame* in the counters ``audio_*``, ``dropped_frames`` and ``cleared_frames`` is one media message.
+    A *frame* in the counters is one media message.
     """
 
     def __cinit__(self, owner, *, HeldBudget budget not None, int hold_ms, **_):
@@ -263,9 +263,12 @@ cdef class Wire(WebSocket):
         return self.most_ahead_bytes > 0 and self.ahead_bytes >= self.most_ahead_bytes
 
     cdef int hold(self, const char* payload, Py_ssize_t n) except -1:
+        cdef int overflowed
         if self.held.entries == 0:
             self.budget.behind.add(self)
-        self.dropped_frames += self.held.push_c(payload, n)
+        overflowed = self.held.push_c(payload, n)
+        self.dropped_frames += overflowed
+        self.overflowed_frames += overflowed
         if self.source is None or not self.source.is_client or self.source.pauses & PAUSED_FOR_ROOM:
             return 0
         if self.held.samples >= self.hold_bytes:

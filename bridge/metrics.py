@@ -21,6 +21,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bridge.metric_labels import IGNORED, REFUSALS
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 FAST_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -38,19 +40,6 @@ GAUGE_RULES = {
     "bridge_build_info": "max",
     "process_start_time_seconds": "min",
 }
-# Why calls are refused that nobody wants refused: exported from the start, so that a rule sees the first one too.
-REFUSALS = (
-    "account_sid",
-    "draining",
-    "fault",
-    "full",
-    "no_session",
-    "not_answered",
-    "not_claimed",
-    "signature",
-    "too_many_streams",
-    "upgrade_signature",
-)
 SLOW_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0)
 
 
@@ -59,7 +48,8 @@ class Traffic:
     """
     Counts of media messages: ``from_*`` well-formed ones that came in, ``to_*`` those sent.
 
-    ``dropped_*`` overflowed a hold ring; ``cleared_to_caller`` were discarded at an interrupt.
+    ``dropped_*`` were not sent: ``overflowed_*`` of them for want of room, the others because their socket ended;
+    ``cleared_to_caller`` were discarded at an interrupt.
     """
 
     from_caller: int = 0
@@ -68,6 +58,8 @@ class Traffic:
     to_caller: int = 0
     dropped_to_agent: int = 0
     dropped_to_caller: int = 0
+    overflowed_to_agent: int = 0
+    overflowed_to_caller: int = 0
     cleared_to_caller: int = 0
     interrupts: int = 0
     dtmf: int = 0
@@ -126,10 +118,12 @@ class _TrafficCollector(Collector):
             frames.add_metric([direction], getattr(now, direction))
         yield frames
         dropped = CounterMetricFamily(
-            "bridge_frames_dropped", "Media messages that overflowed a hold ring", labels=["direction"]
+            "bridge_frames_dropped", "Media messages that were not sent", labels=["direction", "reason"]
         )
-        dropped.add_metric(["to_agent"], now.dropped_to_agent)
-        dropped.add_metric(["to_caller"], now.dropped_to_caller)
+        for direction in ("to_agent", "to_caller"):
+            overflowed = getattr(now, f"overflowed_{direction}")
+            dropped.add_metric([direction, "full"], overflowed)
+            dropped.add_metric([direction, "ended"], getattr(now, f"dropped_{direction}") - overflowed)
         yield dropped
         yield CounterMetricFamily(
             "bridge_frames_cleared", "Held agent audio discarded at an interrupt", value=now.cleared_to_caller
@@ -196,6 +190,9 @@ class Metrics:
             ["side", "reason"],
             registry=r,
         )
+        for side, reasons in IGNORED.items():
+            for reason in reasons:
+                self.messages_ignored.labels(side, reason)
         self.webhook_s = Histogram(
             "bridge_webhook_seconds",
             "From a request for /voice to its answer",

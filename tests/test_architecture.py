@@ -29,6 +29,7 @@ ROOMS = [
     ("bridge.logs", "logs"),
     ("bridge.log_writer", "logs"),
     ("bridge.metrics", "metrics"),
+    ("bridge.metric_labels", "metrics"),
     ("bridge.settings", "settings"),
     ("bridge.descriptors", "settings"),
     ("bridge.number_lists", "settings"),

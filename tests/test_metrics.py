@@ -1,6 +1,7 @@
 """Metrics: a scraper can read them, and their names and labels are the ones that dashboards are built on."""
 
 import asyncio
+import itertools
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from metric_families import FAMILIES
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.call.ends import Why
-from bridge.metrics import REFUSALS, Metrics, Traffic
+from bridge.metric_labels import IGNORED, PASSED_OVER, REFUSALS
+from bridge.metrics import Metrics, Traffic
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def metrics() -> Metrics:
     metrics = Metrics()
-    metrics.watch_traffic(lambda: Traffic(1, 2, 3, 4, 5, 6, 7, 8, 9))
+    metrics.watch_traffic(lambda: Traffic(1, 2, 3, 4, 50, 60, 5, 6, 7, 8, 9))
     metrics.refused("full")
     metrics.events.labels("call.started", "delivered")
     metrics.answers.labels("used")
@@ -71,8 +73,15 @@ def test_traffic_is_read_when_scraped(metrics):
     assert read["bridge_frames_total", (("direction", "to_agent"),)] == 2
     assert read["bridge_frames_total", (("direction", "from_agent"),)] == 3
     assert read["bridge_frames_total", (("direction", "to_caller"),)] == 4
-    assert read["bridge_frames_dropped_total", (("direction", "to_agent"),)] == 5
-    assert read["bridge_frames_dropped_total", (("direction", "to_caller"),)] == 6
+    dropped = {
+        labels: value for (name, labels), value in read.items() if name == "bridge_frames_dropped_total"
+    }
+    assert {tuple(label for _, label in labels): value for labels, value in dropped.items()} == {
+        ("to_agent", "full"): 5,
+        ("to_agent", "ended"): 45,
+        ("to_caller", "full"): 6,
+        ("to_caller", "ended"): 54,
+    }
     assert read["bridge_frames_cleared_total", ()] == 7
     assert read["bridge_interrupts_total", ()] == 8
     assert read["bridge_dtmf_total", ()] == 9
@@ -134,10 +143,32 @@ async def test_known_labels_are_exported_from_the_start():
             assert f'bridge_calls_ended_total{{agent="retell",why="{why.value}"}}' in metrics
         for reason in REFUSALS:
             assert f'bridge_calls_refused_total{{reason="{reason}"}}' in metrics
+        for side, reasons in IGNORED.items():
+            for reason in reasons:
+                assert f'bridge_messages_ignored_total{{reason="{reason}",side="{side}"}}' in metrics
+        for why in PASSED_OVER:
+            assert f'bridge_agents_passed_over_total{{agent="retell",why="{why}"}}' in metrics
+        for direction, reason in itertools.product(("to_agent", "to_caller"), ("full", "ended")):
+            assert f'bridge_frames_dropped_total{{direction="{direction}",reason="{reason}"}}' in metrics
         assert metrics["bridge_calls_max"] == 500
 
 
 @pytest.mark.parametrize("reason", REFUSALS)
 def test_exported_refusals_are_those_that_the_bridge_counts(reason):
     sources = "\n".join(path.read_text() for path in (ROOT / "bridge" / "server").rglob("*.py"))
-    assert re.search(rf"(refused|fallback|webhook|labels)\([^()]*\"{reason}\"", sources), reason
+    of_start = rf"return \"{reason}\"\n"
+    assert re.search(rf"(refused|fallback|webhook|labels)\([^()]*\"{reason}\"|{of_start}", sources), reason
+
+
+def test_exported_reasons_of_ignored_messages_are_those_of_the_code():
+    found: dict[str, set[str]] = {"caller": set(), "agent": set()}
+    for path in (*(ROOT / "bridge").rglob("*.py"), ROOT / "_codec" / "wire.pyx"):
+        of_caller = path.name in ("caller.py", "media.py", "media_socket.py")
+        sides = found if path.name in ("leg.py", "wire.pyx") else ("caller" if of_caller else "agent",)
+        for side in sides:
+            found[side] |= set(
+                re.findall(r"(?:on_ignored|Ignored|BadMessage)\(\"(\w+)\"\)", path.read_text())
+            )
+    assert {side: sorted(reasons) for side, reasons in found.items()} == {
+        side: list(reasons) for side, reasons in IGNORED.items()
+    }

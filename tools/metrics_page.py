@@ -32,7 +32,8 @@ LABELS = {
     "bridge_first_agent_audio_seconds": "`agent`",
     "bridge_calls_refused": "`reason`: as in the line of the log",
     "bridge_frames": "`direction`: `from_caller`, `to_agent`, `from_agent`, `to_caller`",
-    "bridge_frames_dropped": "`direction`: `to_agent`, `to_caller`",
+    "bridge_frames_dropped": "`direction`: `to_agent`, `to_caller`; `reason`: `full` (more waited than is held), "
+    "`ended` (its socket ended)",
     "bridge_full": "`of`: each agent and route with a limit: `agent:NAME`, `route:NAME`",
     "bridge_http_requests": "`path`, `status`",
     "bridge_messages_ignored": "`side`: `caller`, `agent`; `reason`",

@@ -12,6 +12,7 @@ from bridge.agents.agent_breaker import PROVEN_S, AgentBreaker, Change, Health, 
 from bridge.agents.error_codes import ErrorCodes
 from bridge.agents.succession import FailureKind
 from bridge.metrics import Metrics
+from bridge.metric_labels import PASSED_OVER
 
 log = structlog.get_logger()
 
@@ -48,6 +49,8 @@ class AgentHealth:
 
     def admits(self, name: str, call_sid: str, *, is_last_resort: bool = False) -> bool:
         """
+            for why in PASSED_OVER:
+                self._metrics.agents_passed_over.labels(name, why)
         Whether a call may try an agent.
 
         Args:

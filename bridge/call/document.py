@@ -61,6 +61,7 @@ def document(
         "drops": {
             "to_agent": traffic.dropped_to_agent,
             "to_caller": traffic.dropped_to_caller,
+            "full": traffic.overflowed_to_agent + traffic.overflowed_to_caller,
             "cleared": traffic.cleared_to_caller,
             "lost_audio_s": round(record.lost_audio_s, 3),
             "ignored": stats.ignored,

@@ -47,7 +47,8 @@ class Kept:
         return Relayed(0, 0)
 
     def counts(self) -> SideCounts:
-        return SideCounts(0, self.wire.dropped_frames, self.wire.cleared_frames)
+        wire = self.wire
+        return SideCounts(0, wire.dropped_frames, wire.cleared_frames, wire.overflowed_frames)
 
     def set_unplayed(self, unplayed_s: float) -> None:
         """Nothing goes out, however little has played."""

@@ -191,7 +191,10 @@ class Leg:
 
     def counts(self) -> SideCounts:
         """The media messages of this side so far."""
-        return SideCounts(self.wire.audio_out_frames, self.wire.dropped_frames, self.wire.cleared_frames)
+        wire = self.wire
+        return SideCounts(
+            wire.audio_out_frames, wire.dropped_frames, wire.cleared_frames, wire.overflowed_frames
+        )
 
     # Opening and closing
 

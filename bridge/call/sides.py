@@ -20,11 +20,13 @@ class Relayed(NamedTuple):
 
 
 class SideCounts(NamedTuple):
-    """Media messages to one side: sent, dropped by a full ring or a closing socket, cleared by a barge-in."""
+    """Media messages to one side: sent, dropped for want of room or at a socket's end, cleared by a barge-in."""
 
     sent_frames: int = 0
     dropped_frames: int = 0
     cleared_frames: int = 0
+    # Of the dropped ones, those for which there was no room.
+    overflowed_frames: int = 0
 
 
 class CallerSide(Protocol):

@@ -360,6 +360,9 @@ async def test_audio_that_another_wire_has_no_room_for_counts_as_dropped_there()
     first.hand_held_to(second)
     assert (first.held_bytes, second.held_bytes) == (0, 25 * 160)
     assert (first.dropped_frames, second.dropped_frames) == (0, 15)
+    assert second.overflowed_frames == 15
+    second.lose_held()
+    assert (second.dropped_frames, second.overflowed_frames) == (40, 15)
 
 
 async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():

@@ -191,6 +191,7 @@ COUNTERS = (
     "audio_out_bytes",
     "held_bytes",
     "dropped_frames",
+    "overflowed_frames",
     "cleared_frames",
     "is_ready",
     "is_congested",

@@ -41,7 +41,7 @@ FAMILIES = {
     "bridge_http_requests": ("counter", {"path", "status"}),
     "bridge_messages_ignored": ("counter", {"side", "reason"}),
     "bridge_frames": ("counter", {"direction"}),
-    "bridge_frames_dropped": ("counter", {"direction"}),
+    "bridge_frames_dropped": ("counter", {"direction", "reason"}),
     "bridge_frames_cleared": ("counter", set()),
     "bridge_interrupts": ("counter", set()),
     "bridge_dtmf": ("counter", set()),

@@ -151,7 +151,7 @@ class Wire:
         self.is_ready = self.is_congested = self.is_closing = False
         self.ws_frames_in = self.messages_in = 0
         self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
-        self.dropped_frames = self.cleared_frames = 0
+        self.dropped_frames = self.overflowed_frames = self.cleared_frames = 0
         self._owner: Owner | None = owner
         self._held = FrameRing(hold_ms if is_client else hold_ms + LONGEST_MESSAGE_MS)
         self._most_ahead_bytes = self._ahead_bytes = 0
@@ -235,9 +235,14 @@ class Wire:
         if self.is_closing:
             return
         if self._must_wait() or self._is_far_ahead():
-            self.dropped_frames += self._held.push(payload)
+            self._hold(payload)
         else:
             self._write_audio(payload)
+
+    def _hold(self, payload: bytes) -> None:
+        overflowed = self._held.push(payload)
+        self.dropped_frames += overflowed
+        self.overflowed_frames += overflowed
 
     def _must_wait(self) -> bool:
         return not self.is_ready or self.is_congested or len(self._held) > 0 or self._held.item_count > 0
@@ -286,7 +291,7 @@ class Wire:
             else:
                 payload = self._held.pop()
                 assert payload is not None
-                other.dropped_frames += other._held.push(payload)
+                other._hold(payload)
 
     def lose_held(self) -> None:
         self.dropped_frames += self._held.clear()
