@@ -51,7 +51,7 @@ def run(overrides: Mapping[str, str]) -> int:
     is_worker = given.channel is not None
     writer = set_up_logs(settings.bridge_log_format, settings.bridge_log_level, names_process=is_worker)
     if not is_worker:
-        for warning in settings.warnings:
+        for warning in (*settings.warnings, *settings.certificate_doubts()):
             log.warning("check this setting", detail=warning)
     if settings.workers > 1 and not is_worker:
         return _run_workers(settings, given)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
@@ -20,7 +21,7 @@ from bridge.setting_fields import SettingFields
 from bridge.setting_names import check_names
 from bridge.setting_region import api_url
 from bridge.setting_values import default_state_dir, secrets_of
-from bridge.tls_files import server_tls
+from bridge.tls_files import certificate_doubts, server_tls
 
 
 class SettingsError(Exception):
@@ -124,6 +125,16 @@ class Settings(SettingFields):
         """
         password = self.bridge_tls_key_password.get_secret_value()
         return server_tls(self.bridge_tls_cert, self.bridge_tls_key, password)
+
+    def certificate_doubts(self) -> list[str]:
+        """Sentences about the certificate of the bridge's own port as its file is now, each with what to do."""
+        if not self.bridge_tls_cert:
+            return []
+        url = urlsplit(self.public_url)
+        # Behind another port something else answers Twilio, and its certificate counts.
+        is_reached = url.scheme == "https" and (url.port or 443) == self.port
+        found = certificate_doubts(self.bridge_tls_cert, (url.hostname or "") if is_reached else "")
+        return [f"BRIDGE_TLS_CERT: {text}" for text in found]
 
     @property
     def agents(self) -> list[str]:

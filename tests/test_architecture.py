@@ -125,7 +125,7 @@ ONLY_IN = {
     "aiofastnet": ["_codec.*", "bridge.http.*"],
     "httptools": ["bridge.http.*"],
     "twilio": ["bridge.twilio.*", "bridge.standins.twilio.*"],
-    "cryptography": ["bridge.seal", "benchmarks.tls"],
+    "cryptography": ["bridge.seal", "bridge.tls_files", "benchmarks.tls"],
     "prometheus_client": ["bridge.metrics"],
     "pydantic": [
         "bridge.settings",

@@ -14,7 +14,7 @@ import structlog
 
 from bridge.commands.checks.account import check_account
 from bridge.commands.checks.agents import check_agents
-from bridge.commands.checks.machine import check_descriptors, check_settings
+from bridge.commands.checks.machine import check_certificate, check_descriptors, check_settings
 from bridge.commands.checks.numbers import check_numbers
 from bridge.commands.checks.own_webhooks import ANSWER, EVENTS, check_own_webhook
 from bridge.commands.checks.public_url import check_public_url
@@ -82,7 +82,7 @@ async def check_all(settings: Settings, number: str = "", *, opens_agents: bool 
                 parts[subject] = check_own_webhook(subject, url, tls)
         parts["agents"] = check_agents(settings, http, tls, opens=opens_agents)
         found = await asyncio.gather(*(_guarded(subject, part) for subject, part in parts.items()))
-    findings = [*check_settings(settings), *check_descriptors(settings)]
+    findings = [*check_settings(settings), *check_certificate(settings), *check_descriptors(settings)]
     findings += [finding for of_part in found for finding in of_part]
     if not settings.bridge_validate_signatures:
         findings.append(ok("Twilio", "is not asked while signatures are off"))

@@ -28,6 +28,8 @@ def reload_port_tls(settings: Settings, use: Callable[[ssl.SSLContext], None]) -
     if tls is not None:
         use(tls)
         log.info("certificate reloaded", file=settings.bridge_tls_cert)
+        for doubt in settings.certificate_doubts():
+            log.warning("check this setting", detail=doubt)
 
 
 def reload_directory(settings: Settings, sessions: Sessions) -> None:

@@ -23,10 +23,11 @@ from bridge.agents.agent import (
     StreamInfo,
 )
 from bridge.agents.directory import FREE, Directory
-from bridge.commands.checks.reach import SOON_DAYS, reach
+from bridge.commands.checks.reach import reach
 from bridge.commands.checks.shutdowns import SHUTDOWNS
 from bridge.commands.finding import Finding, ok, problem, warning
 from bridge.settings import Settings
+from bridge.tls_files import SOON_DAYS
 
 # A call that nobody makes.
 CALL = CallInfo("CA" + 32 * "0", "+15005550006", "+15005550006")

@@ -16,6 +16,14 @@ def check_settings(settings: Settings) -> list[Finding]:
     return found or [ok("settings", f"complete; {settings.bridge_agent} answers")]
 
 
+def check_certificate(settings: Settings) -> list[Finding]:
+    """The certificate of the bridge's own port, if it has one."""
+    if not settings.bridge_tls_cert:
+        return []
+    found = [warning("certificate", *_halves(text)) for text in settings.certificate_doubts()]
+    return found or [ok("certificate", "BRIDGE_TLS_CERT is valid")]
+
+
 def check_descriptors(settings: Settings) -> list[Finding]:
     """Whether a process may open as many files as its calls need; a service may have another limit than a shell."""
     if text := descriptor_problem(settings):

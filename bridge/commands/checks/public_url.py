@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bridge.commands.checks.reach import SOON_DAYS, reach
+from bridge.commands.checks.reach import reach
 from bridge.commands.finding import Finding, ok, problem, warning
 from bridge.seal import CHECK_NONCE_HEADER, proofs
 from bridge.setting_checks import is_loopback
 from bridge.settings import Settings
+from bridge.tls_files import SOON_DAYS
 from bridge.twilio.signature import sign
 
 DEADLINE_S = 10.0

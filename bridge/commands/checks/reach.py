@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 DEADLINE_S = 5.0
 CLOSE_S = 1.0
 DAY_S = 24 * 3600
-# Certificates are renewed some weeks before their end.
-SOON_DAYS = 7
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
