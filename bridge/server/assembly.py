@@ -127,7 +127,8 @@ def assemble_paths(
     tokens = Tokens(settings.auth_tokens, limits.token_s)
     overrides = settings.bridge_connection_overrides
     signatures = Signatures(settings.auth_tokens, settings.public_url, settings.stream_base, overrides)
-    refusals = Refusals(signatures, metrics, settings.bridge_validate_signatures, clock)
+    checked, account_sid = settings.bridge_validate_signatures, settings.twilio_account_sid
+    refusals = Refusals(signatures, metrics, checked, clock, account_sid)
 
     async def forget_events(call_sid: str) -> bool:
         return await parts.breaker.ask(lambda: parts.store.queue.blank(call_sid))

@@ -10,11 +10,10 @@ from multidict import MultiDict
 
 from bridge.agents.agent import CallInfo
 from bridge.http.messages import BAD_REQUEST, Request, Response
-from bridge.server.refusals import CALL_SID, Refusals
+from bridge.server.form_fields import CALL_SID, fields_of
+from bridge.server.refusals import Refusals
 from bridge.settings import Settings
 from bridge.twilio.signature import Signatures
-
-FORM_FIELDS_MAX = 500
 
 NOT_A_FORM = Response(415, b"415 Unsupported Media Type: application/x-www-form-urlencoded is wanted\n")
 
@@ -68,15 +67,10 @@ class Forms:
             self._refusals.misdirected(request, request.path, NOT_A_FORM.status)
             return NOT_A_FORM
         try:
-            pairs = parse_qsl(
-                request.body.decode("ascii"),
-                keep_blank_values=True,
-                max_num_fields=FORM_FIELDS_MAX,
-                errors="strict",
-            )
+            form = fields_of(request.body)
         except ValueError:
+            self._refusals.misdirected(request, request.path, BAD_REQUEST.status)
             return BAD_REQUEST
-        form = MultiDict(pairs)
         if self._settings.bridge_validate_signatures and not self._signatures.is_webhook(
             request.path, request.query, form, signature
         ):

@@ -75,8 +75,8 @@ class MediaSockets:
         self.sessions = sessions
         self.tokens = tokens
         self.callers = callers
+        self.refusals = refusals
         self._signatures = signatures
-        self._refusals = refusals
         self._flights = flights
         self.successor_s = limits.successor_s
         # How the log shows numbers.
@@ -116,13 +116,13 @@ class MediaSockets:
         """Accept Twilio's media socket at ``path``, below the public URL; ``start`` says which call it is."""
         found = MEDIA_PATH.fullmatch(path)
         if found is None or request.query:
-            return FORBIDDEN
+            return self.refusals.astray(request, path)
         if not self.settings.bridge_validate_signatures:
             # A page in a developer's browser has no business here.
             if "origin" in request.headers:
                 return FORBIDDEN
         elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
-            return self._refusals.upgrade(request, path)
+            return self.refusals.upgrade(request, path)
         call = FlightCall(
             self._call_limits,
             self.live,
@@ -189,6 +189,7 @@ class TwilioStream:
             return
         if refusal := self._verify(start, leg):
             self._sockets.registry.refuse(self._media_id)
+            self._sockets.refusals.start(start, refusal)
             leg.on_refused(refusal)
 
     def _wait(self, message: bytes, leg: CallerLeg) -> None:
@@ -246,6 +247,7 @@ class TwilioStream:
             # The former call has ended since it was looked at.
             refusal = self._enter(leg, token, session)
         if refusal is not None:
+            sockets.refusals.start(start, refusal)
             leg.on_refused(refusal)
             return
         sockets.process.metrics.calls.labels(session.agents[0], session.route).inc()

@@ -9,7 +9,7 @@ from functools import partial
 import picows
 
 from bridge.http.front import FrontLimits, GiveAway
-from bridge.http.messages import FORBIDDEN, Request, Response
+from bridge.http.messages import Request, Response
 from bridge.http.peers import is_from_this_machine
 from bridge.metrics import Metrics, text_of
 from bridge.server.bearer import unauthorized
@@ -101,9 +101,12 @@ class Paths:
             response, path = await self._calls.handle(request), "/calls"
         else:
             self._refusals.misdirected(request, path, 404)
-            return NOT_FOUND
+            # Anybody may make up paths: one label for all.
+            response, path = NOT_FOUND, "other"
         if response.status == 405:
             self._refusals.misdirected(request, path, 405)
+        elif response.status == 403 and path == "/retell/webhook":
+            self._refusals.retell(request)
         self._metrics.requests.labels(path, str(response.status)).inc()
         return response
 
@@ -117,6 +120,10 @@ class Paths:
             if self._siblings.owner_of(media_id) is not None:
                 return partial(self._siblings.give, media_id)
         return self._media_sockets.upgrade(path, request)
+
+    def on_not_http(self, kind: str, peer: str) -> None:
+        """Something else than a request came."""
+        self._refusals.not_http(kind, peer)
 
     def path(self, request: Request) -> str:
         """The path below ``PUBLIC_URL``, whose prefix a proxy may have stripped or not."""
@@ -136,7 +143,7 @@ class Paths:
             if (refusal := unauthorized(request, self._metrics_token)) is not None:
                 return refusal
         elif not is_from_this_machine(request):
-            return FORBIDDEN
+            return self._refusals.metrics(request)
         families = await self._siblings.all_families() if self._siblings is not None else None
         return Response(200, self._metrics.text() if families is None else text_of(families), METRICS_TYPE)
 

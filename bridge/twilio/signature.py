@@ -75,29 +75,34 @@ class Signatures:
         return self._matches(urls, MultiDict(), signature)
 
     def find_base(
-        self, url: str, form: MultiDict[str], signature: str | None, hosts: Sequence[str]
+        self,
+        url: str,
+        form: MultiDict[str],
+        signature: str | None,
+        hosts: Sequence[str],
+        prefixes: Sequence[str] = (),
     ) -> str | None:
         """
         Look for the base URL that explains a signature which does not fit ``url``.
 
-        Tried are the other scheme, a missing prefix, and other hosts; Twilio's validator tries each with and without a
-        port.
+        Tried are the other scheme, a missing prefix, and other hosts and prefixes; Twilio's validator tries each with
+        and without a port.
 
         Args:
             url: As `webhook_url` or `upgrade_url` returned it.
             hosts: From the request's headers, each with or without a port, which must be a number below 65 536.
+            prefixes: Of the path, each with a slash in front and none at the end.
 
         Returns:
             What ``PUBLIC_URL`` would have to be, or None.
         """
         public, asked = urlsplit(self._public_url), urlsplit(url)
         schemes = ("ws", "wss") if asked.scheme.startswith("ws") else ("http", "https")
-        rest = asked._replace(scheme="", netloc="").geturl()
-        without_prefix = rest.removeprefix(public.path)
+        below = asked._replace(scheme="", netloc="").geturl().removeprefix(public.path)
         for scheme in schemes:
             for host in (public.netloc, *hosts):
-                for prefix, path in ((public.path, rest), ("", without_prefix)):
-                    if self._matches([f"{scheme}://{host}{path}"], form, signature):
+                for prefix in (public.path, "", *prefixes):
+                    if self._matches([f"{scheme}://{host}{prefix}{below}"], form, signature):
                         return f"{scheme.replace('ws', 'http')}://{host}{prefix}"
         return None
 
