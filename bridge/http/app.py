@@ -26,3 +26,13 @@ class App(Protocol):
 
         The listener's ``on_ws_connected`` follows at once; should the hand-over fail, it hears nothing at all.
         """
+
+    def on_not_http(self, kind: str, peer: str) -> None:
+        """
+        Learn of what a wrong set-up sends in place of a request, or a scanner; it is refused already.
+
+        Args:
+            kind: ``tls``, ``no_tls``, ``certificate``, ``proxy_protocol``, ``http2``, or of an upgrade
+                ``upgrade_by_http_1_0``, ``upgrade_without_connection``, ``upgrade_without_key``.
+            peer: The address of the socket's other end.
+        """

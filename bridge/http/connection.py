@@ -166,6 +166,8 @@ class Connection(asyncio.BufferedProtocol):
         try:
             is_whole = reader.feed(self._data)
         except RequestError as error:
+            if error.problem:
+                self._connections.app.on_not_http(error.problem, self._peer)
             self._answer(error.response, is_last=True, is_request_whole=False)
             return
         if is_whole:

@@ -19,6 +19,7 @@ import aiofastnet
 from _codec.resume import TLS_BUFFER_BYTES
 from bridge.http.connection import Connection
 from bridge.http.connections import Connections
+from bridge.http.not_http import handshake_problem
 
 TLS_HANDSHAKE_S = 3.0
 TLS_SHUTDOWN_S = 2.0
@@ -146,7 +147,7 @@ class Listener:
     def _accept(self, listening: socket.socket, at_most: int) -> None:
         for _ in range(at_most):
             try:
-                sock, _address = listening.accept()
+                sock, address = listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:
@@ -154,7 +155,7 @@ class Listener:
             except OSError as error:
                 self._wait_for_resources(error)
                 return
-            self._open(sock)
+            self._open(sock, peer=str(address[0]) if address else "")
 
     def _wait_for_resources(self, error: OSError) -> None:
         # The socket stays readable: without the pause the loop would do nothing else.
@@ -162,18 +163,18 @@ class Listener:
         self._retry = self._loop.call_later(RETRY_S, self._watch)
         self._logger.error("Connections cannot be accepted, they wait %g s: %s", RETRY_S, error.strerror)
 
-    def _open(self, sock: socket.socket, data: bytes = b"") -> None:
+    def _open(self, sock: socket.socket, data: bytes = b"", peer: str = "") -> None:
         if self.tls is not None and not self._connections.has_place():
             # Without a place no answer can be worth the handshake.
             sock.close()
             return
         connection = Connection(self._connections, data)
         self._connections.expect(connection)
-        connection.opening = self._loop.create_task(self._connect(sock, connection), name="accept")
+        connection.opening = self._loop.create_task(self._connect(sock, connection, peer), name="accept")
         self._opening.add(connection.opening)
         connection.opening.add_done_callback(self._opening.discard)
 
-    async def _connect(self, sock: socket.socket, connection: Connection) -> None:
+    async def _connect(self, sock: socket.socket, connection: Connection, peer: str) -> None:
         tls = self.tls
         try:
             await aiofastnet.connect_accepted_socket(
@@ -186,8 +187,9 @@ class Listener:
                 ssl_incoming_bio_size=TLS_BUFFER_BYTES if tls else None,
                 ssl_outgoing_bio_size=TLS_BUFFER_BYTES if tls else None,
             )
-        except OSError:
+        except OSError as error:
             # The peer has left or does not speak TLS, as scanners do every day; the transport closes the socket.
-            return
+            if problem := handshake_problem(error):
+                self._connections.app.on_not_http(problem, peer)
         finally:
             self._connections.give_up(connection)

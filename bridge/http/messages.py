@@ -17,6 +17,8 @@ from types import MappingProxyType
 
 import httptools
 
+from bridge.http.not_http import BEGINNING_BYTES, protocol_of
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -112,11 +114,17 @@ FORBIDDEN = Response(403, b"403 Forbidden\n")
 
 
 class RequestError(Exception):
-    """The bytes are no request that is served: answer ``response`` and close."""
+    """
+    The bytes are no request that is served: answer ``response`` and close.
 
-    def __init__(self, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    Attributes:
+        problem: As `App.on_not_http` has it; empty for none of these.
+    """
+
+    def __init__(self, status: int, headers: tuple[tuple[str, str], ...] = (), problem: str = "") -> None:
         super().__init__(status)
         self.response = status_response(status, headers)
+        self.problem = problem
 
 
 def status_response(status: int, headers: tuple[tuple[str, str], ...] = ()) -> Response:
@@ -204,6 +212,8 @@ class RequestReader:
         self.websocket_key: str | None = None
         self._limits = limits
         self._peer = peer
+        # The first bytes, as far as they came at once.
+        self._beginning = b""
         self._parsed = _Parsed()
         self._parser = httptools.HttpRequestParser(self._parsed)
         self._path = ""
@@ -228,6 +238,7 @@ class RequestReader:
         Raises:
             RequestError: If it is malformed, or larger than the limits; nothing after it can be read.
         """
+        self._beginning = self._beginning or bytes(data[:BEGINNING_BYTES])
         self.has_begun = self.has_begun or bool(data)
         parsed = self._parsed
         while data and not parsed.is_head_complete:
@@ -251,7 +262,7 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             pass  # Raised where the head ends, which is where this part ends.
         except httptools.HttpParserError:
-            raise RequestError(400) from None
+            raise RequestError(400, problem=protocol_of(self._beginning)) from None
         return part
 
     def _feed_head(self, data: bytearray) -> None:
@@ -338,13 +349,18 @@ class RequestReader:
 
     def _check_upgrade(self, connection: list[str], has_body: bool) -> str:
         headers = self._parsed.headers
-        if self.method != "GET" or self.version != "1.1" or has_body or "upgrade" not in connection:
+        if self.method != "GET" or has_body:
             raise RequestError(400)
+        if self.version != "1.1":
+            raise RequestError(400, problem="upgrade_by_http_1_0")
+        if "upgrade" not in connection:
+            raise RequestError(400, problem="upgrade_without_connection")
         if headers.get("sec-websocket-version") != ("13",):
-            raise RequestError(426, (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
+            wanted = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+            raise RequestError(426, wanted, "upgrade_without_key")
         keys = headers.get("sec-websocket-key", ())
         if len(keys) != 1 or not _WEBSOCKET_KEY.fullmatch(keys[0]):
-            raise RequestError(400)
+            raise RequestError(400, problem="upgrade_without_key")
         return keys[0]
 
 

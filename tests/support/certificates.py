@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,21 @@ class Tls:
             pem.write_to_path(files["BRIDGE_TLS_CERT"], append=n > 0)
         issued.private_key_pem.write_to_path(files["BRIDGE_TLS_KEY"])
         return files
+
+
+def distrust(port: int) -> None:
+    """
+    Connect as a client that does not know the authority, and tells the server so; blocks.
+
+    Clients of asyncio leave without a word.
+    """
+    context = ssl.create_default_context()
+    with socket.create_connection((HOST, port), timeout=5) as plain:
+        try:
+            context.wrap_socket(plain, server_hostname=HOST)
+        except ssl.SSLCertVerificationError:
+            return
+    raise AssertionError("the certificate was accepted")
 
 
 def encrypt(key: Path, password: bytes) -> None:

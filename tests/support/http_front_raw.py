@@ -93,6 +93,7 @@ class RecordingApp:
         self.running = 0
         self.most_running = 0
         self.cancelled = 0
+        self.not_http: list[tuple[str, str]] = []
         self.release = asyncio.Event()
 
     async def handle(self, request: Request) -> Response:
@@ -130,6 +131,9 @@ class RecordingApp:
                 raise asyncio.CancelledError
             case _:
                 return Response(404)
+
+    def on_not_http(self, kind: str, peer: str) -> None:
+        self.not_http.append((kind, peer))
 
     def upgrade(self, request: Request) -> picows.WSListener | Response:
         self.upgrades.append(request)

@@ -44,6 +44,9 @@ class OneLeg:
     def upgrade(self, request: Request) -> picows.WSListener | Response:
         return Handshake(self.leg.wire, self.leg.open)
 
+    def on_not_http(self, kind: str, peer: str) -> None:
+        raise AssertionError(f"{peer} sent {kind}")
+
 
 @contextlib.asynccontextmanager
 async def serving_leg(leg: Leg, *, ticks: bool = True) -> AsyncIterator[RawSocket]:
