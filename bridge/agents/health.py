@@ -10,9 +10,10 @@ import structlog
 
 from bridge.agents.agent_breaker import PROVEN_S, AgentBreaker, Change, Health, Stage
 from bridge.agents.error_codes import ErrorCodes
+from bridge.agents.failure_hints import hint_of
 from bridge.agents.succession import FailureKind
-from bridge.metrics import Metrics
 from bridge.metric_labels import PASSED_OVER
+from bridge.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -33,24 +34,27 @@ class AgentHealth:
         self._clock = clock
         self._breakers: dict[str, AgentBreaker] = {}
         self._codes = ErrorCodes()
+        # What kind the last failure of each agent was.
+        self._kinds: dict[str, FailureKind] = {}
 
     def use(self, names: Iterable[str]) -> None:
         """Follow these agents; those that were followed before keep their state."""
         names = set(names)
         for name in self._breakers.keys() - names:
             del self._breakers[name]
+            self._kinds.pop(name, None)
             self._metrics.agent_available.remove(name)
         for name in names - self._breakers.keys():
-            self._breakers[name] = breaker = AgentBreaker(partial(_log, name))
+            self._breakers[name] = breaker = AgentBreaker(partial(self._log, name))
             # So that a rule finds them before the first failure.
             self._metrics.agents_replaced.labels(name)
             self._metrics.calls_without_agent_audio.labels(name)
+            for why in PASSED_OVER:
+                self._metrics.agents_passed_over.labels(name, why)
             self._metrics.agent_available.labels(name).set_function(partial(self._available, breaker))
 
     def admits(self, name: str, call_sid: str, *, is_last_resort: bool = False) -> bool:
         """
-            for why in PASSED_OVER:
-                self._metrics.agents_passed_over.labels(name, why)
         Whether a call may try an agent.
 
         Args:
@@ -100,6 +104,7 @@ class AgentHealth:
             if kind is FailureKind.SESSION_LIMIT or (kind is FailureKind.LOST and talk_s >= PROVEN_S):
                 breaker.on_left(call_sid, self._clock())
             else:
+                self._kinds[name] = kind
                 breaker.on_failure(call_sid, reason, self._clock(), is_final=kind.is_final)
 
     def on_handed_over(
@@ -130,14 +135,17 @@ class AgentHealth:
         breaker.settle(self._clock())
         return float(breaker.health is Health.CLOSED)
 
-
-def _log(name: str, change: Change) -> None:
-    match change.health:
-        case Health.OPEN:
-            log.warning(
-                "agent fails, calls pass it over", agent=name, reason=change.reason, for_s=change.open_s
-            )
-        case Health.HALF_OPEN:
-            log.info("one call tries the failing agent again", agent=name)
-        case Health.CLOSED:
-            log.info("agent works, calls try it again", agent=name)
+    def _log(self, name: str, change: Change) -> None:
+        match change.health:
+            case Health.OPEN:
+                log.warning(
+                    "agent fails, calls pass it over",
+                    agent=name,
+                    reason=change.reason,
+                    for_s=change.open_s,
+                    hint=hint_of(self._kinds.get(name, FailureKind.LOST)),
+                )
+            case Health.HALF_OPEN:
+                log.info("one call tries the failing agent again", agent=name)
+            case Health.CLOSED:
+                log.info("agent works, calls try it again", agent=name)

@@ -16,6 +16,7 @@ import structlog
 from bridge.agents.agent import Agent, CallInfo, Resources, SessionError
 from bridge.agents.agent_breaker import Stage
 from bridge.agents.directory import Directory
+from bridge.agents.failure_hints import NO_VALUE, hint_of
 from bridge.agents.hand_over import HandOver
 from bridge.agents.health import AgentHealth
 from bridge.agents.max_calls import key_of_agent, key_of_route
@@ -157,13 +158,14 @@ class Sessions:
                 self._warn_of_empty(chain[n:], call, values)
                 return Session(tuple(chain[n:]), credentials, values, call.route)
             except SessionError as error:
-                reason = str(error)
+                reason, hint = str(error), hint_of(error.kind) if is_able else NO_VALUE
             reasons.append(f"{name}: {reason}")
             log.warning(
                 "agent unavailable, trying next" if left or failing else "agent unavailable",
                 call_sid=call.call_sid,
                 agent=name,
                 reason=reason,
+                hint=hint,
             )
         raise SessionError("; ".join(reasons))
 

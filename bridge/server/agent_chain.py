@@ -6,8 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
+
 from bridge.agents.agent import Agent, CallInfo, StreamInfo
 from bridge.agents.agent_breaker import Stage
+from bridge.agents.failure_hints import hint_of
 from bridge.agents.health import AgentHealth
 from bridge.agents.max_calls import key_of_agent, key_of_route
 from bridge.agents.sessions import Session
@@ -20,6 +23,8 @@ from bridge.twilio import media
 
 if TYPE_CHECKING:
     from bridge.server.media_socket import MediaSockets
+
+log = structlog.get_logger()
 
 # New sessions of the same agent in one call: a service that loses every session must not be asked for ever.
 SESSIONS_AGAIN = 2
@@ -75,6 +80,14 @@ class AgentChain:
         now = self._sockets.process.clock()
         talk_s = now - self._opened_at if self._opened_at is not None else 0.0
         self._health.on_failure(self._name, self._info.call_sid, detail, kind, talk_s)
+        if kind.is_final:
+            log.warning(
+                "agent refuses the call",
+                call_sid=self._info.call_sid,
+                agent=self._name,
+                reason=detail,
+                hint=hint_of(kind),
+            )
 
     def on_over(self) -> None:
         if self._present >= 0:

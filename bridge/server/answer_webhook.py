@@ -24,17 +24,18 @@ ANSWER_MAX_BYTES = 65536
 # Labels of ``bridge_answers_total``: an answer that says something, one that leaves the call to the routes, and the
 # failures.
 USED, EMPTY = "used", "empty"
-FAILURES = (
-    "timeout",
-    "connection",
-    "tls",
-    "redirect",
-    "status",
-    "too_large",
-    "not_json",
-    "wrong",
-    "unknown_agent",
-)
+# Each with what to do about it.
+FAILURES = {
+    "timeout": "have the webhook answer sooner: the caller hears ringing meanwhile",
+    "connection": "look whether the webhook runs, and at host and port in BRIDGE_ANSWER_URL",
+    "tls": "correct the webhook's certificate; SSL_CERT_FILE names an authority of your own",
+    "redirect": "redirects are not followed: put the address that it leads to in BRIDGE_ANSWER_URL",
+    "status": "look into the webhook's own log; if it refuses the signature, it must check with BRIDGE_WEBHOOK_SECRET",
+    "too_large": "shorten the answer: docs/answer.md has its fields",
+    "not_json": "answer with JSON; if it is a web page, BRIDGE_ANSWER_URL leads to something else",
+    "wrong": "correct the answer: docs/answer.md has its fields",
+    "unknown_agent": "name the agent in BRIDGE_ANSWER_AGENTS too, or answer with one that is in use",
+}
 
 
 class AnswerWebhook:
@@ -116,6 +117,7 @@ class AnswerWebhook:
                 call_sid=info.call_sid,
                 kind=result,
                 problem=problem,
+                hint=FAILURES[result],
             )
         return answer
 

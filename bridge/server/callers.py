@@ -29,14 +29,15 @@ from bridge.settings import Settings
 
 log = structlog.get_logger()
 
-REASONS = (
-    "number_refused",
-    "number_not_allowed",
-    "caller_at_once",
-    "caller_per_hour",
-    "anonymous_per_hour",
-    "day_minutes",
-)
+# Why a caller is refused, each with the setting that says so.
+REASONS = {
+    "number_refused": "BRIDGE_NUMBERS_FILE",
+    "number_not_allowed": "BRIDGE_NUMBERS_FILE",
+    "caller_at_once": "BRIDGE_CALLER_CALLS_MAX",
+    "caller_per_hour": "BRIDGE_CALLER_PER_HOUR",
+    "anonymous_per_hour": "BRIDGE_ANONYMOUS_PER_HOUR",
+    "day_minutes": "BRIDGE_DAY_MINUTES",
+}
 # A call that is up has its place for this long, and the place is renewed at half of it: that of a process that dies is
 # free after it.
 PLACE_S = 90.0
@@ -248,7 +249,12 @@ class Callers:
         if is_due:
             shown = self._shown(call.from_number)
             log.warning(
-                "call refused", call_sid=call.call_sid, reason=reason, from_number=shown, others=unsaid
+                "call refused",
+                call_sid=call.call_sid,
+                reason=reason,
+                setting=REASONS[reason],
+                from_number=shown,
+                others=unsaid,
             )
             due, unsaid = self._clock() + LINE_EVERY_S, -1
         self._lines[reason, number] = due, unsaid + 1

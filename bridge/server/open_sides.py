@@ -136,8 +136,9 @@ def log_unclaimed(call_sids: Sequence[str]) -> None:
             "media socket never came",
             call_sid=call_sid,
             others=max(0, len(call_sids) - UNCLAIMED_LINES),
-            causes="the caller hung up at once; or wss to PUBLIC_URL does not get here: a proxy without WebSockets, a "
-            "wrong certificate, a firewall. Twilio's debugger then has 31901 to 31904, 31910 or 31920",
+            hint="unless the caller hung up at once, wss to PUBLIC_URL does not get here: look for a proxy without "
+            "WebSockets, a wrong certificate or a firewall. bridge check tries it; Twilio's debugger has 31901 to "
+            "31904, 31910 or 31920",
         )
 
 
@@ -169,8 +170,8 @@ def log_end(call: Call, ended: Mapping[str, Any]) -> None:
         **ended["frames"],
         dropped_to_agent=drops["to_agent"],
         dropped_to_caller=drops["to_caller"],
-        cleared=drops["cleared"],
         dropped_full=drops["full"],
+        cleared=drops["cleared"],
         interrupts=ended["interrupts"]["count"],
         keys=ended["keys"],
         caller_closed=_words_of(end["caller_closed"]),

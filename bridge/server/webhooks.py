@@ -114,7 +114,7 @@ class Webhooks:
                 return self._admissions.refused(info)
             if self._registry.is_full:
                 self._metrics.refused("full")
-                log.warning("call refused", call_sid=call_sid, reason="full")
+                log.warning("call refused", call_sid=call_sid, reason="full", setting="BRIDGE_MAX_CALLS")
                 return twiml.reject("busy")
         try:
             return await self._admissions.open_and_answer(info, route.chain(call_sid), 0)
@@ -181,7 +181,13 @@ class Webhooks:
         if isinstance(form, Response):
             return form
         if form.get("StreamEvent") == "stream-error":
-            log.warning("stream error", call_sid=form["CallSid"], error=form.get("StreamError", "")[:200])
+            log.warning(
+                "stream error",
+                call_sid=form["CallSid"],
+                error=form.get("StreamError", "")[:200],
+                hint="Twilio could not open the media socket or lost it: look for a line about it shortly before, and "
+                "let bridge check try wss to PUBLIC_URL",
+            )
         return NO_CONTENT
 
 

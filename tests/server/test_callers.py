@@ -351,7 +351,7 @@ async def test_refusals_of_one_caller_are_summed_up_and_the_number_is_masked(wor
         world.passed_s += 2
     lines = [line for line in logs.lines if "call refused" in line]
     assert len(lines) == 1
-    assert "reason='caller_per_hour'" in lines[0]
+    assert "reason='caller_per_hour' setting='BRIDGE_CALLER_PER_HOUR'" in lines[0]
     assert "others=0" in lines[0]
     assert NUMBER not in lines[0]
     world.passed_s += LINE_EVERY_S
