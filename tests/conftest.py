@@ -25,6 +25,7 @@ NOT_QUICK = {
     "server/test_server_": "whole calls on real sockets",
     "server/test_calls_api": "whole calls on real sockets",
     "server/test_draining": "whole calls on real sockets",
+    "server/test_first_requests": "whole calls on real sockets",
     "server/workers/test_parent": "starts processes",
     "server/workers/test_worker": "whole calls on real sockets",
     "server/test_balancers": "starts processes",

@@ -176,6 +176,7 @@ NO_MODULE = {
     "tests/test_metrics_page.py": "docs/metrics.md",
     "tests/test_settings_page.py": "docs/settings.md",
     "tests/server/test_balancers.py": "the configurations in deploy/",
+    "tests/server/test_first_requests.py": "the server as a whole",
     "tests/server/test_two_processes.py": "two processes as a whole",
     "tests/server/test_versions.py": "two processes as a whole, of two versions",
     "tests/agents/test_example.py": "the project in examples/",
