@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from metric_families import FAMILIES
 
 from bridge.agents.vendors.retell import RetellDialogue
 from bridge.standins.twilio.messages import ToServer
@@ -55,6 +56,22 @@ def test_the_table_of_ends_is_the_one_in_the_code():
     spec.loader.exec_module(ends_table)
     page = (ROOT / "docs" / "design.md").read_text()
     assert page == ends_table.with_table(page), "run python tools/ends_table.py"
+
+
+def test_each_trouble_has_a_line_of_the_log_and_a_metric_that_exist():
+    page = (ROOT / "docs" / "troubles.md").read_text()
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+?) \| (.+) \|$", page, re.MULTILINE)
+    assert len(rows) >= 15
+    sources = "\n".join(path.read_text() for path in (ROOT / "bridge").rglob("*.py"))
+    metrics = {name.partition("{")[0] for name in re.findall(r"`(bridge_[^`]*)`", page)}
+    assert {re.sub("_total$", "", name) for name in metrics} <= FAMILIES.keys()
+    for name, shown, _ in rows:
+        assert "`bridge_" in shown, name
+        texts = [text for text in re.findall(r"`([^`]+)`", shown) if not text.startswith("bridge_")]
+        assert texts or "none: only Twilio sees it" in shown, name
+        for text in texts:
+            key, _, value = text.partition("=")
+            assert key in sources and value in sources, text
 
 
 def test_bandwidths_are_those_of_the_messages():
