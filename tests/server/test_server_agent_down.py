@@ -86,7 +86,12 @@ async def test_service_whose_port_is_closed_is_met_by_few_callers(live_server, s
 
 @pytest.mark.parametrize("hangs", ["session", "upgrade"])
 async def test_service_that_hangs_keeps_only_those_waiting_who_met_it(live_server, hangs):
-    live = await live_server(**CHAIN, BRIDGE_SESSION_S=6 * FACTOR, BRIDGE_AGENT_CONNECT_S=3 * FACTOR)
+    settings = {
+        "BRIDGE_SESSION_S": min(6 * FACTOR, 13),
+        "BRIDGE_AGENT_CONNECT_S": 3 * FACTOR,
+        "BRIDGE_HOLD_FROM_CALLER_MS": round(3000 * FACTOR),
+    }
+    live = await live_server(**CHAIN, **settings)
     answers = live.agent.rest_answers if hangs == "session" else live.agent.upgrade_answers
     answers.extend(MANY * [HttpAnswer(status=503, delay_s=5 * FACTOR)])
     waiting = [asyncio.ensure_future(is_echoed(live)) for _ in range(FAILURES)]
