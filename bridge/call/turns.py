@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -10,9 +10,9 @@ from bridge.call.heard import BYTES_PER_MS
 from bridge.call.record import MOST_KEPT, Series
 
 BYTES_PER_S = BYTES_PER_MS * 1000
-# Stretches of the agent's audio without a gap; speech before the oldest is placed as if it belonged to that one.
+# Stretches of one side's audio without a gap; speech before the oldest is placed as if it belonged to that one.
 MOST_STRETCHES = 256
-# A shorter gap in an agent's speech is a late message and no pause; the meter joins the caller's speech likewise.
+# A shorter gap in speech is a late message and no pause; the meter joins speech likewise.
 PAUSE_S = 0.3
 
 
@@ -71,7 +71,7 @@ class _Segment:
 
 @dataclass(slots=True)
 class _Stretch:
-    """Audio of the agent that plays without a gap from ``began`` on; none of it is heard after ``cut_at``."""
+    """Audio of one side without a gap from ``began`` on; none of it is heard after ``cut_at``."""
 
     position: int
     began: float
@@ -85,8 +85,8 @@ class Turns:
     """
     Makes the turns of one call; all times are seconds of the call's clock.
 
-    Positions count bytes of mu-law of one side since its first. The caller's have the time of his media. The agent's
-    audio plays when it arrives, or behind the audio that is still queued at Twilio.
+    Positions count bytes of mu-law of one side since its first. The caller's have the time at which they were spoken.
+    The agent's audio plays when it arrives, or behind the audio that is still queued at Twilio.
 
     Attributes:
         last: The last `MOST_KEPT` turns that are settled, the oldest first; the last one goes on.
@@ -95,40 +95,56 @@ class Turns:
         waits: The caller's waits, each at the agent's first sound.
     """
 
-    def __init__(self, caller_began: float) -> None:
+    def __init__(self) -> None:
         self.last: list[Turn] = []
         self.count = 0
         self.sums = Turn()
         self.waits = Series()
-        self._caller_began = caller_began
-        self._stretches: list[_Stretch] = []
+        self._stretches: dict[Side, list[_Stretch]] = {side: [] for side in Side}
         # Not settled yet, each in the order of time.
         self._pending: dict[Side, list[_Segment]] = {side: [] for side in Side}
         # The last settled segment of each side.
         self._settled: dict[Side, _Segment | None] = dict.fromkeys(Side)
 
-    @property
-    def wait_p50_s(self) -> float | None:
-        """The median of the last `MOST_KEPT` waits."""
-        return statistics.median(length_s for _, length_s in self.waits.last) if self.waits.last else None
+    def wait_s(self, share: float) -> float | None:
+        """The least wait that this share of the last `MOST_KEPT` waits does not exceed; None before the first."""
+        waits = sorted(length_s for _, length_s in self.waits.last)
+        return waits[math.ceil(share * len(waits)) - 1] if waits else None
 
-    def on_caller_speech(self, start: int, end: int) -> None:
-        """A segment of the caller's speech, by its positions."""
-        began, ended = (self._caller_began + position / BYTES_PER_S for position in (start, end))
-        self._pending[Side.CALLER].append(_Segment(Side.CALLER, began, ended))
+    def total(self) -> Turn:
+        """The lengths and the counts of all turns."""
+        total = Turn()
+        for turn in (self.sums, *self.last):
+            total.add_sums(turn)
+        return total
+
+    def time_of(self, side: Side, position: int) -> float:
+        """When the audio at a position is spoken or heard; its stretch is known."""
+        found = [stretch for stretch in self._stretches[side] if stretch.position <= position]
+        return (found[-1] if found else self._stretches[side][0]).time_of(position)
+
+    def on_caller_audio(self, position: int, began: float) -> None:
+        """The caller's audio from ``position`` on has no gap and was spoken from ``began`` on, as is known by now."""
+        self._add_stretch(Side.CALLER, position, began)
 
     def on_agent_audio(self, position: int, now: float) -> None:
         """The agent's audio from ``position`` on goes to Twilio; needed for the first audio after a gap or a clear."""
-        if self._stretches and self._stretches[-1].time_of(position) >= now:
-            return
-        self._stretches.append(_Stretch(position, now))
-        del self._stretches[:-MOST_STRETCHES]
+        stretches = self._stretches[Side.AGENT]
+        if not stretches or stretches[-1].time_of(position) < now:
+            self._add_stretch(Side.AGENT, position, now)
 
-    def on_agent_speech(self, start: int, end: int) -> None:
-        """A segment of the agent's speech, by its positions; its audio is known and may be unplayed."""
-        pending = self._pending[Side.AGENT]
-        ends = [*(stretch.position for stretch in self._stretches[1:]), end]
-        for index, (stretch, stretch_end) in enumerate(zip(self._stretches, ends, strict=True)):
+    def _add_stretch(self, side: Side, position: int, began: float) -> None:
+        stretches = self._stretches[side]
+        if stretches and stretches[-1].position == position:
+            stretches.pop()
+        stretches.append(_Stretch(position, began))
+        del stretches[:-MOST_STRETCHES]
+
+    def on_speech(self, side: Side, start: int, end: int) -> None:
+        """A segment of speech, by its positions; the audio is known, and that of the agent may be unplayed."""
+        pending, stretches = self._pending[side], self._stretches[side]
+        ends = [*(stretch.position for stretch in stretches[1:]), end]
+        for index, (stretch, stretch_end) in enumerate(zip(stretches, ends, strict=True)):
             first = start if index == 0 else max(start, stretch.position)
             began, ended = stretch.time_of(first), stretch.time_of(min(end, stretch_end))
             if ended <= began:
@@ -136,13 +152,13 @@ class Turns:
             if pending and not pending[-1].is_cut and began - pending[-1].ended < PAUSE_S:
                 pending[-1].ended = ended
             else:
-                pending.append(_Segment(Side.AGENT, began, ended))
+                pending.append(_Segment(side, began, ended))
             pending[-1].is_cut = ended == stretch.cut_at
 
     def on_clear(self, now: float) -> None:
         """Twilio discards the unplayed audio."""
-        if self._stretches:
-            self._stretches[-1].cut_at = min(self._stretches[-1].cut_at, now)
+        if stretches := self._stretches[Side.AGENT]:
+            stretches[-1].cut_at = min(stretches[-1].cut_at, now)
         self._pending[Side.AGENT] = heard = [each for each in self._pending[Side.AGENT] if each.began < now]
         for segment in heard:
             segment.is_cut |= segment.ended > now

@@ -17,18 +17,24 @@ NOBODY = dict.fromkeys(Side, 0)
 EVER = float("inf")
 
 
+def make_turns(caller_began: float = 0.0) -> Turns:
+    turns = Turns()
+    turns.on_caller_audio(0, caller_began)
+    return turns
+
+
 def at(seconds: float) -> int:
     return round(seconds * BYTES_PER_S)
 
 
 def caller(turns: Turns, began: float, ended: float) -> None:
-    turns.on_caller_speech(at(began), at(ended))
+    turns.on_speech(Side.CALLER, at(began), at(ended))
 
 
 def agent(turns: Turns, position_s: float, length_s: float, now: float) -> None:
     """Speech of the agent, all of which arrives now."""
     turns.on_agent_audio(at(position_s), now)
-    turns.on_agent_speech(at(position_s), at(position_s + length_s))
+    turns.on_speech(Side.AGENT, at(position_s), at(position_s + length_s))
 
 
 def settled(turns: Turns) -> list[Turn]:
@@ -37,17 +43,17 @@ def settled(turns: Turns) -> list[Turn]:
 
 
 def test_wait_is_from_the_end_of_speech_to_the_first_sound():
-    turns = Turns(0.0)
+    turns = make_turns()
     caller(turns, 1, 2)
     agent(turns, 0, 3, now=2.5)
     assert settled(turns) == [
         Turn(1, 2, 2.5, 5.5, wait_s=0.5, caller_talk_s=1, agent_talk_s=3),
     ]
-    assert turns.wait_p50_s == turns.waits.longest_s == 0.5
+    assert turns.wait_s(0.5) == turns.wait_s(0.95) == turns.waits.longest_s == 0.5
 
 
 def test_time_of_the_caller_counts_from_his_first_audio():
-    turns = Turns(10.0)
+    turns = make_turns(caller_began=10.0)
     caller(turns, 1, 2)
     agent(turns, 0, 1, now=12.25)
     assert settled(turns)[0].wait_s == 0.25
@@ -56,7 +62,7 @@ def test_time_of_the_caller_counts_from_his_first_audio():
 @pytest.mark.parametrize("lead_s", [0.04, 0.1, 0.34])
 def test_agent_that_answers_after_700_ms_of_audio_time_shows_700(lead_s: float):
     """Both meters run over real frames, and a part of the wait is leading silence of the agent's audio."""
-    turns, ear, mouth = Turns(0.0), SpeechMeter(), SpeechMeter()
+    turns, ear, mouth = make_turns(), SpeechMeter(), SpeechMeter()
     for audio in (SILENCE * at(1), SPEECH * at(1.5), SILENCE * at(4)):
         for start in range(0, len(audio), FRAME_BYTES):
             ear.add(base64.b64encode(audio[start : start + FRAME_BYTES]))
@@ -66,35 +72,35 @@ def test_agent_that_answers_after_700_ms_of_audio_time_shows_700(lead_s: float):
         turns.on_agent_audio(start, 3.2 - lead_s + start / BYTES_PER_S / 2)
         mouth.add(base64.b64encode(answer[start : start + FRAME_BYTES]))
     for segment in ear.take():
-        turns.on_caller_speech(*segment)
+        turns.on_speech(Side.CALLER, *segment)
     for segment in mouth.take():
-        turns.on_agent_speech(*segment)
+        turns.on_speech(Side.AGENT, *segment)
     (turn,) = settled(turns)
     assert turn.wait_s == pytest.approx(0.7, abs=0.02)
 
 
 def test_audio_behind_a_queue_is_heard_when_its_turn_comes():
-    turns = Turns(0.0)
+    turns = make_turns()
     caller(turns, 0, 1)
     turns.on_agent_audio(0, 1.5)
     turns.on_agent_audio(at(2), 1.6)
-    turns.on_agent_speech(at(2), at(3))
+    turns.on_speech(Side.AGENT, at(2), at(3))
     assert settled(turns)[0].wait_s == 2.5
 
 
 def test_agent_who_speaks_first_makes_no_wait():
-    turns = Turns(0.0)
+    turns = make_turns()
     agent(turns, 0, 1, now=0.5)
     caller(turns, 2, 3)
     assert settled(turns) == [
         Turn(agent_began=0.5, agent_ended=1.5, agent_talk_s=1),
         Turn(caller_began=2, caller_ended=3, caller_talk_s=1),
     ]
-    assert turns.wait_p50_s is None
+    assert turns.wait_s(0.5) is None
 
 
 def test_pauses_of_one_side_are_one_turn():
-    turns = Turns(0.0)
+    turns = make_turns()
     caller(turns, 0, 1)
     caller(turns, 1.5, 2)
     agent(turns, 0, 1, now=3)
@@ -103,7 +109,7 @@ def test_pauses_of_one_side_are_one_turn():
 
 
 def test_clear_cuts_what_is_unplayed_and_the_caller_has_interrupted():
-    turns = Turns(0.0)
+    turns = make_turns()
     agent(turns, 0, 10, now=1)
     caller(turns, 3, 3.25)
     turns.on_clear(3.5)
@@ -117,16 +123,16 @@ def test_clear_cuts_what_is_unplayed_and_the_caller_has_interrupted():
 
 
 def test_clear_cuts_speech_whose_end_the_meter_finds_later():
-    turns = Turns(0.0)
+    turns = make_turns()
     turns.on_agent_audio(0, 1)
     turns.on_clear(3)
     turns.on_agent_audio(at(10), 4)
-    turns.on_agent_speech(0, at(11))
+    turns.on_speech(Side.AGENT, 0, at(11))
     assert [(turn.agent_began, turn.agent_ended, turn.agent_talk_s) for turn in settled(turns)] == [(1, 5, 3)]
 
 
 def test_speech_that_nobody_hears_before_the_clear_is_none():
-    turns = Turns(0.0)
+    turns = make_turns()
     agent(turns, 0, 1, now=1)
     agent(turns, 3, 1, now=1)
     turns.on_clear(1.5)
@@ -134,7 +140,7 @@ def test_speech_that_nobody_hears_before_the_clear_is_none():
 
 
 def test_clear_of_nothing_cuts_nothing():
-    turns = Turns(0.0)
+    turns = make_turns()
     turns.on_clear(0.5)
     agent(turns, 0, 1, now=1)
     turns.on_clear(5)
@@ -144,7 +150,7 @@ def test_clear_of_nothing_cuts_nothing():
 
 
 def test_caller_over_an_agent_that_speaks_on_interrupts_in_vain():
-    turns = Turns(0.0)
+    turns = make_turns()
     caller(turns, 0, 1)
     agent(turns, 0, 5, now=2)
     caller(turns, 3, 3.5)
@@ -157,7 +163,7 @@ def test_caller_over_an_agent_that_speaks_on_interrupts_in_vain():
 
 
 def test_agent_who_begins_before_the_caller_has_finished_makes_no_wait():
-    turns = Turns(0.0)
+    turns = make_turns()
     caller(turns, 0, 2)
     agent(turns, 0, 3, now=1.5)
     (turn,) = settled(turns)
@@ -165,7 +171,7 @@ def test_agent_who_begins_before_the_caller_has_finished_makes_no_wait():
 
 
 def test_answer_after_a_vain_interrupt_of_the_agent_is_the_wait():
-    turns = Turns(0.0)
+    turns = make_turns()
     caller(turns, 0, 3)
     agent(turns, 0, 0.5, now=1)
     agent(turns, 0.5, 2, now=3.75)
@@ -174,17 +180,17 @@ def test_answer_after_a_vain_interrupt_of_the_agent_is_the_wait():
 
 
 def test_late_message_is_no_pause():
-    turns = Turns(0.0)
+    turns = make_turns()
     turns.on_agent_audio(0, 1)
     turns.on_agent_audio(at(1), 2.2)
-    turns.on_agent_speech(0, at(3))
+    turns.on_speech(Side.AGENT, 0, at(3))
     caller(turns, 1.8, 2.3)
     (turn,) = settled(turns)
     assert (turn.agent_ended, turn.vain_interrupts[Side.CALLER]) == (4.2, 1)
 
 
 def test_speech_that_may_still_be_cut_waits():
-    turns = Turns(0.0)
+    turns = make_turns()
     agent(turns, 0, 5, now=1)
     turns.settle(2)
     assert turns.last == []
@@ -194,7 +200,7 @@ def test_speech_that_may_still_be_cut_waits():
 
 
 def test_oldest_turns_are_summed_up():
-    turns = Turns(0.0)
+    turns = make_turns()
     for index in range(MOST_KEPT + 3):
         caller(turns, 10 * index, 10 * index + 1)
         agent(turns, 2 * index, 2, now=10 * index + 1.5)
@@ -203,3 +209,29 @@ def test_oldest_turns_are_summed_up():
     assert (turns.sums.caller_talk_s, turns.sums.agent_talk_s) == (3, 6)
     assert turns.last[0].caller_began == 30
     assert turns.waits.count == MOST_KEPT + 3
+    assert (turns.total().caller_talk_s, turns.total().agent_talk_s) == (MOST_KEPT + 3, 2 * MOST_KEPT + 6)
+
+
+def test_share_of_the_waits_is_one_of_them():
+    turns = make_turns()
+    for index, wait_s in enumerate([0.5, 3, 0.25, 1]):
+        caller(turns, 10 * index, 10 * index + 1)
+        agent(turns, 2 * index, 2, now=10 * index + 1 + wait_s)
+    turns.settle(EVER)
+    assert [turns.wait_s(share) for share in (0.25, 0.5, 0.75, 0.95)] == [0.25, 0.5, 1, 3]
+
+
+def test_gap_in_the_callers_media_moves_what_he_says_after_it():
+    turns = make_turns()
+    turns.on_caller_audio(at(2), 5)
+    caller(turns, 1, 1.5)
+    caller(turns, 3, 4)
+    assert [(turn.caller_began, turn.caller_ended) for turn in settled(turns)] == [(1, 7)]
+    assert [turns.time_of(Side.CALLER, at(position_s)) for position_s in (1, 2, 3)] == [1, 5, 6]
+
+
+def test_better_knowledge_of_the_callers_time_replaces_the_first_one():
+    turns = make_turns(caller_began=10.0)
+    turns.on_caller_audio(0, 9.5)
+    caller(turns, 1, 2)
+    assert settled(turns)[0].caller_ended == 11.5
