@@ -65,7 +65,8 @@ cdef class CallAudio:
 
     def __cinit__(self):
         self.caller = SpeechMeter()
-        self.agent = SpeechMeter()
+        # Synthetic speech.
+        self.agent = SpeechMeter(is_clean=True)
         self.least_late_s = NEVER_S
 
     def attach(self, AudioTap tap not None):

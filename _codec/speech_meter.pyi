@@ -1,7 +1,8 @@
-from typing import final
+from typing import Self, final
 
 @final
 class SpeechMeter:
+    def __new__(cls, *, is_clean: bool = False) -> Self: ...
     @property
     def position_bytes(self) -> int: ...
     @property

@@ -10,7 +10,7 @@ Invalid text gives some energy and raises nothing: all 256 characters have a val
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int16_t, int64_t, uint8_t
+from libc.stdint cimport int16_t, uint8_t, uint32_t
 
 from _codec.base64_text cimport decoded_bytes_c
 from _codec.g711 cimport mulaw_to_pcm16_c
@@ -27,52 +27,50 @@ cdef double QUIETEST = 2500.0
 # How far above the floor speech is.
 cdef double ABOVE = 2.0
 cdef double LOUDEST = 1e18
+# The noise of clean audio before any of it is heard: 30 dB below full scale.
+cdef double CLEAN = 1e6
 
-# The six bits of each character of the alphabet, 0 for all others; the energy of each code.
-cdef uint8_t VALUES[256]
-cdef int64_t ENERGY[256]
+# The six bits of each character of the alphabet, 0 for all others, at each of the four places in a group.
+cdef uint32_t BITS[4][256]
+# The energy of each code of mu-law.
+cdef uint32_t ENERGY[256]
 
 
 cdef void fill_tables() noexcept:
-    cdef int i
+    cdef int i, place
     cdef char code
     cdef int16_t sample
     for i in range(256):
-        VALUES[i] = 0
         code = <char>i
         mulaw_to_pcm16_c(&code, 1, <char*>&sample)
-        ENERGY[i] = <int64_t>sample * sample
-    for i in range(64):
-        VALUES[<uint8_t>ALPHABET[i]] = <uint8_t>i
+        ENERGY[i] = <uint32_t>(<int>sample * sample)
+    for place in range(4):
+        for i in range(256):
+            BITS[place][i] = 0
+        for i in range(64):
+            BITS[place][<uint8_t>ALPHABET[i]] = <uint32_t>i << (6 * (3 - place))
 
 
 fill_tables()
 
 
-# The bytes of a group, each from the two characters that hold its bits.
-cdef inline uint8_t first_byte(const uint8_t* p) noexcept nogil:
-    return <uint8_t>((VALUES[p[0]] << 2) | (VALUES[p[1]] >> 4))
-
-
-cdef inline uint8_t second_byte(const uint8_t* p) noexcept nogil:
-    return <uint8_t>((VALUES[p[1]] << 4) | (VALUES[p[2]] >> 2))
-
-
-cdef inline uint8_t third_byte(const uint8_t* p) noexcept nogil:
-    return <uint8_t>((VALUES[p[2]] << 6) | VALUES[p[3]])
-
-
 @cython.auto_pickle(False)
 @cython.final
 cdef class SpeechMeter:
-    """Measures one direction of a call; times are bytes of mu-law since the first."""
+    """
+    Measures one direction of a call; times are bytes of mu-law since the first.
 
-    def __cinit__(self):
+    Args:
+        is_clean: The audio has no loud noise: what is loud at its very beginning is speech. Else that becomes the
+            noise floor, for three seconds or until it is quieter.
+    """
+
+    def __cinit__(self, *, bint is_clean=False):
         cdef int i
         self.last = -1.0
-        self.floor = LOUDEST
+        self.floor = CLEAN if is_clean else LOUDEST
         for i in range(WINDOWS):
-            self.minima[i] = LOUDEST
+            self.minima[i] = self.floor
 
     def add(self, bytes payload not None):
         """Measure a payload of any length."""
@@ -108,22 +106,26 @@ cdef class SpeechMeter:
         cdef Py_ssize_t left = decoded_bytes_c(text, n)
         cdef Py_ssize_t groups, i
         cdef long long energy
+        cdef uint32_t bits
         while left >= 3:
             # Up to the end of the block, or of the whole groups.
             groups = min(<Py_ssize_t>(BLOCK_BYTES - self.block_bytes + 2) // 3, left // 3)
             energy = 0
             for i in range(groups):
-                energy += ENERGY[first_byte(p + 4 * i)]
-                energy += ENERGY[second_byte(p + 4 * i)]
-                energy += ENERGY[third_byte(p + 4 * i)]
+                # The three bytes of a group of four characters.
+                bits = BITS[0][p[4 * i]] | BITS[1][p[4 * i + 1]] | BITS[2][p[4 * i + 2]] | BITS[3][p[4 * i + 3]]
+                energy += ENERGY[bits >> 16]
+                energy += ENERGY[bits >> 8 & 0xFF]
+                energy += ENERGY[bits & 0xFF]
             p += 4 * groups
             left -= 3 * groups
             self.measure(energy, 3 * groups)
         if left > 0:
             # One byte has two characters at least, two bytes have three.
-            energy = ENERGY[first_byte(p)]
+            bits = BITS[0][p[0]] | BITS[1][p[1]]
+            energy = ENERGY[bits >> 16]
             if left == 2:
-                energy += ENERGY[second_byte(p)]
+                energy += ENERGY[(bits | BITS[2][p[2]]) >> 8 & 0xFF]
             self.measure(energy, left)
 
     cdef void skip_c(self, Py_ssize_t audio_bytes) noexcept nogil:

@@ -7,7 +7,7 @@ set -eu
 python=$1
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-cp -r _codec tests setup.py pyproject.toml README.md LICENSE "$copy"/
+cp -r _codec tests tools setup.py pyproject.toml README.md LICENSE "$copy"/
 cd "$copy"
 rm -f _codec/*.so _codec/*.c
 BRIDGE_SANITIZE=1 "$python" setup.py -q build_ext --inplace --force

@@ -5,32 +5,27 @@ from __future__ import annotations
 import array
 import audioop
 import base64
-import json
+import importlib
 import random
-import statistics
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _codec.g711 import mulaw_to_pcm16, pcm16_to_mulaw
+from _codec.g711 import pcm16_to_mulaw
 from _codec.speech_meter import SpeechMeter
 
-CONVERSATIONS = Path(__file__).parents[1] / "data" / "conversations"
+wait_errors = importlib.import_module("tools.wait_errors")
 FRAME_BYTES = 160
-BYTES_PER_MS = 8
 SEED = 20261127
-# Noise that the threshold was not chosen on.
-HELD_OUT_SEEDS = range(101, 109)
 MOST_SEGMENTS = 64
 
 
 class Twin:
     """The meter in plain Python, on decoded audio and the standard library's tables."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_clean: bool = False) -> None:
         self.position_bytes = 0
         self.is_speaking = False
         self.block: list[int] = []
@@ -38,7 +33,7 @@ class Twin:
         self.last: float | None = None
         self.smooth = 0.0
         self.blocks = 0
-        self.minima = [1e18]
+        self.minima = [1e6 if is_clean else 1e18] * 16
         self.active_blocks = 0
         self.segments: list[tuple[int, int]] = []
 
@@ -120,9 +115,9 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
-def test_meter_equals_its_twin(steps: list[tuple]) -> None:
-    meter, twin = SpeechMeter(), Twin()
+@given(STEPS, st.booleans())
+def test_meter_equals_its_twin(steps: list[tuple], is_clean: bool) -> None:
+    meter, twin = SpeechMeter(is_clean=is_clean), Twin(is_clean=is_clean)
     for what, *values in steps:
         if what == "add":
             payload = base64.b64encode(audio_of(*values))
@@ -156,9 +151,9 @@ def test_any_text_is_measured_without_a_fault(text: bytes) -> None:
 
 def test_meter_equals_its_twin_on_speech_in_noise() -> None:
     rng = np.random.default_rng(SEED)
-    for path in sorted(CONVERSATIONS.glob("0[0-3]-*.ulaw")):
+    for path in sorted(wait_errors.CONVERSATIONS.glob("0[0-3]-*.ulaw")):
         meter, twin = SpeechMeter(), Twin()
-        audio = noisy(path.read_bytes(), 10, rng)
+        audio = wait_errors.noisy(path.read_bytes(), 10, rng)
         for start in range(0, len(audio), FRAME_BYTES):
             for each in (meter, twin):
                 each.add(base64.b64encode(audio[start : start + FRAME_BYTES]))
@@ -186,6 +181,24 @@ def test_steady_noise_is_no_speech_after_three_seconds() -> None:
     assert heard[100] and not heard[-1]
 
 
+@pytest.mark.parametrize(("is_clean", "found"), [(True, [(0, 8100)]), (False, [])])
+def test_speech_at_once_is_found_in_clean_audio(is_clean: bool, found: list[tuple[int, int]]) -> None:
+    meter = SpeechMeter(is_clean=is_clean)
+    meter.add(base64.b64encode(b"\x80" * 8100))
+    meter.skip(2400)
+    assert meter.take() == found
+
+
+def test_murmur_of_a_room_in_clean_audio_is_no_speech() -> None:
+    rng = np.random.default_rng(SEED)
+    # 35 dB below full scale.
+    murmur = pcm16_to_mulaw(rng.normal(0, 580, 40_000).astype("<i2").tobytes())
+    meter = SpeechMeter(is_clean=True)
+    meter.add(base64.b64encode(murmur))
+    meter.skip(2400)
+    assert meter.take() == []
+
+
 def test_gap_counts_the_block_that_it_breaks_off() -> None:
     meter = SpeechMeter()
     meter.add(base64.b64encode(b"\xff" * 100))
@@ -198,60 +211,10 @@ def test_negative_gap_is_refused() -> None:
         SpeechMeter().skip(-1)
 
 
-def noisy(mulaw: bytes, snr_db: float | None, rng: np.random.Generator) -> bytes:
-    """Add white noise this far below the power of the speech itself, silence left out."""
-    samples = np.frombuffer(mulaw_to_pcm16(mulaw), "<i2").astype(float)
-    if snr_db is None:
-        return mulaw
-    power = np.mean(samples[samples != 0] ** 2)
-    samples += rng.normal(0, np.sqrt(power / 10 ** (snr_db / 10)), len(samples))
-    return pcm16_to_mulaw(np.round(samples).clip(-32768, 32767).astype("<i2").tobytes())
-
-
-def segments_of(mulaw: bytes) -> list[tuple[int, int]]:
-    meter = SpeechMeter()
-    for start in range(0, len(mulaw), FRAME_BYTES):
-        meter.add(base64.b64encode(mulaw[start : start + FRAME_BYTES]))
-    meter.skip(2400)
-    return meter.take()
-
-
-def wait_errors_ms(snr_db: float | None, seed: int) -> list[float]:
-    """The error of each wait of the set; a wait that the segments do not show counts as endless."""
-    rng = np.random.default_rng(seed)
-    errors = []
-    for name, labels in json.loads((CONVERSATIONS / "labels.json").read_text()).items():
-        caller, agent = (
-            segments_of(noisy((CONVERSATIONS / f"{name}-{side}.ulaw").read_bytes(), snr_db, rng))
-            for side in ("caller", "agent")
-        )
-        for (_, said), (answered, _) in zip(labels["caller"], labels["agent"], strict=True):
-            starts = [start for start, _ in agent if start > said]
-            ends = [end for _, end in caller if not starts or end < starts[0]]
-            if starts and ends:
-                errors.append(((starts[0] - ends[-1]) - (answered - said)) / BYTES_PER_MS)
-            else:
-                errors.append(float("inf"))
-    return errors
-
-
-def judged(errors: list[float]) -> tuple[float, float, str]:
-    """The median and the 95 % quantile of the errors' sizes, and both as text."""
-    sizes = sorted(map(abs, errors))
-    median, most = statistics.median(sizes), sizes[int(0.95 * len(sizes))]
-    return median, most, f"{len(sizes)} waits, median {median:.1f} ms, 95 % {most:.1f} ms"
-
-
 def test_waits_of_the_labelled_conversations() -> None:
-    errors: dict[float | None, list[float]] = {None: wait_errors_ms(None, SEED)}
-    for snr_db in (30, 20, 10):
-        errors[snr_db] = [error for seed in HELD_OUT_SEEDS for error in wait_errors_ms(snr_db, seed)]
-    # As many as of each level with noise.
-    errors[None] *= len(HELD_OUT_SEEDS)
-    for snr_db, of_level in errors.items():
-        print("clean:" if snr_db is None else f"{snr_db} dB:", judged(of_level)[2])
-        assert judged(of_level)[0] < 20
-    median, most, text = judged([error for of_level in errors.values() for error in of_level])
-    print("all:", text)
+    errors = wait_errors.errors_ms()
+    for noise_db, of_level in errors.items():
+        assert wait_errors.judged(of_level)[0] < 20, noise_db
+    median, most = wait_errors.judged([error for of_level in errors.values() for error in of_level])
     assert median < 20
     assert most < 80
