@@ -173,6 +173,7 @@ NO_MODULE = {
     "tests/test_package.py": "what is built and shipped",
     "tests/test_public.py": "bridge/__init__.py",
     "tests/test_readme.py": "the README's commands",
+    "tests/test_latency_page.py": "docs/latency.md",
     "tests/test_metrics_page.py": "docs/metrics.md",
     "tests/test_settings_page.py": "docs/settings.md",
     "tests/server/test_balancers.py": "the configurations in deploy/",
@@ -353,21 +354,20 @@ def test_server_is_a_folder_without_a_door():
 
 
 def test_the_call_has_neither_input_nor_output_nor_a_clock():
-    names = (
-        "conversation",
-        "ends",
-        "farewell",
-        "heard",
-        "limits",
-        "playout",
-        "record",
-        "sides",
-        "state",
-        "talk",
-    )
-    pure = {f"bridge.call.{name}" for name in names}
+    first = ("conversation", "ends", "farewell", "heard", "hearing", "limits", "playout", "record")
+    pure = {f"bridge.call.{name}" for name in (*first, "sides", "state", "talk", "turns")}
     pure |= {"bridge.agents.succession", "bridge.agents.turns"}
-    allowed = {"__future__", "re", "enum", "collections.abc", "dataclasses", "typing", "_codec", *pure}
+    allowed = {
+        "__future__",
+        "re",
+        "enum",
+        "math",
+        "collections.abc",
+        "dataclasses",
+        "typing",
+        "_codec",
+        *pure,
+    }
     for name in pure:
         assert ALL_IMPORTS[name] <= allowed, name
 

@@ -350,6 +350,7 @@ class Call(Talk):
         assert self.why is not None
         is_agent_closed = self.state is State.PLAYING_OUT
         self._enter(State.CLOSED, None)
+        self.run_each(lambda: self.hearing.end(now))
         if not is_agent_closed:
             self.run_each(self._close_agent)
         if self._chain is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from _codec import CallAudio
 from bridge.agents.turns import HeardTurn
 from bridge.call.heard import Heard
+from bridge.call.hearing import Hearing
 from bridge.call.playout import Playout
 from bridge.call.sides import AgentSide, CallerSide, CallStats
 
@@ -36,8 +36,9 @@ class Talk:
     def __init__(self, now: float) -> None:
         self.state = State.AWAITING_START
         self.stats = CallStats()
-        # What both sides say and the caller hears; the caller's side adds to it.
-        self.audio = CallAudio()
+        # What both sides say and the caller hears; the caller's side adds to its audio.
+        self.hearing = Hearing()
+        self.audio = self.hearing.audio
         # Set by the verified `start`.
         self.started_at: float | None = None
         # The two sides, from `attach` and `on_start` until the call is closed; the caller's until `close_caller`.
@@ -135,4 +136,5 @@ class Talk:
             self._playout.add(from_agent.audio_bytes)
 
     def _advance_playout(self, now: float) -> None:
+        self.hearing.poll(now)
         self._playout.advance(self._caller.held_bytes if self._caller is not None else 0, now)

@@ -1,0 +1,194 @@
+"""What is heard in a call becomes turns, waits and gaps: by audio on a clock of the test's own."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from call_script import RecordingAgent, Script, bridged
+
+from bridge.call.ends import Why
+from bridge.call.hearing import MOST_WAITED_S, Hearing
+from bridge.call.turns import Side
+
+FRAME_S, FRAME_BYTES = 0.02, 160
+SILENCE, LOUD = b"\xff", b"\x80"
+# Words have pauses between them, which keep the meter's floor low.
+WORD = LOUD * 1600 + SILENCE * 400
+
+
+def silence(length_s: float) -> bytes:
+    return SILENCE * round(length_s * 8000)
+
+
+def speech(length_s: float) -> bytes:
+    """Words, the last one up to the end."""
+    size = round(length_s * 8000)
+    return (WORD * (size // len(WORD) + 1))[: size - 400] + LOUD * 400
+
+
+class Line:
+    """A caller who sends a frame every 20 ms, and whose call is looked at every half a second."""
+
+    def __init__(self, hearing: Hearing, now: float = 100.0) -> None:
+        self.hearing = hearing
+        self.began = self.now = now
+        self._polled_at = now
+
+    def say(self, length_s: float) -> None:
+        self._send(speech(length_s))
+
+    def listen(self, length_s: float) -> None:
+        self._send(silence(length_s))
+
+    def _send(self, audio: bytes) -> None:
+        for start in range(0, len(audio), FRAME_BYTES):
+            self.pass_time(FRAME_S)
+            self.hearing.audio.add_caller(base64.b64encode(audio[start : start + FRAME_BYTES]), self.now)
+
+    def pass_time(self, length_s: float) -> None:
+        self.now += length_s
+        if self.now - self._polled_at >= 0.5:
+            self._polled_at = self.now
+            self.hearing.poll(self.now)
+
+    def answer(self, length_s: float, lead_s: float = 0.0) -> None:
+        """The agent's audio comes all at once."""
+        self.hearing.audio.add_agent(base64.b64encode(silence(lead_s) + speech(length_s)), self.now)
+
+    def spans(self) -> list[tuple[float | None, ...]]:
+        return [
+            tuple(
+                round(at - self.began, 1) if at is not None else None
+                for at in (turn.caller_began, turn.caller_ended, turn.agent_began, turn.agent_ended)
+            )
+            for turn in self.hearing.turns.last
+        ]
+
+
+def test_call_becomes_turns_with_their_waits():
+    hearing, waits = Hearing(), []
+    hearing.on_wait = waits.append
+    line = Line(hearing)
+    line.listen(1)
+    line.say(1)
+    line.listen(0.6)
+    line.answer(2, lead_s=0.1)
+    line.listen(3)
+    assert waits == [pytest.approx(0.7, abs=0.02)]
+    line.say(0.5)
+    line.listen(1.2)
+    line.answer(1)
+    line.listen(2)
+    assert line.spans() == [(1, 2, 2.7, 4.7), (5.6, 6.1, 7.3, 8.3)]
+    assert waits == [pytest.approx(0.7, abs=0.02), pytest.approx(1.2, abs=0.02)]
+    assert hearing.turns.waits.count == 2
+
+
+def test_agent_is_interrupted_by_a_caller_who_is_cleared_for():
+    hearing = Hearing()
+    line = Line(hearing)
+    line.listen(1)
+    line.answer(9)
+    line.listen(2)
+    line.say(0.4)
+    hearing.audio.cut(line.now)
+    line.say(0.6)
+    line.listen(0.5)
+    line.answer(1)
+    line.listen(2)
+    assert line.spans() == [(None, None, 1, 3.4), (3, 4, 4.5, 5.5)]
+    total = hearing.turns.total()
+    assert (total.interrupts[Side.CALLER], total.vain_interrupts[Side.CALLER]) == (1, 0)
+
+
+def test_turns_of_a_call_that_ends_in_mid_word_are_whole():
+    hearing = Hearing()
+    line = Line(hearing)
+    line.listen(1)
+    line.say(1)
+    line.listen(0.5)
+    line.answer(9)
+    line.listen(1)
+    line.say(0.5)
+    hearing.end(line.now)
+    assert line.spans() == [(1, 2, 2.5, 4), (3.5, 4, None, None)]
+    assert hearing.turns.last[1].overlap_s == pytest.approx(0.5, abs=0.03)
+
+
+def test_gaps_of_both_sides_are_counted():
+    hearing = Hearing()
+    line = Line(hearing)
+    line.listen(1)
+    line.answer(1)
+    line.listen(1.4)
+    line.answer(1)
+    line.listen(1)
+    line.pass_time(2.5)
+    line.listen(1)
+    found = {
+        side: [(round(at - line.began, 1), round(length_s, 1)) for at, length_s in gaps.last]
+        for side, gaps in hearing.gaps.items()
+    }
+    assert found == {Side.CALLER: [(3.4, 2.5)], Side.AGENT: [(2, 0.4)]}
+
+
+def test_wait_after_a_gap_in_the_callers_media_is_right():
+    hearing = Hearing()
+    line = Line(hearing)
+    line.listen(1)
+    line.pass_time(3)
+    line.listen(1)
+    line.say(1)
+    line.listen(0.8)
+    line.answer(1)
+    line.listen(2)
+    assert hearing.turns.wait_s(0.5) == pytest.approx(0.8, abs=0.02)
+
+
+def test_what_the_caller_says_is_settled_though_the_agent_never_stops():
+    hearing = Hearing()
+    line = Line(hearing)
+    line.listen(1)
+    line.say(1)
+    line.listen(0.5)
+    line.answer(2 * MOST_WAITED_S)
+    line.listen(MOST_WAITED_S + 5)
+    assert hearing.turns.last[0].caller_ended is not None
+
+
+# In a call
+
+
+def hear(script: Script, now: float) -> None:
+    """The caller speaks for a second until ``now``, and the agent answers after half a second."""
+    script.call.audio.add_caller(base64.b64encode(silence(0.5) + speech(1) + silence(0.5)), now + 0.5)
+    script.call.audio.add_agent(base64.b64encode(speech(1)), now + 0.5)
+    script.call.audio.add_caller(base64.b64encode(silence(1.5)), now + 2)
+
+
+def test_tick_takes_what_is_heard():
+    script = bridged()
+    hear(script, 10.0)
+    script.tick(12.0)
+    assert script.call.hearing.turns.wait_s(0.5) == pytest.approx(0.5, abs=0.02)
+
+
+def test_end_of_a_call_cuts_what_is_unplayed():
+    script = bridged()
+    hear(script, 10.0)
+    script.end(10.75, Why.CALLER_STOPPED)
+    [turn] = script.call.hearing.turns.last
+    assert (turn.agent_began, turn.agent_ended) == (10.5, 10.75)
+
+
+def test_turns_go_on_with_the_next_agent_and_the_next_socket():
+    script = Script()
+    script.spares.append(RecordingAgent(script.log, "spare"))
+    script.run([(0, "start"), (0, "agent_open")])
+    hear(script, 10.0)
+    script.run([(12, "agent_lost"), (12, "agent_open"), (12.5, "caller_lost"), (13, "caller_back")])
+    hear(script, 20.0)
+    script.tick(22.0)
+    turns = script.call.hearing.turns
+    assert [round(wait_s, 1) for _, wait_s in turns.waits.last] == [0.5, 0.5]
