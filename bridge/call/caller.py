@@ -132,6 +132,7 @@ class CallerLeg(Leg):
 
     def on_mark(self, name: str) -> None:
         """The audio before this mark has played, or a clear has discarded it."""
+        self.call.stats.marks += 1
         self.call.on_mark(name, self._clock())
 
     def on_dtmf(self, digit: str) -> None:

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.call.ends import ENDS
+from bridge.call.hearing import Hearing
 from bridge.call.record import MOST_KEPT, AgentRecord, CallRecord, Series
 from bridge.call.state import Call
+from bridge.call.turns import Side, Turn
 from bridge.metrics import Traffic
 
 # Raised where a field changes or goes; a new field is no new version.
@@ -67,6 +69,9 @@ def document(
             "ignored": stats.ignored,
         },
         "interrupts": _series(stats.interrupted, began, traffic.interrupts),
+        "turns": _turns(call.hearing, began),
+        "gaps": {side.value: _series(gaps, began, gaps.count) for side, gaps in call.hearing.gaps.items()},
+        "marks": stats.marks,
         "keys": traffic.dtmf,
         "transcript": [
             {"at_s": round(at - began, 3), "speaker": said.speaker.value, "text": said.text}
@@ -94,6 +99,8 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "duration_s": document["duration_s"],
         "first_agent_audio_s": document["first_agent_audio_s"],
         "interrupts": document["interrupts"]["count"],
+        # Not there in a document of an earlier release.
+        "wait_p50_ms": document.get("turns", {}).get("waits", {}).get("p50_ms"),
         "dropped": document["drops"]["to_agent"] + document["drops"]["to_caller"],
         "why": end.get("why"),
         "outcome": end.get("outcome"),
@@ -164,10 +171,61 @@ def _series(series: Series, began: float, count: int) -> dict[str, Any]:
     }
 
 
+def _turns(hearing: Hearing, began: float) -> dict[str, Any]:
+    turns, total = hearing.turns, hearing.turns.total()
+    return {
+        "count": turns.count,
+        "waits": {
+            "count": turns.waits.count,
+            "p50_ms": _optional_ms(turns.wait_s(0.5)),
+            "p95_ms": _optional_ms(turns.wait_s(0.95)),
+            "longest_ms": _ms(turns.waits.longest_s),
+        },
+        **_sums(total),
+        "last": [_turn(turn, began) for turn in turns.last],
+    }
+
+
+def _turn(turn: Turn, began: float) -> dict[str, Any]:
+    spans = {
+        "caller": (turn.caller_began, turn.caller_ended),
+        "agent": (turn.agent_began, turn.agent_ended),
+    }
+    return {
+        **{
+            name: {"at_s": round(start - began, 3), "until_s": round(end - began, 3)}
+            if start is not None and end is not None
+            else None
+            for name, (start, end) in spans.items()
+        },
+        "wait_ms": _optional_ms(turn.wait_s),
+        **_sums(turn),
+    }
+
+
+def _sums(turn: Turn) -> dict[str, Any]:
+    return {
+        "caller_talk_s": round(turn.caller_talk_s, 3),
+        "agent_talk_s": round(turn.agent_talk_s, 3),
+        "overlap_s": round(turn.overlap_s, 3),
+        "interrupts": {side.value: turn.interrupts[side] for side in Side},
+        "vain_interrupts": {side.value: turn.vain_interrupts[side] for side in Side},
+    }
+
+
 def _notes(call: Call) -> list[str]:
     """What is only summed up, because the record has a bound."""
-    left_out = call.stats.interrupted.count - MOST_KEPT
-    return [f"the {left_out} oldest interrupts are only counted"] if left_out > 0 else []
+    hearing = call.hearing
+    counts = {
+        "interrupts": call.stats.interrupted.count,
+        "turns": hearing.turns.count,
+        **{f"gaps of the {side.value}": gaps.count for side, gaps in hearing.gaps.items()},
+    }
+    return [
+        f"the {count - MOST_KEPT} oldest {what} are only {'summed up' if what == 'turns' else 'counted'}"
+        for what, count in counts.items()
+        if count > MOST_KEPT
+    ]
 
 
 def _later(since: float | None, seconds: float | None) -> float | None:
@@ -186,3 +244,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
+
+
+def _optional_ms(seconds: float | None) -> float | None:
+    return _ms(seconds) if seconds is not None else None

@@ -113,14 +113,15 @@ class CallStats:
     """
     Counters of one call; a *frame* is one media message of any length.
 
-    ``interrupted``: each interrupt, with the time until its clear was sent. ``ignored``: messages without a meaning, by
-    the side that sent them and the reason.
+    ``marks``: those that Twilio has given back. ``interrupted``: each interrupt, with the time until its clear was
+    sent. ``ignored``: messages without a meaning, by the side that sent them and the reason.
     """
 
     frames_from_caller: int = 0
     frames_from_agent: int = 0
     interrupts: int = 0
     dtmf: int = 0
+    marks: int = 0
     agent_connect_s: float | None = None
     first_agent_audio_s: float | None = None
     interrupted: Series = field(default_factory=Series)

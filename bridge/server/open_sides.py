@@ -102,6 +102,7 @@ class OpenSides:
             "agent": self.record.agent.name,
             "state": call.state.value,
             "age_s": round(now - call.opened_at),
+            "wait_p50_ms": _ms(call.hearing.turns.wait_s(0.5)),
             "interrupts": traffic.interrupts,
             "dropped_frames": traffic.dropped_to_agent + traffic.dropped_to_caller,
         }
@@ -167,6 +168,9 @@ def log_end(call: Call, ended: Mapping[str, Any]) -> None:
         duration_s=ended["duration_s"],
         agent_connect_s=ended["agent_connect_s"],
         first_agent_audio_s=ended["first_agent_audio_s"],
+        turns=ended["turns"]["count"],
+        wait_p50_ms=ended["turns"]["waits"]["p50_ms"],
+        wait_p95_ms=ended["turns"]["waits"]["p95_ms"],
         **ended["frames"],
         dropped_to_agent=drops["to_agent"],
         dropped_to_caller=drops["to_caller"],
@@ -182,6 +186,10 @@ def log_end(call: Call, ended: Mapping[str, Any]) -> None:
 def _words_of(closed: Mapping[str, Any] | None) -> str:
     """How a socket closed, in words; empty if that is not known."""
     return " ".join(str(part) for part in closed.values() if part) if closed is not None else ""
+
+
+def _ms(seconds: float | None) -> int | None:
+    return round(seconds * 1000) if seconds is not None else None
 
 
 def _sum(one: SideCounts, other: SideCounts) -> SideCounts:

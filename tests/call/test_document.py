@@ -8,9 +8,10 @@ from call_schema import problems
 from call_script import Script
 
 from bridge.agents.succession import Said, Speaker
-from bridge.call.document import document, without_texts
+from bridge.call.document import document, summary, without_texts
 from bridge.call.ends import Why
 from bridge.call.record import MOST_KEPT, AgentRecord, CallRecord
+from bridge.call.turns import Side
 from bridge.metrics import Traffic
 
 CALL_SID = "CA" + 32 * "1"
@@ -103,6 +104,66 @@ def test_oldest_interrupts_beyond_the_bound_are_summed_up_and_noted():
     assert found["notes"] == ["the 3 oldest interrupts are only counted"]
 
 
+def speak(script, caller_at, agent_at):
+    """One second of each side, by the call's clock."""
+    turns = script.call.hearing.turns
+    for side, at in ((Side.CALLER, caller_at), (Side.AGENT, agent_at)):
+        position = round(8000 * at)
+        (turns.on_caller_audio if side is Side.CALLER else turns.on_agent_audio)(position, at)
+        turns.on_speech(side, position, position + 8000)
+
+
+def test_turns_have_their_times_waits_and_sums():
+    script = Script()
+    script.run([(1.0, "start"), (2.0, "agent_open")])
+    nobody = {"caller": 0, "agent": 0}
+    assert made(script)["turns"] == {
+        "count": 0,
+        "waits": {"count": 0, "p50_ms": None, "p95_ms": None, "longest_ms": 0.0},
+        "caller_talk_s": 0.0,
+        "agent_talk_s": 0.0,
+        "overlap_s": 0.0,
+        "interrupts": nobody,
+        "vain_interrupts": nobody,
+        "last": [],
+    }
+    speak(script, 3.0, 4.75)
+    speak(script, 7.0, 7.5)
+    script.call.hearing.end(20.0)
+    found = made(script)
+    assert summary(found)["wait_p50_ms"] == 750.0
+    assert found["turns"]["waits"] == {"count": 1, "p50_ms": 750.0, "p95_ms": 750.0, "longest_ms": 750.0}
+    assert [(turn["caller"], turn["agent"], turn["wait_ms"]) for turn in found["turns"]["last"]] == [
+        ({"at_s": 2.0, "until_s": 3.0}, {"at_s": 3.75, "until_s": 4.75}, 750.0),
+        ({"at_s": 6.0, "until_s": 7.0}, {"at_s": 6.5, "until_s": 7.5}, None),
+    ]
+    assert found["turns"]["overlap_s"] == 0.5
+    assert found["turns"]["interrupts"] == {"caller": 0, "agent": 1}
+
+
+def test_oldest_turns_and_gaps_beyond_the_bound_are_summed_up_and_noted():
+    script = Script()
+    script.run([(1.0, "start"), (2.0, "agent_open")])
+    for n in range(MOST_KEPT + 2):
+        speak(script, 10.0 * n, 10.0 * n + 1.5)
+        script.call.hearing.gaps[Side.AGENT].add(10.0 * n, 0.25)
+    script.call.hearing.end(1e6)
+    found = made(script)
+    assert (found["turns"]["count"], len(found["turns"]["last"])) == (MOST_KEPT + 2, MOST_KEPT)
+    assert found["turns"]["caller_talk_s"] == MOST_KEPT + 2
+    assert found["gaps"]["agent"]["count"] == MOST_KEPT + 2
+    assert found["notes"] == [
+        "the 2 oldest turns are only summed up",
+        "the 2 oldest gaps of the agent are only counted",
+    ]
+
+
+def test_document_of_an_earlier_release_has_a_summary():
+    found = made(Script())
+    del found["turns"]
+    assert summary(found)["wait_p50_ms"] is None
+
+
 def test_every_way_to_end_is_in_the_schema():
     for why in Why:
         script = Script()
@@ -116,3 +177,16 @@ def test_schema_refuses_what_it_does_not_describe():
     assert problems({**found, "new": 1})
     assert problems({name: found[name] for name in found if name != "keys"})
     assert problems({**found, "times": {**found["times"], "start": "yesterday"}})
+
+
+def test_record_of_an_endless_call_is_bounded():
+    script = Script()
+    script.run([(1.0, "start"), (2.0, "agent_open")])
+    for n in range(5 * MOST_KEPT):
+        speak(script, 10.0 * n, 10.0 * n + 1.5)
+        script.call.stats.interrupted.add(10.0 * n, 0.0123)
+        for side in Side:
+            script.call.hearing.gaps[side].add(10.0 * n, 0.25)
+    script.call.hearing.end(1e6)
+    # An event's bound is 256 KiB.
+    assert len(orjson.dumps(made(script))) < 128 * 1024

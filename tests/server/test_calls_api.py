@@ -95,6 +95,7 @@ async def test_finished_call_is_listed_shown_and_removed(live_server, store):
         "ended": found["finished"][0]["ended"],
         "duration_s": found["finished"][0]["duration_s"],
         "first_agent_audio_s": None,
+        "wait_p50_ms": None,
         "interrupts": 0,
         "dropped": 0,
         "why": "caller_stopped",

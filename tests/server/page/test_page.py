@@ -100,7 +100,7 @@ async def test_data_have_the_live_calls(live_server):
     assert status == 200
     assert f'"call_sid":"{caller.call_sid}"' in text
     assert '"agent":"echo"' in text
-    assert '"interrupts":0,"dropped_frames":0' in text
+    assert '"wait_p50_ms":null,"interrupts":0,"dropped_frames":0' in text
 
 
 async def test_page_asks_for_nothing_that_is_not_served(live_server):

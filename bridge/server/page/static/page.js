@@ -32,13 +32,17 @@ function age(seconds) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
+function wait(milliseconds) {
+  return milliseconds === null ? "" : `${(milliseconds / 1000).toFixed(2)} s`;
+}
+
 function show(calls) {
   element("count").textContent = calls.length;
   element("no-calls").hidden = calls.length > 0;
   element("calls").hidden = calls.length === 0;
   const rows = calls.map((call) => {
     const row = document.createElement("tr");
-    const cells = [call.agent, call.state, age(call.age_s), call.interrupts, call.dropped_frames, call.from, call.call_sid];
+    const cells = [call.agent, call.state, age(call.age_s), wait(call.wait_p50_ms), call.interrupts, call.dropped_frames, call.from, call.call_sid];
     for (const text of cells) row.insertCell().textContent = text;
     return row;
   });
