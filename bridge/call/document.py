@@ -50,7 +50,11 @@ def document(
         "to": record.to_number,
         "route": record.route,
         "agents": [_agent(agent) for agent in record.agents],
-        "times": {name: _time(_later(unix_now - now, at)) for name, at in times.items()},
+        "times": {
+            "webhook": _time(record.webhook_at or None),
+            "answered": _time(record.answered_at or None),
+            **{name: _time(_later(unix_now - now, at)) for name, at in times.items()},
+        },
         "duration_s": round(now - call.opened_at, 3),
         "agent_connect_s": _rounded(stats.agent_connect_s),
         "first_agent_audio_s": _rounded(stats.first_agent_audio_s),

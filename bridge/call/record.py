@@ -77,6 +77,8 @@ class CallRecord:
         caller_closed: Who closed the media socket, and how.
         lost_audio_s: The agent's audio that went with lost media sockets.
         agents: Those that were tried, in order; the last one had the call in the end.
+        webhook_at, answered_at: Unix times of Twilio's first request and of the answer that led to the media socket;
+            0 if they are not known here.
     """
 
     from_number: str = ""
@@ -88,6 +90,8 @@ class CallRecord:
     caller_closed: str = ""
     lost_audio_s: float = 0.0
     agents: list[AgentRecord] = field(default_factory=list)
+    webhook_at: float = 0.0
+    answered_at: float = 0.0
 
     @property
     def agent(self) -> AgentRecord:

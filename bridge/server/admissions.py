@@ -102,9 +102,14 @@ class Admissions:
         return record.owner != self._agreement.owner and record.stage in (Stage.LIVE, Stage.OVER)
 
     async def open_and_answer(
-        self, info: CallInfo, chain: Sequence[str], attempt: int, reattached_at: Sequence[int] = ()
+        self,
+        info: CallInfo,
+        chain: Sequence[str],
+        attempt: int,
+        reattached_at: Sequence[int] = (),
+        webhook_at: float = 0.0,
     ) -> str:
-        """Open a session, if no other process does, and answer with its TwiML."""
+        """Open a session, if no other process does, and answer with its TwiML; ``webhook_at`` as in `MediaToken`."""
         call_sid, media_id = info.call_sid, self._new_media_id("")
         began = self._clock()
 
@@ -135,7 +140,7 @@ class Admissions:
             entry = await self._registry.admit(call_sid, media_id, open_session, self._clock, attempt)
         except AdmittedElsewhereError as error:
             entry = error.entry
-        return self.answer_of(entry, info, reattached_at)
+        return self.answer_of(entry, info, reattached_at, webhook_at)
 
     async def readmit(
         self,
@@ -233,12 +238,14 @@ class Admissions:
         ring_s = round(self._settings.bridge_dial_s)
         return Admission(session, twiml_of(how, action, self._status_callback, ring_s, self._caller_id(info)))
 
-    def answer_of(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int] = ()) -> str:
+    def answer_of(
+        self, entry: Entry, info: CallInfo, reattached_at: Sequence[int] = (), webhook_at: float = 0.0
+    ) -> str:
         """The TwiML of a call that has an entry."""
         if entry.phase is Phase.OVER:
             return self.over(entry, info)
         self._registry.renew(entry, self._clock())
-        return self._stream(entry, info, reattached_at)
+        return self._stream(entry, info, reattached_at, webhook_at)
 
     def over(self, entry: Entry, info: CallInfo) -> str:
         """The TwiML of a finished call whose webhook comes again."""
@@ -248,7 +255,9 @@ class Admissions:
             return twiml.dial(entry.transfer_to, self._caller_id(info))
         return twiml.hangup()
 
-    def _stream(self, entry: Entry, info: CallInfo, reattached_at: Sequence[int]) -> str:
+    def _stream(
+        self, entry: Entry, info: CallInfo, reattached_at: Sequence[int], webhook_at: float = 0.0
+    ) -> str:
         settings = self._settings
         token = MediaToken(
             entry.call_sid,
@@ -258,6 +267,8 @@ class Admissions:
             info.to_number,
             entry.attempt,
             entry.is_successor,
+            webhook_at,
+            time.time(),
         )
         # A dialled agent is tried only after the media socket.
         dialled = list(self._sessions.from_dialled(entry.session.agents[1:]))

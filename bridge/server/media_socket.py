@@ -256,6 +256,7 @@ class TwilioStream:
         shown = sockets.shown
         numbers = shown(info.from_number), shown(info.to_number)
         record = CallRecord(*numbers, info.route, start.stream_sid, token.attempt, shown)
+        record.webhook_at, record.answered_at = token.webhook_at, token.answered_at
         sockets.live.identify(call, record)
         started = _facts(info, start.stream_sid, token.attempt, session, is_successor=token.is_successor)
         call.run_each(*(partial(take, started) for take in sockets.live.on_started))

@@ -85,13 +85,13 @@ class Webhooks:
 
     async def voice(self, request: Request) -> Response:
         """The call's first request: one session per CallSid, then the TwiML that opens the media socket."""
-        began = self._clock()
+        began, webhook_at = self._clock(), time.time()
         form = self._forms.read(request)
         if isinstance(form, Response):
             return form
         info = call_info(form, request.query)
         try:
-            answer = await self._admit(info)
+            answer = await self._admit(info, webhook_at)
         except Exception:
             # The front's catch-all would answer an error status, on which Twilio plays its own message.
             log.exception("fault while a call was answered", call_sid=info.call_sid)
@@ -99,12 +99,12 @@ class Webhooks:
         self._metrics.webhook_s.observe(self._clock() - began)
         return _twiml(answer)
 
-    async def _admit(self, info: CallInfo) -> str:
+    async def _admit(self, info: CallInfo, webhook_at: float) -> str:
         call_sid = info.call_sid
         is_new = not self._registry.is_being_admitted(call_sid)
         entry = await self._admissions.known_here(call_sid) if is_new else None
         if entry is not None:
-            return self._admissions.answer_of(entry, info)
+            return self._admissions.answer_of(entry, info, webhook_at=webhook_at)
         route = self._sessions.route(info)
         info = replace(info, route=route.name)
         if not self._registry.is_being_admitted(call_sid):
@@ -117,7 +117,8 @@ class Webhooks:
                 log.warning("call refused", call_sid=call_sid, reason="full", setting="BRIDGE_MAX_CALLS")
                 return twiml.reject("busy")
         try:
-            return await self._admissions.open_and_answer(info, route.chain(call_sid), 0)
+            chain = route.chain(call_sid)
+            return await self._admissions.open_and_answer(info, chain, 0, webhook_at=webhook_at)
         except SessionError as error:
             return self._admissions.fallback(info, "no_session", str(error))
 

@@ -31,7 +31,8 @@ class MediaToken:
 
     ``session`` holds the fields of the call's session with its agents, whole; ``attempt`` is how often the call was
     admitted again. ``is_successor``: the call has lost its former media socket, and goes on with the agent that is
-    kept for it, or with a new session of the chain.
+    kept for it, or with a new session of the chain. ``webhook_at``: the Unix time of Twilio's first request, 0 for a
+    later stream; ``answered_at``: of the answer with this token.
     """
 
     call_sid: str
@@ -41,6 +42,8 @@ class MediaToken:
     to_number: str
     attempt: int = 0
     is_successor: bool = False
+    webhook_at: float = 0.0
+    answered_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

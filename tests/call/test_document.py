@@ -28,6 +28,8 @@ def made(script, record=None, now=20.0, **traffic):
 def test_steps_of_a_call_have_their_times():
     script = Script()
     assert made(script, now=0.5)["times"] == {
+        "webhook": None,
+        "answered": None,
         "socket": "2026-01-02T03:04:05.000Z",
         "start": None,
         "agent_open": None,
@@ -35,8 +37,11 @@ def test_steps_of_a_call_have_their_times():
         "ended": None,
     }
     script.run([(1.0, "start"), (1.25, "agent_open"), (2.5, "agent_audio"), (9.0, "stop")])
-    found = made(script, now=9.1254)
+    record = CallRecord(webhook_at=BEGAN - 1.5, answered_at=BEGAN - 1)
+    found = made(script, record, now=9.1254)
     assert found["times"] == {
+        "webhook": "2026-01-02T03:04:03.500Z",
+        "answered": "2026-01-02T03:04:04.000Z",
         "socket": "2026-01-02T03:04:05.000Z",
         "start": "2026-01-02T03:04:06.000Z",
         "agent_open": "2026-01-02T03:04:06.250Z",

@@ -42,7 +42,9 @@ async def test_document_of_a_call_has_what_went_on_in_it(live_server, logs):
     assert 0 < found["interrupts"]["longest_ms"] < 100
     assert found["keys"] == 2
     assert found["end"]["why"] == "caller_stopped"
-    steps = [found["times"][name] for name in ("socket", "start", "agent_open", "first_word", "ended")]
+    names = ("webhook", "answered", "socket", "start", "agent_open", "first_word", "ended")
+    steps = [found["times"][name] for name in names]
+    assert None not in steps
     assert steps == sorted(steps)
     # Which keys is nobody's business.
     assert not {"7", "9"} & set(orjson.dumps({**found, "times": 0}).decode().split('"'))

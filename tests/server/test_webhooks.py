@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -166,7 +167,10 @@ async def test_same_call_again_gets_the_same_session_and_a_fresh_token(bench):
     first, second = await bench.voice(), await bench.voice()
     assert len(bench.asked) == 1
     assert parameters_of(first) != parameters_of(second)
-    assert bench.tokens.open_media(parameters_of(first)) == bench.tokens.open_media(parameters_of(second))
+    tokens = [bench.tokens.open_media(parameters_of(answer)) for answer in (first, second)]
+    times = [at for token in tokens for at in (token.webhook_at, token.answered_at)]
+    assert times[0] > 0 and times == sorted(times)
+    assert len({repr(replace(token, webhook_at=0, answered_at=0)) for token in tokens}) == 1
 
 
 async def test_same_call_in_parallel_gets_one_session(bench):

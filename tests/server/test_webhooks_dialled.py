@@ -1,6 +1,7 @@
 """Agents that Twilio dials: the TwiML that sends a call to one, and what comes after it."""
 
 import asyncio
+from dataclasses import replace
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
@@ -228,7 +229,7 @@ async def test_asked_again_it_answers_the_stream_of_the_same_session(bench):
     query = action_of(await bench.voice())
     answers = [await dialled(bench, query, "busy") for _ in range(2)]
     tokens = [bench.tokens.open_media(parameters_of(response)) for response in answers]
-    assert tokens[0] == tokens[1]
+    assert replace(tokens[0], answered_at=tokens[1].answered_at) == tokens[1]
     assert len(bench.asked) == 2
 
 
