@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import live
 import pytest
 import structlog
@@ -18,6 +19,10 @@ from certificates import Tls
 from slow_path import slow_path
 
 __all__ = ["slow_path"]
+
+# How long an example takes depends on what else runs on the machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # What `--quick` leaves out, and why; the rest takes less than a minute on 2 cores.
 NOT_QUICK = {

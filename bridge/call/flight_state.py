@@ -26,7 +26,7 @@ PLAIN = (
 )
 # Attributes that no decision reads, or that stay as they are made.
 LEFT_OUT = (
-    *("audio", "call_sid", "caller_id", "conversation", "opened_at", "transfer_to"),
+    *("audio", "call_sid", "caller_id", "conversation", "hearing", "opened_at", "transfer_to"),
     *("_frames_at_last_audio", "_limits", "_observer"),
 )
 

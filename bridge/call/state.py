@@ -252,8 +252,7 @@ class Call(Talk):
         return self._chain.successor(kind, self.state is State.BRIDGED)
 
     def _replace(self, new: AgentSide, detail: str, now: float) -> None:
-        old = self._agent
-        assert old is not None
+        assert (old := self._agent) is not None
         new.take_over(old)
         self._observer.on_agent_replaced(self, old, new, detail)
         self._agents_replaced += 1
