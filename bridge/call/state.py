@@ -252,7 +252,8 @@ class Call(Talk):
         return self._chain.successor(kind, self.state is State.BRIDGED)
 
     def _replace(self, new: AgentSide, detail: str, now: float) -> None:
-        assert (old := self._agent) is not None
+        old = self._agent
+        assert old is not None
         new.take_over(old)
         self._observer.on_agent_replaced(self, old, new, detail)
         self._agents_replaced += 1
@@ -311,8 +312,12 @@ class Call(Talk):
         self.run_each(self.count_relayed, lambda: self._advance_playout(now))
         # The estimate may be a little early: only an end that nobody waits for takes it for nothing.
         is_worth_it = self._playout.unplayed_s > 0 or ENDS[why].outcome is not Outcome.AGENT_LOST
-        is_worth_it = is_worth_it and self._grace_until is None
-        if ENDS[why].lets_audio_play and is_worth_it and self._caller is not None:
+        if (
+            ENDS[why].lets_audio_play
+            and is_worth_it
+            and self._grace_until is None
+            and self._caller is not None
+        ):
             due_s = min(self._playout.unplayed_s + self._limits.playout_margin_s, self._limits.playout_max_s)
             self._enter(State.PLAYING_OUT, now + due_s)
             self.run_each(self._send_played_mark, self._close_agent)

@@ -110,6 +110,15 @@ class Admissions:
         webhook_at: float = 0.0,
     ) -> str:
         """Open a session, if no other process does, and answer with its TwiML; ``webhook_at`` as in `MediaToken`."""
+        return self.answer_of(await self.open(info, chain, attempt), info, reattached_at, webhook_at)
+
+    async def open(self, info: CallInfo, chain: Sequence[str], attempt: int) -> Entry:
+        """
+        Open a session, if no other process does.
+
+        Raises:
+            SessionError: No agent of the chain is available.
+        """
         call_sid, media_id = info.call_sid, self._new_media_id("")
         began = self._clock()
 
@@ -137,10 +146,9 @@ class Admissions:
             return admission
 
         try:
-            entry = await self._registry.admit(call_sid, media_id, open_session, self._clock, attempt)
+            return await self._registry.admit(call_sid, media_id, open_session, self._clock, attempt)
         except AdmittedElsewhereError as error:
-            entry = error.entry
-        return self.answer_of(entry, info, reattached_at, webhook_at)
+            return error.entry
 
     async def readmit(
         self,
@@ -259,17 +267,6 @@ class Admissions:
         self, entry: Entry, info: CallInfo, reattached_at: Sequence[int], webhook_at: float = 0.0
     ) -> str:
         settings = self._settings
-        token = MediaToken(
-            entry.call_sid,
-            entry.media_id,
-            asdict(entry.session),
-            info.from_number,
-            info.to_number,
-            entry.attempt,
-            entry.is_successor,
-            webhook_at,
-            time.time(),
-        )
         # A dialled agent is tried only after the media socket.
         dialled = list(self._sessions.from_dialled(entry.session.agents[1:]))
         state = ResumeState(
@@ -284,10 +281,25 @@ class Admissions:
         )
         return twiml.stream(
             f"{settings.stream_base}/media/{entry.media_id}",
-            self._tokens.seal_media(token),
+            self.media_parameters(entry, info, webhook_at),
             self._status_callback,
             self._url("resume", state),
         )
+
+    def media_parameters(self, entry: Entry, info: CallInfo, webhook_at: float = 0.0) -> dict[str, str]:
+        """The parameters of the stream of an admitted call, which carry its token; ``webhook_at`` as in `MediaToken`."""
+        token = MediaToken(
+            entry.call_sid,
+            entry.media_id,
+            asdict(entry.session),
+            info.from_number,
+            info.to_number,
+            entry.attempt,
+            entry.is_successor,
+            webhook_at,
+            time.time(),
+        )
+        return self._tokens.seal_media(token)
 
     @property
     def _status_callback(self) -> str:
