@@ -244,7 +244,8 @@ class AgentLeg(AgentSender):
         if not self._has_warned_of_transfer:
             self._has_warned_of_transfer = True
             log.warning(
-                "transfer refused: BRIDGE_TRANSFER_TO does not allow the number", call_sid=self.call.call_sid
+                "transfer refused: BRIDGE_TRANSFER_TO does not allow the number, and a call of the page has none",
+                call_sid=self.call.call_sid,
             )
 
     def _on_audio(self, audio: Audio) -> None:

@@ -19,6 +19,7 @@ from bridge.call.agent import AgentLeg
 from bridge.call.echo import EchoSide
 from bridge.call.sides import AgentSide
 from bridge.call.state import Call
+from bridge.server.telephone_calls import is_of_page
 from bridge.twilio import media
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ class AgentChain:
                 self._limits,
                 sockets.process,
                 agent_limits=replace(sockets.agent_deadlines, connect_s=connect_s),
-                transfer_prefixes=sockets.settings.transfer_prefixes,
+                transfer_prefixes=()
+                if is_of_page(self._info.call_sid)
+                else sockets.settings.transfer_prefixes,
                 on_session=partial(sockets.registry.set_credentials, self._info.call_sid),
             )
         sockets.live.set_agent(self._call, side, self._session.agents[n])

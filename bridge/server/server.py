@@ -23,6 +23,7 @@ from bridge.call.limits import Limits
 from bridge.call.state import Call
 from bridge.http.front import Front
 from bridge.metrics import Metrics
+from bridge.server.asking_twilio import ask_twilio
 from bridge.server.assembly import assemble_paths, expect_ends, expose, open_flights, open_traces
 from bridge.server.callers import Callers
 from bridge.server.draining import Draining
@@ -193,7 +194,4 @@ class Server:
         return is_open or self._registry.is_being_admitted(call_sid)
 
     async def _ask_twilio(self, call: Call) -> None:
-        if call.transfer_to:
-            await self._twilio.transfer(call.call_sid, call.transfer_to, call.caller_id)
-        else:
-            await self._twilio.hang_up(call.call_sid)
+        await ask_twilio(self._twilio, call)
