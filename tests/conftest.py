@@ -29,6 +29,7 @@ NOT_QUICK = {
     "benchmarks/": "builds C programs and takes load",
     "server/test_server_": "whole calls on real sockets",
     "server/test_calls_api": "whole calls on real sockets",
+    "server/page/test_telephone": "whole calls on real sockets, and a browser",
     "server/test_draining": "whole calls on real sockets",
     "server/test_first_requests": "whole calls on real sockets",
     "server/workers/test_parent": "starts processes",

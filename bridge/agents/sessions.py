@@ -101,9 +101,14 @@ class Sessions:
         """The agent of this name; None if a reload has removed or disabled it."""
         return self._agents.get(name)
 
+    @property
+    def names(self) -> set[str]:
+        """All agents in use, disabled ones too."""
+        return self._directory.names
+
     def is_known(self, name: str) -> bool:
         """Whether an agent of this name is in use, disabled or not."""
-        return name in self._directory.names
+        return name in self.names
 
     def route(self, call: CallInfo) -> Route:
         """The route that a call has, or gets now because it has none or a reload has removed it."""

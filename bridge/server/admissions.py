@@ -287,7 +287,7 @@ class Admissions:
         )
 
     def media_parameters(self, entry: Entry, info: CallInfo, webhook_at: float = 0.0) -> dict[str, str]:
-        """The parameters of the stream of an admitted call, which carry its token; ``webhook_at`` as in `MediaToken`."""
+        """The parameters of an admitted call's stream, which carry its token; ``webhook_at`` as in `MediaToken`."""
         token = MediaToken(
             entry.call_sid,
             entry.media_id,

@@ -20,6 +20,7 @@ from bridge.call.leg import Process
 from bridge.call.limits import Limits
 from bridge.metrics import Metrics
 from bridge.seal import BadSeal, Seal
+from bridge.server.admissions import Admissions
 from bridge.server.answer_webhook import AnswerWebhook
 from bridge.server.callers import Callers
 from bridge.server.calls_api import CallsApi
@@ -31,6 +32,7 @@ from bridge.server.live_calls import LiveCalls
 from bridge.server.media_socket import MediaSockets
 from bridge.server.page.login import Login
 from bridge.server.page.page import Page
+from bridge.server.page.telephone import Telephone
 from bridge.server.paths import Paths
 from bridge.server.probe import Probe
 from bridge.server.records.finished import FinishedCalls
@@ -40,6 +42,7 @@ from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
 from bridge.server.store.agreement import Agreement
 from bridge.server.store.opening import Parts
+from bridge.server.telephone_calls import TelephoneCalls
 from bridge.server.webhooks import Webhooks, nobody_to_tell
 from bridge.server.workers.worker import Siblings
 from bridge.settings import Settings
@@ -196,7 +199,30 @@ def assemble_paths(
             now = clock()
             return {"calls": [sides.row(call, now) for call, sides in live.book.items() if call.call_sid]}
 
+        admissions = Admissions(
+            settings,
+            sessions,
+            registry,
+            agreement,
+            tokens,
+            callers,
+            metrics,
+            clock,
+            nobody_to_tell,
+        )
+        telephone_calls = TelephoneCalls(settings.twilio_account_sid, sessions, registry, admissions)
+        telephone = Telephone(
+            login,
+            settings.path_prefix,
+            settings.auth_tokens,
+            limits.token_s,
+            telephone_calls.agents,
+            telephone_calls.open,
+            telephone_calls.is_used,
+        )
         page = Page(login, settings.path_prefix, data)
+        page.gets |= telephone.gets
+        page.posts |= telephone.posts
     return Paths(
         settings, webhooks, retell, registry, media_sockets, probe, refusals, metrics, siblings, calls, page
     )
