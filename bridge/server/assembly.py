@@ -220,6 +220,7 @@ def assemble_paths(
             telephone_calls.open,
             telephone_calls.is_used,
         )
+        media_sockets.admits_page = telephone.admits
         page = Page(login, settings.path_prefix, data)
         page.gets |= telephone.gets
         page.posts |= telephone.posts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -78,6 +79,8 @@ class MediaSockets:
         self.refusals = refusals
         self._signatures = signatures
         self._flights = flights
+        # Whether the upgrade for a media ID is one of the page's telephone; set where there is a page.
+        self.admits_page: Callable[[str, Request], bool] = lambda media_id, request: False
         self.successor_s = limits.successor_s
         # How the log shows numbers.
         self.shown = str if settings.bridge_log_numbers else masked
@@ -113,18 +116,21 @@ class MediaSockets:
         )
 
     def upgrade(self, path: str, request: Request) -> picows.WSListener | Response:
-        """Accept Twilio's media socket at ``path``, below the public URL; ``start`` says which call it is."""
+        """Accept the media socket of Twilio or the page at ``path``; ``start`` says which call it is."""
         found = MEDIA_PATH.fullmatch(path)
         if found is None or request.query:
             return self.refusals.astray(request, path)
-        if not self.settings.bridge_validate_signatures:
-            # A page in a developer's browser has no business here.
+        limits = self._call_limits
+        if self.admits_page(found[1], request):
+            limits = replace(limits, grace_s=0.0)
+        elif not self.settings.bridge_validate_signatures:
+            # Another page in a developer's browser has no business here.
             if "origin" in request.headers:
                 return FORBIDDEN
         elif not self._signatures.is_upgrade(path, request.header("x-twilio-signature")):
             return self.refusals.upgrade(request, path)
         call = FlightCall(
-            self._call_limits,
+            limits,
             self.live,
             self.process.clock(),
             self.process.clock,
