@@ -28,7 +28,7 @@ HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     # A stricter policy would hide the origin of the page's own forms.
     ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "microphone=()"),
+    ("Permissions-Policy", "microphone=(self)"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
 )
@@ -53,7 +53,7 @@ class Page:
         self._login = login
         self._prefix = prefix
         self._data = data
-        self._index = self._read("index.html")
+        self._index = self._read("index.html").replace("{{telephone}}", self._read("telephone.html"))
         self._form = self._read("login.html")
         self.gets: dict[str, Handler] = {"/": self._root, "/page/data": self._answer_data}
         self.posts: dict[str, Handler] = {"/page/login": self._log_in}
