@@ -236,13 +236,6 @@ class Call(Talk):
         """What a successor of the present agent learns."""
         return self.conversation.memory(now, self.is_mid_utterance())
 
-    def is_mid_utterance(self) -> bool:
-        """Whether the loss of the agent would cut what it says now."""
-        if self._agent is None or self.state is not State.BRIDGED:
-            return False
-        is_speaking = self._agent.is_speaking
-        return self._playout.unplayed_s > 0 if is_speaking is None else is_speaking
-
     def _next_side(self, kind: FailureKind, detail: str) -> AgentSide | None:
         if self._chain is None or self._agent is None:
             return None
@@ -312,12 +305,8 @@ class Call(Talk):
         self.run_each(self.count_relayed, lambda: self._advance_playout(now))
         # The estimate may be a little early: only an end that nobody waits for takes it for nothing.
         is_worth_it = self._playout.unplayed_s > 0 or ENDS[why].outcome is not Outcome.AGENT_LOST
-        if (
-            ENDS[why].lets_audio_play
-            and is_worth_it
-            and self._grace_until is None
-            and self._caller is not None
-        ):
+        is_worth_it = is_worth_it and self._grace_until is None
+        if ENDS[why].lets_audio_play and is_worth_it and self._caller is not None:
             due_s = min(self._playout.unplayed_s + self._limits.playout_margin_s, self._limits.playout_max_s)
             self._enter(State.PLAYING_OUT, now + due_s)
             self.run_each(self._send_played_mark, self._close_agent)

@@ -127,6 +127,13 @@ class Talk:
             return []
         return self._heard.on_clear(self._caller.sent_bytes, held_bytes, now)
 
+    def is_mid_utterance(self) -> bool:
+        """Whether the loss of the agent would cut what it says now."""
+        if self._agent is None or self.state is not State.BRIDGED:
+            return False
+        is_speaking = self._agent.is_speaking
+        return self._playout.unplayed_s > 0 if is_speaking is None else is_speaking
+
     def count_relayed(self) -> None:
         """Add natively relayed audio to ``stats``."""
         if self._caller is not None and self._agent is not None:
