@@ -281,7 +281,8 @@ def test_calls_without_another_agent_wait_for_one_that_is_only_slow(agent):
 
 
 @pytest.mark.parametrize(
-    ("answer_s", "is_final", "most"), [(0.3, False, 4), (0.7, False, 5), (0.0, True, 3), (None, False, 7)]
+    ("answer_s", "is_final", "most"),
+    [(0.3, False, 4), (0.7, False, 5), (1.0, False, 5), (0.0, True, 3), (None, False, 7)],
 )
 def test_callers_who_meet_a_vendor_that_is_down(agent, answer_s, is_final, most):
     # None: it hangs, and each attempt takes the 4 s that a chain of two agents has for the first.
