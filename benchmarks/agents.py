@@ -81,7 +81,7 @@ class PlayedAgent:
 
 AGENTS: Mapping[str, PlayedAgent] = {
     "retell": PlayedAgent(protocol="retell", has_token=True),
-    "retell-web": PlayedAgent(protocol="retell-web", allowed=1.25),
+    "retell-web": PlayedAgent(protocol="retell-web"),
     "retell-twilio": PlayedAgent(protocol="retell-twilio"),
     "openai": PlayedAgent(
         protocol="openai",
@@ -100,9 +100,9 @@ AGENTS: Mapping[str, PlayedAgent] = {
         # Two bytes a sample and twice the samples.
         frame_bytes_most=FRAME_BYTES_MOST // 4,
     ),
-    "deepgram": PlayedAgent(protocol="deepgram", allowed=1.25),
+    "deepgram": PlayedAgent(protocol="deepgram"),
     "json": PlayedAgent(protocol="json"),
-    "binary": PlayedAgent(protocol="binary", allowed=1.25),
+    "binary": PlayedAgent(protocol="binary"),
 }
 
 

@@ -184,14 +184,14 @@ async def test_round_between_retells_that_differ_is_made_again() -> None:
 
 
 async def test_table_marks_what_costs_more_than_is_allowed() -> None:
-    machine = Machine(json=[12.0], binary=[12.0])
+    machine = Machine(json=[12.0], binary=[10.5])
     comparison = await compare_agents(["json", "binary", "elevenlabs-pcm"], 1, machine.measure, print)
     text = table(comparison)
     rows = {line.split()[0]: line for line in text.splitlines() if line}
     assert rows["retell"].split()[1:3] == ["10.00", "1"]
     assert "1.20" in rows["json"]
     assert "1.10!" in rows["json"]
-    assert "1.25 " in rows["binary"]
+    assert "1.10 " in rows["binary"]
 
 
 def test_all_agents_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
