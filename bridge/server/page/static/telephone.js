@@ -198,7 +198,7 @@ class Call {
   release() {
     this.microphone?.getTracks().forEach((track) => track.stop());
     if (this.context && this.context.state !== "closed") this.context.close();
-    this.socket?.close();
+    this.socket?.close(1000);
   }
 }
 
