@@ -10,6 +10,7 @@ import pytest
 from live import FACTOR, PLAIN_AND_TLS, until
 from live_raw import RawAgent, accept_head
 
+from bridge.agents.succession import STATUS_KINDS
 from bridge.call.agent import AgentLeg
 from bridge.call.agent_socket import AgentSocket
 from bridge.standins.agent.faults import Faults, HttpAnswer
@@ -47,7 +48,11 @@ async def test_refused_upgrade_is_the_fallback_and_is_not_tried_again(live_serve
     assert (await live.metrics())['bridge_calls_ended_total{why="agent_lost"}'] == 1
     ours = [line for line in logs.lines if " bridge." in line]
     assert [line for line in ours if "canary" in line] == []
-    assert len([line for line in ours if f"upgrade refused: {status}" in line]) == 1
+    told = [line for line in ours if f"upgrade refused: {status}" in line]
+    assert len([line for line in told if "call ended" in line]) == 1
+    # What somebody has to correct has a line with what to do.
+    assert len([line for line in told if "agent refuses the call" in line]) == (status in STATUS_KINDS)
+    assert len(told) == 1 + (status in STATUS_KINDS)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

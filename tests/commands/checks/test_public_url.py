@@ -135,7 +135,8 @@ async def test_certificate_of_the_port_is_checked(start, tmp_path, monkeypatch):
     setup.live.server.reload()
     # As in `bridge serve`: a client that refuses the certificate is nothing that the server's log must have.
     asyncio.get_running_loop().set_exception_handler(on_loop_exception)
-    (line,) = await setup.faults()
+    of_file, line = await setup.faults()
+    assert of_file.startswith("warning  certificate: BRIDGE_TLS_CERT: expired on ")
     assert (
         f"problem  PUBLIC_URL: the certificate of 127.0.0.1:{port} is refused: certificate has expired"
         in line
