@@ -40,6 +40,8 @@ GAUGE_RULES = {
     "bridge_build_info": "max",
     "process_start_time_seconds": "min",
 }
+# Waits of callers: a second is a long silence on the phone, and beyond two people ask whether anybody is there.
+WAIT_BUCKETS_S = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 SLOW_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0)
 
 
@@ -232,6 +234,13 @@ class Metrics:
             "From start to the agent's first audio",
             ["agent"],
             buckets=SLOW_BUCKETS_S,
+            registry=r,
+        )
+        self.caller_wait_s = Histogram(
+            "bridge_caller_wait_seconds",
+            "From the end of a caller's words to the agent's first sound, as the caller hears it",
+            ["agent"],
+            buckets=WAIT_BUCKETS_S,
             registry=r,
         )
         self.agents_replaced = Counter(

@@ -33,7 +33,7 @@ def metrics() -> Metrics:
     metrics.agent_errors.labels("openai", "other").inc()
     for of_agent in (metrics.agents_replaced, metrics.calls_without_agent_audio):
         of_agent.labels("openai")
-    for of_agent in (metrics.agent_connect_s, metrics.first_agent_audio_s):
+    for of_agent in (metrics.agent_connect_s, metrics.first_agent_audio_s, metrics.caller_wait_s):
         of_agent.labels("openai").observe(0.1)
     metrics.requests.labels("/voice", "200").inc()
     metrics.interrupt_to_clear(0.0007)

@@ -65,7 +65,10 @@ class Scene(NamedTuple):
             await caller.send_media(bytes(160))
             await caller.send_dtmf("5")
             await caller.send_raw('{"event":"news"}')
-            await session.send_audio(bytes(160))
+            for sound, frames in ((b"\xff", 25), (b"\x80", 25), (b"\xff", 25)):
+                await caller.send_frames([sound * 160] * frames, paced=False)
+            await until(lambda: len(session.received) >= 75)
+            await session.send_audio(b"\x80" * 800)
             await session.send_interrupt()
             await until(lambda: session.received and caller.received)
             assert (await second.post_voice()).verbs == FALLBACK

@@ -29,6 +29,7 @@ LABELS = {
     "bridge_calls": "`agent`, `route`",
     "bridge_calls_ended": "`why`: [how a call ends](design.md#how-a-call-ends); `agent`",
     "bridge_calls_without_agent_audio": "`agent`",
+    "bridge_caller_wait_seconds": "`agent`",
     "bridge_first_agent_audio_seconds": "`agent`",
     "bridge_calls_refused": "`reason`: as in the line of the log",
     "bridge_frames": "`direction`: `from_caller`, `to_agent`, `from_agent`, `to_caller`",

@@ -264,6 +264,8 @@ class TwilioStream:
         record = CallRecord(*numbers, info.route, start.stream_sid, token.attempt, shown)
         record.webhook_at, record.answered_at = token.webhook_at, token.answered_at
         sockets.live.identify(call, record)
+        waits = sockets.process.metrics.caller_wait_s
+        call.hearing.on_wait = lambda wait_s: waits.labels(record.agent.name).observe(wait_s)
         started = _facts(info, start.stream_sid, token.attempt, session, is_successor=token.is_successor)
         call.run_each(*(partial(take, started) for take in sockets.live.on_started))
         sockets.callers.on_start(info)

@@ -47,6 +47,7 @@ FAMILIES = {
     "bridge_dtmf": ("counter", set()),
     "bridge_webhook_seconds": ("histogram", set()),
     "bridge_agent_connect_seconds": ("histogram", {"agent"}),
+    "bridge_caller_wait_seconds": ("histogram", {"agent"}),
     "bridge_first_agent_audio_seconds": ("histogram", {"agent"}),
     "bridge_interrupt_to_clear_seconds": ("histogram", set()),
     "bridge_event_loop_lag_seconds": ("histogram", set()),
