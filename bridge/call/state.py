@@ -340,7 +340,6 @@ class Call(Talk):
         self._deadline = deadline
 
     def _close(self, now: float) -> None:
-        assert self.why is not None
         is_agent_closed = self.state is State.PLAYING_OUT
         self._enter(State.CLOSED, None)
         self.run_each(lambda: self.hearing.end(now))
