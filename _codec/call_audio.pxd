@@ -1,17 +1,20 @@
+from libc.stdint cimport uint32_t
+
 from _codec.speech_meter cimport SpeechMeter
 
 cdef enum:
     # The two sides of a call, as `AudioTap.take_c` has them.
     CALLER = 0
     AGENT = 1
-    MOST_CHANGES = 64
+    MOST_CHANGES = 32
 
 
+# 32 bits of a position are six days.
 cdef struct Change:
-    int kind
-    unsigned long long position
     double at
-    double gap_s
+    float gap_s
+    uint32_t position
+    int kind
 
 
 cdef class AudioTap:

@@ -13,6 +13,7 @@ oldest first. No object is made per frame. All times are seconds of Python's `ti
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.time cimport monotonic
+from libc.stdint cimport uint32_t
 
 from _codec.base64_text cimport decoded_bytes_c
 from _codec.speech_meter cimport HANGOVER_BYTES, SpeechMeter
@@ -258,5 +259,5 @@ cdef class CallAudio:
             self.first = (self.first + 1) % MOST_CHANGES
             self.count -= 1
         change = &self.changes[(self.first + self.count) % MOST_CHANGES]
-        change.kind, change.position, change.at, change.gap_s = kind, position, at, gap_s
+        change.kind, change.position, change.at, change.gap_s = kind, <uint32_t>position, at, <float>gap_s
         self.count += 1

@@ -1,3 +1,5 @@
+from libc.stdint cimport uint32_t
+
 cdef enum:
     WINDOWS = 16
     MOST_SEGMENTS = 64
@@ -27,9 +29,9 @@ cdef class SpeechMeter:
         bint is_speaking
         unsigned long long started_at
         unsigned long long last_active_at
-        # Finished segments that nobody has taken; the oldest are lost beyond the bound.
-        unsigned long long[MOST_SEGMENTS] starts
-        unsigned long long[MOST_SEGMENTS] ends
+        # Finished segments that nobody has taken; the oldest are lost beyond the bound. 32 bits are six days.
+        uint32_t[MOST_SEGMENTS] starts
+        uint32_t[MOST_SEGMENTS] ends
         int first
         int count
 

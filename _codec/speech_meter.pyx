@@ -193,7 +193,7 @@ cdef class SpeechMeter:
             self.first = (self.first + 1) % MOST_SEGMENTS
             self.count -= 1
         at = (self.first + self.count) % MOST_SEGMENTS
-        self.starts[at] = self.started_at
-        self.ends[at] = self.last_active_at
+        self.starts[at] = <uint32_t>self.started_at
+        self.ends[at] = <uint32_t>self.last_active_at
         self.count += 1
         self.is_speaking = False

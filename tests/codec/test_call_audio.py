@@ -18,7 +18,7 @@ FRAME_S = 0.02
 SILENCE, SPEECH = b"\xff", b"\x80"
 # The moment of the first frame.
 BEGAN = 100.0
-MOST_CHANGES = 64
+MOST_CHANGES = 32
 
 
 def text(sample: bytes, length_s: float) -> bytes:
