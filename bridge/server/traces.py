@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from bridge.metrics import installed_version
 
 # The spans of a call, each from one time of the document to another.
 STEPS = {
+    "webhook": ("webhook", "answered"),
     "media socket": ("socket", "start"),
     "agent connect": ("start", "agent_open"),
     "first word": ("agent_open", "first_word"),
@@ -63,8 +64,18 @@ class Traces:
         for name, (began, ended) in STEPS.items():
             if began in times and ended in times:
                 self._tracer.start_span(name, within, start_time=times[began]).end(times[ended])
-        for at_ns, clear_ms in _interrupts(document, times):
-            call.add_event("interrupt", {"bridge.clear_ms": clear_ms}, at_ns)
+        start_ns = times.get("start", times["socket"])
+        for turn in document["turns"]["last"]:
+            sides = [side for side in (turn["caller"], turn["agent"]) if side is not None]
+            if sides:
+                spoken = self._tracer.start_span("turn", within, start_time=start_ns + _ns(sides[0]["at_s"]))
+                if turn["wait_ms"] is not None:
+                    spoken.set_attribute("bridge.wait_ms", turn["wait_ms"])
+                spoken.end(start_ns + _ns(max(side["until_s"] for side in sides)))
+        for interrupt in document["interrupts"]["last"]:
+            call.add_event(
+                "interrupt", {"bridge.clear_ms": interrupt["ms"]}, start_ns + _ns(interrupt["at_s"])
+            )
         if facts["outcome"] in (None, Outcome.AGENT_LOST.value):
             call.set_status(Status(StatusCode.ERROR, facts["why"]))
         call.end(times["ended"])
@@ -94,11 +105,8 @@ class _CallIds(RandomIdGenerator):
         return self.trace_id or super().generate_trace_id()
 
 
-def _interrupts(document: Mapping[str, Any], times: Mapping[str, int]) -> Iterator[tuple[int, float]]:
-    """The moment of each of the last interrupts, in Unix nanoseconds, and how long its ``clear`` took."""
-    began = times.get("start", times["socket"])
-    for interrupt in document["interrupts"]["last"]:
-        yield began + round(interrupt["at_s"] * 1e9), interrupt["ms"]
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
 
 
 def _unix_ns(time: str) -> int:

@@ -99,7 +99,8 @@ async def test_call_is_a_trace_that_its_call_sid_finds(live_server, traced):
     times = [call.start_time_unix_nano, *(step.end_time_unix_nano for step in steps), call.end_time_unix_nano]
     assert times == sorted(times)
     [document] = live.documents
-    assert (times[-1] - times[0]) / UNIX_NS == pytest.approx(document["duration_s"], abs=0.002)
+    socket_ns = traced.named("media socket").start_time_unix_nano
+    assert (times[-1] - socket_ns) / UNIX_NS == pytest.approx(document["duration_s"], abs=0.002)
     facts = attributes(call)
     assert (facts["bridge.why"], facts["bridge.agent"]) == ("caller_stopped", "retell")
     [event] = call.events
@@ -120,6 +121,27 @@ async def test_traces_have_no_numbers_and_no_texts(live_server, traced):
     sent = str(traced.spans)
     assert "call" in sent
     assert not any(text in sent for text in ("14155550123", "14155550100", "When do you"))
+
+
+async def test_each_turn_is_a_span_with_the_callers_wait(live_server, traced):
+    live = await live_server()
+    async with live.bridged() as (caller, _):
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
+    [document] = live.documents
+    said, answer = {"at_s": 0.5, "until_s": 1.5}, {"at_s": 2.2, "until_s": 3.0}
+    turns = [
+        {"caller": said, "agent": answer, "wait_ms": 700.0},
+        {"caller": None, "agent": answer, "wait_ms": None},
+        {"caller": None, "agent": None, "wait_ms": None},
+    ]
+    once_more = traces.Traces()
+    once_more.on_ended({**document, "turns": {**document["turns"], "last": turns}})
+    await soon(once_more.stop())
+    first, second = (span for span in traced.spans if span.name == "turn")
+    assert first.end_time_unix_nano - first.start_time_unix_nano == 2.5 * UNIX_NS
+    assert second.end_time_unix_nano - second.start_time_unix_nano == pytest.approx(0.8 * UNIX_NS)
+    assert [attributes(turn) for turn in (first, second)] == [{"bridge.wait_ms": 700.0}, {}]
 
 
 async def test_lost_agent_is_an_error_and_the_users_own_name_is_kept(live_server, traced, monkeypatch):
