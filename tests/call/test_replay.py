@@ -239,3 +239,20 @@ def test_call_whose_caller_has_no_socket_is_taken_up_in_mid_call(monkeypatch):
     assert flight["segments"][0]["checkpoint"]["caller"] == "kept 1"
     assert isinstance(script.callers[-1], RecordingCaller)
     assert replay(flight) is None
+
+
+def test_what_moves_within_a_command_is_taken_up_too():
+    script = FlightScript()
+    script.agent.tracks_heard = True
+    script.run([(0.0, "start"), (0.5, "agent_open"), (0.6, "turn", "one"), (0.6, "agent_audio")])
+    script.caller.sent_bytes = 8000
+    clear = script.caller.send_clear
+
+    def mark_comes_at_once() -> None:
+        clear()
+        script.call.on_mark("g0-4000", 1.0)
+
+    script.caller.send_clear = mark_comes_at_once
+    script.run([(1.0, "interrupt")])
+    assert [turn.heard_ms for turn in script.heard[-1]] == [500]
+    assert replay(script.flight()) is None
