@@ -8,7 +8,6 @@ and the observer, and the values that were read from them. `bridge.call.replay` 
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +26,9 @@ FOLDER = "flights"
 SEGMENT_BYTES = 32 * 1024
 # Of a text in an event. Names of marks are shorter.
 MOST_CHARS = 512
+
+# Types that JSON has as they are.
+PLAIN = frozenset({bool, float, int})
 
 T = TypeVar("T")
 
@@ -94,6 +96,8 @@ class Fault(Exception):
 
 def coded(value: Any) -> Any:
     """A value as a record has it."""
+    if value is None or type(value) in PLAIN:
+        return value
     match value:
         case Labelled():
             return value.label
@@ -130,18 +134,32 @@ class _Segment:
     Events in order, and the machine's state before the first of them.
 
     Attributes:
-        events: Each as JSON.
+        events: As JSON, with a comma behind each.
+        count: How many they are.
     """
 
+    __slots__ = ("checkpoint", "count", "events")
+
     def __init__(self, checkpoint: dict[str, Any]) -> None:
-        self.checkpoint = orjson.dumps(checkpoint)
-        self.events: list[bytes] = []
-        self.size_bytes = len(self.checkpoint)
+        # Not what `orjson` returns: that keeps the kilobytes in which it was made.
+        self.checkpoint = bytearray(orjson.dumps(checkpoint))
+        self.events = bytearray()
+        self.count = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.checkpoint) + len(self.events)
 
     def add(self, event: list[Any]) -> None:
-        text = orjson.dumps(event)
-        self.events.append(text)
-        self.size_bytes += len(text)
+        self.events += orjson.dumps(event)
+        self.events += b","
+        self.count += 1
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "checkpoint": orjson.Fragment(bytes(self.checkpoint)),
+            "events": orjson.Fragment(b"[%b]" % bytes(self.events[:-1])),
+        }
 
 
 class Tape:
@@ -153,6 +171,8 @@ class Tape:
         dropped: Events that the ring does not have any more.
     """
 
+    __slots__ = ("_call", "_labels", "_open", "_segments", "dropped", "is_listening")
+
     def __init__(self) -> None:
         self.is_listening = False
         self.dropped = 0
@@ -162,12 +182,13 @@ class Tape:
         self._open: list[list[Any]] = []
         # While an event is under way.
         self._call: StatefulCall | None = None
-        self._labels: Counter[str] = Counter()
+        # How many labels there are of each kind.
+        self._labels: dict[str, int] = {}
 
     def label(self, kind: str) -> str:
         """The label of the next one of its kind."""
-        self._labels[kind] += 1
-        return f"{kind} {self._labels[kind]}"
+        number = self._labels[kind] = self._labels.get(kind, 0) + 1
+        return f"{kind} {number}"
 
     def event(
         self,
@@ -214,7 +235,7 @@ class Tape:
         """Begin the next segment where the present one is full."""
         if self._segments and self._segments[-1].size_bytes < SEGMENT_BYTES:
             return
-        self.dropped += sum(len(segment.events) for segment in self._segments[:-1])
+        self.dropped += sum(segment.count for segment in self._segments[:-1])
         self._segments = [*self._segments[-1:], _Segment(coded(call.checkpoint()))]
 
     def _add(self, event: list[Any]) -> None:
@@ -248,7 +269,9 @@ class Tape:
     def read(self, of: Labelled, name: str, value: T) -> T:
         """Note a value that the machine reads."""
         if self.is_listening:
-            self._open[-1].append(row(Step(of.label, name, (), coded(value))))
+            # As `row` makes it.
+            step = [of.label, name] if value is None else [of.label, name, (), coded(value)]
+            self._open[-1].append(step)
         return value
 
     @property
@@ -258,10 +281,4 @@ class Tape:
 
     def segments(self) -> list[dict[str, Any]]:
         """What there is so far, the oldest first, for `orjson.dumps` alone."""
-        return [
-            {
-                "checkpoint": orjson.Fragment(segment.checkpoint),
-                "events": [orjson.Fragment(event) for event in segment.events],
-            }
-            for segment in self._segments
-        ]
+        return [segment.fields() for segment in self._segments]

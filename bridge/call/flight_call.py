@@ -33,6 +33,9 @@ class FlightCall(StatefulCall):
         on_over: Called once, when the call is over and its record is whole.
     """
 
+    # With more attributes than these, each call would have a dictionary of its own, of more than a kilobyte.
+    __slots__ = ("_agent_name", "_agent_names", "_clock", "_on_over", "_tape")
+
     def __init__(
         self,
         limits: CallLimits,
@@ -47,8 +50,8 @@ class FlightCall(StatefulCall):
         super().__init__(limits, ObserverTap(observer, self._tape), now)
         self._clock = clock
         self._agent_name = agent_name
-        self._on_over = on_over
-        self._is_reported = False
+        # None once it was called.
+        self._on_over: Callable[[FlightCall], object] | None = on_over
         # By the label of its side.
         self._agent_names: dict[str, str] = {}
 
@@ -77,9 +80,10 @@ class FlightCall(StatefulCall):
         try:
             return self._tape.event(self, name, at, act, args, is_kept)
         finally:
-            if self.is_over and not self._is_reported and not self._tape.is_open:
-                self._is_reported = True
-                self.run_each(partial(self._on_over, self))
+            on_over = self._on_over
+            if on_over is not None and self.is_over and not self._tape.is_open:
+                self._on_over = None
+                self.run_each(partial(on_over, self))
 
     def attach(self, caller: CallerSide) -> None:
         super().attach(self._tapped(caller))

@@ -34,6 +34,8 @@ LEFT_OUT = (
 class StatefulCall(Call):
     """A call whose state can be written down and taken up again."""
 
+    __slots__ = ()
+
     def meters(self) -> list[Any]:
         """
         What audio, its marks and ticks move between two events.

@@ -1,5 +1,7 @@
 """A call that keeps its last events: it is the machine still, and reports once, when its record is whole."""
 
+import tracemalloc
+
 import pytest
 from call_script import LIMITS, FlightScript, Script
 
@@ -76,6 +78,24 @@ def test_audio_and_its_marks_and_quiet_ticks_are_no_events():
     last = events_of(script.flight())[-1]
     # The frames; the last audio of the caller; the playout, with the last frame of the agent; what is heard.
     assert last.meters == [100, 101, 10.9, 0.02, 0, 10.9, 100, 10.9]
+
+
+def bytes_of_a_call(make: type[Script]) -> float:
+    """What a call holds once both sides are open."""
+    scripts = []
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            scripts.append(make())
+            scripts[-1].run([START, OPEN, (0.6, "agent_audio")])
+            scripts[-1].log.clear()
+        return tracemalloc.get_traced_memory()[0] / len(scripts)
+    finally:
+        tracemalloc.stop()
+
+
+def test_record_of_a_call_costs_few_kilobytes():
+    assert bytes_of_a_call(FlightScript) - bytes_of_a_call(Script) < 5000
 
 
 def test_time_of_an_event_without_one_is_the_clocks():
