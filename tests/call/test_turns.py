@@ -8,7 +8,7 @@ import pytest
 
 from _codec.speech_meter import SpeechMeter
 from bridge.call.record import MOST_KEPT
-from bridge.call.turns import BYTES_PER_S, Side, Turn, Turns
+from bridge.call.turns import BYTES_PER_S, MOST_STRETCHES, Side, Turn, Turns
 
 FRAME_S = 0.02
 FRAME_BYTES = 160
@@ -235,3 +235,10 @@ def test_better_knowledge_of_the_callers_time_replaces_the_first_one():
     turns.on_caller_audio(0, 9.5)
     caller(turns, 1, 2)
     assert settled(turns)[0].caller_ended == 11.5
+
+
+def test_corrections_displace_no_stretch():
+    turns = make_turns()
+    for _ in range(2 * MOST_STRETCHES):
+        turns.on_caller_audio(at(2), 5)
+    assert turns.time_of(Side.CALLER, at(1)) == 1

@@ -55,6 +55,9 @@ async def test_answer_after_700_ms_shows_700(live_server, logs):
 async def test_wait_is_right_on_a_socket_that_came_later(live_server):
     live = await live_server(limits={"grace_s": 60.0})
     async with live.bridged() as (caller, session):
+        # What has not played goes with the socket.
+        await session.send_audio(SPEECH * 60_000)
+        await until(lambda: caller.received)
         caller.abort()
         await caller.closed.wait()
         await until(lambda: not live.caller_legs)
