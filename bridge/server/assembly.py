@@ -189,7 +189,7 @@ def assemble_paths(
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
     api_token = settings.bridge_api_token.get_secret_value()
     known = KnownCalls(LiveCalls(live, registry, siblings, clock), finished, registry, agreement)
-    calls = CallsApi(api_token, known, flights, live, registry) if api_token else None
+    calls = CallsApi(api_token, known, flights) if api_token else None
     page = None
     if settings.has_page:
         password = settings.bridge_page_password.get_secret_value()

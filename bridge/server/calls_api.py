@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 
 from bridge.call.document import summary
-from bridge.call.flight_call import FlightCall
 from bridge.http.messages import NO_CONTENT, Request, Response
 from bridge.server.bearer import unauthorized
 from bridge.server.known_calls import KnownCalls
-from bridge.server.live import Live
 from bridge.server.records.flights import FilesUnavailableError, FlightFiles
-from bridge.server.registry import Registry
 from bridge.server.store.breaker import StoreUnavailableError
 
 PATH = re.compile(r"/calls(?:/(CA[0-9a-f]{32})(/flight)?)?")
@@ -40,14 +36,10 @@ class CallsApi:
         token: The bearer token.
     """
 
-    def __init__(
-        self, token: str, known: KnownCalls, flights: FlightFiles, live: Live, registry: Registry
-    ) -> None:
+    def __init__(self, token: str, known: KnownCalls, flights: FlightFiles) -> None:
         self._token = token
         self._known = known
         self._flights = flights
-        self._live = live
-        self._registry = registry
 
     async def handle(self, request: Request) -> Response:
         """Answer a request; one without the token learns nothing and asks nothing of the store."""
@@ -90,11 +82,7 @@ class CallsApi:
         return _json(found) if found is not None else NOT_FOUND
 
     async def _flight(self, call_sid: str) -> Response:
-        entry = self._registry.find(call_sid)
-        call = entry.call if entry is not None else None
-        if isinstance(call, FlightCall) and call in self._live.book:
-            return _json(call.flight(time.time()))
-        found = await self._flights.find(call_sid)
+        found = await self._known.live.flight(call_sid) or await self._flights.find(call_sid)
         return _json(found) if found is not None else NOT_FOUND
 
     async def _delete(self, call_sid: str) -> Response:

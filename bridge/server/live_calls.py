@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.call.flight_call import FlightCall
+from bridge.call.state import Call
 from bridge.server.live import Live
 from bridge.server.registry import Registry
 from bridge.server.workers.worker import Siblings
@@ -64,6 +67,11 @@ class LiveCalls:
         answers, _ = await self._ask({"what": "call", "call_sid": call_sid})
         return answers[0] if answers else None
 
+    async def flight(self, call_sid: str) -> dict[str, Any] | None:
+        """The flight record of a live call so far, for `orjson.dumps` alone."""
+        answers, _ = await self._ask({"what": "flight", "call_sid": call_sid})
+        return answers[0] if answers else None
+
     async def _ask(self, about: Mapping[str, Any]) -> tuple[list[Any], bool]:
         found = await self._siblings.all_answers(about) if self._siblings is not None else None
         if found is None:
@@ -77,6 +85,9 @@ class LiveCalls:
                 return await self._my_rows()
             case {"what": "call", "call_sid": str(call_sid)}:
                 return self._mine(call_sid)
+            case {"what": "flight", "call_sid": str(call_sid)}:
+                call = self._live_one(call_sid)
+                return call.flight(time.time()) if isinstance(call, FlightCall) else None
         return None
 
     async def _my_rows(self) -> dict[str, Any]:
@@ -91,9 +102,10 @@ class LiveCalls:
         return {"calls": rows, "left_out": max(0, len(calls) - MOST_ROWS)}
 
     def _mine(self, call_sid: str) -> dict[str, Any] | None:
+        call = self._live_one(call_sid)
+        return self._live.book[call].document(call, call_sid, self._clock()) if call is not None else None
+
+    def _live_one(self, call_sid: str) -> Call | None:
         entry = self._registry.find(call_sid)
         call = entry.call if entry is not None else None
-        sides = self._live.book.get(call) if call is not None else None
-        if call is None or sides is None:
-            return None
-        return sides.document(call, call_sid, self._clock())
+        return call if call is not None and call in self._live.book else None

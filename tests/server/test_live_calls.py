@@ -6,10 +6,11 @@ import json
 
 import pytest
 from call_schema import problems
-from live import until
+from live import random_call_sid, until
 from worker_pair import TOKEN, both
 
 from bridge.call.document import summary
+from bridge.call.replay import events_of, replay
 from bridge.server import live_calls
 
 __all__ = ["both"]
@@ -39,6 +40,16 @@ async def test_each_worker_shows_the_calls_of_both_and_all_of_each(both):
         assert [row["call_sid"] for row in found["live"]] == [first.call_sid]
         await first.hang_up()
         await until(lambda: a.is_idle)
+
+
+async def test_each_worker_shows_the_flight_record_of_a_live_call_of_the_other(both):
+    a, b = both.lives
+    async with a.bridged() as (caller, _):
+        for live in (a, b):
+            _, flight = await ask(live, f"/calls/{caller.call_sid}/flight")
+            assert [event.name for event in events_of(flight)] == ["on_start", "on_agent_open"]
+            assert replay(flight) is None
+        assert (await ask(b, f"/calls/{random_call_sid()}/flight"))[0] == 404
 
 
 async def test_of_many_calls_the_last_ones_are_listed_and_all_are_counted(both, monkeypatch):

@@ -33,7 +33,8 @@ class Pair:
         )
         stack.callback(worker.channel.close)
         self.parent._workers.add(worker)
-        settings = make_settings({**live.agent.environment(), **DEFAULTS, **SHOWS, "BRIDGE_STORE": store})
+        files = {"BRIDGE_STORE": store, "BRIDGE_STATE_DIR": str(live.server._settings.state_dir)}
+        settings = make_settings({**live.agent.environment(), **DEFAULTS, **SHOWS, **files})
         server = Server(settings, Limits(**LIMITS))
         await server.start(channel=theirs)
         stack.push_async_callback(server.stop)
