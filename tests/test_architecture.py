@@ -92,7 +92,7 @@ ARROWS: dict[str, set[str]] = {
     "workers": {"http", "logs", "metrics", "settings", "store"},
     "events": {"metrics", "seal", "store"},
     "records": {"call", "metrics", "store"},
-    "page": {"http", "seal"},
+    "page": {"http", "seal", "store"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
         *("store", "workers", "events", "records", "page"),

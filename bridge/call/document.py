@@ -128,6 +128,7 @@ def live_summary(
         "duration_s": round(now - call.opened_at, 3),
         "first_agent_audio_s": _rounded(call.stats.first_agent_audio_s),
         "interrupts": traffic.interrupts,
+        "wait_p50_ms": _optional_ms(call.hearing.turns.wait_s(0.5)),
         "dropped": traffic.dropped_to_agent + traffic.dropped_to_caller,
         "why": None,
         "outcome": None,

@@ -194,11 +194,6 @@ def assemble_paths(
     if settings.has_page:
         password = settings.bridge_page_password.get_secret_value()
         login = Login(password, settings.auth_tokens, settings.public_url, clock)
-
-        def data() -> dict[str, Any]:
-            now = clock()
-            return {"calls": [sides.row(call, now) for call, sides in live.book.items() if call.call_sid]}
-
         admissions = Admissions(
             settings,
             sessions,
@@ -221,7 +216,7 @@ def assemble_paths(
             telephone_calls.is_used,
         )
         media_sockets.admits_page = telephone.admits
-        page = Page(login, settings.path_prefix, data)
+        page = Page(login, settings.path_prefix, known)
         page.gets |= telephone.gets
         page.posts |= telephone.posts
     return Paths(

@@ -27,6 +27,15 @@ class KnownCalls:
         self._registry = registry
         self._agreement = agreement
 
+    async def live_calls(self) -> dict[str, Any]:
+        """The live calls of this host, how many there are, and whether all of them are listed."""
+        live = await self.live.rows()
+        return {"calls": live.calls, "count": live.count, "is_whole": live.is_whole}
+
+    async def search(self, words: str, skip: int, most: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Finished calls, as `FinishedCalls.search` finds them."""
+        return await self.finished.search(words, skip, most)
+
     async def find(self, call_sid: str) -> dict[str, Any] | None:
         """
         The records of a call, that of a live one last; None if nobody knows the call.

@@ -92,21 +92,6 @@ class OpenSides:
         self.said_changes, self.said_mid_utterance, self.said_at = changes, call.is_mid_utterance(), now
         return True
 
-    def row(self, call: Call, now: float) -> dict[str, Any]:
-        """The call as a page shows it; its numbers as in the log."""
-        call.count_relayed()
-        traffic = self.traffic(call)
-        return {
-            "call_sid": call.call_sid,
-            "from": self.record.from_number,
-            "agent": self.record.agent.name,
-            "state": call.state.value,
-            "age_s": round(now - call.opened_at),
-            "wait_p50_ms": _ms(call.hearing.turns.wait_s(0.5)),
-            "interrupts": traffic.interrupts,
-            "dropped_frames": traffic.dropped_to_agent + traffic.dropped_to_caller,
-        }
-
     def summary(self, call: Call, now: float) -> dict[str, Any]:
         """What a list of live calls shows of the call."""
         call.count_relayed()
@@ -186,10 +171,6 @@ def log_end(call: Call, ended: Mapping[str, Any]) -> None:
 def _words_of(closed: Mapping[str, Any] | None) -> str:
     """How a socket closed, in words; empty if that is not known."""
     return " ".join(str(part) for part in closed.values() if part) if closed is not None else ""
-
-
-def _ms(seconds: float | None) -> int | None:
-    return round(seconds * 1000) if seconds is not None else None
 
 
 def _sum(one: SideCounts, other: SideCounts) -> SideCounts:

@@ -92,6 +92,8 @@ class Paths:
         path = self.path(request)
         # The webhooks put the prefix back for the signature.
         request = replace(request, path=path)
+        if path.startswith("/page/calls/") and "/page/calls" in self._gets:
+            path = "/page/calls"
         if post := self._posts.get(path):
             response = await post(request) if request.method == "POST" else _not_allowed("POST")
         elif get := self._gets.get(path):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from html import escape
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
 from bridge.http.messages import Request, Response, status_response
+from bridge.server.page.calls import CallData, Source
 from bridge.server.page.login import Login
 
 log = structlog.get_logger()
@@ -42,20 +41,19 @@ class Page:
 
     Args:
         prefix: The path of ``PUBLIC_URL``, without a slash at its end.
-        data: What the page shows, as it is now.
+        calls: Knows the calls that the page shows.
 
     Attributes:
         gets: The handlers of GET by their paths below ``PUBLIC_URL``.
         posts: Those of POST.
     """
 
-    def __init__(self, login: Login, prefix: str, data: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, login: Login, prefix: str, calls: Source) -> None:
         self._login = login
         self._prefix = prefix
-        self._data = data
         self._index = self._read("index.html").replace("{{telephone}}", self._read("telephone.html"))
         self._form = self._read("login.html")
-        self.gets: dict[str, Handler] = {"/": self._root, "/page/data": self._answer_data}
+        self.gets: dict[str, Handler] = {"/": self._root, **CallData(login, calls, HEADERS).gets}
         self.posts: dict[str, Handler] = {"/page/login": self._log_in}
         for path in sorted(STATIC.iterdir()):
             if path.suffix in TYPES:
@@ -87,11 +85,6 @@ class Page:
             return self._login_form(401, "The password is wrong.")
         path = f"{self._prefix}/"
         return Response(303, headers=(("Location", path), self._login.cookie(request, path), *HEADERS))
-
-    async def _answer_data(self, request: Request) -> Response:
-        if refusal := self._login.refusal(request):
-            return refusal
-        return Response(200, orjson.dumps(self._data()), "application/json", HEADERS)
 
 
 def _file(path: Path) -> Handler:

@@ -42,7 +42,7 @@ function show(calls) {
   element("calls").hidden = calls.length === 0;
   const rows = calls.map((call) => {
     const row = document.createElement("tr");
-    const cells = [call.agent, call.state, age(call.age_s), wait(call.wait_p50_ms), call.interrupts, call.dropped_frames, call.from, call.call_sid];
+    const cells = [call.agent, call.state, age(Math.floor(call.duration_s)), wait(call.wait_p50_ms), call.interrupts, call.dropped, call.from, call.call_sid];
     for (const text of cells) row.insertCell().textContent = text;
     return row;
   });
