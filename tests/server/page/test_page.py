@@ -208,7 +208,10 @@ async def test_page_asks_for_nothing_that_is_not_served(live_server):
     asked = set()
     for path in sorted(STATIC.glob("*.html")):
         asked |= set(re.findall(r'(?:src|href)="([^"]*)"', path.read_text()))
-    assert len(asked) >= 3
+    for path in sorted(STATIC.glob("*.js")):
+        imported = re.findall(r'from "\./([^"]*)"', path.read_text())
+        asked |= {f"{{{{prefix}}}}/page/{name}" for name in imported}
+    assert len(asked) >= 8
     for reference in asked:
         path = reference.replace("{{prefix}}", "/bridge")
         assert (await ask(live, "GET", path))[0] == 200, path
