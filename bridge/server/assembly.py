@@ -22,6 +22,7 @@ from bridge.metrics import Metrics
 from bridge.seal import BadSeal, Seal
 from bridge.server.admissions import Admissions
 from bridge.server.answer_webhook import AnswerWebhook
+from bridge.server.call_loudness import CallLoudness
 from bridge.server.callers import Callers
 from bridge.server.calls_api import CallsApi
 from bridge.server.events.standard_webhooks import WebhookSigner
@@ -188,7 +189,9 @@ def assemble_paths(
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
     api_token = settings.bridge_api_token.get_secret_value()
-    known = KnownCalls(LiveCalls(live, registry, siblings, clock), finished, registry, agreement)
+    loudness = CallLoudness(live, registry) if settings.has_page else None
+    live_calls = LiveCalls(live, registry, siblings, loudness, clock)
+    known = KnownCalls(live_calls, finished, registry, agreement)
     calls = CallsApi(api_token, known, flights) if api_token else None
     page = None
     if settings.has_page:

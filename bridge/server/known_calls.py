@@ -52,6 +52,16 @@ class KnownCalls:
             return None
         return {"call_sid": call_sid, "is_live": is_live, "records": records}
 
+    async def show(self, call_sid: str) -> dict[str, Any] | None:
+        """
+        What `find` finds, and how loud the call is over time.
+
+        Raises:
+            StoreUnavailableError: The store is unavailable.
+        """
+        found = await self.find(call_sid)
+        return {**found, "loudness": await self.live.loudness(call_sid)} if found is not None else None
+
     async def is_live(self, call_sid: str) -> bool:
         """
         Whether a process has the call, or waits for its media socket.

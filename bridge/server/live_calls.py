@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge.call.flight_call import FlightCall
 from bridge.call.state import Call
+from bridge.server.call_loudness import CallLoudness, Shape
 from bridge.server.live import Live
 from bridge.server.registry import Registry
 from bridge.server.workers.worker import Siblings
@@ -41,15 +42,22 @@ class LiveCalls:
 
     Args:
         siblings: The other workers, if this process is one.
+        loudness: Follows the calls of this process, if a page shows them.
         clock: Seconds, monotonic.
     """
 
     def __init__(
-        self, live: Live, registry: Registry, siblings: Siblings | None, clock: Callable[[], float]
+        self,
+        live: Live,
+        registry: Registry,
+        siblings: Siblings | None,
+        loudness: CallLoudness | None,
+        clock: Callable[[], float],
     ) -> None:
         self._live = live
         self._registry = registry
         self._siblings = siblings
+        self._loudness = loudness
         self._clock = clock
         if siblings is not None:
             siblings.answer = self._answer
@@ -72,6 +80,11 @@ class LiveCalls:
         answers, _ = await self._ask({"what": "flight", "call_sid": call_sid})
         return answers[0] if answers else None
 
+    async def loudness(self, call_sid: str) -> dict[str, Shape]:
+        """How loud a call is over time, by its attempt; of one that is over, if its worker has it still."""
+        answers, _ = await self._ask({"what": "loudness", "call_sid": call_sid})
+        return {attempt: shape for answer in answers for attempt, shape in answer.items()}
+
     async def _ask(self, about: Mapping[str, Any]) -> tuple[list[Any], bool]:
         found = await self._siblings.all_answers(about) if self._siblings is not None else None
         if found is None:
@@ -88,6 +101,8 @@ class LiveCalls:
             case {"what": "flight", "call_sid": str(call_sid)}:
                 call = self._live_one(call_sid)
                 return call.flight(time.time()) if isinstance(call, FlightCall) else None
+            case {"what": "loudness", "call_sid": str(call_sid)} if self._loudness is not None:
+                return self._loudness.shapes(call_sid)
         return None
 
     async def _my_rows(self) -> dict[str, Any]:

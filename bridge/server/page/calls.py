@@ -25,7 +25,7 @@ NOT_A_NUMBER = "skip: a number of at most six digits"
 
 
 class Source(Protocol):
-    """Knows calls; ``search`` and ``find`` raise `StoreUnavailableError`."""
+    """Knows calls; ``search`` and ``show`` raise `StoreUnavailableError`."""
 
     async def live_calls(self) -> Mapping[str, Any]:
         """What the list of live calls shows."""
@@ -35,7 +35,7 @@ class Source(Protocol):
         """Summaries of finished calls with these words after some others, and how many there are before the next."""
         ...
 
-    async def find(self, call_sid: str) -> Mapping[str, Any] | None:
+    async def show(self, call_sid: str) -> Mapping[str, Any] | None:
         """All that is known of a call; None if nobody knows it."""
         ...
 
@@ -84,7 +84,7 @@ class CallData:
             return refusal
         path = ONE.fullmatch(request.path)
         try:
-            found = await self._source.find(path[1]) if path is not None else None
+            found = await self._source.show(path[1]) if path is not None else None
         except StoreUnavailableError:
             return self._json({"problem": NO_STORE}, 503)
         return self._json(found) if found is not None else self._json({"problem": NO_CALL}, 404)
