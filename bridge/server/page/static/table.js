@@ -6,8 +6,11 @@ function makeRow(call) {
   const row = document.createElement("tr");
   const head = document.createElement("th");
   head.scope = "row";
-  head.textContent = shortSid(call.call_sid);
-  head.title = call.call_sid;
+  const link = document.createElement("a");
+  link.href = `#${call.call_sid}`;
+  link.textContent = shortSid(call.call_sid);
+  link.title = call.call_sid;
+  head.append(link);
   row.append(head);
   return row;
 }

@@ -1,0 +1,184 @@
+"""The page in Chromium: its lists, the search, one call, and what a keyboard and a small screen need."""
+
+import contextlib
+import json
+
+import pytest
+from chromium import tab
+from live import until
+
+PASSWORD = "correct horse battery"
+DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0", "BRIDGE_AGENT": "echo"}
+SIZES = [(width, scheme) for width in (375, 1280) for scheme in ("light", "dark")]
+
+
+@contextlib.asynccontextmanager
+async def page_of(live, browser, path="/"):
+    """The page, which complains of nothing until the end of the block."""
+    async with tab(browser) as page:
+        await page.open(live.url + path)
+        await page.until("document.readyState === 'complete'")
+        yield page
+        assert page.console == []
+
+
+@contextlib.asynccontextmanager
+async def call_of(live, **options):
+    """A live call."""
+    async with live.answered(**options) as caller:
+        await caller.open_stream()
+        await until(lambda: any(call.started_at for call in live.open_calls))
+        yield caller
+
+
+async def finish(live, caller):
+    await caller.hang_up()
+    await until(lambda: live.is_idle)
+    await live.server._agreement.documents.settled()
+
+
+def rows(table):
+    """An expression for the CallSids of a table's rows."""
+    return f"[...document.querySelectorAll('#{table} tbody a')].map((link) => link.title)"
+
+
+def shows(table, *sids):
+    return f"JSON.stringify({rows(table)}) === {json.dumps(json.dumps(sids, separators=(',', ':')))}"
+
+
+async def test_call_moves_from_the_live_ones_to_the_finished_ones(live_server, browser):
+    live = await live_server(**DEVELOPMENT)
+    async with page_of(live, browser) as page:
+        await page.until("!document.getElementById('no-finished').hidden")
+        async with call_of(live) as caller:
+            await page.until(shows("calls", caller.call_sid))
+            assert await page.text("#count") == "1"
+            # The row is renewed under the reader's focus.
+            await page.evaluate("document.querySelector('#calls a').focus()")
+            await page.until("document.querySelector('#calls tbody').rows[0].cells[3].textContent > '0:01'")
+            assert await page.evaluate("document.activeElement.title") == caller.call_sid
+            await finish(live, caller)
+        await page.until(shows("calls"))
+        await page.until(shows("finished", caller.call_sid))
+        assert await page.evaluate("document.getElementById('no-calls').hidden") is False
+
+
+async def test_finished_calls_are_searched_and_turned_over(live_server, browser, monkeypatch):
+    monkeypatch.setattr("bridge.server.page.calls.ROWS", 2)
+    live = await live_server(**DEVELOPMENT)
+    sids = []
+    for called in ("+14155550100", "+14155550100", "+14155550177"):
+        async with call_of(live, called=called) as caller:
+            await finish(live, caller)
+        sids.insert(0, caller.call_sid)
+    async with page_of(live, browser) as page:
+        await page.until(shows("finished", *sids[:2]))
+        assert await page.evaluate("document.getElementById('newer').disabled") is True
+        await page.click("#older")
+        await page.until(shows("finished", sids[2]))
+        assert await page.text("#page-number") == "Page 2"
+        assert await page.evaluate("document.getElementById('older').disabled") is True
+        await page.click("#newer")
+        await page.until(shows("finished", *sids[:2]))
+        await page.evaluate("document.getElementById('words').focus()")
+        for key in "14155550177":
+            await page.press(key)
+        await page.press("Enter", "\r", 13)
+        await page.until(shows("finished", sids[0]))
+        await page.evaluate("document.getElementById('words').value = 'nobody'")
+        await page.click("#search button")
+        await page.until(
+            "document.getElementById('no-finished').textContent.startsWith('No finished call has')"
+        )
+
+
+async def test_call_is_opened_by_the_keyboard_and_left_again(live_server, browser):
+    live = await live_server(**DEVELOPMENT)
+    async with call_of(live) as caller, page_of(live, browser) as page:
+        await page.until(shows("calls", caller.call_sid))
+        await page.evaluate("document.querySelector('#calls a').focus()")
+        await page.press("Enter", "\r", 13)
+        await page.until("document.getElementById('call-state').textContent === 'live'")
+        assert await page.evaluate("document.activeElement.id") == "call-title"
+        assert await page.text("#call-sid") == caller.call_sid
+        assert await page.evaluate("document.getElementById('lists').hidden") is True
+        link = await page.evaluate("document.getElementById('record').href")
+        assert link == f"{live.url}/page/calls/{caller.call_sid}"
+        await finish(live, caller)
+        await page.until("document.getElementById('call-state').textContent === 'over'")
+        facts = await page.evaluate("document.querySelector('#call dl').textContent")
+        assert "Endcaller stopped" in facts
+        assert "Agentecho" in facts
+        await page.press("Tab", code=9)
+        await page.evaluate("history.back()")
+        await page.until(shows("finished", caller.call_sid))
+
+
+async def test_login_leads_to_the_call_of_the_address(live_server, browser):
+    live = await live_server(BRIDGE_PAGE_PASSWORD=PASSWORD)
+    async with live.bridged() as (caller, _), page_of(live, browser, f"/#{caller.call_sid}") as page:
+        await page.evaluate(f"document.getElementById('password').value = {json.dumps(PASSWORD)}")
+        await page.click("button")
+        await page.until("document.getElementById('call-state')?.textContent === 'live'")
+        assert await page.text("#call-sid") == caller.call_sid
+
+
+async def test_call_that_nobody_knows_is_said_so_until_it_comes(live_server, browser):
+    live = await live_server(**DEVELOPMENT)
+    async with live.caller() as caller, tab(browser) as page:
+        await page.open(f"{live.url}/#{caller.call_sid}")
+        await page.until("document.getElementById('page-problem')?.textContent.startsWith('Nobody knows')")
+        await caller.post_voice()
+        await page.until("!document.getElementById('call-elsewhere').hidden")
+        await caller.open_stream()
+        await page.until("document.getElementById('call-state').textContent === 'live'")
+        assert await page.text("#page-problem") == ""
+
+
+async def test_what_was_said_is_text_and_no_markup(live_server, browser):
+    live = await live_server(
+        agent={"protocol": "openai"},
+        BRIDGE_AGENT="openai",
+        BRIDGE_PAGE_PASSWORD=PASSWORD,
+        OPENAI_REALTIME_GREETS="1",
+    )
+    said = "<img src=x onerror=\"document.body.textContent=''\"><script>1</script>"
+    async with live.bridged() as (caller, agent):
+        await until(lambda: agent.asked_to_speak)
+        await agent.send_heard(said)
+        await until(lambda: live.open_calls[0].conversation.changes)
+        async with page_of(live, browser, f"/#{caller.call_sid}") as page:
+            await page.evaluate(f"document.getElementById('password').value = {json.dumps(PASSWORD)}")
+            await page.click("button")
+            await page.until("document.querySelector('.said li')")
+            assert said in await page.text(".said")
+            assert await page.evaluate("document.querySelectorAll('.said img, .said script').length") == 0
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+async def test_nothing_sticks_out_and_everything_has_a_name(live_server, browser, width, scheme):
+    live = await live_server(**DEVELOPMENT)
+    async with call_of(live) as caller, page_of(live, browser) as page:
+        await page.size(width, 800, scheme)
+        await page.until(shows("calls", caller.call_sid))
+        await check_layout(page, width)
+        await page.click("#calls a")
+        await page.until("document.getElementById('call-state').textContent === 'live'")
+        await check_layout(page, width)
+
+
+async def check_layout(page, width):
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    nodes = (await page.command("Accessibility.getFullAXTree"))["nodes"]
+    for node in nodes:
+        role = node.get("role", {}).get("value")
+        if role in ("button", "link", "searchbox", "textbox", "table", "region", "image", "img"):
+            assert role == "table" or node.get("name", {}).get("value"), node
+    # Whoever uses a finger hits what he can press.
+    small = await page.evaluate(
+        "[...document.querySelectorAll('button, input')].filter((one) => one.checkVisibility())"
+        ".filter((one) => one.getBoundingClientRect().height < 44).map((one) => one.id)"
+    )
+    assert small == []
