@@ -82,7 +82,7 @@ def events_of(flight: Mapping[str, Any]) -> list[Event]:
         for event in events:
             _check(event)
         float(flight["opened_at"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadFlightError(f"is no flight record, or is damaged ({error!r})") from None
     return events
 

@@ -40,11 +40,11 @@ def run(file: Path, *, reveals: bool, as_json: bool) -> int:
         if as_json:
             text = orjson.dumps(report.fields(), option=orjson.OPT_INDENT_2).decode()
         else:
-            text = "\n".join(report.lines())
+            text = "\n".join(map(_printable, report.lines()))
     except (BadFlightError, SettingsError) as error:
         click.echo(f"{file}: {error}", err=True)
         return UNREADABLE
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         click.echo(f"{file}: is no flight record, or is damaged ({error!r})", err=True)
         return UNREADABLE
     click.echo(text)
@@ -209,7 +209,7 @@ def _step_words(step: Step) -> str:
 def _words(name: str, args: Sequence[Any]) -> str:
     """A method's name and arguments in words."""
     name = name.removeprefix("on_").replace("_", " ")
-    shown = ", ".join(_printable(str(arg)) for arg in args if arg not in ("", None))
+    shown = ", ".join(str(arg) for arg in args if arg not in ("", None))
     return f"{name}: {shown}" if shown else name
 
 

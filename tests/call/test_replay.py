@@ -196,6 +196,14 @@ def test_state_in_which_the_record_goes_on_is_compared_too(monkeypatch):
     assert difference.replayed == [{"deadline": 3600.0}]
 
 
+def nested(depth: int) -> list[Any]:
+    """An event within an event, so many times."""
+    event: list[Any] = [1.0, "on_stop", [1.0], [], "closed", []]
+    for _ in range(depth):
+        event = [1.0, "on_stop", [1.0], [], "closed", [["caller 1", "close", [], None, [event]]]]
+    return event
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -214,6 +222,7 @@ def test_state_in_which_the_record_goes_on_is_compared_too(monkeypatch):
         lambda flight: flight["segments"][0]["events"].append([1.0]),
         lambda flight: flight["segments"].append("x"),
         lambda flight: flight.update(segments=5),
+        lambda flight: flight["segments"][0]["events"].append(nested(2000)),
     ],
 )
 def test_damaged_record_is_reported_as_one(damage):

@@ -194,4 +194,7 @@ def test_text_of_a_peer_cannot_command_the_terminal(invoke):
     script = FlightScript()
     script.run([(0.0, "start")])
     script.call.on_agent_mark("\x1b[2Jx")
-    assert "?[2Jx" in invoke(script.flight(), "--reveal").output
+    flight = {**script.flight(), "call_sid": "\x1b[1mCA"}
+    output = invoke(flight, "--reveal").output
+    assert "?[2Jx" in output
+    assert output.startswith("call ?[1mCA, ")
