@@ -7,8 +7,11 @@ import pytest
 from chromium import tab
 from live import until
 
+from bridge.server.store.documents import Bounds
+
 PASSWORD = "correct horse battery"
 DEVELOPMENT = {"BRIDGE_VALIDATE_SIGNATURES": "0", "BRIDGE_AGENT": "echo"}
+LOUD = bytes([0x80])
 SIZES = [(width, scheme) for width in (375, 1280) for scheme in ("light", "dark")]
 
 
@@ -27,6 +30,7 @@ async def call_of(live, **options):
     """A live call."""
     async with live.answered(**options) as caller:
         await caller.open_stream()
+        caller.open_line()
         await until(lambda: any(call.started_at for call in live.open_calls))
         yield caller
 
@@ -117,6 +121,7 @@ async def test_call_is_opened_by_the_keyboard_and_left_again(live_server, browse
 async def test_login_leads_to_the_call_of_the_address(live_server, browser):
     live = await live_server(BRIDGE_PAGE_PASSWORD=PASSWORD)
     async with live.bridged() as (caller, _), page_of(live, browser, f"/#{caller.call_sid}") as page:
+        caller.open_line()
         await page.evaluate(f"document.getElementById('password').value = {json.dumps(PASSWORD)}")
         await page.click("button")
         await page.until("document.getElementById('call-state')?.textContent === 'live'")
@@ -144,13 +149,14 @@ async def test_what_was_said_is_text_and_no_markup(live_server, browser):
     )
     said = "<img src=x onerror=\"document.body.textContent=''\"><script>1</script>"
     async with live.bridged() as (caller, agent):
+        caller.open_line()
         await until(lambda: agent.asked_to_speak)
         await agent.send_heard(said)
         await until(lambda: live.open_calls[0].conversation.changes)
         async with page_of(live, browser, f"/#{caller.call_sid}") as page:
             await page.evaluate(f"document.getElementById('password').value = {json.dumps(PASSWORD)}")
             await page.click("button")
-            await page.until("document.querySelector('.said li')")
+            await page.until("document.querySelector('.said li') !== null")
             assert said in await page.text(".said")
             assert await page.evaluate("document.querySelectorAll('.said img, .said script').length") == 0
         await caller.hang_up()
@@ -176,9 +182,75 @@ async def check_layout(page, width):
         role = node.get("role", {}).get("value")
         if role in ("button", "link", "searchbox", "textbox", "table", "region", "image", "img"):
             assert role == "table" or node.get("name", {}).get("value"), node
-    # Whoever uses a finger hits what he can press.
+    # Whoever uses a finger hits what he can press; a checkbox has its label.
     small = await page.evaluate(
-        "[...document.querySelectorAll('button, input')].filter((one) => one.checkVisibility())"
+        "[...document.querySelectorAll('button, input:not([type=checkbox])')].filter((one) => one.checkVisibility())"
         ".filter((one) => one.getBoundingClientRect().height < 44).map((one) => one.id)"
     )
     assert small == []
+
+
+async def test_picture_of_a_call_grows_and_stays(live_server, browser):
+    live = await live_server(BRIDGE_PAGE_PASSWORD=PASSWORD)
+    async with (
+        live.bridged() as (caller, agent),
+        page_of(live, browser, f"/#{caller.call_sid}") as page,
+    ):
+        # A caller without any message for 15 s is lost.
+        caller.open_line()
+        await page.evaluate(f"document.getElementById('password').value = {json.dumps(PASSWORD)}")
+        await page.click("button")
+        await page.until(
+            "document.querySelector('svg')?.getAttribute('aria-label')?.includes('0 interrupts')"
+        )
+        assert await page.evaluate("document.querySelector('svg path.agent').getAttribute('d')") == ""
+        await caller.send_frames(iter([LOUD * 3200]), paced=False)
+        # Two seconds, of which the caller hears nothing after the clear.
+        await agent.send_audio(LOUD * 16000)
+        for side in ("caller", "agent"):
+            await page.until(f"document.querySelector('svg path.{side}').getAttribute('d')")
+        assert await page.evaluate("document.querySelector('svg path.cleared').getAttribute('d')") == ""
+        await agent.send_interrupt()
+        await page.until("document.querySelector('svg line.interrupt') !== null")
+        assert "interrupt, clear in" in await page.text("svg")
+        length = await page.evaluate("document.querySelector('svg').getAttribute('width')")
+        await page.click(".closer")
+        assert float(await page.evaluate("document.querySelector('svg').getAttribute('width')")) > float(
+            length
+        )
+        await finish(live, caller)
+        await page.until("document.getElementById('call-state').textContent === 'over'")
+        assert await page.evaluate("document.querySelector('svg line.end') !== null")
+        assert await page.evaluate("document.querySelector('.no-audio').hidden") is True
+
+
+async def test_finished_call_without_its_audio_has_its_turns_and_waits(live_server, browser):
+    live = await live_server(**DEVELOPMENT)
+    async with call_of(live) as caller:
+        await finish(live, caller)
+    turn = {
+        "caller": {"at_s": 1.0, "until_s": 3.0},
+        "agent": {"at_s": 3.7, "until_s": 6.0},
+        "wait_ms": 700.0,
+        "overlap_s": 0.0,
+        "interrupts": {"caller": 0, "agent": 0},
+        "vain_interrupts": {"caller": 0, "agent": 1},
+    }
+    [document] = live.documents
+    turns = {**document["turns"], "count": 1, "last": [turn]}
+    turns["waits"] = {**turns["waits"], "count": 1, "p50_ms": 700.0}
+    sid = "CA" + 32 * "f"
+    kept = live.server._agreement.documents
+    kept.keep(sid, 0, {**document, "call_sid": sid, "turns": turns}, [], Bounds(10, 3600.0))
+    await kept.settled()
+    async with page_of(live, browser, f"/#{sid}") as page:
+        await page.until("document.querySelectorAll('svg path.wait').length === 1")
+        assert await page.evaluate("document.querySelectorAll('svg rect.caller, svg rect.agent').length") == 2
+        assert await page.evaluate("document.querySelector('svg text.wait').textContent") == "0.70 s"
+        assert await page.evaluate("document.querySelector('.no-audio').hidden") is False
+        label = await page.evaluate("document.querySelector('svg').getAttribute('aria-label')")
+        assert label.endswith("1 turn, 0 interrupts, the caller waits 0.70 s in the median.")
+        cells = await page.evaluate(
+            "[...document.querySelectorAll('.turns td')].map((cell) => cell.textContent)"
+        )
+        assert cells == ["1", "1.00 to 3.00 s", "0.70 s", "3.70 to 6.00 s", "–", "agent in vain"]

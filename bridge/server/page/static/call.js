@@ -1,11 +1,21 @@
-// One call: its facts, its turns, what was said.
+// One call: its picture, its facts, what was said.
 
 import { address, ask } from "./ask.js";
+import { draw } from "./picture.js";
 import { age, milliseconds, moment, plain, seconds } from "./words.js";
 
 const element = (id) => document.getElementById(id);
+// The whole call at once where that leaves a second this wide, else the reader scrolls.
+const LEAST_PX_PER_S = 8;
+const MOST_PX_PER_S = 80;
+// Beyond the last sound, so that it does not stick to the edge.
+const MARGIN_S = 0.5;
+
 let callSid = "";
 let found = null;
+let zoom = 1;
+// Whether the picture's right end is in view, and so shall stay while the call goes on.
+let follows = true;
 
 export function isShown() {
   return callSid !== "";
@@ -15,6 +25,8 @@ export function open(sid) {
   if (sid === callSid) return;
   callSid = sid;
   found = null;
+  zoom = 1;
+  follows = true;
   element("call-parts").replaceChildren();
   element("call-sid").textContent = sid;
   element("record").href = address(`calls/${sid}`);
@@ -38,7 +50,7 @@ function show() {
   while (parts.children.length > records.length) parts.lastElementChild.remove();
   records.forEach((record, n) => {
     const part = parts.children[n] ?? newPart(parts);
-    showPart(part, record);
+    showPart(part, record, found.loudness[record.attempt], isLive && record.end === null);
     part.querySelector(".part-title").hidden = records.length === 1;
     part.querySelector(".part-title").textContent = `Stream ${n + 1} of ${records.length}`;
   });
@@ -46,7 +58,19 @@ function show() {
 
 function newPart(parts) {
   parts.append(element("part").content.cloneNode(true));
-  return parts.lastElementChild;
+  const part = parts.lastElementChild;
+  const scroll = part.querySelector(".scroll");
+  scroll.addEventListener("scroll", () => {
+    follows = scroll.scrollLeft + scroll.clientWidth >= scroll.scrollWidth - 4;
+  });
+  part.querySelector(".closer").addEventListener("click", () => zoomBy(2));
+  part.querySelector(".wider").addEventListener("click", () => zoomBy(0.5));
+  return part;
+}
+
+function zoomBy(factor) {
+  zoom *= factor;
+  show();
 }
 
 // A record of a release that did not measure turns has none.
@@ -54,10 +78,41 @@ function turnsOf(record) {
   return record.turns ?? { count: 0, waits: { p50_ms: null }, last: [] };
 }
 
-function showPart(part, record) {
+function sceneOf(record, loudness, isLive) {
+  const turns = turnsOf(record).last;
+  const interrupts = record.interrupts.last;
+  const gaps = { caller: record.gaps?.caller.last ?? [], agent: record.gaps?.agent.last ?? [] };
+  const ends = turns.flatMap((turn) => [turn.caller?.until_s ?? 0, turn.agent?.until_s ?? 0]);
+  const length = Math.max(record.duration_s, ...ends) + MARGIN_S;
+  return { length_s: length, isLive, loudness, turns, interrupts, gaps };
+}
+
+function showPart(part, record, loudness, isLive) {
+  const scene = sceneOf(record, loudness, isLive);
+  const scroll = part.querySelector(".scroll");
+  const fitting = Math.min(MOST_PX_PER_S, Math.max(LEAST_PX_PER_S, (scroll.clientWidth - 2) / scene.length_s));
+  const pxPerS = Math.min(MOST_PX_PER_S * 4, Math.max(fitting / 8, fitting * zoom));
+  const svg = part.querySelector("svg");
+  draw(svg, scene, pxPerS);
+  svg.setAttribute("aria-label", summary(record));
+  part.querySelector(".no-audio").hidden = Boolean(loudness);
+  if (isLive && follows) scroll.scrollLeft = scroll.scrollWidth;
   showFacts(part.querySelector("dl"), record);
   showTurns(part.querySelector(".turns"), turnsOf(record));
   showSaid(part.querySelector(".said"), record.transcript);
+}
+
+function summary(record) {
+  const { count, waits } = turnsOf(record);
+  return (
+    `Audio of both sides over ${seconds(record.duration_s)}: ${counted(count, "turn")}, ` +
+    counted(record.interrupts.count, "interrupt") +
+    (waits.p50_ms === null ? "." : `, the caller waits ${milliseconds(waits.p50_ms)} in the median.`)
+  );
+}
+
+function counted(count, what) {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function closing(closed) {
@@ -133,3 +188,5 @@ function showSaid(list, transcript) {
   });
   list.replaceChildren(...items);
 }
+
+addEventListener("resize", () => found && show());
