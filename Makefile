@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE ?= 1
 .PHONY: demo install test test-quick check bench asan package clean
 
 demo: $(DEMO)  ## One whole call on this machine, with no account; leaves recordings and a picture in demo-out/.
-	$(BIN)/python -m bridge demo
+	$(BIN)/python -m bridge demo $(ARGS)
 
 install: $(DEMO)  ## The bridge in .venv, without the tools of development.
 

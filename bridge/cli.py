@@ -92,11 +92,14 @@ def serve(
 @click.option(
     "--inject", type=click.Choice(INJECT_KINDS), help="Self-test: damage audio, so that the demo must fail."
 )
-def demo(out: Path, inject: str | None) -> None:
+@click.option(
+    "--page", is_flag=True, help="Show the call on the bridge's page, and leave it open until Ctrl-C."
+)
+def demo(out: Path, inject: str | None, page: bool) -> None:
     """Make one call on this machine, with a stand-in caller and agent: no account, about 25 s."""
     from bridge.standins.demo import run
 
-    sys.exit(run(out, inject=inject))
+    sys.exit(run(out, inject=inject, page=page))
 
 
 @main.command()

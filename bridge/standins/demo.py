@@ -8,10 +8,12 @@ of the call have one clock, and all sent audio is compared with the received aud
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,6 +38,8 @@ CALL_TIMEOUT_S = 30.0
 # A person waits a moment before answering, and needs a moment to interrupt.
 REACTION_S = 0.4
 INTERRUPT_AFTER_S = 2.5
+# How often the demo looks whether a server that stays still runs.
+LOOK_EVERY_S = 1.0
 
 _WORDS = {
     **{name: f'"{text}"' for name, text in SPOKEN.items()},
@@ -48,20 +52,21 @@ class DemoError(Exception):
     """The call failed; the text says how."""
 
 
-def run(out: Path, *, inject: str | None = None) -> int:
+def run(out: Path, *, inject: str | None = None, page: bool = False) -> int:
     """
     Make the call, write the files, print the result.
 
     Args:
         out: Folder, created if missing.
         inject: Kind of fault for both stand-ins; the demo must then fail.
+        page: Whether the bridge shows its page, and stays after the call until SIGINT or SIGTERM.
 
     Returns:
         The exit code: 0 if no audio is lost or changed and nobody warns.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_Demo(out, inject).run())
+        return asyncio.run(_Demo(out, inject, page).run())
     except (DemoError, BridgeError, OSError) as error:
         click.echo(f"the demo failed: {error}", err=True)
     return 1
@@ -71,6 +76,7 @@ def run(out: Path, *, inject: str | None = None) -> int:
 class _Demo:
     out: Path
     inject: str | None
+    page: bool = False
     events: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     began: float = 0.0
@@ -84,7 +90,10 @@ class _Demo:
         async with agent:
             port = free_port()
             url = f"http://127.0.0.1:{port}"
+            # As the bridge wants it: 12 characters.
+            password = secrets.token_urlsafe(9)
             settings = {
+                **({"BRIDGE_PAGE_PASSWORD": password} if self.page else {}),
                 "HOST": "127.0.0.1",
                 "PORT": str(port),
                 "PUBLIC_URL": url,
@@ -104,13 +113,30 @@ class _Demo:
                     auth_token=auth_token,
                     inject=Injector(self.inject) if self.inject else None,
                 )
+                if self.page:
+                    # Not among the events, which are written to a file.
+                    click.echo(f"the page: {url}/#{caller.call_sid}, password {password}")
                 async with caller:
                     result = await self.call(agent, caller, server)
+                if self.page:
+                    await self.leave_open(server)
                 exit_code = await asyncio.to_thread(server.stop)
                 self.show("bridge", f"stopped with exit code {exit_code}")
                 if exit_code != 0:
                     self.problems.append(f"the server ended with exit code {exit_code}:\n{server.log_tail()}")
         return self.finish(result)
+
+    async def leave_open(self, server: BridgeProcess) -> None:
+        """Wait for a signal, or the end of the server."""
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping.set)
+        click.echo("the page stays open on this call; Ctrl-C ends it")
+        while not stopping.is_set() and server.exit_code is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), LOOK_EVERY_S)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
     async def call(self, agent: AgentService, caller: Caller, server: BridgeProcess) -> dict[str, Any]:
         """Make the call from the webhook to the last callback; returns the numbers."""

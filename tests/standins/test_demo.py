@@ -3,8 +3,12 @@
 import importlib.util
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 import wave
 from functools import partial
 
@@ -90,6 +94,37 @@ def test_lost_frames_fail_the_demo(demos):
     assert result["caller_to_agent"]["frames_lost"] > 0
     assert result["caller_to_agent"]["byte_equal"] is False
     assert result["agent_to_caller"]["byte_equal"] is False
+
+
+def test_page_stays_open_on_the_call_until_a_signal(tmp_path):
+    process = start_demo(tmp_path / "page", "--page")
+    try:
+        [shown] = [
+            line for line in until_line(process, "the page stays open") if line.startswith("the page: ")
+        ]
+        url, sid, password = re.fullmatch(r"the page: (\S+)/#(\w+), password (\S+)\n", shown).groups()
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        form = urllib.parse.urlencode({"password": password}).encode()
+        login = urllib.request.Request(f"{url}/page/login", form, {"Origin": url})
+        assert b"Live calls" in opener.open(login).read()
+        found = json.loads(opener.open(f"{url}/page/calls/{sid}").read())
+        assert (found["is_live"], found["records"][0]["interrupts"]["count"]) == (False, 1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, out + err
+    assert "nothing was lost" in out
+    assert password not in (tmp_path / "page" / "result.json").read_text()
+
+
+def until_line(process, beginning):
+    lines = [""]
+    while not lines[-1].startswith(beginning):
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
+    return lines
 
 
 def test_server_that_does_not_start_is_reported_with_the_end_of_its_log(tmp_path, monkeypatch, capsys):
