@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -69,6 +70,9 @@ def _run_workers(settings: Settings, given: Inherited) -> int:
             return _report(error)
         if store is not None:
             environment["BRIDGE_STORE"] = store
+        if not (settings.auth_tokens or settings.twilio_account_sid):
+            # Without an account too, each takes what another one has sealed.
+            environment["TWILIO_AUTH_TOKEN"] = secrets.token_hex(16)
         return asyncio.run(_run_parent(settings, environment, given))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import aiohttp
 import pytest
 from live import ACCOUNT_SID, API_KEY, AUTH_TOKEN, DEADLINE_S, DEFAULTS, PUBLIC_URL, random_call_sid, until
 from next_version import put_next_version
+from page_phone import PagePhone
 
 from bridge.standins.agent.behaviours import silent
 from bridge.standins.agent.service import Account, AgentService
@@ -398,6 +400,27 @@ async def test_workers_whose_parent_dies_drain(start):
             await workers.get("/healthz")
         await caller.hang_up()
     await until(lambda: not any(is_alive(pid) for pid in workers.pids), LONG_S)
+
+
+async def test_workers_without_an_account_take_each_others_tokens_and_tickets(start):
+    workers = await start(
+        BRIDGE_AGENT="echo",
+        BRIDGE_VALIDATE_SIGNATURES="0",
+        **dict.fromkeys(("PUBLIC_URL", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"), ""),
+    )
+    phone = PagePhone(workers)
+    local = {"Origin": workers.url}
+    for mine, other in itertools.permutations(workers.pids):
+        # Each socket has a connection of its own.
+        async with Caller(workers.url) as asking, Caller(workers.url, call_sid=asking.call_sid) as caller:
+            with stopped([other]):
+                caller.answer = await asyncio.wait_for(asking.post_voice(), DEADLINE_S)
+                assert (await asyncio.wait_for(phone.call("echo", local), DEADLINE_S))[0] == 200
+            with stopped([mine]):
+                await asyncio.wait_for(caller.open_stream(), DEADLINE_S)
+                await caller.send_media(make_numbered(1))
+                await until(lambda caller=caller: caller.received_audio == [make_numbered(1)])
+                assert await asyncio.wait_for(phone.upgrade(local), DEADLINE_S) == 101
 
 
 async def test_memory_cannot_be_shared(start, tmp_path):
