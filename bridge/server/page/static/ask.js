@@ -9,10 +9,11 @@ export function address(path) {
   return `${PREFIX}/page/${path}`;
 }
 
-export async function ask(path) {
+/** The fields of an answer; `options` are those of `fetch`. */
+export async function ask(path, options) {
   let response;
   try {
-    response = await fetch(address(path));
+    response = await fetch(address(path), options);
   } catch {
     throw new Problem("The bridge does not answer.");
   }

@@ -1,7 +1,8 @@
 // A telephone in the page: it plays Twilio's part at the real media socket.
 // Source of the messages: twilio.com/docs/voice/media-streams/websocket-messages.
 
-const PREFIX = document.documentElement.dataset.prefix;
+import { Problem, address, ask } from "./ask.js";
+
 // Of audio that the network does not take: 3 s. What comes beyond it is left out.
 const UNSENT_BYTES_MAX = 40_000;
 const FRAME_MS = 20;
@@ -19,22 +20,6 @@ const MICROPHONE_PROBLEMS = {
 
 const element = (name) => document.getElementById(`telephone-${name}`);
 const keys = [...element("keys").children];
-
-class Problem extends Error {}
-
-async function ask(path, options) {
-  let response;
-  try {
-    response = await fetch(`${PREFIX}/page/${path}`, options);
-  } catch {
-    throw new Problem("The bridge does not answer.");
-  }
-  if (response.status === 401) throw new Problem("Your login has ended. Load the page again.");
-  if (response.status === 403) throw new Problem("The bridge refuses this page: open it at the bridge's own address.");
-  const fields = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(fields.problem ?? `The bridge answers ${response.status}.`);
-  return fields;
-}
 
 async function openMicrophone(isProcessed) {
   if (!navigator.mediaDevices) {
@@ -129,7 +114,7 @@ class Call {
   }
 
   async openAudio() {
-    await this.context.audioWorklet.addModule(`${PREFIX}/page/telephone.worklet.js`);
+    await this.context.audioWorklet.addModule(address("telephone.worklet.js"));
     if (this.isOver) return;
     await this.context.resume();
     this.node = new AudioWorkletNode(this.context, "telephone", {
