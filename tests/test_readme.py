@@ -1,5 +1,6 @@
 """The README's first call by hand, pasted as a block in a clean clone with an empty environment."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -12,13 +13,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from chromium import WITHIN_S, chromium, tab
+from live import until
+
+from bridge.standins.process import EXIT_S
 
 ROOT = Path(__file__).parents[1]
 INSTALL_AND_CALL_S = 540
+FAKE_MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
-def block(heading):
-    section = (ROOT / "README.md").read_text().split(f"## {heading}\n")[1]
+def block(heading, page="README.md"):
+    section = (ROOT / page).read_text().split(f"## {heading}\n")[1]
     return re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
 
 
@@ -85,3 +91,41 @@ def test_the_first_call_works_in_a_clean_clone(clone):
     printed = paste(block("A first call by hand"), clone)
     assert "heard: heard.wav" in printed
     assert (clone / "heard.wav").stat().st_size > 8000
+    # Beside the same installation, the page's telephone takes one command and a click.
+    installing, serving = block("The telephone", "docs/page.md").splitlines()
+    assert installing == block("A first call by hand").splitlines()[0]
+    with running(serving, clone), chromium(clone.parent / "chromium", *FAKE_MICROPHONE) as browser:
+        sent, received = asyncio.run(speak(browser))
+    assert received == sent[: len(received)]
+
+
+@contextlib.contextmanager
+def running(command, clone):
+    """Run a command of the page in the clone, until the bridge is to stop."""
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec env {command}"],
+        cwd=clone,
+        env={"PATH": os.defpath, "HOME": str(clone.parent)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+        process.terminate()
+        assert process.wait(EXIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def speak(browser):
+    """Call the echo on the page and hang up; returns the frames that the page has sent, and those that came back."""
+    async with tab(browser) as page:
+        await page.open_soon("http://localhost:3000")
+        await page.until("document.querySelector('#telephone-call')?.disabled === false")
+        await page.click("#telephone-call")
+        await until(lambda: len(page.payloads("received")) >= 50, WITHIN_S)
+        await page.click("#telephone-hang-up")
+        await page.until("document.querySelector('#telephone-state').textContent === 'You have hung up.'")
+        assert page.console == []
+        return page.payloads("sent"), page.payloads("received")

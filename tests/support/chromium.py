@@ -143,6 +143,13 @@ class Tab:
         answer = await self.command("Page.navigate", url=url)
         assert "errorText" not in answer, answer
 
+    async def open_soon(self, url: str) -> None:
+        """Load a page of a server that starts."""
+        async with asyncio.timeout(WITHIN_S):
+            while "errorText" in await self.command("Page.navigate", url=url):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        self.console.clear()
+
     async def click(self, selector: str) -> None:
         """Click on the middle of an element."""
         place = await self.evaluate(
