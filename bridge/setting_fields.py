@@ -7,7 +7,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from bridge.agents.max_calls import MaxCallsOf
-from bridge.agents.setting_types import CallerId, Fallback, Host, HttpUrl, Refusal, Seconds, Switch
+from bridge.agents.setting_types import (
+    Announcement,
+    CallerId,
+    Fallback,
+    Host,
+    HttpUrl,
+    Refusal,
+    Seconds,
+    Switch,
+)
 from bridge.setting_region import DEFAULT_API
 from bridge.setting_values import (
     AccountSid,
@@ -81,6 +90,10 @@ class SettingFields(BaseModel):
     bridge_fallback: Fallback = Field(
         "say:We are sorry, nobody can take your call at the moment. Please try again later.",
         description="what callers get when no agent is available: say:TEXT, dial:+E164NUMBER or hangup",
+    )
+    bridge_announce: Announcement = Field(
+        "",
+        description="what callers hear before the agent, e.g. that the call is recorded; a route may have another text",
     )
     bridge_caller_id: CallerId = Field(
         "",

@@ -70,6 +70,11 @@ def test_any_url_will_do_without_signatures():
     assert load_settings(given).warnings == ()
 
 
+def test_announcement_that_outlasts_the_wait_for_the_media_socket_prevents_the_start():
+    (reported,) = problems(**GOOD, BRIDGE_ANNOUNCE=301 * "a")
+    assert reported.startswith("BRIDGE_ANNOUNCE: must be a text of at most 300 characters")
+
+
 @pytest.mark.parametrize(
     "name", ["TWILIO_AUTH_TOKEN", "RETELL_API_KEY", "RETELL_AGENT_ID", "BRIDGE_METRICS_TOKEN"]
 )

@@ -35,6 +35,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_events_url",
         "bridge_events_secret",
         "bridge_fallback",
+        "bridge_announce",
         "bridge_caller_id",
         "bridge_transfer_to",
         "retell_api_key",

@@ -21,7 +21,7 @@ from pydantic import (
 
 from bridge.agents.described_problems import read_model
 from bridge.agents.hours import Hours
-from bridge.agents.setting_types import CallerId, Fallback
+from bridge.agents.setting_types import Announcement, CallerId, Fallback
 from bridge.agents.toml_file import TomlFile
 
 # The name of the agents that answer where no route fits.
@@ -95,7 +95,8 @@ class Route(BaseModel):
     Attributes:
         name: For logs; unique.
         fallback: In place of ``BRIDGE_FALLBACK``; empty for that.
-        language: Of the words of ``fallback``; empty for Twilio's default.
+        announce: In place of ``BRIDGE_ANNOUNCE``; empty for that.
+        language: Of the words of ``fallback`` and ``announce``; empty for Twilio's default.
         caller_id: The number that a dialled party is shown; empty for the caller's.
         max_calls: The most calls at once; beyond them callers get the fallback.
     """
@@ -110,6 +111,7 @@ class Route(BaseModel):
     agents: list[str] = []
     split: list[Share] = []
     fallback: Fallback = ""
+    announce: Announcement = ""
     language: Annotated[str, AfterValidator(_language)] = ""
     caller_id: CallerId = ""
     max_calls: int | None = Field(default=None, ge=1, le=999_999, strict=True)
@@ -131,8 +133,10 @@ class Route(BaseModel):
             raise ValueError("hours need a time_zone, e.g. Europe/Berlin")
         if self.time_zone and not self.hours:
             raise ValueError("time_zone needs hours, e.g. Mon-Fri 09:00-17:30")
-        if self.language and not self.fallback.startswith("say:"):
-            raise ValueError("language needs a fallback of say:TEXT, which it is the language of")
+        if self.language and not (self.announce or self.fallback.startswith("say:")):
+            raise ValueError(
+                "language needs a fallback of say:TEXT or an announce, which it is the language of"
+            )
         return self
 
     def fits(self, to_number: str, from_number: str, at: datetime) -> bool:

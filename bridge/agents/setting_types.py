@@ -27,6 +27,8 @@ RELATIONS = {
     "less_than": "less than",
     "less_than_equal": "at most",
 }
+# Some 25 s of speech.
+ANNOUNCEMENT_CHARS = 300
 # Keys and tokens of the services are longer.
 SHOWN_CHARACTERS = 24
 
@@ -101,6 +103,15 @@ def _refusal(text: str) -> str:
         raise ValueError("must be say:TEXT, dial:+E164NUMBER, hangup or reject") from None
 
 
+def _announcement(text: str) -> str:
+    if len(text) > ANNOUNCEMENT_CHARS or NOT_XML.search(text):
+        raise ValueError(
+            f"must be a text of at most {ANNOUNCEMENT_CHARS} characters without control characters: the media socket "
+            "opens after it, and is waited for 60 s"
+        )
+    return text.strip()
+
+
 def _caller_id(text: str) -> str:
     if text and not E164.fullmatch(text):
         raise ValueError("must be a number with + and the country's code, without spaces, e.g. +14155550100")
@@ -127,6 +138,8 @@ WsUrl = Annotated[str, _base_url(("ws", "wss"))]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 CallerId = Annotated[str, AfterValidator(_caller_id)]
+# What a caller hears before the first agent.
+Announcement = Annotated[str, AfterValidator(_announcement)]
 # What a caller gets where no agent is available.
 Fallback = Annotated[str, AfterValidator(_fallback)]
 # What a caller gets who may not call.

@@ -279,11 +279,17 @@ class Admissions:
             list(reattached_at),
             entry.session.route,
         )
+        route = self._sessions.route(info)
+        # Who has talked with an agent has heard it.
+        announce = "" if entry.is_successor else route.announce or settings.bridge_announce
+        language = route.language if route.announce else ""
         return twiml.stream(
             f"{settings.stream_base}/media/{entry.media_id}",
             self.media_parameters(entry, info, webhook_at),
             self._status_callback,
             self._url("resume", state),
+            announce,
+            language,
         )
 
     def media_parameters(self, entry: Entry, info: CallInfo, webhook_at: float = 0.0) -> dict[str, str]:
@@ -317,7 +323,8 @@ class Admissions:
         """The operator's fallback, for a call that has nothing better to come."""
         route = self._sessions.route(info)
         rule = route.fallback or self._settings.bridge_fallback
-        return twiml.fallback(rule, self._caller_id(info), route.language or None)
+        language = route.language if route.fallback else ""
+        return twiml.fallback(rule, self._caller_id(info), language or None)
 
     def refused(self, info: CallInfo) -> str:
         """The TwiML of a call that may not come, or not now."""

@@ -8,18 +8,31 @@ from xml.etree import ElementTree
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
 
-def stream(url: str, parameters: Mapping[str, str], status_callback: str, resume_url: str) -> str:
+def stream(
+    url: str,
+    parameters: Mapping[str, str],
+    status_callback: str,
+    resume_url: str,
+    announce: str = "",
+    language: str = "",
+) -> str:
     """
     Connect the call to the media socket at ``url``.
 
     The trailing Redirect runs when that socket is closed for whatever reason, so that the caller is not simply
     cut off.
+
+    Args:
+        announce: Is said to the caller before that; nothing if it is empty.
+        language: Of ``announce``; empty for Twilio's default.
     """
     connect = Connect()
     media = connect.stream(url=url, status_callback=status_callback)
     for name, value in parameters.items():
         media.parameter(name=name, value=value)
     response = VoiceResponse()
+    if announce:
+        response.say(announce, language=language or None)
     response.append(connect)
     response.redirect(resume_url, method="POST")
     return str(response)

@@ -167,6 +167,8 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
         ("fallback = 'dial:0301234'", ".fallback", "must be say:TEXT, dial:+E164NUMBER or hangup"),
         ("language = 'de-DE'", "", "language needs a fallback of say:TEXT"),
         ("fallback = 'hangup'\nlanguage = 'de-DE'", "", "language needs a fallback of say:TEXT"),
+        (f"announce = '{301 * 'a'}'", ".announce", "must be a text of at most 300 characters"),
+        ('announce = "a\\u0007"', ".announce", "without control characters"),
         (
             "fallback = 'say:Hallo'\nlanguage = 'de_DE'",
             ".language",
@@ -187,6 +189,11 @@ def test_wrong_value_is_reported_with_its_place_and_what_would_be_right(tmp_path
 @pytest.mark.parametrize("language", ["de-DE", "en-GB", "arb", "cmn-CN", "yue-HK", "es-419", "sr-Latn-RS"])
 def test_languages_of_twilio_are_taken(language):
     assert make(fallback="say:x", language=language).language == language
+
+
+def test_language_may_be_that_of_an_announcement():
+    route = make(announce=" Moin. ", language="de-DE")
+    assert (route.announce, route.language) == ("Moin.", "de-DE")
 
 
 def test_name_that_is_used_twice_is_reported(tmp_path):

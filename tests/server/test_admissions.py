@@ -75,6 +75,37 @@ async def test_fallback_that_dials_shows_the_number_of_the_route():
     assert (dial.text, dial.get("callerId")) == ("+4930999999", "+4930123456")
 
 
+async def test_announcement_is_that_of_the_route_in_its_language():
+    bench = bench_of(DAY.model_copy(update={"announce": "Wir zeichnen auf."}))
+    for _ in range(2):
+        response = await ask(bench, "/voice")
+        assert verbs(response) == ["Say", *STREAM]
+        assert say_of(response) == ("Wir zeichnen auf.", "de-DE")
+
+
+async def test_announcement_is_heard_once_and_by_everybody():
+    bench = bench_of(DAY.model_copy(update={"announce": "Wir zeichnen auf.", "agents": ["sip", "media"]}))
+    dialled = await ask(bench, "/voice")
+    assert verbs(dialled) == ["Dial"]
+    # Nobody answers, and the next agent has a media socket.
+    first = await ask(bench, "/voice/dialled", query_of(dialled), DialCallStatus="busy")
+    assert verbs(first) == ["Say", *STREAM]
+    assert verbs(await ask(bench, "/voice/resume", query_of(first))) == STREAM
+
+
+async def test_route_without_an_announcement_has_the_operators_in_its_language():
+    bench = Bench(bridge_announce="We record.")
+    bench.sessions.fitting = DAY
+    bench.sessions.routes = {DAY.name: DAY}
+    assert say_of(await ask(bench, "/voice")) == ("We record.", None)
+
+
+async def test_language_of_an_announcement_is_not_that_of_the_operators_fallback():
+    bench = bench_of(NOBODY.model_copy(update={"announce": "Moin.", "language": "de-DE"}))
+    bench.calls.stop_admitting()
+    assert say_of(await ask(bench, "/voice")) == ("Sorry", None)
+
+
 async def test_token_and_state_carry_the_route(bench):
     response = await ask(bench, "/voice")
     assert verbs(response) == STREAM

@@ -39,6 +39,15 @@ def test_stream_is_exactly_this():
     )
 
 
+def test_announcement_comes_first_in_its_language():
+    announced = make_stream(announce="This call is recorded.")
+    assert tags(announced) == ["Say", "Connect", "Redirect"]
+    say = ET.fromstring(announced)[0]
+    assert (say.text, say.attrib) == ("This call is recorded.", {})
+    say = ET.fromstring(make_stream(announce="Moin & Tach", language="de-DE"))[0]
+    assert (say.text, say.attrib) == ("Moin & Tach", {"language": "de-DE"})
+
+
 def test_redirect_comes_after_connect():
     assert tags(make_stream()) == ["Connect", "Redirect"]
 
