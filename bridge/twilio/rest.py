@@ -1,7 +1,8 @@
-"""Twilio's REST API, to end or transfer a call, which the media socket cannot do."""
+"""Twilio's REST API, to end, transfer or record a call, which the media socket cannot do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import aiohttp
@@ -13,6 +14,7 @@ from bridge.twilio.rest_request import RestAccount, ask
 log = structlog.get_logger()
 
 REPLY_MAX_BYTES = 65536
+RECORDING_SID = re.compile(r"RE[0-9a-f]{32}")
 
 
 class TwilioApi:
@@ -35,6 +37,23 @@ class TwilioApi:
     async def transfer(self, call_sid: str, to_number: str, caller_id: str | None = None) -> None:
         """Connect a call to a phone number; what goes wrong is logged, and ``/voice/resume`` then does it."""
         await self._change(call_sid, {"Twiml": twiml.dial(to_number, caller_id)})
+
+    async def record(self, call_sid: str) -> str:
+        """
+        Let Twilio record a call from now on, each side on a channel of its own; what goes wrong is logged.
+
+        Returns:
+            The SID of the recording; empty if there is none.
+        """
+        # Source: Twilio, Recordings resource.
+        form = {"RecordingChannels": "dual"}
+        path = f"/Calls/{call_sid}/Recordings.json"
+        answer = await ask(self._http, self._account, "POST", path, self._deadline_s, REPLY_MAX_BYTES, form)
+        sid = answer.fields.get("sid") if answer.is_done else None
+        if isinstance(sid, str) and RECORDING_SID.fullmatch(sid):
+            return sid
+        log.warning("Twilio does not record the call", call_sid=call_sid, problem=str(answer))
+        return ""
 
     async def _change(self, call_sid: str, form: Mapping[str, str]) -> None:
         path = f"/Calls/{call_sid}.json"

@@ -113,6 +113,37 @@ async def test_transfer_shows_the_callees_phone_another_number(api, twilio):
     assert ElementTree.fromstring(asked.form["Twiml"]).find("Dial").attrib == {"callerId": "+4930123456"}
 
 
+async def test_recording_has_a_channel_for_each_side(api, twilio, logs):
+    sid = await api().record(CALL)
+    (asked,) = twilio.asked
+    assert (asked.method, asked.path) == (
+        "POST",
+        f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}/Recordings.json",
+    )
+    assert asked.form == {"RecordingChannels": "dual"}
+    assert (twilio.recordings[sid]["call_sid"], twilio.recordings[sid]["channels"]) == (CALL, 2)
+    assert logs.lines == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (web.json_response({"code": 21220}, status=400), "status 400, code 21220"),
+        (web.json_response({"code": 20404}, status=404), "status 404, code 20404"),
+        (web.json_response({"sid": "RE1"}, status=201), "status 201, code None"),
+        (web.json_response({"sid": 1}, status=201), "status 201, code None"),
+        (web.Response(status=201), "status 201, code None"),
+    ],
+)
+async def test_recording_that_does_not_begin_is_logged(api, twilio, logs, answer, problem):
+    twilio.answers = [answer]
+    assert await api().record(CALL) == ""
+    (line,) = logs.lines
+    assert "WARNING" in line
+    assert "Twilio does not record the call" in line
+    assert f"problem='{problem}'" in line
+
+
 async def test_key_takes_the_place_of_the_auth_token(api, twilio, logs):
     await api(key=(KEY, SECRET)).hang_up(CALL)
     (asked,) = twilio.asked

@@ -1,5 +1,5 @@
 """
-Twilio's REST API: an account, its calls, its phone numbers.
+Twilio's REST API: an account, its calls and their recordings, its phone numbers.
 
 Source: Twilio's OpenAPI description ``twilio_api_v2010`` for paths, parameters and fields; the bodies of errors as its
 SDKs' issue trackers quote them.
@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from bridge.standins.twilio.rest_fields import account_fields, call_fields, number_fields
+from bridge.standins.twilio.rest_fields import account_fields, call_fields, number_fields, recording_fields
 
 VERSION = "/2010-04-01"
 PAGE_SIZE, PAGE_SIZE_MAX = 50, 1000
@@ -42,6 +42,15 @@ CALL_PARAMETERS = frozenset(
         *("StatusCallback", "StatusCallbackMethod", "Twiml", "TimeLimit"),
     }
 )
+# Of a recording, with their values; None: any.
+RECORDING_PARAMETERS = {
+    "RecordingChannels": ("mono", "dual"),
+    "RecordingTrack": ("inbound", "outbound", "both"),
+    "Trim": ("trim-silence", "do-not-trim"),
+    "RecordingStatusCallback": None,
+    "RecordingStatusCallbackMethod": METHODS,
+    "RecordingStatusCallbackEvent": None,
+}
 OVER = ("completed", "busy", "failed", "no-answer", "canceled")
 
 Answer = web.Response | Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -90,6 +99,7 @@ class TwilioRest:
         self.account = account or Account()
         # Resources by SID, each with the fields of its JSON.
         self.calls: dict[str, dict[str, Any]] = {}
+        self.recordings: dict[str, dict[str, Any]] = {}
         self.numbers: dict[str, dict[str, Any]] = {}
         # The requests so far, refused ones too.
         self.asked: list[Asked] = []
@@ -108,6 +118,7 @@ class TwilioRest:
         app.router.add_get(f"{base}.json", self._fetch_account)
         app.router.add_get(f"{base}/Calls/{{sid}}.json", self._fetch_call)
         app.router.add_post(f"{base}/Calls/{{sid}}.json", self._update_call)
+        app.router.add_post(f"{base}/Calls/{{sid}}/Recordings.json", self._record_call)
         app.router.add_get(f"{base}/IncomingPhoneNumbers.json", self._list_numbers)
         app.router.add_get(f"{base}/IncomingPhoneNumbers/{{sid}}.json", self._fetch_number)
         app.router.add_post(f"{base}/IncomingPhoneNumbers/{{sid}}.json", self._update_number)
@@ -196,6 +207,22 @@ class TwilioRest:
         elif call["status"] != "in-progress":
             return error(400, 21220, "Call is not in-progress. Cannot redirect.")
         return web.json_response(call)
+
+    async def _record_call(self, request: web.Request) -> web.Response:
+        call_sid, form = request.match_info["sid"], self.asked[-1].form
+        for name, text in form.items():
+            allowed = RECORDING_PARAMETERS.get(name, ())
+            if allowed is not None and text not in allowed:
+                self.violations.append(f"a recording: {name} {text}")
+        call = self.calls.get(call_sid)
+        if call is None:
+            return not_found(request.path)
+        if call["status"] != "in-progress":
+            return error(400, 21220, "Requested resource is not eligible for recording")
+        sid = "RE" + secrets.token_hex(16)
+        channels = 2 if form.get("RecordingChannels") == "dual" else 1
+        self.recordings[sid] = recording_fields(self.account.sid, call_sid, sid, channels)
+        return web.json_response(self.recordings[sid], status=201)
 
     async def _list_numbers(self, request: web.Request) -> web.Response:
         query = request.query

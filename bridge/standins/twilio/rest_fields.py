@@ -55,6 +55,27 @@ def call_fields(account_sid: str, sid: str, status: str) -> dict[str, Any]:
     }
 
 
+def recording_fields(account_sid: str, call_sid: str, sid: str, channels: int) -> dict[str, Any]:
+    """A recording of a call that is going on."""
+    return {
+        **dict.fromkeys(
+            ("conference_sid", "price", "price_unit", "duration", "error_code", "encryption_details")
+        ),
+        "account_sid": account_sid,
+        "api_version": "2010-04-01",
+        "call_sid": call_sid,
+        "channels": channels,
+        "date_created": formatdate(usegmt=True),
+        "date_updated": formatdate(usegmt=True),
+        "start_time": formatdate(usegmt=True),
+        "sid": sid,
+        "source": "StartCallRecordingAPI",
+        "status": "in-progress",
+        "track": "both",
+        "uri": f"{BASE}/{account_sid}/Calls/{call_sid}/Recordings/{sid}.json",
+    }
+
+
 def number_fields(account_sid: str, sid: str, number: str) -> dict[str, Any]:
     """A local number as it is bought: its voice URL is Twilio's demonstration."""
     nothing = (

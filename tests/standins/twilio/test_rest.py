@@ -89,6 +89,20 @@ async def test_sdk_gives_a_running_call_another_twiml(rest):
     assert rest.asked[0].form == {"Twiml": "<Response/>"}
 
 
+async def test_sdk_records_a_running_call(rest):
+    sid = rest.add_call()
+    async with sdk(rest) as client:
+        recording = await client.calls(sid).recordings.create_async(recording_channels="dual")
+        assert (recording.call_sid, recording.status, recording.channels) == (sid, "in-progress", 2)
+        rest.calls[sid]["status"] = "completed"
+        with pytest.raises(TwilioRestException) as caught:
+            await client.calls(sid).recordings.create_async()
+        assert (caught.value.status, caught.value.code) == (400, 21220)
+        with pytest.raises(TwilioRestException) as caught:
+            await client.calls("CA" + "9" * 32).recordings.create_async()
+        assert (caught.value.status, caught.value.code) == (404, 20404)
+
+
 async def test_sdk_finds_and_changes_numbers(rest):
     for n in range(5):
         rest.add_number(f"+1415555010{n}")
@@ -135,6 +149,11 @@ async def test_unknown_parameters_are_violations(rest):
     assert (await answer(rest.url, rest, ("POST", path, form)))[0] == 200
     assert rest.violations == ["a number: unknown parameter VoiceURL", "a number: VoiceMethod post"]
     rest.violations.clear()
+    path = f"/2010-04-01/Accounts/{rest.account.sid}/Calls/{rest.add_call()}/Recordings.json"
+    form = {"Channels": "dual", "RecordingChannels": "stereo"}
+    assert (await answer(rest.url, rest, ("POST", path, form)))[0] == 201
+    assert rest.violations == ["a recording: Channels dual", "a recording: RecordingChannels stereo"]
+    rest.violations.clear()
 
 
 def requests(rest: TwilioRest) -> list[tuple[str, str, dict[str, str]]]:
@@ -154,6 +173,7 @@ def requests(rest: TwilioRest) -> list[tuple[str, str, dict[str, str]]]:
         ("GET", f"{base}/IncomingPhoneNumbers.json?PhoneNumber=%2B14155550100&PageSize=1000", {}),
         ("GET", f"{base}/IncomingPhoneNumbers/{number}.json", {}),
         ("POST", f"{base}/IncomingPhoneNumbers/{number}.json", form),
+        ("POST", f"{base}/Calls/{rest.add_call()}/Recordings.json", {"RecordingChannels": "dual"}),
     ]
 
 
@@ -182,10 +202,11 @@ def names(value: Any) -> Any:
 async def test_answers_have_the_fields_of_the_contract(rest):
     contract = json.loads(CONTRACT.read_text())
     schemas = contract["components"]["schemas"]
-    for kind, request in zip(("account", "call", "incoming_phone_number"), (0, 1, 5), strict=True):
+    kinds = ("account", "call", "incoming_phone_number", "call.call_recording")
+    for kind, request in zip(kinds, (0, 1, 5, 7), strict=True):
         status, fields = await answer(rest.url, rest, requests(rest)[request])
         schema = schemas[f"api.v2010.account{'' if kind == 'account' else '.' + kind}"]["properties"]
-        assert status == 200
+        assert status == (201 if "recording" in kind else 200)
         assert fields.keys() == schema.keys()
         for name, value in fields.items():
             rule = schema[name]
