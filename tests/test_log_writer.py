@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from full_disk import file_of_at_most
 
 from bridge import log_writer
 from bridge.log_writer import LogWriter
@@ -99,17 +98,6 @@ def test_writer_whose_reader_never_comes_ends_within_its_bound(pipe, monkeypatch
     os.close(pipe.reader)
     writer._thread.join(DEADLINE_S)
     assert not writer._thread.is_alive()
-
-
-@contextlib.contextmanager
-def file_of_at_most(size_bytes: int) -> Iterator[None]:
-    """Writes beyond this size fail, after a part of them, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room_bytes", [7, 14, 16])
