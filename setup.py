@@ -34,6 +34,7 @@ extensions = [
         "speech_meter",
         "call_audio",
         "loudness",
+        "recorder",
         "frame_writer",
         "websocket",
         "wire",

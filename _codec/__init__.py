@@ -10,6 +10,7 @@ __all__ = [
     "Handshake",
     "HeldBudget",
     "Loudness",
+    "Recorder",
     "SpanFinder",
     "ToMulaw",
     "Wire",
@@ -25,6 +26,7 @@ try:
     from _codec.held_budget import HeldBudget
     from _codec.loudness import Loudness
     from _codec.media_json import Envelope, SpanFinder
+    from _codec.recorder import Recorder
     from _codec.transcode import PCM_RATES_HZ, FromMulaw, ToMulaw
     from _codec.wire import MARK_NAME, Wire
 except ImportError as error:

@@ -91,7 +91,7 @@ ARROWS: dict[str, set[str]] = {
     # Likewise.
     "workers": {"http", "logs", "metrics", "settings", "store"},
     "events": {"metrics", "seal", "store"},
-    "records": {"call", "metrics", "store"},
+    "records": {"_codec", "call", "metrics", "store"},
     "page": {"http", "seal", "store"},
     "server": {
         *("_codec", "agents", "call", "http", "limits", "logs", "metrics", "seal", "settings", "twilio"),
