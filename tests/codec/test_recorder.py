@@ -1,4 +1,4 @@
-"""The recorder: where it places audio, and what bounds it."""
+"""The recorder: held equal to the stand-in's playout of a phone, and bounded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import base64
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from _codec import CallAudio, Recorder
+from bridge.server.records.timeline import Batch, Timeline
+from bridge.standins.twilio.playout import Playout
 
 ZERO_S = 1000.0
 MOST_BYTES = 1 << 20
@@ -117,3 +121,45 @@ def test_text_that_is_not_base64_does_no_harm():
         bench.recorder.add_caller(text, 0)
         bench.audio.add_agent(text, ZERO_S)
     bench.recorder.take()
+
+
+# In steps of 2 ms, which no rounding touches.
+STEP = 16
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["agent", "agent", "agent", "caller", "cut", "take"]),
+        st.integers(0, 60),
+        st.integers(1, 100),
+    ),
+    max_size=60,
+)
+
+
+@given(EVENTS)
+def test_recording_has_what_the_phone_plays(events):
+    bench, timeline, phone = Bench(), Timeline(), Playout(0.0)
+    now, stereo, said = 0, b"", b""
+    for number, (what, pause, length) in enumerate(events):
+        now += STEP * pause
+        audio = bytes([number % 250 + 1]) * STEP * length
+        if what == "agent":
+            bench.agent(audio, now)
+            phone.add(audio, now / 8000)
+        elif what == "caller":
+            # Never late: there is no gap.
+            bench.caller(audio, len(said))
+            said += audio
+        elif what == "cut":
+            bench.cut(now)
+            phone.clear(now / 8000)
+        else:
+            timeline.add(Batch(now, *bench.recorder.take()))
+            stereo += timeline.take(now)
+    timeline.add(Batch(now, *bench.recorder.take()))
+    stereo += timeline.take_rest(now)
+    phone.advance(max(now, len(said)) / 8000)
+    left, right = stereo[::2], stereo[1::2]
+    assert left[: len(said)] == said
+    assert set(left[len(said) :]) <= {0xFF}
+    # What the caller says beyond the end has no other side.
+    assert right[:now] == bytes(phone.heard)[:now]
