@@ -305,6 +305,10 @@ class Metrics:
         self.flight_files_lost = Counter(
             "bridge_flight_files_lost", "Flight records of calls that could not be written", registry=r
         )
+        self.recordings_open = Gauge("bridge_recordings_open", "Recordings that are being made", registry=r)
+        self.recordings = Counter("bridge_recordings", "Recordings that are over", ["reason"], registry=r)
+        waiting = "Recorded audio that is not on the disk yet"
+        self.recording_waiting_bytes = Gauge("bridge_recording_waiting_bytes", waiting, registry=r)
         self.interrupt_to_clear_s = Histogram(
             "bridge_interrupt_to_clear_seconds",
             "From an interrupt to the clear sent to Twilio",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -45,6 +47,7 @@ def problems_of_values(s: SettingFields) -> list[Finding]:
         *_problems_of_webhooks(s),
         *_problems_of_tls(s),
         *_problems_of_api(s),
+        *_problems_of_recordings(s),
     ]
     if problem := store_problem(s.bridge_store.get_secret_value()):
         found.append(_finding("bridge_store", problem))
@@ -196,6 +199,13 @@ def _problems_of_api(s: SettingFields) -> Iterable[Finding]:
             f"TWILIO_REGION; known regions are {', '.join(EDGES)}"
         )
         yield _finding("twilio_edge", text)
+
+
+def _problems_of_recordings(s: SettingFields) -> Iterable[Finding]:
+    path = s.bridge_record_dir
+    if path and not (Path(path).is_dir() and os.access(path, os.W_OK | os.X_OK)):
+        text = "must be a directory that this process may write in: make it, for this user alone (mode 0700)"
+        yield _finding("bridge_record_dir", text)
 
 
 def _finding(name: str, text: str) -> Finding:

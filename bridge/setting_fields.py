@@ -183,6 +183,14 @@ class SettingFields(BaseModel):
         "most of the last 1000; for which flight records are kept; and for which an event that BRIDGE_EVENTS_URL does "
         "not take is tried again",
     )
+    bridge_record_dir: str = Field(
+        "",
+        description="a directory for stereo recordings of the calls; without it none are made: "
+        "[recordings.md](recordings.md)",
+    )
+    bridge_record_keep_h: float = Field(
+        168.0, gt=0, le=876_000, description="hours after which a recording is deleted"
+    )
     bridge_state_dir: StateDirectory = Field(
         "",
         description="the directory of that file, and of flight records. By default systemd's STATE_DIRECTORY, else "

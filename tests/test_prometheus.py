@@ -88,8 +88,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with contextlib.AsyncExitStack() as stack:
         user = await stack.enter_async_context(user_side())
         agent = await stack.enter_async_context(AgentService(behaviour=silent, account=Account(key=API_KEY)))
-        port, folder = free_port(), tmp_path / "bridge"
+        port, folder, recordings = free_port(), tmp_path / "bridge", tmp_path / "recordings"
         folder.mkdir()
+        recordings.mkdir()
         settings = {
             **agent.environment(),
             **DEFAULTS,
@@ -97,6 +98,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             "BRIDGE_METRICS_TOKEN": TOKEN,
             "BRIDGE_MAX_CALLS_OF": "retell=1",
             "BRIDGE_DAY_MINUTES": "1000",
+            "BRIDGE_RECORD_DIR": str(recordings),
             # Nobody listens there.
             "BRIDGE_EVENTS_URL": f"http://127.0.0.1:{free_port()}/events",
             "BRIDGE_EVENTS_SECRET": "whsec_" + base64.b64encode(bytes(32)).decode(),

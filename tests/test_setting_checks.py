@@ -70,6 +70,14 @@ def test_any_url_will_do_without_signatures():
     assert load_settings(given).warnings == ()
 
 
+def test_directory_of_recordings_must_be_there(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "none", tmp_path / "file"):
+        (reported,) = problems(**GOOD, BRIDGE_RECORD_DIR=str(path))
+        assert reported.startswith("BRIDGE_RECORD_DIR: must be a directory that this process may write in")
+    assert load_settings({**GOOD, "BRIDGE_RECORD_DIR": str(tmp_path)}).bridge_record_dir == str(tmp_path)
+
+
 def test_announcement_that_outlasts_the_wait_for_the_media_socket_prevents_the_start():
     (reported,) = problems(**GOOD, BRIDGE_ANNOUNCE=301 * "a")
     assert reported.startswith("BRIDGE_ANNOUNCE: must be a text of at most 300 characters")

@@ -42,9 +42,8 @@ def test_misspelled_setting_is_a_problem_that_names_the_right_one(name, meant):
     [
         "BRIDGE_COLOUR",
         "BRIDGE_PORT",
-        # Names of settings to come.
+        # The name of a setting to come.
         "BRIDGE_ANSWER_SECRET",
-        "BRIDGE_RECORD_DIR",
     ],
 )
 def test_any_other_unknown_name_with_the_prefix_is_one_warning(name):

@@ -79,6 +79,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_log_level",
         "bridge_log_numbers",
     ),
+    "Recordings": ("bridge_record_dir", "bridge_record_keep_h"),
     "Limits of a call": (
         "bridge_session_s",
         "bridge_agent_connect_s",
@@ -106,6 +107,7 @@ INTRODUCTIONS = {
     "Required": "With `BRIDGE_VALIDATE_SIGNATURES=0` none of them is.",
     "Who answers": "`BRIDGE_AGENT` takes a name, or several with commas between, which are tried in turn: "
     "[agents.md](agents.md).",
+    "Recordings": "None are made by default: [recordings.md](recordings.md).",
     "Who may call": "All of it is off by default: [operations.md](operations.md#callers-who-call-too-often).",
 }
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -36,8 +37,9 @@ from bridge.server.page.page import Page
 from bridge.server.page.telephone import Telephone
 from bridge.server.paths import Paths
 from bridge.server.probe import Probe
-from bridge.server.records.finished import FinishedCalls
+from bridge.server.records.finished import FinishedCalls, Forget
 from bridge.server.records.flights import FlightFiles
+from bridge.server.records.recordings import Recordings
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
 from bridge.server.retell_webhook import RetellWebhook
@@ -116,6 +118,7 @@ def assemble_paths(
     siblings: Siblings | None,
     flights: FlightFiles,
     http: aiohttp.ClientSession,
+    opened: AsyncExitStack,
 ) -> Paths:
     """
     Make the handlers of one process.
@@ -126,6 +129,7 @@ def assemble_paths(
         siblings: The other workers on the same port, if this process is one.
         flights: The flight records of this host.
         http: For requests to the user's own webhook.
+        opened: Closes what is opened here.
     """
     metrics, clock = process.metrics, process.clock
     tokens = Tokens(settings.auth_tokens, limits.token_s)
@@ -137,7 +141,13 @@ def assemble_paths(
     async def forget_events(call_sid: str) -> bool:
         return await parts.breaker.ask(lambda: parts.store.queue.blank(call_sid))
 
-    also_forget = agreement.transcripts.forget, agreement.answers.forget, forget_events, flights.forget
+    also_forget: list[Forget] = [agreement.transcripts.forget, agreement.answers.forget]
+    also_forget += [forget_events, flights.forget]
+    if settings.bridge_record_dir:
+        keep_s = settings.bridge_record_keep_h * 3600
+        recordings = Recordings(Path(settings.bridge_record_dir), keep_s, metrics)
+        opened.push_async_callback(recordings.stop)
+        also_forget.append(recordings.forget)
     finished = FinishedCalls(agreement.documents, metrics, settings.bridge_keep_h * 3600, also_forget)
     live.on_ended.append(finished.keep)
     media_sockets = MediaSockets(

@@ -134,6 +134,7 @@ class Server:
             self._siblings,
             flights,
             http,
+            self._opened,
         )
         self._front = Front(paths, front_limits(settings), upgraded=lambda: self._live.upgraded)
         self._opened.push_async_callback(self._registry.close)
