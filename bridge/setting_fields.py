@@ -191,6 +191,9 @@ class SettingFields(BaseModel):
     bridge_record_keep_h: float = Field(
         168.0, gt=0, le=876_000, description="hours after which a recording is deleted"
     )
+    bridge_record_twilio: Switch = Field(
+        False, description="1: Twilio records the calls, in your account and at its price"
+    )
     bridge_state_dir: StateDirectory = Field(
         "",
         description="the directory of that file, and of flight records. By default systemd's STATE_DIRECTORY, else "

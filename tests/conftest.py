@@ -31,6 +31,7 @@ NOT_QUICK = {
     "server/test_calls_api": "whole calls on real sockets",
     "server/page/test_telephone": "whole calls on real sockets, and a browser",
     "server/page/test_page_in": "whole calls on real sockets, and a browser",
+    "server/test_recorded_calls": "whole calls at the speed of speech",
     "server/test_draining": "whole calls on real sockets",
     "server/test_first_requests": "whole calls on real sockets",
     "server/workers/test_parent": "starts processes",

@@ -97,6 +97,7 @@ class Route(BaseModel):
         fallback: In place of ``BRIDGE_FALLBACK``; empty for that.
         announce: In place of ``BRIDGE_ANNOUNCE``; empty for that.
         language: Of the words of ``fallback`` and ``announce``; empty for Twilio's default.
+        record: Whether its calls are recorded, where calls are.
         caller_id: The number that a dialled party is shown; empty for the caller's.
         max_calls: The most calls at once; beyond them callers get the fallback.
     """
@@ -113,6 +114,7 @@ class Route(BaseModel):
     fallback: Fallback = ""
     announce: Announcement = ""
     language: Annotated[str, AfterValidator(_language)] = ""
+    record: bool = Field(default=True, strict=True)
     caller_id: CallerId = ""
     max_calls: int | None = Field(default=None, ge=1, le=999_999, strict=True)
 

@@ -81,6 +81,7 @@ def document(
             {"at_s": round(at - began, 3), "speaker": said.speaker.value, "text": said.text}
             for at, said in call.conversation.utterances()
         ],
+        "recording": _recording(record),
         "end": _end(call, record),
         "notes": _notes(call),
     }
@@ -144,6 +145,13 @@ def _agent(agent: AgentRecord) -> dict[str, Any]:
         "closed": _closed(agent.how_closed),
         "billed_s": _rounded(agent.billed_s),
     }
+
+
+def _recording(record: CallRecord) -> dict[str, Any] | None:
+    if not (record.recording or record.recording_sid):
+        return None
+    names = {"file": record.recording, "ended": record.recording_ended, "twilio_sid": record.recording_sid}
+    return {name: text or None for name, text in names.items()}
 
 
 def _end(call: Call, record: CallRecord) -> dict[str, Any] | None:

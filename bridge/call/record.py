@@ -76,6 +76,9 @@ class CallRecord:
         shown: How other numbers may be shown.
         caller_closed: Who closed the media socket, and how.
         lost_audio_s: The agent's audio that went with lost media sockets.
+        recording: The name of the recording's file; empty without one.
+        recording_ended: Why the recording ended before the call; empty if it did not.
+        recording_sid: Of Twilio's recording.
         agents: Those that were tried, in order; the last one had the call in the end.
         webhook_at, answered_at: Unix times of Twilio's first request and of the answer that led to the media socket;
             0 if they are not known here.
@@ -89,6 +92,9 @@ class CallRecord:
     shown: Callable[[str], str] = masked
     caller_closed: str = ""
     lost_audio_s: float = 0.0
+    recording: str = ""
+    recording_ended: str = ""
+    recording_sid: str = ""
     agents: list[AgentRecord] = field(default_factory=list)
     webhook_at: float = 0.0
     answered_at: float = 0.0

@@ -32,11 +32,13 @@ from bridge.server.known_calls import KnownCalls
 from bridge.server.live import Live
 from bridge.server.live_calls import LiveCalls
 from bridge.server.media_socket import MediaSockets
+from bridge.server.outgoing import twilio_api
 from bridge.server.page.login import Login
 from bridge.server.page.page import Page
 from bridge.server.page.telephone import Telephone
 from bridge.server.paths import Paths
 from bridge.server.probe import Probe
+from bridge.server.recorded_calls import RecordedCalls
 from bridge.server.records.finished import FinishedCalls, Forget
 from bridge.server.records.flights import FlightFiles
 from bridge.server.records.recordings import Recordings
@@ -143,11 +145,14 @@ def assemble_paths(
 
     also_forget: list[Forget] = [agreement.transcripts.forget, agreement.answers.forget]
     also_forget += [forget_events, flights.forget]
+    recordings = None
     if settings.bridge_record_dir:
         keep_s = settings.bridge_record_keep_h * 3600
         recordings = Recordings(Path(settings.bridge_record_dir), keep_s, metrics)
         opened.push_async_callback(recordings.stop)
         also_forget.append(recordings.forget)
+    twilio = twilio_api(settings, http, limits.twilio_api_s) if settings.bridge_record_twilio else None
+    recorded = RecordedCalls(live, sessions, recordings, twilio)
     finished = FinishedCalls(agreement.documents, metrics, settings.bridge_keep_h * 3600, also_forget)
     live.on_ended.append(finished.keep)
     media_sockets = MediaSockets(
@@ -163,6 +168,7 @@ def assemble_paths(
         refusals,
         callers,
         flights,
+        recorded,
     )
     answers = None
     if settings.bridge_answer_url:

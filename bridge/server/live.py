@@ -319,14 +319,13 @@ class Live:
         sides = self._calls.pop(call, None)
         if sides is not None:
             give_back, count = partial(self._registry.give_back, call), partial(self._count, call, sides)
-            call.run_each(call.close_caller, give_back, count, self._changed.set)
+            call.run_each(call.close_caller, sides.on_closed, give_back, count, self._changed.set)
 
     def _count(self, call: Call, sides: OpenSides) -> None:
         """Count and log a call that is over, and hand its document on."""
         assert call.why is not None
-        now = self._clock()
-        traffic, agent = sides.traffic(call), sides.record.agent.name
-        self._past.add(traffic)
+        now, agent = self._clock(), sides.record.agent.name
+        self._past.add(sides.traffic(call))
         if call.call_sid:
             self.last_close_at = now
             self._metrics.calls_ended.labels(call.why.value, agent).inc()
@@ -376,6 +375,7 @@ class Live:
             self._close(due)
         elif due in self._calls:
             try:
+                self._calls[due].on_tick()
                 due.on_tick(now)
                 self._keep_said(due, now)
             except Exception:

@@ -26,6 +26,7 @@ from bridge.server.agent_chain import AgentChain
 from bridge.server.caller_id import caller_id
 from bridge.server.callers import Callers
 from bridge.server.live import Live
+from bridge.server.recorded_calls import RecordedCalls
 from bridge.server.records.flights import FlightFiles
 from bridge.server.refusals import Refusals
 from bridge.server.registry import Registry
@@ -67,6 +68,7 @@ class MediaSockets:
         refusals: Refusals,
         callers: Callers,
         flights: FlightFiles,
+        recorded: RecordedCalls,
     ) -> None:
         self.settings = settings
         self.process = process
@@ -77,6 +79,7 @@ class MediaSockets:
         self.tokens = tokens
         self.callers = callers
         self.refusals = refusals
+        self.recorded = recorded
         self._signatures = signatures
         self._flights = flights
         # Whether the upgrade for a media ID is one of the page's telephone; set where there is a page.
@@ -274,6 +277,7 @@ class TwilioStream:
         if self._ended is not None:
             leg.on_goodbye(*self._ended)
             return
+        sockets.recorded.on_start(call, info, token.attempt, is_successor=token.is_successor)
         leg.on_start(AgentChain(sockets, call, info, start, session, is_successor=token.is_successor))
         self._read_waiting(waiting, leg)
 

@@ -17,6 +17,7 @@ from bridge.call.record import AgentRecord, CallRecord
 from bridge.call.sides import AgentSide, CallerSide, SideCounts
 from bridge.call.state import Call
 from bridge.metrics import Traffic
+from bridge.server.records.recordings import Recording
 from bridge.server.store.transcripts import REFRESH_S
 
 log = structlog.get_logger()
@@ -39,6 +40,8 @@ class OpenSides:
     replaced: SideCounts = field(default_factory=SideCounts)
     lost: SideCounts = field(default_factory=SideCounts)
     record: CallRecord = field(default_factory=CallRecord)
+    # From the verified `start` on, if the call is recorded here.
+    recording: Recording | None = None
     # The changes of the conversation that the store has, whether an utterance was under way, and when it got them.
     said_changes: int = 0
     said_mid_utterance: bool = False
@@ -64,7 +67,20 @@ class OpenSides:
         """All that is known of the call."""
         self._note_caller()
         self._note_agent()
+        if self.recording is not None:
+            self.record.recording = self.recording.name
+            self.record.recording_ended = self.recording.why_early
         return document(call, call_sid, self.record, self.traffic(call), now, time.time())
+
+    def on_tick(self) -> None:
+        """Let the recording go on."""
+        if self.recording is not None:
+            self.recording.on_tick()
+
+    def on_closed(self) -> None:
+        """The call is over."""
+        if self.recording is not None:
+            self.recording.finish()
 
     def _note_caller(self) -> None:
         if isinstance(self.caller, Leg):

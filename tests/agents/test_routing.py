@@ -169,6 +169,7 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
         ("fallback = 'hangup'\nlanguage = 'de-DE'", "", "language needs a fallback of say:TEXT"),
         (f"announce = '{301 * 'a'}'", ".announce", "must be a text of at most 300 characters"),
         ('announce = "a\\u0007"', ".announce", "without control characters"),
+        ("record = 'no'", ".record", "must be true or false"),
         (
             "fallback = 'say:Hallo'\nlanguage = 'de_DE'",
             ".language",
