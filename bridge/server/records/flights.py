@@ -133,16 +133,21 @@ class FlightFiles:
     # On the thread
 
     def _work(self) -> None:
-        job: Callable[[], object] | None = self._prune
-        while job is not None:
+        pruned_at = float("-inf")
+        while True:
+            wait_s = pruned_at + PRUNE_EVERY_S - time.monotonic()
+            try:
+                job = self._jobs.get(timeout=wait_s) if wait_s > 0 else self._prune
+            except queue.Empty:
+                continue
+            if job is None:
+                return
+            if job == self._prune:
+                pruned_at = time.monotonic()
             try:
                 job()
             except Exception:
                 log.exception("fault with the flight files")
-            try:
-                job = self._jobs.get(timeout=PRUNE_EVERY_S)
-            except queue.Empty:
-                job = self._prune
 
     def _write(self, call_sid: str, flight: dict[str, Any]) -> None:
         assert self._seal is not None
