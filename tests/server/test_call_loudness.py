@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from types import SimpleNamespace
 
 import aiohttp
+from call_script import Script
 from live import PUBLIC_URL, random_call_sid, until
 from worker_pair import PASSWORD, both
 
@@ -94,6 +96,24 @@ async def test_each_stream_of_a_call_has_its_own(live_server):
         found = await shown(live, caller.call_sid)
         assert [record["attempt"] for record in found["records"]] == [0, 1]
         assert [loud_pieces(found["loudness"][attempt], "agent") > 0 for attempt in "01"] == [True, False]
+
+
+def test_new_stream_of_a_call_may_end_before_the_former_one():
+    live = SimpleNamespace(book={}, on_started=[], on_ended=[])
+    registry = SimpleNamespace(find=lambda call_sid: SimpleNamespace(call=scripts[-1].call))
+    subject = call_loudness.CallLoudness(live, registry)
+    scripts = []
+    for attempt in range(2):
+        scripts.append(Script())
+        scripts[-1].run([(0.0, "start"), (0.1, "agent_open")])
+        scripts[-1].call.call_sid = "CA1"
+        live.on_started[0]({"call_sid": "CA1", "attempt": attempt})
+    for attempt in (1, 0):
+        scripts[attempt].run([(9.0, "stop")])
+        scripts[attempt].call.close_caller()
+        live.on_ended[0]({"call_sid": "CA1", "attempt": attempt})
+        assert [call is scripts[0].call for call in subject._live] == ([True] if attempt else [])
+    assert set(subject.shapes("CA1")) == {"0", "1"}
 
 
 async def test_call_that_goes_on_with_its_agent_keeps_what_came_before(live_server):

@@ -61,6 +61,7 @@ async def test_call_moves_from_the_live_ones_to_the_finished_ones(live_server, b
             await page.evaluate("document.querySelector('#calls a').focus()")
             await page.until("document.querySelector('#calls tbody').rows[0].cells[3].textContent > '0:01'")
             assert await page.evaluate("document.activeElement.title") == caller.call_sid
+            assert await page.evaluate(rows("calls")) == [caller.call_sid]
             await finish(live, caller)
         await page.until(shows("calls"))
         await page.until(shows("finished", caller.call_sid))
