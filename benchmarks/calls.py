@@ -18,7 +18,9 @@ from benchmarks.generator.driver import Caller
 from bridge.standins.twilio.webhook import Endpoint, post_form, sign, voice_form
 
 WEBHOOKS_AT_ONCE = 32
-CALLER, CALLED = "+15005550100", "+15005550006"
+CALLED = "+15005550006"
+# Groups of callers, of one size each.
+CALLERS = [f"+1500{group}550100" for group in range(10)]
 
 
 class Refused(Exception):
@@ -86,7 +88,12 @@ class Webhooks:
 
     async def _place_call(self, session: aiohttp.ClientSession, number: int) -> Caller:
         call_sid = f"CA{self._run}{number:08x}"
-        form = voice_form(account_sid=self.account.sid, call_sid=call_sid, caller=CALLER, called=CALLED)
+        form = voice_form(
+            account_sid=self.account.sid,
+            call_sid=call_sid,
+            caller=CALLERS[number % len(CALLERS)],
+            called=CALLED,
+        )
         auth_token = self.account.auth_token
         before = time.perf_counter()
         answer = await post_form(

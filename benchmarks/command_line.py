@@ -16,7 +16,7 @@ from benchmarks.generator.driver import INJECTIONS
 from benchmarks.measure import Options, RunningBridge
 from benchmarks.peers import BRIDGE, PEERS
 
-CALLS_OF_A_RUN, CALLS_OF_A_RESTART, CALLS_BESIDE_STRANGERS = 50, 40, 100
+CALLS_OF_A_RUN, CALLS_OF_A_RESTART, CALLS_BESIDE_STRANGERS, CALLS_WATCHED = 50, 40, 100, 300
 SECONDS_OF_A_RUN, SECONDS_OF_STRANGERS = 5.0, 60.0
 CALLS_PER_RAMP_SECOND = 100
 PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
@@ -49,6 +49,7 @@ class Plan:
     is_sweep: bool
     is_restart: bool
     is_strangers: bool
+    is_watched: bool
     pairs: int | None
     sweep_step: int
     sweep_most: int
@@ -76,7 +77,7 @@ CALLS = [
         ["--calls"],
         type=click.IntRange(1, 10_000),
         help=f"At once.  [default: {CALLS_OF_A_RUN}, {CALLS_OF_A_RESTART} with --restart, "
-        f"{CALLS_BESIDE_STRANGERS} with --strangers]",
+        f"{CALLS_BESIDE_STRANGERS} with --strangers, {CALLS_WATCHED} with --watched]",
     )
 ]
 RAMP = [
@@ -228,12 +229,18 @@ FLAGS = [
         is_flag=True,
         help="Attack the bridge beside calls, and count what is noticed.",
     ),
+    click.Option(
+        ["--watched", "is_watched"],
+        is_flag=True,
+        help="Runs without and with events, records and recordings.",
+    ),
 ]
 PAIRS = [
     click.Option(
         ["--pairs"],
         type=click.IntRange(1),
-        help="Of floor and bridge in --compare, of retell and each agent in --agents.  [default: 5, and 1]",
+        help="Of floor and bridge in --compare, of retell and each agent in --agents, of runs in --watched.  "
+        "[default: 5, 1 and 5]",
     )
 ]
 STEPS = [
@@ -253,6 +260,7 @@ AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
 SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
 RESTART = [*CALLS, *SET, *JSON]
 STRANGERS = [*CALLS, *SECONDS, *SET, *JSON]
+WATCHED = [*EVERY_RUN, *PAIRS]
 ALL = [*CALLS, *SECONDS, *RAMP, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
 
@@ -286,6 +294,8 @@ def options_from(values: Mapping[str, Any]) -> Options:
         calls = CALLS_OF_A_RESTART
     elif values["is_strangers"]:
         calls, seconds = CALLS_BESIDE_STRANGERS, SECONDS_OF_STRANGERS
+    elif values["is_watched"]:
+        calls = CALLS_WATCHED
     calls = values["calls"] or calls
     return Options(
         peer=next(iter(values["peers"]), None),
@@ -336,6 +346,12 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError("--restart goes with --calls, --set and --json alone.")
     if plan.is_strangers and (plan.is_restart or is_series or not is_plain or options.workers or options.tls):
         raise click.UsageError("--strangers goes with --calls, --seconds, --set and --json alone.")
+    if plan.is_watched and (
+        plan.is_restart or plan.is_strangers or is_series or not is_plain or options.workers
+    ):
+        raise click.UsageError(
+            "--watched is for the bridge alone: no other kind of measurement, --agent or --workers."
+        )
     for name in AGENTS if plan.is_agents else [options.agent]:
         if options.frame_bytes > AGENTS[name].frame_bytes_most:
             raise click.UsageError(f"--frame-bytes is {AGENTS[name].frame_bytes_most} at most with {name}.")

@@ -6,6 +6,7 @@ Measures the cost and delay of the bridge under N calls, and checks that it lose
     python -m benchmarks.load sweep --seconds 10
     python -m benchmarks.load restart
     python -m benchmarks.load strangers
+    python -m benchmarks.load watched
 
 A C program on other cores plays N callers and their agents. They talk for S seconds through a bridge that gets its
 calls by the real, signed webhook. Each direction of each call has one numbered frame every 20 ms, due by the clock
@@ -25,6 +26,9 @@ notice. Its calls are made in Python, end after 8 s, and follow Twilio's redirec
 `strangers` (or --strangers) opens connections by the hundred a second beside the calls, and takes the log away. No
 frame may be lost, and each signed webhook, upgrade and health check must be answered.
 
+`watched` (or --watched) makes pairs of runs, without and with events at a slow receiver, records and recordings, and
+fails if these cost more than the runs differ among themselves.
+
 Last answer (2026-11-22, 2 shared cores of a virtual machine, 200 calls for 10 s): nothing lost, added delay p50
 0.09 ms and p99 1.5 ms, 24 us of CPU per frame, 27 KB per call, interrupt to clear p99 1.2 ms.
 """
@@ -41,7 +45,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from benchmarks import command_line, strangers
+from benchmarks import command_line, strangers, watched
 from benchmarks.agents import AGENTS, name_of_run
 from benchmarks.build import BuildError
 from benchmarks.command_line import Output, Plan, check_usage, options_from
@@ -198,6 +202,20 @@ def run_strangers(command: Command) -> int:
     return int(worst(row.verdict for row in rows).value)
 
 
+def run_watched(command: Command) -> int:
+    async def measure(settings: Sequence[tuple[str, str]]) -> Line:
+        given = [*command.options.bridge_settings, *settings]
+        _, line = await command.measure(replace(command.options, bridge_settings=given))
+        click.echo(f"{'watched' if settings else 'without':<8}{_in_one_line(line)}")
+        return line
+
+    pairs = asyncio.run(watched.measure_pairs(command.plan.pairs_wanted, measure))
+    verdict = watched.verdict(pairs)
+    click.echo(f"\n{command.options.calls} calls, {command.options.seconds:g} s")
+    click.echo(f"{watched.table(pairs)}\n{verdict}")
+    return int(verdict.status.value)
+
+
 def _in_one_line(line: Line, width: int = max(map(len, PEERS))) -> str:
     return (
         f"{line['name']:<{width}} {number(line['bridge_cpu_us_per_frame'], 1, '.2f'):>6} us CPU per frame"
@@ -244,6 +262,8 @@ def _execute(command: Command) -> int:
         return run_restart(command)
     if command.plan.is_strangers:
         return run_strangers(command)
+    if command.plan.is_watched:
+        return run_watched(command)
     return run_sweep(command) if command.plan.is_sweep else run_once(command)
 
 
@@ -278,6 +298,12 @@ _add_subcommand(
     "Attack the bridge beside calls, with a log that cannot be written too, and count what is noticed.",
     command_line.STRANGERS,
     is_strangers=True,
+)
+_add_subcommand(
+    "watched",
+    "Make pairs of runs, without and with all that shows calls to an operator, and compare their cost.",
+    command_line.WATCHED,
+    is_watched=True,
 )
 
 

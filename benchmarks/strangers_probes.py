@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from benchmarks.calls import CALLED, CALLER, Account
+from benchmarks.calls import CALLED, CALLERS, Account
 from bridge.standins.twilio.twiml import TwimlAnswer
 from bridge.standins.twilio.webhook import Endpoint, post_form, sign, voice_form
 
@@ -90,7 +90,7 @@ class Probes:
         form = voice_form(
             account_sid=self._account.sid,
             call_sid=f"CA{self._run}{number:08x}",
-            caller=CALLER,
+            caller=CALLERS[0],
             called=CALLED,
         )
         with contextlib.suppress(_Missing):

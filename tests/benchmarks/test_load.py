@@ -99,7 +99,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
 def asked_for(line: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, load.Command]:
     """Return the kind of measurement that a command line starts, and with what."""
     found: list[tuple[str, load.Command]] = []
-    for kind in ("run_once", "run_comparison", "run_agents", "run_sweep"):
+    for kind in ("run_once", "run_comparison", "run_agents", "run_sweep", "run_watched"):
 
         def start(command: load.Command, kind: str = kind) -> int:
             found.append((kind, command))
@@ -118,6 +118,7 @@ def asked_for(line: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, lo
         (["compare", "--pairs", "2"], ["--compare", "--pairs", "2"], "run_comparison"),
         (["agents"], ["--agents"], "run_agents"),
         (["sweep", "--sweep-step", "7"], ["--sweep", "--sweep-step", "7"], "run_sweep"),
+        (["watched", "--pairs", "2"], ["--watched", "--pairs", "2"], "run_watched"),
     ],
 )
 def test_subcommand_does_what_its_flag_does(
@@ -130,7 +131,8 @@ def test_subcommand_does_what_its_flag_does(
 
 
 @pytest.mark.parametrize(
-    ("line", "pairs"), [(["--compare"], 5), (["--agents"], 1), (["agents", "--pairs", "3"], 3)]
+    ("line", "pairs"),
+    [(["--compare"], 5), (["--agents"], 1), (["agents", "--pairs", "3"], 3), (["watched"], 5)],
 )
 def test_pairs_have_a_default_for_each_kind(
     line: list[str], pairs: int, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +218,8 @@ def test_running_bridge_is_one_value_with_its_public_url(monkeypatch: pytest.Mon
         (["sweep", "--peer", "go,other"], "unknown peer 'other'"),
         (["sweep", "--url", "http://127.0.0.1:1"], "No such option"),
         (["sweep", "--agent", "json", "--report", "x"], "--agent"),
+        (["--watched", "--agent", "json"], "--watched is for the bridge alone"),
+        (["watched", "--workers", "2"], "No such option"),
         (["other"], "No such command"),
     ],
 )
