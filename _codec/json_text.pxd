@@ -2,6 +2,36 @@
 # fail; each checks the bound before it reads a byte.
 
 
+cdef extern from *:
+    """
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+    /* The index of the first byte from i on that is not printable ASCII, or is a quote or a backslash; n if none is. */
+    static inline Py_ssize_t plain_end(const unsigned char *p, Py_ssize_t n, Py_ssize_t i)
+    {
+    #ifdef __SSE2__
+        while (n - i >= 16) {
+            __m128i text = _mm_loadu_si128((const __m128i *)(p + i));
+            __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')),
+                                        _mm_cmpeq_epi8(text, _mm_set1_epi8('\\\\')));
+            /* As signed bytes, those beyond ASCII are below a space too. */
+            ends = _mm_or_si128(ends, _mm_cmplt_epi8(text, _mm_set1_epi8(' ')));
+            ends = _mm_or_si128(ends, _mm_cmpeq_epi8(text, _mm_set1_epi8(0x7F)));
+            int found = _mm_movemask_epi8(ends);
+            if (found)
+                return i + __builtin_ctz((unsigned)found);
+            i += 16;
+        }
+    #endif
+        while (i < n && p[i] >= ' ' && p[i] < 0x7F && p[i] != '"' && p[i] != '\\\\')
+            i++;
+        return i;
+    }
+    """
+    Py_ssize_t plain_end(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil
+
+
 cdef inline bint is_hex(unsigned char c) noexcept nogil:
     return c"0" <= c <= c"9" or c"a" <= (c | 0x20) <= c"f"
 
@@ -65,8 +95,7 @@ cdef inline Py_ssize_t any_string_end(const unsigned char* p, Py_ssize_t n, Py_s
     -1 if the string has no end, is not valid JSON, or contains DEL or half of a surrogate pair.
     """
     while i >= 0:
-        while i < n and 0x20 <= p[i] < 0x7F and p[i] != c"\"" and p[i] != c"\\":
-            i += 1
+        i = plain_end(p, n, i)
         if i >= n:
             return -1
         if p[i] == c"\"":

@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from _codec.base64_text cimport is_base64_c
-from _codec.json_text cimport any_string_end
+from _codec.json_text cimport any_string_end, plain_end
 
 cdef enum:
     MAX_DEPTH = 8
@@ -32,7 +32,6 @@ cdef enum Scope:
 cdef enum Class:
     SPACE = 1
     DIGIT = 2
-    IN_STRING = 4
 
 cdef unsigned char CLASSES[256]
 
@@ -40,9 +39,6 @@ cdef unsigned char CLASSES[256]
 cdef void fill_classes() noexcept nogil:
     cdef int c
     memset(CLASSES, 0, sizeof(CLASSES))
-    for c in range(0x20, 0x7F):
-        if c != c"\"" and c != c"\\":
-            CLASSES[c] |= IN_STRING
     for c in range(c"0", c"9" + 1):
         CLASSES[c] |= DIGIT
     CLASSES[<int>c" "] |= SPACE
@@ -62,8 +58,7 @@ cdef inline Py_ssize_t after_space(const unsigned char* p, Py_ssize_t n, Py_ssiz
 
 cdef inline Py_ssize_t string_end(const unsigned char* p, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
     """Return the index of the closing quote of a string whose text starts at i, -1 if the string is not plain."""
-    while i < n and CLASSES[p[i]] & IN_STRING:
-        i += 1
+    i = plain_end(p, n, i)
     if i < n and p[i] == c"\"":
         return i
     return -1

@@ -103,6 +103,17 @@ class TestRandomMessages:
         if span is not None:
             assert_orjson_agrees(message, span)
 
+    # The native finder reads sixteen bytes of a string at a time.
+    def test_both_agree_on_every_byte_in_long_strings(self):
+        long = b"0123456789abcdefghijklmnopqrstuvwxyz"
+        message = b'{"%b":"%b","e":"m","a":{"p":"AAAA"},"x":"%b"}' % (long, long, long)
+        finders = small(media_json), small(reference)
+        for place in range(len(message)):
+            for byte in range(256):
+                changed = message[:place] + bytes([byte]) + message[place + 1 :]
+                spans = [finder.find(changed) for finder in finders]
+                assert spans[0] == spans[1], changed
+
     # Plain JSON of the right shape is never refused, whoever wrote it.
     @settings(max_examples=200, deadline=None)
     @given(
