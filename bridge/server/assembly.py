@@ -143,8 +143,10 @@ def assemble_paths(
     async def forget_events(call_sid: str) -> bool:
         return await parts.breaker.ask(lambda: parts.store.queue.blank(call_sid))
 
+    loudness = CallLoudness(live, registry) if settings.has_page else None
+    live_calls = LiveCalls(live, registry, siblings, loudness, clock)
     also_forget: list[Forget] = [agreement.transcripts.forget, agreement.answers.forget]
-    also_forget += [forget_events, flights.forget]
+    also_forget += [forget_events, flights.forget, live_calls.forget_loudness]
     recordings = None
     if settings.bridge_record_dir:
         keep_s = settings.bridge_record_keep_h * 3600
@@ -205,8 +207,6 @@ def assemble_paths(
     retell = RetellWebhook(settings.retell_api_key.get_secret_value(), registry, clock)
     probe = Probe(settings, Forms(settings, signatures, refusals), signatures, refusals)
     api_token = settings.bridge_api_token.get_secret_value()
-    loudness = CallLoudness(live, registry) if settings.has_page else None
-    live_calls = LiveCalls(live, registry, siblings, loudness, clock)
     known = KnownCalls(live_calls, finished, registry, agreement)
     calls = CallsApi(api_token, known, flights) if api_token else None
     page = None

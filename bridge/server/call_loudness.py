@@ -49,6 +49,13 @@ class CallLoudness:
         # As keys of JSON.
         return {str(attempt): shape for attempt, shape in found.items()}
 
+    def forget(self, call_sid: str) -> bool:
+        """Remove what there is of a call that is over; returns whether there was anything."""
+        found = [key for key in self._finished if key[0] == call_sid]
+        for key in found:
+            del self._finished[key]
+        return bool(found)
+
     def _on_started(self, started: Mapping[str, Any]) -> None:
         entry = self._registry.find(started["call_sid"])
         if entry is not None and entry.call is not None:

@@ -85,6 +85,11 @@ class LiveCalls:
         answers, _ = await self._ask({"what": "loudness", "call_sid": call_sid})
         return {attempt: shape for answer in answers for attempt, shape in answer.items()}
 
+    async def forget_loudness(self, call_sid: str) -> bool:
+        """Let all workers remove how loud a call was; returns whether there was anything."""
+        answers, _ = await self._ask({"what": "forget_loudness", "call_sid": call_sid})
+        return any(answers)
+
     async def _ask(self, about: Mapping[str, Any]) -> tuple[list[Any], bool]:
         found = await self._siblings.all_answers(about) if self._siblings is not None else None
         if found is None:
@@ -103,6 +108,8 @@ class LiveCalls:
                 return call.flight(time.time()) if isinstance(call, FlightCall) else None
             case {"what": "loudness", "call_sid": str(call_sid)} if self._loudness is not None:
                 return self._loudness.shapes(call_sid)
+            case {"what": "forget_loudness", "call_sid": str(call_sid)} if self._loudness is not None:
+                return self._loudness.forget(call_sid)
         return None
 
     async def _my_rows(self) -> dict[str, Any]:

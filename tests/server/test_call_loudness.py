@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import aiohttp
 from call_script import Script
 from live import PUBLIC_URL, random_call_sid, until
-from worker_pair import PASSWORD, both
+from worker_pair import PASSWORD, TOKEN, both
 
 from bridge.server import call_loudness
 from bridge.server.call_loudness import MOST_PIECES, SIDES
@@ -69,6 +69,22 @@ async def test_both_sides_are_seen_live_and_afterwards_by_all_workers(both):
         assert loud_pieces(shape, "caller") == loud_pieces(live["loudness"]["0"], "caller")
         assert loud_pieces(shape, "agent") >= 1
         assert loud_pieces(shape, "cleared") >= 1
+
+
+async def test_call_that_is_removed_leaves_none_at_any_worker(both):
+    a, b = both.lives
+    async with a.bridged() as (caller, _):
+        await caller.hang_up()
+        await until(lambda: a.is_idle)
+    await a.server._agreement.documents.settled()
+    about = {"what": "loudness", "call_sid": caller.call_sid}
+    answers, _ = await b.server._siblings.all_answers(about)
+    assert sorted(map(len, answers)) == [0, 1]
+    async with aiohttp.ClientSession() as http:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with http.delete(f"{b.url}/calls/{caller.call_sid}", headers=headers) as answer:
+            assert answer.status == 204
+    assert await b.server._siblings.all_answers(about) == ([{}, {}], True)
 
 
 async def test_only_the_last_calls_keep_theirs(live_server, monkeypatch):
