@@ -362,6 +362,7 @@ def test_the_call_has_neither_input_nor_output_nor_a_clock():
         "re",
         "enum",
         "math",
+        "collections",
         "collections.abc",
         "dataclasses",
         "typing",

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import picows
 import structlog
 
-from _codec import Envelope, Handshake, SpanFinder, is_base64
+from _codec import MARK_NAME, Envelope, Handshake, SpanFinder, is_base64
 from bridge.call.ends import Why
 from bridge.call.heard import MARK_EVERY_BYTES
 from bridge.call.kept import Kept
@@ -132,8 +132,11 @@ class CallerLeg(Leg):
 
     def on_mark(self, name: str) -> None:
         """The audio before this mark has played, or a clear has discarded it."""
-        self.call.stats.marks += 1
-        self.call.on_mark(name, self._clock())
+        now, marks = self._clock(), self.call.stats.marks
+        marks.count += 1
+        if not MARK_NAME.fullmatch(name):
+            marks.last.append(now)
+        self.call.on_mark(name, now)
 
     def on_dtmf(self, digit: str) -> None:
         """The caller pressed a key."""

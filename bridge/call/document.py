@@ -75,7 +75,7 @@ def document(
         "interrupts": _series(stats.interrupted, began, traffic.interrupts),
         "turns": _turns(call.hearing, began),
         "gaps": {side.value: _series(gaps, began, gaps.count) for side, gaps in call.hearing.gaps.items()},
-        "marks": stats.marks,
+        "marks": {"count": stats.marks.count, "last": [round(at - began, 3) for at in stats.marks.last]},
         "keys": traffic.dtmf,
         "transcript": [
             {"at_s": round(at - began, 3), "speaker": said.speaker.value, "text": said.text}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,6 +43,20 @@ class Series:
         self.longest_s = max(self.longest_s, length_s)
         self.last.append((at, length_s))
         del self.last[:-MOST_KEPT]
+
+
+@dataclass(slots=True)
+class Marks:
+    """
+    The marks that the carrier has given back.
+
+    Attributes:
+        count: All of them, those that go with an agent's audio to tell how much was heard among them.
+        last: When the last `MOST_KEPT` others came back, seconds of the call's clock.
+    """
+
+    count: int = 0
+    last: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
 
 
 @dataclass(slots=True)

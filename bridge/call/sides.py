@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bridge.agents.succession import FailureKind
-from bridge.call.record import MOST_REASONS, OTHER_REASONS, Series
+from bridge.call.record import MOST_REASONS, OTHER_REASONS, Marks, Series
 
 if TYPE_CHECKING:
     from bridge.call.state import Call
@@ -113,7 +113,7 @@ class CallStats:
     """
     Counters of one call; a *frame* is one media message of any length.
 
-    ``marks``: those that Twilio has given back. ``interrupted``: each interrupt, with the time until its clear was
+    ``interrupted``: each interrupt, with the time until its clear was
     sent. ``ignored``: messages without a meaning, by the side that sent them and the reason.
     """
 
@@ -121,7 +121,7 @@ class CallStats:
     frames_from_agent: int = 0
     interrupts: int = 0
     dtmf: int = 0
-    marks: int = 0
+    marks: Marks = field(default_factory=Marks)
     agent_connect_s: float | None = None
     first_agent_audio_s: float | None = None
     interrupted: Series = field(default_factory=Series)

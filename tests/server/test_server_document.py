@@ -75,6 +75,30 @@ async def test_billed_time_is_there_where_the_service_tells_it(live_server):
     assert "billed_s" in the(live)["agents"][0]
 
 
+async def test_marks_of_the_agent_have_their_moments(live_server):
+    live = await live_server(agent={"protocol": "retell-twilio"}, BRIDGE_AGENT="retell-twilio")
+    async with live.bridged() as (caller, session):
+        await session.send_audio(make_numbered(0))
+        await session.send_mark("theirs")
+        await until(lambda: session.marks)
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
+    found = the(live)
+    assert found["marks"]["count"] == 1
+    [at_s] = found["marks"]["last"]
+    assert 0 < at_s < found["duration_s"]
+
+
+async def test_marks_that_go_with_audio_are_only_counted(live_server):
+    live = await live_server(agent={"protocol": "openai"}, BRIDGE_AGENT="openai")
+    async with live.bridged() as (caller, session):
+        await session.send_audio(bytes(1600))
+        await until(lambda: live.open_calls[0].stats.marks.count > 0)
+        await caller.hang_up()
+        await until(lambda: live.is_idle)
+    assert (the(live)["marks"]["count"], the(live)["marks"]["last"]) == (1, [])
+
+
 async def test_document_names_the_agents_that_were_lost(live_server):
     live = await live_server()
     async with live.bridged() as (_, session):

@@ -242,12 +242,15 @@ async def test_finished_call_without_its_audio_has_its_turns_and_waits(live_serv
     turns["waits"] = {**turns["waits"], "count": 1, "p50_ms": 700.0}
     sid = "CA" + 32 * "f"
     kept = live.server._agreement.documents
-    kept.keep(sid, 0, {**document, "call_sid": sid, "turns": turns}, [], Bounds(10, 3600.0))
+    marks = {"count": 40, "last": [4.0, 6.0]}
+    shown = {**document, "call_sid": sid, "turns": turns, "marks": marks}
+    kept.keep(sid, 0, shown, [], Bounds(10, 3600.0))
     await kept.settled()
     async with page_of(live, browser, f"/#{sid}") as page:
         await page.until("document.querySelectorAll('svg path.wait').length === 1")
         assert await page.evaluate("document.querySelectorAll('svg rect.caller, svg rect.agent').length") == 2
         assert await page.evaluate("document.querySelector('svg text.wait').textContent") == "0.70 s"
+        assert await page.evaluate("document.querySelectorAll('svg path.mark').length") == 2
         assert await page.evaluate("document.querySelector('.no-audio').hidden") is False
         label = await page.evaluate("document.querySelector('svg').getAttribute('aria-label')")
         assert label.endswith("1 turn, 0 interrupts, the caller waits 0.70 s in the median.")

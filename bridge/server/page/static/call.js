@@ -82,9 +82,10 @@ function sceneOf(record, loudness, isLive) {
   const turns = turnsOf(record).last;
   const interrupts = record.interrupts.last;
   const gaps = { caller: record.gaps?.caller.last ?? [], agent: record.gaps?.agent.last ?? [] };
+  const marks = record.marks?.last ?? [];
   const ends = turns.flatMap((turn) => [turn.caller?.until_s ?? 0, turn.agent?.until_s ?? 0]);
   const length = Math.max(record.duration_s, ...ends) + MARGIN_S;
-  return { length_s: length, isLive, loudness, turns, interrupts, gaps };
+  return { length_s: length, isLive, loudness, turns, interrupts, gaps, marks };
 }
 
 function showPart(part, record, loudness, isLive) {
@@ -135,7 +136,7 @@ function factsOf(record) {
     ["Interrupts", record.interrupts.count],
     ["Frames", `${frames.from_caller} from the caller, ${frames.from_agent} from the agent`],
     ["Dropped", `${drops.to_agent} to the agent, ${drops.to_caller} to the caller, ${drops.cleared} cleared`],
-    ["Marks given back", record.marks ?? "–"],
+    ["Marks given back", record.marks?.count ?? "–"],
     ["Keys", record.keys],
     ["End", end ? [plain(end.why), end.detail].filter(Boolean).join(": ") : "not yet"],
     ["Media socket closed", closing(end?.caller_closed) || "–"],

@@ -18,6 +18,7 @@ const TICKS_S = [1, 2, 5, 10, 30, 60, 120, 300, 600];
 const TICK_PX = 64;
 // About what a character takes at the size of the labels.
 const CHARACTER_PX = 6.6;
+const MARK_PX = 8;
 
 // The loudest sample of each piece of time is sent as sign-less mu-law without its last two bits.
 const LOUDNESS = Array.from({ length: 32 }, (_, code) => {
@@ -114,7 +115,7 @@ function wait(begin, end, xOf) {
   return make("path", { class: "wait", d: `M${from},${y - 4}V${y + 4}M${from},${y}H${to}M${to},${y - 4}V${y + 4}` });
 }
 
-// scene: length_s, isLive, loudness, turns, interrupts, gaps; its times are seconds since the media stream began.
+// scene: length_s, isLive, loudness, turns, interrupts, gaps, marks; its times are seconds since the media stream began.
 export function draw(svg, scene, pxPerS) {
   const width = Math.max(1, Math.ceil(scene.length_s * pxPerS));
   const xOf = (s) => s * pxPerS;
@@ -141,6 +142,9 @@ export function draw(svg, scene, pxPerS) {
     parts.push(make("line", { class: "interrupt", x1: xOf(at_s), x2: xOf(at_s), y1: TOP - 6, y2: BOTTOM }));
     const text = `interrupt, clear in ${ms.toFixed(1)} ms`;
     notes.some((row) => row.add(xOf(at_s), text));
+  }
+  for (const at_s of scene.marks) {
+    parts.push(make("path", { class: "mark", d: `M${xOf(at_s)},${BOTTOM - MARK_PX}l-${MARK_PX / 2},${MARK_PX}h${MARK_PX}z` }));
   }
   if (!scene.isLive) {
     parts.push(make("line", { class: "end", x1: width - 1, x2: width - 1, y1: TOP, y2: BOTTOM }));
