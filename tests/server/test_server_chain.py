@@ -108,7 +108,7 @@ from_agent = {{ path = "body.b64", equal = {{ kind = "audio" }} }}
             await until(lambda: call.state is State.BRIDGED)
             metrics = await live.metrics()
             assert metrics["bridge_agents_replaced_total"] == 1
-            assert metrics['bridge_frames_dropped_total{direction="to_agent"}'] == 0
+            assert await live.dropped("to_agent") == 0
             await session.send_audio(make_numbered(0))
             await until(lambda: caller.received_audio == [make_numbered(0)])
         assert session.violations == []

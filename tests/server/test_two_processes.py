@@ -309,7 +309,8 @@ async def test_calls_of_a_killed_process_go_on_with_an_agent_that_knows_what_was
         assert {tuple(answer.verbs) for answer in answers} == {("Connect", "Redirect")}
         successors = [await scene.agent.next_session(DEADLINE_S) for _ in lost]
         for session in successors:
-            await until(lambda session=session: session.told)
+            # What it says before it has confirmed its format is not played.
+            await until(lambda session=session: session.told and session.ready.is_set())
             await session.send_audio(frame("after"))
         for caller in lost:
             await until(lambda caller=caller: caller.received_audio[-1:] == [frame("after")])

@@ -86,6 +86,9 @@ async def soon(awaitable: Awaitable[T]) -> T:
     return await asyncio.wait_for(awaitable, DEADLINE_S)
 
 
+DROPPED = "bridge_frames_dropped_total"
+
+
 class Resources(NamedTuple):
     """Resources that a call must give back."""
 
@@ -252,6 +255,17 @@ class Live:
                 if (whole := OF_AGENT.sub("", name).replace("{,", "{").replace("{}", "")) != name:
                     found[whole.replace(",}", "}")] += float(value)
         return found
+
+    async def dropped(self, direction: str) -> float:
+        """The frames dropped on their way ``to_agent`` or ``to_caller``, for every reason."""
+        label = f'direction="{direction}"'
+        counts = [
+            count
+            for name, count in (await self.metrics()).items()
+            if name.startswith(DROPPED) and label in name
+        ]
+        assert counts, f"no {DROPPED} has {label}"
+        return sum(counts)
 
     async def ignored(self, side: str, reason: str) -> float:
         return (await self.metrics())[f'bridge_messages_ignored_total{{reason="{reason}",side="{side}"}}']
