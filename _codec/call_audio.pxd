@@ -58,6 +58,7 @@ cdef class CallAudio:
         int first
         int count
 
+    cpdef bint follow(self, double now)
     cdef void add_caller_c(self, const char* text, Py_ssize_t n) noexcept
     cdef void add_agent_c(self, const char* text, Py_ssize_t n) noexcept
     cdef void cut_c(self) noexcept

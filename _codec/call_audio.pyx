@@ -111,9 +111,16 @@ cdef class CallAudio:
         """The carrier discards the unplayed audio: it is cleared, or its socket is lost."""
         self.cut_at(now)
 
+    cpdef bint follow(self, double now):
+        """End what has ended by now, and return whether there is a change or a segment of speech to take."""
+        if self.has_agent and not self.is_dry and now - self.agent_until >= DRY_S:
+            self.end_speech()
+        self.follow_drift()
+        return self.count > 0 or self.caller.count > 0 or self.agent.count > 0
+
     def poll(self, double now):
         """
-        End what has ended by now, and return the changes since the last call, in order.
+        Follow the audio up to ``now``, and return the changes since the last call, in order.
 
         A change is its kind, a position, a time and the length of a gap. ``caller`` and ``agent``: a stretch of that
         side begins, after a gap in mid-speech, or in the caller's media, of that length; 0 if there was none. ``cut``:
@@ -122,9 +129,7 @@ cdef class CallAudio:
         cdef list found = []
         cdef Change* change
         cdef int i
-        if self.has_agent and not self.is_dry and now - self.agent_until >= DRY_S:
-            self.end_speech()
-        self.follow_drift()
+        self.follow(now)
         for i in range(self.count):
             change = &self.changes[(self.first + i) % MOST_CHANGES]
             found.append((KINDS[change.kind], change.position, change.at, change.gap_s))

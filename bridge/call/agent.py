@@ -100,7 +100,7 @@ class AgentLeg(AgentSender):
         if self._farewell is not None:
             if self._farewell.is_due(self._audio_frames(), now):
                 self._say_goodbye()
-        elif self._trouble.is_due(self._audio_frames(), now):
+        elif self._trouble.is_open and self._trouble.is_due(self._audio_frames(), now):
             error = self._trouble.last(self._audio_frames())
             assert error is not None
             self._fail(f"{error.detail}, and no audio after it", error.kind)

@@ -40,8 +40,9 @@ class Hearing:
 
     def poll(self, now: float) -> None:
         """Take what is heard by now."""
-        self._take(now)
-        self._settle(self._known_until(now))
+        if self.audio.follow(now) or self.turns.is_pending:
+            self._take(now)
+            self._settle(self._known_until(now))
 
     def end(self, now: float) -> None:
         """The call is over: unplayed audio is not heard, and nothing follows."""

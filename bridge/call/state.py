@@ -269,7 +269,9 @@ class Call(Talk):
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
             self._last_audio_at = now
-        self.on_due(now)
+        is_silent = now - self._last_audio_at >= self._limits.caller_silent_s
+        if is_silent or any(due is not None and now >= due for due in (self._deadline, self._grace_until)):
+            self.on_due(now)
 
     def on_due(self, now: float) -> None:
         """Act on deadlines that are over; for `on_tick`, which has counted what there was until ``now``."""

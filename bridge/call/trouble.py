@@ -46,6 +46,11 @@ class Trouble:
             self._open = None
         return self._open
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there was an error, as far as is known without a look at the audio."""
+        return self._open is not None
+
     def is_due(self, audio_frames: int, now: float) -> bool:
         """Whether the agent has been silent for too long after an error."""
         return self.last(audio_frames) is not None and now - self._since >= self._silence_s

@@ -118,6 +118,11 @@ class Turns:
             total.add_sums(turn)
         return total
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether speech is known that `settle` has not made a turn of."""
+        return any(self._pending.values())
+
     def time_of(self, side: Side, position: int) -> float:
         """When the audio at a position is spoken or heard; its stretch is known."""
         found = [stretch for stretch in self._stretches[side] if stretch.position <= position]

@@ -101,9 +101,11 @@ class OpenSides:
     def must_keep_said(self, call: Call, now: float, every_s: float) -> bool:
         """Whether the store needs what was said: it is new for ``every_s`` seconds, or soon forgotten there."""
         changes = call.conversation.changes
+        if not changes:
+            return False
         has_ended = self.said_mid_utterance and not call.is_mid_utterance()
         is_new = changes != self.said_changes or has_ended
-        if not changes or now - self.said_at < (every_s if is_new else REFRESH_S):
+        if now - self.said_at < (every_s if is_new else REFRESH_S):
             return False
         self.said_changes, self.said_mid_utterance, self.said_at = changes, call.is_mid_utterance(), now
         return True

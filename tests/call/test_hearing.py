@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import astuple
 
 import pytest
 from call_script import RecordingAgent, Script, bridged
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.call.ends import Why
 from bridge.call.hearing import MOST_WAITED_S, Hearing
@@ -157,6 +160,44 @@ def test_what_the_caller_says_is_settled_though_the_agent_never_stops():
     line.say(0.5)
     line.listen(MOST_WAITED_S + 5)
     assert hearing.turns.total().caller_talk_s == pytest.approx(1.5, abs=0.05)
+
+
+class Plodding(Hearing):
+    """Takes the long way at every look."""
+
+    def poll(self, now: float) -> None:
+        self._take(now)
+        self._settle(self._known_until(now))
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(("say", "listen", "answer", "pass_time", "cut")), st.integers(1, 60)),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_look_without_news_changes_nothing(steps: list[tuple[str, int]]):
+    lines = [Line(Hearing()), Line(Plodding())]
+    for what, tenths in steps:
+        for line in lines:
+            if what == "cut":
+                line.hearing.audio.cut(line.now)
+            else:
+                getattr(line, what)(tenths / 10)
+        quick, plodding = (figures(line.hearing) for line in lines)
+        assert quick == pytest.approx(plodding, abs=1e-6)
+
+
+def figures(hearing: Hearing) -> list[float | None]:
+    """All that is known of a call."""
+    found: list[float | None] = [
+        *(figure for gaps in hearing.gaps.values() for pair in gaps.last for figure in pair)
+    ]
+    for turn in (*hearing.turns.last, hearing.turns.total()):
+        *times, interrupts, vain_interrupts = astuple(turn)
+        found += [*times, *interrupts.values(), *vain_interrupts.values()]
+    return found
 
 
 # In a call

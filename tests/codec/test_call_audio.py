@@ -296,3 +296,19 @@ def test_wire_shows_a_clear_and_not_what_was_held(ends: tuple[Wire, Wire, CallAu
     assert [kind for kind, *_ in found] == ["agent", "cut"]
     assert found[1][1] == 40_000
     assert found[0][2] <= found[1][2] < found[0][2] + 5
+
+
+def test_news_are_a_change_or_a_finished_segment() -> None:
+    audio = CallAudio()
+    caller = Caller(audio)
+    assert not audio.follow(BEGAN)
+    caller.say(0.5)
+    assert audio.follow(BEGAN + 0.5), "a stretch begins"
+    audio.poll(BEGAN + 0.5)
+    caller.say(0.5, SPEECH)
+    assert not audio.follow(BEGAN + 1.0), "speech goes on"
+    caller.say(0.5)
+    assert audio.follow(BEGAN + 1.5), "speech has ended"
+    audio.poll(BEGAN + 1.5)
+    assert len(audio.caller.take()) == 1
+    assert not audio.follow(BEGAN + 1.5)
