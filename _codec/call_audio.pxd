@@ -49,6 +49,8 @@ cdef class CallAudio:
         # Audio of the agent has been written since the last `cut`, and when the caller has heard it all.
         bint has_agent
         double agent_until
+        # By how much its present stretch is late by now; cleared by the next one.
+        double agent_late_s
         # That time is over, and `end_speech` knows; whether the agent was in mid-speech then.
         bint is_dry
         bint is_mid_speech

@@ -29,6 +29,9 @@ cdef double BYTES_PER_S = 8000.0
 # Lateness of the caller's audio from which on it may be a gap, and how long it must stay.
 cdef double GAP_S = 0.1
 cdef double GAP_STAYS_S = 0.3
+# Audio of the agent that comes as fast as it plays is late by a little again and again: until it adds up to this, the
+# stretch goes on.
+cdef double LATE_S = 0.005
 # A gap in mid-speech: shorter ones nobody hears, longer ones are pauses between two utterances.
 cdef double SHORTEST_DRY_S = 0.02
 cdef double LONGEST_DRY_S = 2.0
@@ -220,6 +223,10 @@ cdef class CallAudio:
     cdef void start_agent(self, unsigned long long position, double now) noexcept:
         cdef double gap_s = now - self.agent_until if self.has_agent else 0
         if self.has_agent and not self.is_dry:
+            self.agent_late_s += gap_s
+            if self.agent_late_s < LATE_S:
+                self.agent_until = now
+                return
             self.is_mid_speech = self.agent.is_speaking and position - self.agent.last_active_at <= MID_SPEECH_BYTES
         if (
             gap_s < SHORTEST_DRY_S
@@ -230,6 +237,7 @@ cdef class CallAudio:
             gap_s = 0
         self.has_agent = True
         self.is_dry = False
+        self.agent_late_s = 0
         self.agent_until = now
         self.note(AGENT, position, now, gap_s)
 

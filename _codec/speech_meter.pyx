@@ -92,6 +92,13 @@ cdef class SpeechMeter:
         """The start of the segment that has not ended; None while nobody speaks."""
         return self.started_at if self.is_speaking else None
 
+    @property
+    def next_from_bytes(self):
+        """No segment that has not ended begins before this."""
+        if self.is_speaking:
+            return self.started_at
+        return self.active_from if self.active_blocks > 0 else self.position_bytes
+
     def take(self):
         """Return the finished segments, start and end, since the last call."""
         cdef list taken = []

@@ -66,6 +66,7 @@ class Hearing:
         for side, meter in self._meters.items():
             for start, end in meter.take():
                 self.turns.on_speech(side, start, end)
+            self.turns.forget(side, meter.next_from_bytes)
 
     def _known_until(self, now: float) -> float:
         """Until when all speech of both sides is known."""

@@ -145,6 +145,12 @@ class Turns:
         stretches.append(_Stretch(position, began))
         del stretches[:-MOST_STRETCHES]
 
+    def forget(self, side: Side, position: int) -> None:
+        """Nothing before ``position`` is asked for any more."""
+        stretches = self._stretches[side]
+        while len(stretches) > 1 and stretches[1].position <= position:
+            del stretches[0]
+
     def on_speech(self, side: Side, start: int, end: int) -> None:
         """A segment of speech, by its positions; the audio is known, and that of the agent may be unplayed."""
         pending, stretches = self._pending[side], self._stretches[side]

@@ -59,6 +59,14 @@ class Line:
         """The agent's audio comes all at once."""
         self.hearing.audio.add_agent(base64.b64encode(silence(lead_s) + speech(length_s)), self.now)
 
+    def trickle(self, length_s: float) -> None:
+        """The agent speaks as fast as it is heard, each frame 1 ms late, while the caller listens."""
+        audio = speech(length_s)
+        for start in range(0, len(audio), FRAME_BYTES):
+            self.pass_time(FRAME_S + 0.001)
+            self.hearing.audio.add_agent(base64.b64encode(audio[start : start + FRAME_BYTES]), self.now)
+            self.hearing.audio.add_caller(base64.b64encode(SILENCE * FRAME_BYTES), self.now)
+
     def spans(self) -> list[tuple[float | None, ...]]:
         return [
             tuple(
@@ -163,7 +171,11 @@ def test_what_the_caller_says_is_settled_though_the_agent_never_stops():
 
 
 class Plodding(Hearing):
-    """Takes the long way at every look."""
+    """Takes the long way at every look, and forgets nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns.forget = lambda side, position: None  # type: ignore[method-assign]
 
     def poll(self, now: float) -> None:
         self._take(now)

@@ -312,3 +312,15 @@ def test_news_are_a_change_or_a_finished_segment() -> None:
     audio.poll(BEGAN + 1.5)
     assert len(audio.caller.take()) == 1
     assert not audio.follow(BEGAN + 1.5)
+
+
+def test_small_lateness_of_the_agent_adds_up_to_a_stretch() -> None:
+    audio = CallAudio()
+    for frame in range(100):
+        audio.add_agent(text(SPEECH, FRAME_S), BEGAN + frame * 0.021)
+        audio.follow(BEGAN + frame * 0.021)
+    found = changes(audio, "agent", BEGAN + 2.1)
+    assert len(found) == 20
+    for position, at, gap_s in found:
+        assert at == pytest.approx(BEGAN + position / 160 * 0.021, abs=0.001)
+        assert gap_s == 0
