@@ -1,17 +1,12 @@
-from _codec.frame_writer cimport FrameWriter
 from _codec.held_budget cimport HeldBudget
+from _codec.socket_reader cimport SocketReader
 
 cdef enum:
-    # Why a peer is not read, as bits: a turn of the loop has done enough for it; the process holds too much audio; it
-    # sends on after it has broken the protocol.
-    PAUSED_FOR_A_TURN = 1
-    PAUSED_FOR_ROOM = 2
-    PAUSED_FOR_GOOD = 4
-    # What a peer may send after that: what was on its way, and its close frame.
+    # What a peer may send after it has broken the protocol: what was on its way, and its close frame.
     MOST_DISCARDED_BYTES = 1048576
 
 
-cdef class WebSocket(FrameWriter):
+cdef class WebSocket(SocketReader):
     cdef:
         # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
         # `connection_lost`, never cleared.
@@ -22,8 +17,6 @@ cdef class WebSocket(FrameWriter):
         HeldBudget budget
         # This socket's share of them; changed by `charge`.
         Py_ssize_t charged_bytes
-        # Why the peer is not read, PAUSED_FOR_... bits; changed by `pause` and `resume`.
-        int pauses
         # Messages that are not plain audio which the peer may send; counted by `spend`, raised by `renew` and
         # `count_as_audio`.
         readonly Py_ssize_t messages_left
@@ -61,8 +54,6 @@ cdef class WebSocket(FrameWriter):
 
     # For subclasses. A message, whole; ``data`` is borrowed: valid until return.
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1
-    cdef int pause(self, int reason) except -1
-    cdef int resume(self, int reason) except -1
     cdef int read(self, char* data, Py_ssize_t n) except -1
     cdef bint fits(self, Py_ssize_t n) noexcept
     cdef void charge(self) noexcept

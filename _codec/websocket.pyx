@@ -19,14 +19,13 @@ from libc.string cimport memcpy, memmove
 
 from aiofastnet.utils cimport NoResult
 
-from _codec.frame_writer cimport FrameWriter, begin_gathering, end_gathering, write_pending
+from _codec.frame_writer cimport begin_gathering, end_gathering, write_pending
 from _codec.held_budget cimport HeldBudget
 from _codec.rfc6455 cimport CLOSE, CONTINUATION, NO_STATUS, PING, PONG, TEXT, UNKNOWN_LENGTH, WRONG_LENGTH, apply_mask
 from _codec.rfc6455 cimport fault_in, may_close_with, payload_bytes
+from _codec.socket_reader cimport PAUSED_FOR_A_TURN, PAUSED_FOR_GOOD, SocketReader
 
 import asyncio
-
-from _codec.resume import resume_reading
 
 cdef enum:
     SHARED_BYTES = 65536
@@ -43,7 +42,7 @@ cdef char shared[SHARED_BYTES]
 
 
 @cython.auto_pickle(False)
-cdef class WebSocket(FrameWriter):
+cdef class WebSocket(SocketReader):
     """
     One side's WebSocket after its handshake; after `open`, `feed` takes the bytes read beyond the handshake.
 
@@ -79,11 +78,6 @@ cdef class WebSocket(FrameWriter):
     def renew(self, Py_ssize_t messages, Py_ssize_t most):
         """Allow the peer some more messages that are not plain audio, ``most`` of them at once."""
         self.messages_left = min(most, self.messages_left + messages)
-
-    @property
-    def is_paused(self):
-        """The peer's messages are not read at present."""
-        return self.pauses != 0
 
     # Reading: the transport's callbacks
 
@@ -138,24 +132,6 @@ cdef class WebSocket(FrameWriter):
         """Take what the last turn has left; the transport is read again when all of it is done."""
         self.reads_shared = False
         self.read(self.partial, self.partial_used)
-
-    cdef int pause(self, int reason) except -1:
-        """Stop reading until `resume` is called with each reason of a pause."""
-        if self.pauses == 0 and self.transport is not None:
-            self.transport.pause_reading()
-        self.pauses |= reason
-        return 0
-
-    cdef int resume(self, int reason) except -1:
-        if self.pauses & reason:
-            self.pauses &= ~reason
-            if self.pauses == 0 and self.transport is not None:
-                resume_reading(self.transport, self.is_wanted)
-        return 0
-
-    def is_wanted(self):
-        """Whether the peer's messages are to be read."""
-        return self.pauses == 0
 
     def feed(self, bytes data not None):
         """Read bytes that came with the handshake, as if the transport delivered them now."""

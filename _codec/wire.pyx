@@ -25,8 +25,9 @@ from _codec.media_json cimport Envelope, SpanFinder
 from _codec.put_text cimport put, put_number
 from _codec.rfc6455 cimport BINARY, TEXT
 from _codec.scratch cimport Scratch
+from _codec.socket_reader cimport PAUSED_FOR_ROOM
 from _codec.transcode cimport FromMulaw, ToMulaw
-from _codec.websocket cimport PAUSED_FOR_ROOM, WebSocket
+from _codec.websocket cimport WebSocket
 
 import asyncio
 import re
