@@ -36,6 +36,7 @@ extensions = [
         "loudness",
         "recorder",
         "frame_writer",
+        "socket_set",
         "socket_reader",
         "websocket",
         "wire",

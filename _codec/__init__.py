@@ -11,6 +11,7 @@ __all__ = [
     "HeldBudget",
     "Loudness",
     "Recorder",
+    "SocketSet",
     "SpanFinder",
     "ToMulaw",
     "Wire",
@@ -27,6 +28,7 @@ try:
     from _codec.loudness import Loudness
     from _codec.media_json import Envelope, SpanFinder
     from _codec.recorder import Recorder
+    from _codec.socket_set import SocketSet
     from _codec.transcode import PCM_RATES_HZ, FromMulaw, ToMulaw
     from _codec.wire import MARK_NAME, Wire
 except ImportError as error:

@@ -1,12 +1,17 @@
 """
-Whether a socket is read: nobody does while its peer is paused.
+Who reads a socket: its transport, a `SocketSet` in its place, or nobody while the peer is paused.
 
-Failures are those of the transport's pause and resumption.
+A transport that does not read is paused. Failures are those of the transport's pause and resumption.
 """
 
 cimport cython
 
 from _codec.frame_writer cimport FrameWriter
+from _codec.socket_set cimport SocketSet
+
+import asyncio
+
+from aiofastnet.selector_transport import SelectorSocketTransport
 
 from _codec.resume import resume_reading
 
@@ -22,7 +27,7 @@ cdef class SocketReader(FrameWriter):
 
     cdef int pause(self, int reason) except -1:
         """Stop reading until `resume` is called with each reason of a pause."""
-        if self.pauses == 0 and self.transport is not None:
+        if not self.leave_set() and self.pauses == 0 and self.transport is not None:
             self.transport.pause_reading()
         self.pauses |= reason
         return 0
@@ -33,6 +38,52 @@ cdef class SocketReader(FrameWriter):
             if self.pauses == 0 and self.transport is not None:
                 resume_reading(self.transport, self.is_wanted)
         return 0
+
+    def read_by(self, SocketSet socket_set not None):
+        """Let ``socket_set`` read from now on, while it is on, where that is possible; to be called now and then."""
+        if self.socket_set is not None or not socket_set.is_on or not self.may_leave_transport():
+            return
+        fd = self.transport.get_extra_info("socket").fileno()
+        try:
+            socket_set.add(self, fd)
+        except OSError:
+            # The transport reads on.
+            return
+        self.socket_set = socket_set
+        self.fd = fd
+        self.transport.pause_reading()
+
+    cdef bint may_leave_transport(self) except -1:
+        # TLS is the transport's, the first frame may be picows', and what ends needs the transport.
+        return (
+            self.has_begun()
+            and self.pauses == 0
+            and not self.is_closing
+            and isinstance(self.transport, SelectorSocketTransport)
+        )
+
+    cdef bint has_begun(self) noexcept:
+        return False
+
+    def read_by_transport(self):
+        """Let the transport read again."""
+        if self.leave_set() and self.transport is not None:
+            self.transport.resume_reading()
+
+    def drop(self, fault):
+        """End the connection after a fault while a set read it, as the transport does after one of its own."""
+        asyncio.get_running_loop().call_exception_handler({"message": "fault while reading", "exception": fault})
+        self.leave_set()
+        if self.transport is not None:
+            self.transport.abort()
+
+    cdef bint leave_set(self) except -1:
+        """Whether a set has read; neither it nor the transport does from now on."""
+        if self.socket_set is None:
+            return False
+        self.socket_set.discard(self.fd)
+        self.socket_set = None
+        return True
 
     def is_wanted(self):
         """Whether the peer's messages are to be read."""

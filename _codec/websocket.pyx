@@ -79,7 +79,10 @@ cdef class WebSocket(SocketReader):
         """Allow the peer some more messages that are not plain audio, ``most`` of them at once."""
         self.messages_left = min(most, self.messages_left + messages)
 
-    # Reading: the transport's callbacks
+    # Reading: the callbacks of the transport, or of what reads in its place
+
+    cdef bint has_begun(self) noexcept:
+        return self.ws_frames_in > 0
 
     cpdef is_buffered_protocol(self):
         return True
@@ -362,6 +365,7 @@ cdef class WebSocket(SocketReader):
     def connection_lost(self, exc):
         """Clear all that leads to the connection, and report its end."""
         self.is_closing = self.is_failed = True
+        self.leave_set()
         # Both ends of the cycle are cleared: memory is freed without the garbage collector.
         owner = self.owner
         self.owner = None

@@ -1,0 +1,14 @@
+from aiofastnet.transport cimport Protocol
+
+
+cdef class SocketSet:
+    cdef:
+        # Set by `start`, cleared by `stop`.
+        readonly bint is_on
+        object epoll
+        int epoll_fd
+        # The protocol whose socket has this descriptor; None where there is none. Grows by `add`.
+        list by_fd
+
+    cdef int read(self, int fd, bint is_ending) except -1
+    cdef int read_once(self, Protocol protocol, int fd, bint is_ending) except -1

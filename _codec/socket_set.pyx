@@ -1,0 +1,143 @@
+"""
+Reads the sockets of many calls past the event loop, in batches.
+
+The loop's way from a readable socket to its protocol touches as much memory as all work on the frame. A set has an epoll
+instance of its own, edge-triggered: a look at it reads each socket that has data once, until none is left for the next
+look, and gives a socket at its end, or with an error, back to its transport.
+
+Nothing here blocks. Memory is that of the protocol, for as many bytes as it says. What a protocol raises ends its
+connection; the other ones are read on.
+"""
+
+cimport cython
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t
+
+from aiofastnet.transport cimport Protocol
+
+import asyncio
+import select
+
+cdef extern from "<sys/socket.h>":
+    Py_ssize_t recv(int fd, void* data, size_t n, int flags) nogil
+    int MSG_DONTWAIT
+
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #else
+    /* A set that is never on. */
+    enum { EPOLLIN = 1, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 32 };
+    struct epoll_event { unsigned int events; union { int fd; } data; };
+    static int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout_ms) { return 0; }
+    #endif
+    """
+    ctypedef union epoll_data_t:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_wait(int epoll, epoll_event* events, int most, int timeout_ms) nogil
+    enum:
+        EPOLLERR
+        EPOLLHUP
+        EPOLLRDHUP
+
+cdef enum:
+    BATCH = 64
+
+cdef object WANTED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET if hasattr(select, "epoll") else 0
+
+
+@cython.auto_pickle(False)
+@cython.final
+cdef class SocketSet:
+    """
+    The sockets that are read by `look`.
+
+    Attributes:
+        is_on: Whether sockets may be added: from `start` to `stop`, on Linux.
+    """
+
+    def __cinit__(self):
+        self.by_fd = []
+
+    def start(self):
+        """Let sockets be added; whoever calls this calls `look` from now on."""
+        if not self.is_on and hasattr(select, "epoll"):
+            self.epoll = select.epoll()
+            self.epoll_fd = self.epoll.fileno()
+            self.is_on = True
+
+    def stop(self):
+        """Give all sockets back to their transports."""
+        if not self.is_on:
+            return
+        self.is_on = False
+        for protocol in self.by_fd:
+            if protocol is not None:
+                protocol.read_by_transport()
+        self.epoll.close()
+        self.epoll = None
+
+    def add(self, Protocol protocol not None, int fd):
+        """
+        Read a socket for its protocol, whose transport must be paused from now on.
+
+        The protocol calls `discard` before the socket is closed. ``read_by_transport()`` is called at an end or an error
+        and at `stop`, ``drop(fault)`` after a fault of the protocol.
+
+        Raises:
+            OSError: The system has no room for one more.
+        """
+        self.epoll.register(fd, WANTED)
+        if fd >= len(self.by_fd):
+            self.by_fd += [None] * (fd + 1 - len(self.by_fd))
+        self.by_fd[fd] = protocol
+
+    def discard(self, int fd):
+        """Read a socket no more."""
+        self.by_fd[fd] = None
+        if self.is_on:
+            self.epoll.unregister(fd)
+
+    def look(self):
+        """Read each socket that has data, once."""
+        cdef epoll_event events[BATCH]
+        cdef int n = BATCH
+        cdef int i
+        # No more batches than sockets fill: what comes meanwhile is for the next look.
+        cdef Py_ssize_t left = <Py_ssize_t>len(self.by_fd)
+        while n == BATCH and left > 0 and self.is_on:
+            n = epoll_wait(self.epoll_fd, events, BATCH, 0)
+            left -= BATCH
+            for i in range(n):
+                self.read(events[i].data.fd, events[i].events & <uint32_t>(EPOLLERR | EPOLLHUP | EPOLLRDHUP) != 0)
+
+    cdef int read(self, int fd, bint is_ending) except -1:
+        # Another one's turn may have discarded it.
+        protocol = self.by_fd[fd]
+        if protocol is None:
+            return 0
+        try:
+            self.read_once(<Protocol>protocol, fd, is_ending)
+        except Exception as fault:
+            protocol.drop(fault)
+        return 0
+
+    cdef int read_once(self, Protocol protocol, int fd, bint is_ending) except -1:
+        cdef char* data
+        cdef Py_ssize_t room
+        cdef Py_ssize_t n
+        protocol.get_buffer_c(-1, &data, &room)
+        n = recv(fd, data, <size_t>room, MSG_DONTWAIT)
+        if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
+            protocol.read_by_transport()
+            return 0
+        if n == room or is_ending or (n < 0 and errno == EINTR):
+            # There may be more: the socket is reported again.
+            self.epoll.modify(fd, WANTED)
+        if n > 0:
+            protocol.buffer_updated(n)
+        return 0
