@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiofastnet
+import pytest
 
 from _codec import HeldBudget, SocketSet, Wire
 
 DEADLINE_S = 10.0
+# More than one turn of the loop takes of messages that are not audio, and more than one read takes of bytes.
+MANY = 200
+LONG_BYTES = 150_000
 
 
 class Owner:
@@ -20,8 +26,11 @@ class Owner:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.fails_on: bytes | None = None
 
     def on_text(self, message: bytes) -> None:
+        if message == self.fails_on:
+            raise RuntimeError("as the test wants it")
         self.calls.append(("text", message))
 
     def __getattr__(self, name: str) -> Any:
@@ -53,6 +62,10 @@ class End:
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.peer, data)
+
+    def reset(self) -> None:
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.peer.close()
 
 
 @contextlib.asynccontextmanager
@@ -115,6 +128,75 @@ async def in_a_set(end: End) -> AsyncIterator[SocketSet]:
         sockets.stop()
 
 
+def script(seed: int) -> tuple[list[bytes], str]:
+    """What a peer sends, in pieces of any length, and how it ends."""
+    rng = random.Random(seed)
+    stream = bytearray()
+    for _ in range(rng.choice((3, 30, MANY))):
+        kind = rng.choice(("text", "text", "long", "ping", "binary", "parts"))
+        if kind == "long":
+            stream += frame(b"x" * rng.randrange(LONG_BYTES)) if rng.random() < 0.1 else frame(b"y" * 700)
+        elif kind == "parts":
+            stream += frame(b"one ", 0x01) + frame(b"two", 0x80)
+        else:
+            stream += frame(
+                rng.randbytes(rng.randrange(125)).hex()[:120].encode(),
+                {"ping": 0x89, "binary": 0x82}.get(kind, 0x81),
+            )
+    ending = rng.choice(("fin", "fin", "reset", "close", "broken"))
+    stream += {"close": frame(b"\x03\xe8bye", 0x88), "broken": b"\xff\xff"}.get(ending, b"")
+    pieces = []
+    while stream:
+        length = rng.choice((1, 300, 5000, 100_000))
+        pieces.append(bytes(stream[:length]))
+        del stream[:length]
+    return pieces, ending
+
+
+async def play(seed: int, sockets: SocketSet | None) -> list[tuple[Any, ...]]:
+    """The owner's calls for one script, read by a set if there is one, which is used whenever it may be."""
+    pieces, ending = script(seed)
+    async with connected() as end:
+        await end.send(HELLO)
+        for piece in pieces:
+            await end.send(piece)
+            await asyncio.sleep(0)
+            if sockets is not None:
+                end.wire.read_by(sockets)
+                sockets.look()
+        if ending == "reset":
+            # What has not been read goes with it.
+            sent = b"".join(pieces)
+            await turn_until(lambda: end.wire.ws_frames_in == 1 + whole_frames(sent), sockets)
+            end.reset()
+        else:
+            end.peer.shutdown(socket.SHUT_WR)
+        await turn_until(lambda: end.owner.is_gone, sockets)
+        return end.owner.calls
+
+
+def whole_frames(stream: bytes) -> int:
+    count = at = 0
+    while at < len(stream):
+        length, header = stream[at + 1], 2
+        if length >= 126:
+            header = 4 if length == 126 else 10
+            length = int.from_bytes(stream[at + 2 : at + header])
+        at += header + length
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_set_reads_what_the_transport_reads(seed):
+    sockets = SocketSet()
+    sockets.start()
+    by_set = await play(seed, sockets)
+    sockets.stop()
+    assert by_set == await play(seed, None)
+    assert by_set[0] == ("text", b"hello")
+
+
 async def test_look_reads_what_the_loop_does_not():
     async with connected() as end, in_a_set(end) as sockets:
         await end.send(frame(b"second"))
@@ -133,3 +215,76 @@ async def test_stopped_set_gives_the_socket_back():
         end.wire.read_by(sockets)
         await end.send(frame(b"third"))
         await turn_until(lambda: end.owner.calls[-1] == ("text", b"third"))
+
+
+async def test_nothing_is_read_of_a_peer_that_did_too_much_in_a_turn_until_the_next():
+    async with connected() as end, in_a_set(end) as sockets:
+        await end.send(frame(b"x") * MANY)
+        await turn_until(lambda: len(end.owner.calls) > 1, sockets)
+        assert end.wire.is_paused
+        assert len(end.owner.calls) < MANY
+        await turn_until(lambda: len(end.owner.calls) == MANY + 1)
+
+
+async def test_fault_ends_its_own_connection_only():
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    async with connected() as end, connected() as other, in_a_set(end) as sockets:
+        await other.send(HELLO)
+        await turn_until(lambda: other.owner.calls)
+        other.wire.read_by(sockets)
+        end.owner.fails_on = b"second"
+        await end.send(frame(b"second"))
+        await other.send(frame(b"second"))
+        await turn_until(lambda: end.owner.is_gone and len(other.owner.calls) > 1, sockets)
+        assert other.owner.calls[1:] == [("text", b"second")]
+        await other.send(frame(b"third"))
+        await turn_until(lambda: len(other.owner.calls) > 2, sockets)
+    assert [type(fault["exception"]) for fault in faults] == [RuntimeError]
+    asyncio.get_running_loop().set_exception_handler(None)
+
+
+async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
+    async with connected() as end, connected() as other, in_a_set(end) as sockets:
+        await other.send(HELLO)
+        await turn_until(lambda: other.owner.calls)
+        other.wire.read_by(sockets)
+        # Each has data at the same look, and whoever is first takes out the other.
+        for one, another in ((end, other), (other, end)):
+            one.owner.on_text = lambda message, another=another, one=one: (
+                one.owner.calls.append(message),
+                another.wire.read_by_transport(),
+            )
+            await one.send(frame(b"second"))
+        sockets.look()
+        assert sorted(len(one.owner.calls) for one in (end, other)) == [1, 2]
+        await turn_until(lambda: len(end.owner.calls) == len(other.owner.calls) == 2)
+
+
+async def test_socket_stays_with_its_transport_before_the_first_frame_and_after_the_last():
+    sockets = SocketSet()
+    sockets.start()
+    async with connected() as end:
+        end.wire.read_by(sockets)
+        await end.send(HELLO)
+        await turn_until(lambda: end.owner.calls)
+        end.wire.send_close(1000)
+        end.wire.read_by(sockets)
+        await end.send(frame(b"\x03\xe8", 0x88))
+        await turn_until(lambda: end.owner.is_gone)
+    sockets.stop()
+
+
+async def test_set_that_is_full_leaves_the_socket_to_the_transport(monkeypatch):
+    sockets = SocketSet()
+    async with connected() as end:
+        sockets.start()
+        await end.send(HELLO)
+        await turn_until(lambda: end.owner.calls)
+        # No descriptor of this number is open, so that the system refuses it.
+        transport = end.wire
+        with pytest.raises(OSError):
+            sockets.add(transport, 1000)
+        await end.send(frame(b"second"))
+        await turn_until(lambda: len(end.owner.calls) > 1)
+        sockets.stop()
