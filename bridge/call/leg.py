@@ -17,7 +17,7 @@ from typing import ClassVar, TypeVarTuple
 
 import structlog
 
-from _codec import HeldBudget, Wire
+from _codec import HeldBudget, SocketSet, Wire
 from bridge.agents.json_dialogue import worded
 from bridge.call.ends import Why
 from bridge.call.kept import Kept
@@ -68,14 +68,15 @@ class Process:
     What a process lends each of its legs.
 
     ``clock``: seconds, monotonic. ``tls``: the client's settings, made once, because making them takes 20 ms.
-    ``held``: the bytes that all legs hold together. ``on_gone``: called once per leg, when its socket is closed for
-    good.
+    ``held``: the bytes that all legs hold together. ``sockets``: reads the legs' while many calls are up. ``on_gone``:
+    called once per leg, when its socket is closed for good.
     """
 
     clock: Callable[[], float]
     metrics: Metrics
     tls: ssl.SSLContext
     held: HeldBudget
+    sockets: SocketSet
     on_gone: Callable[[Leg], None]
 
 
@@ -110,6 +111,7 @@ class Leg:
         self._clock = process.clock
         self._metrics = process.metrics
         self._on_gone = process.on_gone
+        self._sockets = process.sockets
         # Set by `open`, cleared by the wire's `on_gone`.
         self._transport: asyncio.Transport | None = None
         # Frames and bytes received at the last `relayed`; None: nothing passes natively.
@@ -248,6 +250,7 @@ class Leg:
         if elapsed_s > STOOD_STILL_S:
             self._move_deadlines(elapsed_s)
         most = self.limits.control_per_s
+        self.wire.read_by(self._sockets)
         self.wire.renew(round(min(elapsed_s, 1.0) * most), most)
         signs = self.wire.ws_frames_in if self.is_client else self.wire.messages_in
         if signs != self._signs_at_tick:

@@ -4,13 +4,15 @@ Looks at the sockets at intervals instead of waking up for each frame.
 With hundreds of calls a fifth of the CPU time goes into falling asleep and waking up once per frame. A callback that
 sleeps and schedules itself again makes the event loop poll without waiting, so that each poll finds a batch of frames.
 A frame, a timer or a signal waits for one interval at most. uvloop's own hooks are out of reach from Python, and an
-asyncio selector in its place costs more per frame.
+asyncio selector in its place costs more per frame. The calls' sockets are read past the loop meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+
+from _codec import SocketSet
 
 # Below this many calls the loop is asleep most of the time, and waking up is cheaper than looking in vain.
 FROM_CALLS = 20
@@ -24,9 +26,13 @@ class Gather:
 
     Args:
         interval_s: How long; 0: never.
+
+    Attributes:
+        sockets: Those that are read here; it is on while this sleeps between two looks.
     """
 
     def __init__(self, interval_s: float) -> None:
+        self.sockets = SocketSet()
         self._interval_s = interval_s
         self._is_wanted = False
         # The callback is scheduled; set by `set_calls`, cleared by the callback when it is no longer wanted.
@@ -39,13 +45,16 @@ class Gather:
         if self._is_wanted and not self._is_armed:
             self._is_armed = True
             self._woke_at = time.monotonic()
+            self.sockets.start()
             asyncio.get_running_loop().call_soon(self._sleep)
 
     def _sleep(self) -> None:
         if not self._is_wanted:
             self._is_armed = False
+            self.sockets.stop()
             return
         if time.monotonic() - self._woke_at < BUSY_INTERVALS * self._interval_s:
             time.sleep(self._interval_s)
         self._woke_at = time.monotonic()
+        self.sockets.look()
         asyncio.get_running_loop().call_soon(self._sleep)

@@ -58,15 +58,9 @@ class Server:
         self._registry = Registry(settings.bridge_max_calls, self._limits.token_s, self._agreement.end)
         self._held = HeldBudget(settings.bridge_held_bytes)
         expose(self.metrics, settings, self._registry, self._held)
-        self._live = Live(
-            self._registry,
-            self._agreement,
-            self.metrics,
-            self._held,
-            Gather(settings.bridge_gather_ms / 1000),
-            self._ask_twilio,
-            self._clock,
-        )
+        self._gather = Gather(settings.bridge_gather_ms / 1000)
+        shared = self._registry, self._agreement, self.metrics, self._held, self._gather
+        self._live = Live(*shared, self._ask_twilio, self._clock)
         self._draining = Draining(
             settings, self._registry, self._live, self._agreement, self.metrics, self._clock
         )
@@ -119,7 +113,12 @@ class Server:
         self._opened.push_async_callback(self._live.stop)
         self._twilio = twilio_api(settings, http, limits.twilio_api_s)
         process = Process(
-            clock=self._clock, metrics=self.metrics, tls=tls, held=self._held, on_gone=self._live.on_leg_gone
+            clock=self._clock,
+            metrics=self.metrics,
+            tls=tls,
+            held=self._held,
+            sockets=self._gather.sockets,
+            on_gone=self._live.on_leg_gone,
         )
         paths = assemble_paths(
             settings,

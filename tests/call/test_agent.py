@@ -16,7 +16,7 @@ from leg_on_socket import LIMITS, serving_leg
 from live import until
 from live_raw import RawSocket
 
-from _codec import Envelope, HeldBudget
+from _codec import Envelope, HeldBudget, SocketSet
 from bridge.agents.agent import (
     Agent,
     Audio,
@@ -106,6 +106,7 @@ class Scene:
                 metrics=Metrics(),
                 tls=ssl.create_default_context(),
                 held=HeldBudget(1 << 20),
+                sockets=SocketSet(),
                 on_gone=lambda leg: None,
             ),
             agent_limits=AGENT_LIMITS,

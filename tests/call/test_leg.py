@@ -15,7 +15,7 @@ from leg_on_socket import LIMITS, serving_leg
 from live import ACCOUNT_SID, FACTOR, random_call_sid, until
 from live_raw import CLOSE, CONTINUATION, PING, PONG, TEXT
 
-from _codec import Envelope, HeldBudget
+from _codec import Envelope, HeldBudget, SocketSet
 from bridge.call.caller import CallerLeg
 from bridge.call.ends import Why
 from bridge.call.leg import Leg, LegLimits, Process
@@ -45,6 +45,7 @@ def process(on_gone: Callable[[Leg], None] = lambda leg: None) -> Process:
         metrics=Metrics(),
         tls=ssl.create_default_context(),
         held=HeldBudget(64 << 20),
+        sockets=SocketSet(),
         on_gone=on_gone,
     )
 

@@ -83,3 +83,16 @@ async def test_timers_go_on():
     await asyncio.wait_for(fired.wait(), 5)
     gathering.set_calls(0)
     await turns(1)
+
+
+async def test_sockets_are_read_past_the_loop_while_it_sleeps(sleeps):
+    gathering = Gather(0.25)
+    assert not gathering.sockets.is_on
+    gathering.set_calls(FROM_CALLS)
+    assert gathering.sockets.is_on
+    await turns(2)
+    gathering.set_calls(0)
+    # Somebody looks until the loop has them again.
+    assert gathering.sockets.is_on
+    await turns(2)
+    assert not gathering.sockets.is_on

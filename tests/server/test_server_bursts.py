@@ -6,14 +6,14 @@ import asyncio
 import base64
 
 import pytest
-from live import DEADLINE_S, PLAIN_AND_TLS, Live, until
+from live import DEADLINE_S, PLAIN_TLS_AND_GATHERED, Live, until
 from numbered_checker import read_numbered
 
 from bridge.standins.agent.session import AgentSession
 from bridge.standins.numbered import make_numbered
 from bridge.standins.twilio.caller import Caller
 
-pytestmark = PLAIN_AND_TLS
+pytestmark = PLAIN_TLS_AND_GATHERED
 
 STALL_S = 1.5
 TWO_MINUTES = 6000

@@ -8,13 +8,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from live import DEADLINE_S, FACTOR, LIMITS, PLAIN_AND_TLS, Live, Resources, until, until_within
+from live import DEADLINE_S, FACTOR, LIMITS, PLAIN_TLS_AND_GATHERED, Live, Resources, until, until_within
 from live_raw import CLOSE, RawAgent, accept_head, raw_stream
 from yarl import URL
 
 from bridge.standins.audio import SILENCE
 
-pytestmark = PLAIN_AND_TLS
+pytestmark = PLAIN_TLS_AND_GATHERED
 
 FALLBACK = ["Say", "Hangup"]
 HANGUP = ["Hangup"]

@@ -4,7 +4,7 @@ import gc
 import json
 
 import pytest
-from live import PLAIN_AND_TLS, until
+from live import PLAIN_TLS_AND_GATHERED, until
 from live_raw import (
     BINARY,
     CLOSE,
@@ -20,7 +20,7 @@ from live_raw import (
 
 from bridge.standins.agent.faults import Faults
 
-pytestmark = PLAIN_AND_TLS
+pytestmark = PLAIN_TLS_AND_GATHERED
 
 CALLER_LIMIT = 64 * 1024
 AGENT_LIMIT = 256 * 1024

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from live import PLAIN_AND_TLS, until
+from live import PLAIN_TLS_AND_GATHERED, until
 from live_raw import RawAgent, accept_head, raw_stream, ws_frame
 from numbered_checker import read_numbered
 
 from bridge.standins.numbered import make_numbered
 
-pytestmark = PLAIN_AND_TLS
+pytestmark = PLAIN_TLS_AND_GATHERED
 
 
 def events(caller) -> list[object]:
