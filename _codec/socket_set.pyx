@@ -97,7 +97,9 @@ cdef class SocketSet:
         self.by_fd[fd] = protocol
 
     def discard(self, int fd):
-        """Read a socket no more."""
+        """Read a socket no more; one that is not read here stays as it is."""
+        if not 0 <= fd < len(self.by_fd) or self.by_fd[fd] is None:
+            return
         self.by_fd[fd] = None
         if self.is_on:
             self.epoll.unregister(fd)
@@ -116,6 +118,8 @@ cdef class SocketSet:
                 self.read(events[i].data.fd, events[i].events & <uint32_t>(EPOLLERR | EPOLLHUP | EPOLLRDHUP) != 0)
 
     cdef int read(self, int fd, bint is_ending) except -1:
+        if not 0 <= fd < len(self.by_fd):
+            return 0
         # Another one's turn may have discarded it.
         protocol = self.by_fd[fd]
         if protocol is None:

@@ -275,6 +275,15 @@ async def test_socket_stays_with_its_transport_before_the_first_frame_and_after_
     sockets.stop()
 
 
+async def test_descriptors_that_are_not_read_are_no_fault():
+    sockets = SocketSet()
+    sockets.start()
+    for fd in (-1, 0, 1 << 30):
+        sockets.discard(fd)
+    sockets.look()
+    sockets.stop()
+
+
 async def test_set_that_is_full_leaves_the_socket_to_the_transport(monkeypatch):
     sockets = SocketSet()
     async with connected() as end:
