@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import struct
 from pathlib import Path
@@ -25,7 +27,7 @@ def header(audio_bytes: int) -> bytes:
 
 class WavFile:
     """
-    A new file, which only its owner may read.
+    A new file, which only its owner may read. It is locked until it is closed, or its process is gone.
 
     Raises:
         OSError: It exists, or cannot be made; also by each write. The audio of former writes stays.
@@ -34,6 +36,9 @@ class WavFile:
     def __init__(self, path: Path) -> None:
         self._audio_bytes = 0
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Some file systems of networks have no locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             self._write(header(0), 0)
         except OSError:

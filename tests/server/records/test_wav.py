@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 
 import pytest
 from full_disk import file_of_at_most
@@ -50,3 +51,23 @@ def test_file_without_room_for_its_header_is_not_there(tmp_path):
     with file_of_at_most(HEADER.size - 1), pytest.raises(OSError):
         WavFile(tmp_path / "a.wav")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_file_is_locked_until_it_is_closed(tmp_path):
+    file = WavFile(tmp_path / "a.wav")
+    with (tmp_path / "a.wav").open("rb") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file.close()
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_file_system_without_locks_has_the_recording(tmp_path, monkeypatch):
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    file = WavFile(tmp_path / "a.wav")
+    file.write(b"LR")
+    file.close()
+    assert read_stereo(tmp_path / "a.wav") == (b"L", b"R")
