@@ -152,6 +152,7 @@ ONLY_IN = {
     "dotenv": ["bridge.retell_agent.command"],
     "click": ["bridge.cli", "bridge.commands.*", "bridge.__main__", "bridge.standins.*", "benchmarks.*"],
     "uvloop": ["bridge.serve", "bridge.standins.*", "benchmarks.*"],
+    "soundfile": ["bridge.server.records.opus_file"],
     "numpy": ["bridge.standins.*", "benchmarks.*"],
     "matplotlib": ["bridge.standins.*", "benchmarks.*"],
 }
