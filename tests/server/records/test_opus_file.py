@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,14 @@ def test_disk_that_takes_all_but_the_last_byte_is_full(tmp_path):
     assert names(tmp_path) == ["call.wav", "other.opus"]
 
 
+def test_file_that_is_still_written_is_left_alone(tmp_path):
+    file = WavFile(tmp_path / "call.wav")
+    file.write(b"\xff" * 16_000)
+    assert encode(tmp_path / "call.wav") == ("busy", "")
+    file.close()
+    assert encode(tmp_path / "call.wav") == ("encoded", "")
+
+
 def test_file_without_audio_stays(tmp_path):
     WavFile(tmp_path / "call.wav").close()
     assert encode(tmp_path / "call.wav") == ("empty", "")
@@ -70,3 +80,60 @@ def test_file_without_audio_stays(tmp_path):
 def test_file_that_is_not_there_is_gone(tmp_path):
     assert encode(tmp_path / "call.wav") == ("gone", "")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("removed", ["call.wav", "call.opus.part"])
+def test_recording_that_is_removed_meanwhile_does_not_come_back(tmp_path, monkeypatch, removed):
+    write = opus_file._write
+
+    def write_and_remove(source: int, target: int) -> int:
+        frames = write(source, target)
+        (tmp_path / removed).unlink()
+        return frames
+
+    monkeypatch.setattr(opus_file, "_write", write_and_remove)
+    write_speech(tmp_path / "call.wav")
+    assert encode(tmp_path / "call.wav") == ("gone", "")
+    assert "call.opus" not in names(tmp_path)
+
+
+def test_file_that_another_process_has_just_encoded_is_gone(tmp_path, monkeypatch):
+    write_speech(tmp_path / "call.wav")
+    lock = opus_file.fcntl.flock
+
+    def lock_late(file: object, how: int) -> None:
+        (tmp_path / "call.wav").unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(opus_file.fcntl, "flock", lock_late)
+    assert encode(tmp_path / "call.wav") == ("gone", "")
+    assert names(tmp_path) == []
+
+
+def test_file_of_a_crash_is_written_anew(tmp_path):
+    original = write_speech(tmp_path / "call.wav")
+    (tmp_path / "call.opus.part").write_bytes(b"x" * 1_000_000)
+    assert encode(tmp_path / "call.wav") == ("encoded", "")
+    heard(original, tmp_path / "call.opus")
+    assert names(tmp_path) == ["call.opus"]
+
+
+def test_directory_that_may_not_be_written_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    write_speech(tmp_path / "call.wav")
+    monkeypatch.setattr(opus_file.os, "open", refuse)
+    assert encode(tmp_path / "call.wav") == ("disk_error", "Permission denied")
+
+
+def test_program_that_is_stopped_leaves_the_wav_file_alone(tmp_path):
+    # Too long to be done before the signal.
+    write_speech(tmp_path / "call.wav", repeats=30)
+    process = subprocess.Popen([*PROGRAM, str(tmp_path / "call.wav")], stdout=subprocess.DEVNULL)
+    while not (tmp_path / "call.opus.part").exists():
+        assert process.poll() is None
+        os.sched_yield()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_S) == opus_file.STOPPED
+    assert names(tmp_path) == ["call.wav"]
