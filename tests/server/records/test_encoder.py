@@ -160,3 +160,10 @@ async def test_look_takes_each_file_once(bench, tmp_path):
     # One that is put is tried, though its name is known.
     bench.encoder.put(paths[1])
     assert (await bench.next())[1] == "2.wav"
+
+
+async def test_program_has_no_secrets(bench, tmp_path, program, monkeypatch):
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "canary-5d11")
+    program("import os; print('encoded', 'TWILIO_AUTH_TOKEN' in os.environ, sep='\\t')")
+    bench.encoder.put(tmp_path / "call.wav")
+    assert await bench.next() == ("encoded", "call.wav", "False")
