@@ -290,11 +290,8 @@ class Metrics:
         self.callers_back = Counter(
             "bridge_callers_back", "New media sockets that went on with a kept agent", registry=r
         )
-        self.lost_audio_s = Counter(
-            "bridge_lost_audio_seconds",
-            "Agent audio sent to media sockets that were lost before it had played",
-            registry=r,
-        )
+        lost = "Agent audio sent to media sockets that were lost before it had played"
+        self.lost_audio_s = Counter("bridge_lost_audio_seconds", lost, registry=r)
         self.store_available = Gauge("bridge_store_available", "1 while the store answers", registry=r)
         self.store_failures = Counter(
             "bridge_store_failures", "Questions that the store did not answer in time", registry=r
@@ -307,6 +304,8 @@ class Metrics:
         )
         self.recordings_open = Gauge("bridge_recordings_open", "Recordings that are being made", registry=r)
         self.recordings = Counter("bridge_recordings", "Recordings that are over", ["reason"], registry=r)
+        encoded = "Recordings whose encoding as Opus is over"
+        self.recordings_encoded = Counter("bridge_recordings_encoded", encoded, ["reason"], registry=r)
         waiting = "Recorded audio that is not on the disk yet"
         self.recording_waiting_bytes = Gauge("bridge_recording_waiting_bytes", waiting, registry=r)
         self.interrupt_to_clear_s = Histogram(

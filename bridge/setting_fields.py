@@ -188,6 +188,11 @@ class SettingFields(BaseModel):
         description="a directory for stereo recordings of the calls; without it none are made: "
         "[recordings.md](recordings.md)",
     )
+    bridge_record_format: Literal["wav", "opus"] = Field(
+        "wav",
+        description="opus: a recording becomes an Ogg Opus file of a third of the size once its call is over; needs "
+        "voice-bridge[opus]",
+    )
     bridge_record_keep_h: float = Field(
         168.0, gt=0, le=876_000, description="hours after which a recording is deleted"
     )

@@ -28,6 +28,7 @@ def metrics() -> Metrics:
     metrics.events.labels("call.started", "delivered")
     metrics.answers.labels("used")
     metrics.recordings.labels("call_ended")
+    metrics.recordings_encoded.labels("encoded")
     metrics.ignored("caller", "not_json")
     metrics.calls_ended.labels("agent_ended", "openai").inc()
     metrics.calls.labels("openai", "default").inc()

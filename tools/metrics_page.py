@@ -38,6 +38,7 @@ LABELS = {
     "bridge_full": "`of`: each agent and route with a limit: `agent:NAME`, `route:NAME`",
     "bridge_http_requests": "`path`, `status`",
     "bridge_recordings": "`reason`: `call_ended`, or [why the recording is not whole](recordings.md#what-goes-wrong)",
+    "bridge_recordings_encoded": "`reason`: `encoded`, or [why the WAV file stays](recordings.md#opus)",
     "bridge_messages_ignored": "`side`: `caller`, `agent`; `reason`",
 }
 RULES = {"min": "the least", "max": "the greatest"}

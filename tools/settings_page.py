@@ -79,7 +79,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "bridge_log_level",
         "bridge_log_numbers",
     ),
-    "Recordings": ("bridge_record_dir", "bridge_record_keep_h", "bridge_record_twilio"),
+    "Recordings": (
+        "bridge_record_dir",
+        "bridge_record_format",
+        "bridge_record_keep_h",
+        "bridge_record_twilio",
+    ),
     "Limits of a call": (
         "bridge_session_s",
         "bridge_agent_connect_s",

@@ -150,7 +150,8 @@ def assemble_paths(
     recordings = None
     if settings.bridge_record_dir:
         keep_s = settings.bridge_record_keep_h * 3600
-        recordings = Recordings(Path(settings.bridge_record_dir), keep_s, metrics)
+        is_opus = settings.bridge_record_format == "opus"
+        recordings = Recordings(Path(settings.bridge_record_dir), keep_s, metrics, is_opus=is_opus)
         opened.push_async_callback(recordings.stop)
         also_forget.append(recordings.forget)
     twilio = twilio_api(settings, http, limits.twilio_api_s) if settings.bridge_record_twilio else None

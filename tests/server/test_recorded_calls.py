@@ -220,6 +220,27 @@ async def test_record_names_the_recording_which_goes_with_it(live_server, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_record_names_the_opus_file_which_goes_with_it(live_server, tmp_path):
+    options = {"BRIDGE_RECORD_DIR": tmp_path, "BRIDGE_RECORD_FORMAT": "opus", "BRIDGE_API_TOKEN": TOKEN}
+    live = await live_server(**options)
+    async with live.bridged() as (caller, _):
+        await caller.send_frames(numbered(0, 10), paced=False)
+        await caller.hang_up()
+    await over(live)
+    value = live.server.metrics.registry.get_sample_value
+    await until(lambda: value("bridge_recordings_encoded_total", {"reason": "encoded"}) == 1)
+    await live.server._agreement.documents.settled()
+    [file] = tmp_path.iterdir()
+    assert file.suffix == ".opus"
+    assert await recording_of(live, caller.call_sid) == {"file": file.name, "ended": None, "twilio_sid": None}
+    async with (
+        aiohttp.ClientSession(headers=BEARER) as http,
+        http.delete(f"{live.url}/calls/{caller.call_sid}") as answer,
+    ):
+        assert answer.status == 204
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_full_disk_ends_no_call(live_server, tmp_path, logs):
     live = await live_server(BRIDGE_RECORD_DIR=tmp_path, BRIDGE_STORE="memory")
     async with live.bridged() as (caller, session):

@@ -32,6 +32,7 @@ FAMILIES = {
     "bridge_flight_files_lost": ("counter", set()),
     "bridge_recordings_open": ("gauge", set()),
     "bridge_recordings": ("counter", {"reason"}),
+    "bridge_recordings_encoded": ("counter", {"reason"}),
     "bridge_recording_waiting_bytes": ("gauge", set()),
     "bridge_answers": ("counter", {"result"}),
     "bridge_answer_seconds": ("histogram", set()),

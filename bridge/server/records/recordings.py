@@ -2,13 +2,13 @@
 Stereo recordings of calls: the caller left, what he hears right.
 
 The loop collects audio in a `Recorder`, which hands it on twice a second; a thread writes it. What goes wrong ends the
-recording, and not the call.
+recording, and not the call. Where Opus is wanted, an `Encoder` replaces the files that are finished.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -20,7 +20,10 @@ import structlog
 from _codec import Recorder
 from bridge.metrics import Metrics
 from bridge.server.records.disk import Disk
+from bridge.server.records.encoder import REASONS as ENCODING_REASONS
+from bridge.server.records.encoder import Encoder
 from bridge.server.records.flights import FilesUnavailableError
+from bridge.server.records.opus_file import DISK_ERROR, DISK_FULL, ENCODED, FULL
 from bridge.server.records.timeline import Batch, Timeline
 from bridge.server.records.wav import WavFile
 
@@ -31,10 +34,12 @@ MOST_COLLECTED_BYTES = 32 << 20
 # How long a question waits for the disk.
 ASK_S = 2.0
 # Only such files are ever removed.
-NAME = re.compile(r"(CA[0-9a-f]{32})-[0-9]{1,9}-[0-9]{8}T[0-9]{6}Z\.wav")
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NAME = re.compile(r"(CA[0-9a-f]{32})-[0-9]{1,9}-[0-9]{8}T[0-9]{6}Z\.(wav|opus|opus\.part)")
+# A WAV file that has not changed for so long was left behind. It is not locked either; a release that does not lock its
+# files writes them twice a second.
+LEFT_S = 600.0
 # Why recordings end: with their calls, or before.
-CALL_ENDED, DISK_FULL, DISK_ERROR, BEHIND, FAULT = "call_ended", "disk_full", "disk_error", "behind", "fault"
+CALL_ENDED, BEHIND, FAULT = "call_ended", "behind", "fault"
 REASONS = (CALL_ENDED, DISK_FULL, DISK_ERROR, BEHIND, FAULT)
 
 
@@ -42,16 +47,20 @@ class RecordingFile:
     """
     The file of one call; all but ``problem`` belongs to the thread.
 
+    Args:
+        on_finished: Called with the path of a file that has all that could be written.
+
     Attributes:
         problem: Why it cannot be written any more; one of `REASONS`.
         detail: In the system's words.
     """
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, on_finished: Callable[[Path], object]) -> None:
         self.problem = ""
         self.detail = ""
         self._path = path
         self._disk = disk
+        self._on_finished = on_finished
         self._timeline = Timeline()
         # Made with the first batch.
         self._file: WavFile | None = None
@@ -68,6 +77,9 @@ class RecordingFile:
         self._disk.kept_bytes -= self._timeline.waiting_bytes
         self._write(self._timeline.take_rest(until))
         self._close()
+        # One that met a problem of the disk is left for a later look.
+        if not self.problem:
+            self._on_finished(self._path)
 
     def _write(self, audio: bytes) -> None:
         if self.problem:
@@ -100,7 +112,7 @@ class Recording:
         on_end: Called once, on any thread, with one of `REASONS`, the name and a detail.
 
     Attributes:
-        name: The file's.
+        name: The file's, in the end.
         ended: One of `REASONS` once nothing more is collected.
     """
 
@@ -178,20 +190,31 @@ class Recordings:
     Args:
         directory: Has the files; other processes may use it too.
         keep_s: For how long.
+        is_opus: Encode each recording once it is over.
         clock: Unix time.
     """
 
     def __init__(
-        self, directory: Path, keep_s: float, metrics: Metrics, clock: Callable[[], float] = time.time
+        self,
+        directory: Path,
+        keep_s: float,
+        metrics: Metrics,
+        *,
+        is_opus: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._keep_s = keep_s
         self._metrics = metrics
         self._clock = clock
-        self._disk = Disk(self._remove_old)
+        # None: the files stay as they are.
+        self._encoder = Encoder(self._on_encoded) if is_opus else None
+        self._disk = Disk(self._look)
         metrics.recording_waiting_bytes.set_function(lambda: self._disk.waiting_bytes)
         for reason in REASONS:
             metrics.recordings.labels(reason)
+        for reason in ENCODING_REASONS:
+            metrics.recordings_encoded.labels(reason)
 
     def start(self, call_sid: str, attempt: int, opened_at: float) -> Recording:
         """
@@ -202,8 +225,9 @@ class Recordings:
             opened_at: When its media socket was opened, by `time.monotonic`: the recording begins with it.
         """
         began = time.gmtime(self._clock() - (time.monotonic() - opened_at))
-        name = f"{call_sid}-{attempt}-{time.strftime('%Y%m%dT%H%M%SZ', began)}.wav"
-        file = RecordingFile(self._directory / name, self._disk)
+        path = self._directory / f"{call_sid}-{attempt}-{time.strftime('%Y%m%dT%H%M%SZ', began)}.wav"
+        file = RecordingFile(path, self._disk, self._on_finished)
+        name = path.with_suffix(".opus").name if self._encoder else path.name
         self._metrics.recordings_open.inc()
         return Recording(name, Recorder(opened_at, MOST_COLLECTED_BYTES), file, self._disk, self._on_end)
 
@@ -212,6 +236,15 @@ class Recordings:
         self._metrics.recordings.labels(reason).inc()
         if reason != CALL_ENDED:
             log.warning("recording is not whole", file=name, reason=reason, detail=detail)
+
+    def _on_finished(self, path: Path) -> None:
+        if self._encoder is not None:
+            self._encoder.put(path)
+
+    def _on_encoded(self, reason: str, name: str, detail: str) -> None:
+        self._metrics.recordings_encoded.labels(reason).inc()
+        if reason != ENCODED:
+            log.warning("recording stays a WAV file", file=name, reason=reason, detail=detail)
 
     async def forget(self, call_sid: str) -> bool:
         """
@@ -230,12 +263,28 @@ class Recordings:
     async def stop(self) -> None:
         """Write what waits, within a bound."""
         await self._disk.close()
+        if self._encoder is not None:
+            await self._encoder.stop()
 
     def _remove(self, call_sid: str) -> bool:
-        paths = [path for path in self._files() if path.name.startswith(call_sid)]
-        for path in paths:
-            path.unlink(missing_ok=True)
-        return bool(paths)
+        is_any = False
+        # An encoding may put one file in the place of another meanwhile.
+        while paths := [path for path in self._files() if path.name.startswith(call_sid)]:
+            is_any = True
+            for path in paths:
+                path.unlink(missing_ok=True)
+        return is_any
+
+    def _look(self) -> None:
+        self._remove_old()
+        if self._encoder is not None:
+            self._encode_left(self._encoder)
+
+    def _encode_left(self, encoder: Encoder) -> None:
+        # What is wrong with the directory is a line of the log already; one file that is gone waits for the next look.
+        with contextlib.suppress(OSError):
+            wavs = [path for path in self._files() if path.suffix == ".wav"]
+            encoder.look(wavs, [path for path in wavs if self._clock() - path.stat().st_mtime >= LEFT_S])
 
     def _remove_old(self) -> None:
         try:

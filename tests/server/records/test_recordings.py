@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -17,14 +18,17 @@ from typing import Any
 
 import pytest
 from full_disk import file_of_at_most
+from opus_files import heard, write_speech
 from wav_reader import read_stereo
 
 from _codec import CallAudio, Recorder
 from bridge.metrics import Metrics
 from bridge.server.records import disk as disk_module
 from bridge.server.records import recordings as recordings_module
+from bridge.server.records.encoder import REASONS as ENCODING_REASONS
 from bridge.server.records.flights import FilesUnavailableError
 from bridge.server.records.recordings import REASONS, Recording, Recordings
+from bridge.server.records.wav import WavFile
 
 SID, OTHER = "CA" + "1" * 32, "CA" + "2" * 32
 # For a process to start, and to record a second.
@@ -61,6 +65,15 @@ class Bench:
     def ended(self) -> dict[str, float]:
         counts = {reason: self.count("recordings_total", reason=reason) for reason in REASONS}
         return {reason: count for reason, count in counts.items() if count}
+
+    async def encoded(self, count: int = 1) -> dict[str, float]:
+        """Wait until so many encodings are over; returns how many ended how."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                counts = {one: self.count("recordings_encoded_total", reason=one) for one in ENCODING_REASONS}
+                if sum(counts.values()) >= count:
+                    return {reason: count for reason, count in counts.items() if count}
+                await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
@@ -204,7 +217,11 @@ async def test_old_recordings_are_removed_and_nothing_else_is(tmp_path):
         f"{SID}-0-20260101T000000Z.wav": old,
         f"{SID}-1-20260101T000000Z.wav": new,
         f"{OTHER}-0-20260101T000000Z.wav": old,
+        f"{OTHER}-0-20260101T000000Z.opus": old,
+        f"{OTHER}-0-20260101T000000Z.opus.part": old,
+        f"{SID}-1-20260101T000000Z.opus": new,
         "holiday.wav": old,
+        "holiday.opus": old,
         f"{SID}-0-20260101T000000Z.wav.part": old,
         f"{SID}.wav": old,
     }
@@ -213,7 +230,8 @@ async def test_old_recordings_are_removed_and_nothing_else_is(tmp_path):
         os.utime(tmp_path / name, (at, at))
     async with serving(tmp_path) as bench:
         await bench.written()
-        kept = {name for name, at in files.items() if at == new or name[34:] != "-0-20260101T000000Z.wav"}
+        endings = tuple(f"-0-20260101T000000Z.{ending}" for ending in ("wav", "opus", "opus.part"))
+        kept = {name for name, at in files.items() if at == new or not name.endswith(endings)}
         assert set(bench.names()) == kept
 
 
@@ -244,6 +262,80 @@ async def test_disk_that_does_not_answer_is_an_error(bench, monkeypatch):
     with pytest.raises(FilesUnavailableError):
         await bench.recordings.forget(SID)
     let_go.set()
+
+
+@pytest.fixture
+async def opus(tmp_path) -> AsyncIterator[Bench]:
+    async with serving(tmp_path, is_opus=True) as bench:
+        yield bench
+
+
+async def test_finished_recording_becomes_an_opus_file(opus):
+    recording, audio = opus.start()
+    assert re.fullmatch(SID + r"-0-20[0-9]{6}T[0-9]{6}Z\.opus", recording.name)
+    audio.add_caller(FRAME, time.monotonic())
+    recording.on_tick()
+    await opus.written()
+    # Until the call ends it is as safe as ever.
+    assert opus.names() == [recording.name.replace(".opus", ".wav")]
+    recording.finish()
+    assert await opus.encoded() == {"encoded": 1}
+    assert opus.names() == [recording.name]
+    assert opus.ended() == {"call_ended": 1}
+
+
+async def test_recording_that_cannot_be_encoded_stays_with_one_line(opus, logs):
+    recording, _ = opus.start()
+    (opus.directory / f"{recording.name}.part").mkdir()
+    recording.finish()
+    assert await opus.encoded() == {"disk_error": 1}
+    (opus.directory / f"{recording.name}.part").rmdir()
+    name = recording.name.replace(".opus", ".wav")
+    assert opus.names() == [name]
+    # It is a whole recording all the same.
+    assert opus.ended() == {"call_ended": 1}
+    (line,) = logs.lines
+    assert "WARNING" in line
+    assert "recording stays a WAV file" in line
+    assert name in line
+    assert "reason='disk_error'" in line
+
+
+async def test_recordings_of_a_dead_process_are_encoded_and_those_of_others_are_not(tmp_path):
+    left, young, live = (f"{SID}-{n}-20260101T000000Z" for n in range(3))
+    original = write_speech(tmp_path / f"{left}.wav", is_old=True)
+    changed_at = (tmp_path / f"{left}.wav").stat().st_mtime
+    write_speech(tmp_path / f"{young}.wav")
+    write_speech(tmp_path / "holiday.wav", is_old=True)
+    file = WavFile(tmp_path / f"{live}.wav")
+    os.utime(tmp_path / f"{live}.wav", (changed_at, changed_at))
+    async with serving(tmp_path, is_opus=True) as bench:
+        assert await bench.encoded() == {"encoded": 1}
+        # Nothing comes after what the look found.
+        bench.start(OTHER)[0].finish()
+        assert await bench.encoded(2) == {"encoded": 2}
+        others = {name for name in bench.names() if not name.startswith(OTHER)}
+        assert others == {f"{left}.opus", f"{young}.wav", f"{live}.wav", "holiday.wav"}
+        assert (tmp_path / f"{left}.opus").stat().st_mtime == changed_at
+        heard(original, tmp_path / f"{left}.opus")
+    file.close()
+
+
+async def test_recording_that_is_encoded_meanwhile_is_forgotten_too(bench, monkeypatch):
+    name = bench.directory / f"{SID}-0-20260101T000000Z"
+    part, opus = name.with_suffix(".opus.part"), name.with_suffix(".opus")
+    part.touch()
+    files = bench.recordings._files
+
+    def files_and_rename() -> list[Path]:
+        found = files()
+        if part.exists():
+            part.rename(opus)
+        return found
+
+    monkeypatch.setattr(bench.recordings, "_files", files_and_rename)
+    assert await bench.recordings.forget(SID)
+    assert bench.names() == []
 
 
 KILLED = f"""
