@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -206,6 +207,9 @@ def _problems_of_recordings(s: SettingFields) -> Iterable[Finding]:
     if path and not (Path(path).is_dir() and os.access(path, os.W_OK | os.X_OK)):
         text = "must be a directory that this process may write in: make it, for this user alone (mode 0700)"
         yield _finding("bridge_record_dir", text)
+    if s.bridge_record_format == "opus" and find_spec("soundfile") is None:
+        text = "opus needs another package: pip install 'voice-bridge[opus]', or set wav"
+        yield _finding("bridge_record_format", text)
 
 
 def _finding(name: str, text: str) -> Finding:

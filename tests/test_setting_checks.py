@@ -6,6 +6,7 @@ import pytest
 from certificates import Tls, encrypt
 from settings_env import GOOD, clean_environment, problems
 
+from bridge import setting_checks
 from bridge.settings import load_settings
 
 __all__ = ["clean_environment"]
@@ -68,6 +69,15 @@ def test_url_that_works_is_not_doubted(url):
 def test_any_url_will_do_without_signatures():
     given = {"BRIDGE_VALIDATE_SIGNATURES": "0", "PUBLIC_URL": "http://10.0.0.7/voice"}
     assert load_settings(given).warnings == ()
+
+
+def test_opus_without_its_package_prevents_the_start(monkeypatch):
+    assert load_settings({**GOOD, "BRIDGE_RECORD_FORMAT": "opus"}).bridge_record_format == "opus"
+    monkeypatch.setattr(setting_checks, "find_spec", lambda name: None)
+    (reported,) = problems(**GOOD, BRIDGE_RECORD_FORMAT="opus")
+    todo = "pip install 'voice-bridge[opus]', or set wav"
+    assert reported == f"BRIDGE_RECORD_FORMAT: opus needs another package: {todo}"
+    assert load_settings(GOOD).bridge_record_format == "wav"
 
 
 def test_directory_of_recordings_must_be_there(tmp_path):

@@ -112,6 +112,7 @@ AT_START = {
         "without a 0 in front",
     ),
     "route to an unknown agent": ({"BRIDGE_ROUTES_FILE": "parrot.toml"}, "BRIDGE_ROUTES_FILE", "available: "),
+    "recordings as MP3": ({"BRIDGE_RECORD_FORMAT": "mp3"}, "BRIDGE_RECORD_FORMAT", "must be 'wav' or 'opus'"),
     "certificate without its key": ({"BRIDGE_TLS_CERT": "c.pem"}, "BRIDGE_TLS_KEY", "certificate and key go"),
     "certificate that is not there": (
         {"BRIDGE_TLS_CERT": "c.pem", "BRIDGE_TLS_KEY": "k.pem"},
