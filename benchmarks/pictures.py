@@ -90,7 +90,8 @@ def _draw(
     axes.grid(True, alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False)
+    # Beside the lines, which may be anywhere.
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)
