@@ -1,4 +1,4 @@
-from aiofastnet.transport cimport Protocol
+from _codec.frame_writer cimport FrameWriter
 
 
 cdef class SocketSet:
@@ -11,4 +11,4 @@ cdef class SocketSet:
         list by_fd
 
     cdef int read(self, int fd, bint is_ending) except -1
-    cdef int read_once(self, Protocol protocol, int fd, bint is_ending) except -1
+    cdef int read_once(self, FrameWriter protocol, int fd, bint is_ending) except -1

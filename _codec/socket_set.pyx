@@ -13,9 +13,8 @@ cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t
 
-from aiofastnet.transport cimport Protocol
+from _codec.frame_writer cimport FrameWriter
 
-import asyncio
 import select
 
 cdef extern from "<sys/socket.h>":
@@ -81,12 +80,12 @@ cdef class SocketSet:
         self.epoll.close()
         self.epoll = None
 
-    def add(self, Protocol protocol not None, int fd):
+    def add(self, FrameWriter protocol not None, int fd):
         """
         Read a socket for its protocol, whose transport must be paused from now on.
 
-        The protocol calls `discard` before the socket is closed. ``read_by_transport()`` is called at an end or an error
-        and at `stop`, ``drop(fault)`` after a fault of the protocol.
+        The protocol calls `discard` before the socket is closed. ``read_by_transport()`` is called at an end or an
+        error, once its transport closes, and at `stop`; ``drop(fault)`` after a fault of the protocol.
 
         Raises:
             OSError: The system has no room for one more.
@@ -125,15 +124,19 @@ cdef class SocketSet:
         if protocol is None:
             return 0
         try:
-            self.read_once(<Protocol>protocol, fd, is_ending)
+            self.read_once(<FrameWriter>protocol, fd, is_ending)
         except Exception as fault:
             protocol.drop(fault)
         return 0
 
-    cdef int read_once(self, Protocol protocol, int fd, bint is_ending) except -1:
+    cdef int read_once(self, FrameWriter protocol, int fd, bint is_ending) except -1:
         cdef char* data
         cdef Py_ssize_t room
         cdef Py_ssize_t n
+        if protocol.native_transport is None or protocol.native_transport.is_closing():
+            # A transport that closes reads no more either.
+            protocol.read_by_transport()
+            return 0
         protocol.get_buffer_c(-1, &data, &room)
         n = recv(fd, data, <size_t>room, MSG_DONTWAIT)
         if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):

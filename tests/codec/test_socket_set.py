@@ -57,8 +57,8 @@ class Opening(asyncio.Protocol):
 class End:
     """A wire at one end of a TCP connection; the other end is the test's."""
 
-    def __init__(self, wire: Wire, owner: Owner, peer: socket.socket) -> None:
-        self.wire, self.owner, self.peer = wire, owner, peer
+    def __init__(self, wire: Wire, owner: Owner, peer: socket.socket, transport: asyncio.Transport) -> None:
+        self.wire, self.owner, self.peer, self.transport = wire, owner, peer, transport
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.peer, data)
@@ -88,7 +88,7 @@ async def connected(messages_left: int = 100_000) -> AsyncIterator[End]:
     transport, _ = await aiofastnet.create_connection(loop, lambda: Opening(wire), sock=accepted)
     try:
         with peer:
-            yield End(wire, owner, peer)
+            yield End(wire, owner, peer, transport)
     finally:
         transport.abort()
         await turn_until(lambda: owner.is_gone)
@@ -259,6 +259,16 @@ async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
         sockets.look()
         assert sorted(len(one.owner.calls) for one in (end, other)) == [1, 2]
         await turn_until(lambda: len(end.owner.calls) == len(other.owner.calls) == 2)
+
+
+async def test_nothing_is_read_after_an_abort():
+    async with connected() as end, in_a_set(end) as sockets:
+        await end.send(frame(b"second"))
+        end.transport.abort()
+        # The transport reports the loss in the next turn of the loop.
+        sockets.look()
+        assert end.owner.calls == [("text", b"hello")]
+        await turn_until(lambda: end.owner.is_gone)
 
 
 async def test_socket_stays_with_its_transport_before_the_first_frame_and_after_the_last():
