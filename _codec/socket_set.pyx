@@ -75,8 +75,12 @@ cdef class SocketSet:
             return
         self.is_on = False
         for protocol in self.by_fd:
-            if protocol is not None:
+            if protocol is None:
+                continue
+            try:
                 protocol.read_by_transport()
+            except Exception as fault:
+                protocol.drop(fault)
         self.epoll.close()
         self.epoll = None
 
@@ -125,7 +129,9 @@ cdef class SocketSet:
             return 0
         try:
             self.read_once(<FrameWriter>protocol, fd, is_ending)
-        except Exception as fault:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as fault:
             protocol.drop(fault)
         return 0
 

@@ -14,6 +14,7 @@ import aiofastnet
 import pytest
 
 from _codec import HeldBudget, SocketSet, Wire
+from _codec.websocket import WebSocket
 
 DEADLINE_S = 10.0
 # More than one turn of the loop takes of messages that are not audio, and more than one read takes of bytes.
@@ -27,10 +28,11 @@ class Owner:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.fails_on: bytes | None = None
+        self.fault: type[BaseException] = RuntimeError
 
     def on_text(self, message: bytes) -> None:
         if message == self.fails_on:
-            raise RuntimeError("as the test wants it")
+            raise self.fault("as the test wants it")
         self.calls.append(("text", message))
 
     def __getattr__(self, name: str) -> Any:
@@ -46,7 +48,7 @@ class Owner:
 class Opening(asyncio.Protocol):
     """Hands a new connection to the wire, as the handshake does."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: WebSocket) -> None:
         self.wire = wire
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,7 +59,9 @@ class Opening(asyncio.Protocol):
 class End:
     """A wire at one end of a TCP connection; the other end is the test's."""
 
-    def __init__(self, wire: Wire, owner: Owner, peer: socket.socket, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, wire: WebSocket, owner: Owner, peer: socket.socket, transport: asyncio.Transport
+    ) -> None:
         self.wire, self.owner, self.peer, self.transport = wire, owner, peer, transport
 
     async def send(self, data: bytes) -> None:
@@ -69,19 +73,19 @@ class End:
 
 
 @contextlib.asynccontextmanager
-async def connected(messages_left: int = 100_000) -> AsyncIterator[End]:
+async def connected(kind: type[WebSocket] = Wire) -> AsyncIterator[End]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())
         accepted, _ = server.accept()
     peer.setblocking(False)
     accepted.setblocking(False)
     owner = Owner()
-    wire = Wire(
+    wire = kind(
         owner,
         is_client=True,
         max_message_bytes=1 << 20,
         budget=HeldBudget(64 << 20),
-        messages_left=messages_left,
+        messages_left=100_000,
         hold_ms=1000,
     )
     loop = asyncio.get_running_loop()
@@ -217,6 +221,27 @@ async def test_stopped_set_gives_the_socket_back():
         await turn_until(lambda: end.owner.calls[-1] == ("text", b"third"))
 
 
+class Unreadable(WebSocket):
+    """Its transport cannot read it, as where the system has no room."""
+
+    def read_by_transport(self) -> None:
+        raise OSError("as the test wants it")
+
+
+async def test_stopped_set_gives_the_others_back_after_a_fault():
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    async with connected(Unreadable) as end, connected() as other, in_a_set(end) as sockets:
+        await other.send(HELLO)
+        await turn_until(lambda: other.owner.calls)
+        other.wire.read_by(sockets)
+        sockets.stop()
+        await other.send(frame(b"second"))
+        await turn_until(lambda: end.owner.is_gone and other.owner.calls[-1] == ("text", b"second"))
+    assert [type(fault["exception"]) for fault in faults] == [OSError]
+    asyncio.get_running_loop().set_exception_handler(None)
+
+
 async def test_nothing_is_read_of_a_peer_that_did_too_much_in_a_turn_until_the_next():
     async with connected() as end, in_a_set(end) as sockets:
         await end.send(frame(b"x") * MANY)
@@ -226,21 +251,22 @@ async def test_nothing_is_read_of_a_peer_that_did_too_much_in_a_turn_until_the_n
         await turn_until(lambda: len(end.owner.calls) == MANY + 1)
 
 
-async def test_fault_ends_its_own_connection_only():
+@pytest.mark.parametrize("fault_type", [RuntimeError, asyncio.CancelledError])
+async def test_fault_ends_its_own_connection_only(fault_type):
     faults: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
     async with connected() as end, connected() as other, in_a_set(end) as sockets:
         await other.send(HELLO)
         await turn_until(lambda: other.owner.calls)
         other.wire.read_by(sockets)
-        end.owner.fails_on = b"second"
+        end.owner.fails_on, end.owner.fault = b"second", fault_type
         await end.send(frame(b"second"))
         await other.send(frame(b"second"))
         await turn_until(lambda: end.owner.is_gone and len(other.owner.calls) > 1, sockets)
         assert other.owner.calls[1:] == [("text", b"second")]
         await other.send(frame(b"third"))
         await turn_until(lambda: len(other.owner.calls) > 2, sockets)
-    assert [type(fault["exception"]) for fault in faults] == [RuntimeError]
+    assert [type(fault["exception"]) for fault in faults] == [fault_type]
     asyncio.get_running_loop().set_exception_handler(None)
 
 
