@@ -56,5 +56,8 @@ class Gather:
         if time.monotonic() - self._woke_at < BUSY_INTERVALS * self._interval_s:
             time.sleep(self._interval_s)
         self._woke_at = time.monotonic()
-        self.sockets.look()
-        asyncio.get_running_loop().call_soon(self._sleep)
+        try:
+            self.sockets.look()
+        finally:
+            # After what the look has scheduled; after a fault too: nobody else reads these sockets.
+            asyncio.get_running_loop().call_soon(self._sleep)

@@ -96,3 +96,32 @@ async def test_sockets_are_read_past_the_loop_while_it_sleeps(sleeps):
     assert gathering.sockets.is_on
     await turns(2)
     assert not gathering.sockets.is_on
+
+
+async def test_looks_go_on_after_a_fault(sleeps):
+    class Faulty:
+        is_on = False
+        looks = 0
+
+        def start(self) -> None:
+            self.is_on = True
+
+        def look(self) -> None:
+            self.looks += 1
+            raise RuntimeError("as the test wants it")
+
+        def stop(self) -> None:
+            self.is_on = False
+
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    gathering = Gather(0.25)
+    gathering.sockets = sockets = Faulty()
+    gathering.set_calls(FROM_CALLS)
+    await turns(4)
+    assert sockets.looks > 1
+    assert len(faults) == sockets.looks
+    gathering.set_calls(0)
+    await turns(2)
+    assert not sockets.is_on
+    asyncio.get_running_loop().set_exception_handler(None)
