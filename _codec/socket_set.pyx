@@ -56,18 +56,23 @@ cdef class SocketSet:
     The sockets that are read by `look`.
 
     Attributes:
-        is_on: Whether sockets may be added: from `start` to `stop`, on Linux.
+        is_on: Whether sockets may be added: from `start` to `stop`, on Linux, if `start` has found room.
     """
 
     def __cinit__(self):
         self.by_fd = []
 
     def start(self):
-        """Let sockets be added; whoever calls this calls `look` from now on."""
-        if not self.is_on and hasattr(select, "epoll"):
+        """Let sockets be added, if the system has room; whoever calls this calls `look` from now on."""
+        if self.is_on or not hasattr(select, "epoll"):
+            return
+        try:
             self.epoll = select.epoll()
-            self.epoll_fd = self.epoll.fileno()
-            self.is_on = True
+        except OSError:
+            # The transports read on.
+            return
+        self.epoll_fd = self.epoll.fileno()
+        self.is_on = True
 
     def stop(self):
         """Give all sockets back to their transports."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import select
 
 import pytest
 
@@ -125,3 +127,22 @@ async def test_looks_go_on_after_a_fault(sleeps):
     await turns(2)
     assert not sockets.is_on
     asyncio.get_running_loop().set_exception_handler(None)
+
+
+async def test_process_without_a_free_descriptor_sleeps_all_the_same(sleeps, monkeypatch):
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "as the test wants it")
+
+    gathering = Gather(0.25)
+    with monkeypatch.context() as patched:
+        patched.setattr(select, "epoll", refuse)
+        gathering.set_calls(FROM_CALLS)
+    assert not gathering.sockets.is_on
+    await turns(3)
+    assert sleeps
+    gathering.set_calls(0)
+    await turns(2)
+    gathering.set_calls(FROM_CALLS)
+    assert gathering.sockets.is_on
+    gathering.set_calls(0)
+    await turns(2)
