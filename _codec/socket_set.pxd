@@ -10,5 +10,5 @@ cdef class SocketSet:
         # The protocol whose socket has this descriptor; None where there is none. Grows by `add`.
         list by_fd
 
-    cdef int read(self, int fd, bint is_ending) except -1
-    cdef int read_once(self, FrameWriter protocol, int fd, bint is_ending) except -1
+    cdef int read(self, int fd, bint may_hold_more) except -1
+    cdef int read_once(self, FrameWriter protocol, int fd, bint may_hold_more) except -1

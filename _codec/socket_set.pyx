@@ -27,7 +27,7 @@ cdef extern from *:
     #include <sys/epoll.h>
     #else
     /* A set that is never on. */
-    enum { EPOLLIN = 1, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 32 };
+    enum { EPOLLPRI = 2, EPOLLERR = 8, EPOLLHUP = 16, EPOLLRDHUP = 32 };
     struct epoll_event { unsigned int events; union { int fd; } data; };
     static int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout_ms) { return 0; }
     #endif
@@ -41,12 +41,17 @@ cdef extern from *:
     enum:
         EPOLLERR
         EPOLLHUP
+        EPOLLPRI
         EPOLLRDHUP
 
 cdef enum:
     BATCH = 64
+    # After these a short read has not read all: before an end or an error, and up to a byte of urgent data.
+    MAY_HOLD_MORE = EPOLLERR | EPOLLHUP | EPOLLPRI | EPOLLRDHUP
 
-cdef object WANTED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET if hasattr(select, "epoll") else 0
+cdef object WANTED = 0
+if hasattr(select, "epoll"):
+    WANTED = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 
 
 @cython.auto_pickle(False)
@@ -123,9 +128,9 @@ cdef class SocketSet:
             n = epoll_wait(self.epoll_fd, events, BATCH, 0)
             left -= BATCH
             for i in range(n):
-                self.read(events[i].data.fd, events[i].events & <uint32_t>(EPOLLERR | EPOLLHUP | EPOLLRDHUP) != 0)
+                self.read(events[i].data.fd, events[i].events & <uint32_t>MAY_HOLD_MORE != 0)
 
-    cdef int read(self, int fd, bint is_ending) except -1:
+    cdef int read(self, int fd, bint may_hold_more) except -1:
         if not 0 <= fd < len(self.by_fd):
             return 0
         # Another one's turn may have discarded it.
@@ -133,14 +138,14 @@ cdef class SocketSet:
         if protocol is None:
             return 0
         try:
-            self.read_once(<FrameWriter>protocol, fd, is_ending)
+            self.read_once(<FrameWriter>protocol, fd, may_hold_more)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as fault:
             protocol.drop(fault)
         return 0
 
-    cdef int read_once(self, FrameWriter protocol, int fd, bint is_ending) except -1:
+    cdef int read_once(self, FrameWriter protocol, int fd, bint may_hold_more) except -1:
         cdef char* data
         cdef Py_ssize_t room
         cdef Py_ssize_t n
@@ -153,7 +158,7 @@ cdef class SocketSet:
         if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
             protocol.read_by_transport()
             return 0
-        if n == room or is_ending or (n < 0 and errno == EINTR):
+        if n == room or may_hold_more or (n < 0 and errno == EINTR):
             # There may be more: the socket is reported again.
             self.epoll.modify(fd, WANTED)
         if n > 0:

@@ -287,6 +287,15 @@ async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
         await turn_until(lambda: len(end.owner.calls) == len(other.owner.calls) == 2)
 
 
+async def test_bytes_behind_urgent_data_are_read():
+    async with connected() as end, in_a_set(end) as sockets:
+        second = frame(b"second")
+        await end.send(second[:3])
+        end.peer.send(b"!", socket.MSG_OOB)
+        await end.send(second[3:])
+        await turn_until(lambda: end.owner.calls[-1] == ("text", b"second"), sockets)
+
+
 async def test_nothing_is_read_after_an_abort():
     async with connected() as end, in_a_set(end) as sockets:
         await end.send(frame(b"second"))
