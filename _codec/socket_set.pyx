@@ -2,8 +2,8 @@
 Reads the sockets of many calls past the event loop, in batches.
 
 The loop's way from a readable socket to its protocol touches as much memory as all work on the frame. A set has an epoll
-instance of its own, edge-triggered: a look at it reads each socket that has data once, until none is left for the next
-look, and gives a socket at its end, or with an error, back to its transport.
+instance of its own, edge-triggered. A look at it reads each socket that has data once and leaves what is more for the
+next look. A socket at its end, or with an error, goes back to its transport.
 
 Nothing here blocks. Memory is that of the protocol, for as many bytes as it says. What a protocol raises ends its
 connection; the other ones are read on.
@@ -45,7 +45,7 @@ cdef extern from *:
         EPOLLRDHUP
 
 cdef enum:
-    BATCH = 64
+    MOST_EVENTS = 1024
     # After these a short read has not read all: before an end or an error, and up to a byte of urgent data.
     MAY_HOLD_MORE = EPOLLERR | EPOLLHUP | EPOLLPRI | EPOLLRDHUP
 
@@ -118,17 +118,16 @@ cdef class SocketSet:
             self.epoll.unregister(fd)
 
     def look(self):
-        """Read each socket that has data, once."""
-        cdef epoll_event events[BATCH]
-        cdef int n = BATCH
+        """Read each socket that has data, once; with more sockets than fit, the rest are first at the next look."""
+        cdef epoll_event events[MOST_EVENTS]
+        cdef int n
         cdef int i
-        # No more batches than sockets fill: what comes meanwhile is for the next look.
-        cdef Py_ssize_t left = <Py_ssize_t>len(self.by_fd)
-        while n == BATCH and left > 0 and self.is_on:
-            n = epoll_wait(self.epoll_fd, events, BATCH, 0)
-            left -= BATCH
-            for i in range(n):
-                self.read(events[i].data.fd, events[i].events & <uint32_t>MAY_HOLD_MORE != 0)
+        if not self.is_on:
+            return
+        # Asked again, the system would report those that have been read meanwhile and hold more.
+        n = epoll_wait(self.epoll_fd, events, MOST_EVENTS, 0)
+        for i in range(n):
+            self.read(events[i].data.fd, events[i].events & <uint32_t>MAY_HOLD_MORE != 0)
 
     cdef int read(self, int fd, bint may_hold_more) except -1:
         if not 0 <= fd < len(self.by_fd):

@@ -296,6 +296,33 @@ async def test_bytes_behind_urgent_data_are_read():
         await turn_until(lambda: end.owner.calls[-1] == ("text", b"second"), sockets)
 
 
+class Counting(WebSocket):
+    """Counts its reads."""
+
+    reads = 0
+
+    def buffer_updated(self, bytes_read: int) -> None:
+        self.reads += 1
+        super().buffer_updated(bytes_read)
+
+
+async def test_a_look_reads_a_flood_once_however_many_flood():
+    # More than two batches of events, and more than one read takes of each.
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = SocketSet()
+        sockets.start()
+        stack.callback(sockets.stop)
+        ends = [await stack.enter_async_context(connected(Counting)) for _ in range(150)]
+        for end in ends:
+            await end.send(HELLO)
+            await turn_until(lambda end=end: end.owner.calls)
+            end.wire.read_by(sockets)
+            end.peer.send(frame(b"x" * LONG_BYTES))
+        for reads in (2, 3):
+            sockets.look()
+            assert {end.wire.reads for end in ends} == {reads}
+
+
 async def test_nothing_is_read_after_an_abort():
     async with connected() as end, in_a_set(end) as sockets:
         await end.send(frame(b"second"))
