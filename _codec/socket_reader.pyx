@@ -18,7 +18,7 @@ from _codec.resume import resume_reading
 
 @cython.auto_pickle(False)
 cdef class SocketReader(FrameWriter):
-    """The reading of one side's socket, without a word about what is read."""
+    """Reads one side's socket, by its transport or by a set; subclasses know what the bytes mean."""
 
     @property
     def is_paused(self):
@@ -40,7 +40,11 @@ cdef class SocketReader(FrameWriter):
         return 0
 
     def read_by(self, SocketSet socket_set not None):
-        """Let ``socket_set`` read from now on, while it is on, where that is possible; to be called now and then."""
+        """
+        Let ``socket_set`` read from now on if it is on and may read this socket.
+
+        A pause gives the socket back to the transport: the caller asks again at intervals.
+        """
         if self.socket_set is not None or not socket_set.is_on or not self.may_leave_transport():
             return
         fd = self.transport.get_extra_info("socket").fileno()
@@ -78,7 +82,7 @@ cdef class SocketReader(FrameWriter):
             self.transport.abort()
 
     cdef bint leave_set(self) except -1:
-        """Whether a set has read; neither it nor the transport does from now on."""
+        """Stop the reading by a set; False if none reads. Nobody reads until the transport is resumed."""
         if self.socket_set is None:
             return False
         self.socket_set.discard(self.fd)

@@ -5,8 +5,8 @@ The loop's way from a readable socket to its protocol touches as much memory as 
 instance of its own, edge-triggered. A look at it reads each socket that has data once and leaves what is more for the
 next look. A socket at its end, or with an error, goes back to its transport.
 
-Nothing here blocks. Memory is that of the protocol, for as many bytes as it says. What a protocol raises ends its
-connection; the other ones are read on.
+Nothing here blocks. Memory is that of the protocol, for as many bytes as it says. A fault of a
+protocol ends its connection; the others are read on.
 """
 
 cimport cython
@@ -110,7 +110,7 @@ cdef class SocketSet:
         self.by_fd[fd] = protocol
 
     def discard(self, int fd):
-        """Read a socket no more; one that is not read here stays as it is."""
+        """Stop reading a socket; one that is not read here stays as it is."""
         if not 0 <= fd < len(self.by_fd) or self.by_fd[fd] is None:
             return
         self.by_fd[fd] = None
@@ -132,7 +132,7 @@ cdef class SocketSet:
     cdef int read(self, int fd, bint may_hold_more) except -1:
         if not 0 <= fd < len(self.by_fd):
             return 0
-        # Another one's turn may have discarded it.
+        # The turn of another socket may have discarded it.
         protocol = self.by_fd[fd]
         if protocol is None:
             return 0

@@ -33,7 +33,7 @@ cdef class WebSocket(SocketReader):
         Py_ssize_t partial_room
         # Length of that frame, header and all; 0 while unknown. Set by `parse`, read by `keep_partial`.
         Py_ssize_t frame_bytes
-        # The transport reads into the shared buffer, not behind `partial`; set by every `get_buffer_c`.
+        # The present read fills the shared buffer, not the room behind `partial`; set by every `get_buffer_c`.
         bint reads_shared
 
         # The fragments of an unfinished message in a row; NULL while there is none. Grown by `add_fragment`, taken
