@@ -17,7 +17,7 @@ demo: $(DEMO)  ## One whole call on this machine, with no account; leaves record
 install: $(DEMO)  ## The bridge in .venv, without the tools of development.
 
 test: $(READY)
-	@echo "The whole test suite; it takes about 15 minutes on 2 cores."
+	@echo "The whole test suite; it takes about 20 minutes on 2 cores."
 	$(BIN)/python -m pytest $(ARGS)
 
 # Leaves out what starts whole processes, builds packages or takes load: see `quick` in tests/conftest.py.
