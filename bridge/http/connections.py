@@ -18,6 +18,9 @@ _READ_BYTES = 64 * 1024
 # At the end of the process: for the handshake and the request of a connection that was in the queue. Forty over TLS
 # take 0.1 s on an idle machine, and some of them more than 0.2 s on a busy one.
 LAST_REQUEST_S = 0.5
+# Waited for one after the other: after a standstill of the process, which counts as one of them, it reads first what
+# has come meanwhile.
+LAST_REQUEST_STEPS = 10
 
 
 class Connections:
@@ -96,7 +99,9 @@ class Connections:
         """Refuse upgrades, and wait at most `LAST_REQUEST_S` for what accepted connections ask."""
         self.is_closing = True
         self.wind_down()
-        await self._holds_within(LAST_REQUEST_S, lambda: not self.silent)
+        for _ in range(LAST_REQUEST_STEPS):
+            if await self._holds_within(LAST_REQUEST_S / LAST_REQUEST_STEPS, lambda: not self.silent):
+                break
 
     async def close(self, timeout_s: float) -> None:
         """Close idle connections now, the others once their request is answered or after ``timeout_s``."""

@@ -5,6 +5,7 @@ import errno
 import logging
 import socket
 import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from http_front_raw import LIMITS, on_uvloop, queued, serving, until
 
 from bridge.http import listener
+from bridge.http.connections import LAST_REQUEST_S
 from bridge.http.front import Front
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -183,6 +185,19 @@ async def test_what_waits_in_the_queue_is_answered_before_the_socket_closes(is_t
             await asyncio.open_connection("127.0.0.1", port)
         if closing is not None:
             await closing
+
+
+@both
+@on_uvloop
+async def test_last_requests_are_answered_though_the_process_stands_still(is_tls):
+    async with serving(is_tls) as scene:
+        waiting = [await scene.connect() for _ in range(4)]
+        closing = asyncio.create_task(scene.front.close())
+        await asyncio.sleep(0)
+        # The whole process, as a host stops it that is short of time.
+        time.sleep(LAST_REQUEST_S + 0.1)  # noqa: ASYNC251
+        assert [(await client.request(GET)).status for client in waiting] == [200] * 4
+        await closing
 
 
 class Exhausted(socket.socket):
