@@ -14,6 +14,7 @@ from typing import Any
 
 import aiofastnet
 import pytest
+from server_frames import from_server
 
 from _codec import HeldBudget, SocketSet, Wire
 from _codec.websocket import WebSocket
@@ -100,16 +101,7 @@ async def connected(kind: type[WebSocket] = Wire) -> AsyncIterator[End]:
         await turn_until(lambda: owner.is_gone)
 
 
-def frame(payload: bytes, first: int = 0x81) -> bytes:
-    n = len(payload)
-    if n < 126:
-        return bytes((first, n)) + payload
-    if n < 65536:
-        return bytes((first, 126)) + n.to_bytes(2) + payload
-    return bytes((first, 127)) + n.to_bytes(8) + payload
-
-
-HELLO = frame(b"hello")
+HELLO = from_server(b"hello")
 
 
 async def turn_until(condition: Any, sockets: SocketSet | None = None) -> None:
@@ -141,16 +133,20 @@ def script(seed: int) -> tuple[list[bytes], str]:
     for _ in range(rng.choice((3, 30, MANY))):
         kind = rng.choice(("text", "text", "long", "ping", "binary", "parts"))
         if kind == "long":
-            stream += frame(b"x" * rng.randrange(LONG_BYTES)) if rng.random() < 0.1 else frame(b"y" * 700)
+            stream += (
+                from_server(b"x" * rng.randrange(LONG_BYTES))
+                if rng.random() < 0.1
+                else from_server(b"y" * 700)
+            )
         elif kind == "parts":
-            stream += frame(b"one ", 0x01) + frame(b"two", 0x80)
+            stream += from_server(b"one ", 0x01) + from_server(b"two", 0x80)
         else:
-            stream += frame(
+            stream += from_server(
                 rng.randbytes(rng.randrange(125)).hex()[:120].encode(),
                 {"ping": 0x89, "binary": 0x82}.get(kind, 0x81),
             )
     ending = rng.choice(("fin", "fin", "reset", "close", "broken"))
-    stream += {"close": frame(b"\x03\xe8bye", 0x88), "broken": b"\xff\xff"}.get(ending, b"")
+    stream += {"close": from_server(b"\x03\xe8bye", 0x88), "broken": b"\xff\xff"}.get(ending, b"")
     pieces = []
     while stream:
         length = rng.choice((1, 300, 5000, 100_000))
@@ -205,7 +201,7 @@ async def test_set_reads_what_the_transport_reads(seed):
 
 async def test_look_reads_what_the_loop_does_not():
     async with connected() as end, in_a_set(end) as sockets:
-        await end.send(frame(b"second"))
+        await end.send(from_server(b"second"))
         for _ in range(10):
             await asyncio.sleep(0)
         assert ("text", b"second") not in end.owner.calls
@@ -215,11 +211,11 @@ async def test_look_reads_what_the_loop_does_not():
 
 async def test_stopped_set_gives_the_socket_back():
     async with connected() as end, in_a_set(end) as sockets:
-        await end.send(frame(b"second"))
+        await end.send(from_server(b"second"))
         sockets.stop()
         await turn_until(lambda: end.owner.calls[-1] == ("text", b"second"))
         end.wire.read_by(sockets)
-        await end.send(frame(b"third"))
+        await end.send(from_server(b"third"))
         await turn_until(lambda: end.owner.calls[-1] == ("text", b"third"))
 
 
@@ -238,7 +234,7 @@ async def test_stopped_set_gives_the_others_back_after_a_fault():
         await turn_until(lambda: other.owner.calls)
         other.wire.read_by(sockets)
         sockets.stop()
-        await other.send(frame(b"second"))
+        await other.send(from_server(b"second"))
         await turn_until(lambda: end.owner.is_gone and other.owner.calls[-1] == ("text", b"second"))
     assert [type(fault["exception"]) for fault in faults] == [OSError]
     asyncio.get_running_loop().set_exception_handler(None)
@@ -246,7 +242,7 @@ async def test_stopped_set_gives_the_others_back_after_a_fault():
 
 async def test_nothing_is_read_of_a_peer_that_did_too_much_in_a_turn_until_the_next():
     async with connected() as end, in_a_set(end) as sockets:
-        await end.send(frame(b"x") * MANY)
+        await end.send(from_server(b"x") * MANY)
         await turn_until(lambda: len(end.owner.calls) > 1, sockets)
         assert end.wire.is_paused
         assert len(end.owner.calls) < MANY
@@ -262,11 +258,11 @@ async def test_fault_ends_its_own_connection_only(fault_type):
         await turn_until(lambda: other.owner.calls)
         other.wire.read_by(sockets)
         end.owner.fails_on, end.owner.fault = b"second", fault_type
-        await end.send(frame(b"second"))
-        await other.send(frame(b"second"))
+        await end.send(from_server(b"second"))
+        await other.send(from_server(b"second"))
         await turn_until(lambda: end.owner.is_gone and len(other.owner.calls) > 1, sockets)
         assert other.owner.calls[1:] == [("text", b"second")]
-        await other.send(frame(b"third"))
+        await other.send(from_server(b"third"))
         await turn_until(lambda: len(other.owner.calls) > 2, sockets)
     assert [type(fault["exception"]) for fault in faults] == [fault_type]
     asyncio.get_running_loop().set_exception_handler(None)
@@ -283,7 +279,7 @@ async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
                 one.owner.calls.append(message),
                 another.wire.read_by_transport(),
             )
-            await one.send(frame(b"second"))
+            await one.send(from_server(b"second"))
         sockets.look()
         assert sorted(len(one.owner.calls) for one in (end, other)) == [1, 2]
         await turn_until(lambda: len(end.owner.calls) == len(other.owner.calls) == 2)
@@ -291,7 +287,7 @@ async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
 
 async def test_bytes_behind_urgent_data_are_read():
     async with connected() as end, in_a_set(end) as sockets:
-        second = frame(b"second")
+        second = from_server(b"second")
         await end.send(second[:3])
         end.peer.send(b"!", socket.MSG_OOB)
         await end.send(second[3:])
@@ -319,7 +315,7 @@ async def test_a_look_reads_a_flood_once_however_many_flood():
             await end.send(HELLO)
             await turn_until(lambda end=end: end.owner.calls)
             end.wire.read_by(sockets)
-            end.peer.send(frame(b"x" * LONG_BYTES))
+            end.peer.send(from_server(b"x" * LONG_BYTES))
         for reads in (2, 3):
             sockets.look()
             assert {end.wire.reads for end in ends} == {reads}
@@ -327,7 +323,7 @@ async def test_a_look_reads_a_flood_once_however_many_flood():
 
 async def test_nothing_is_read_after_an_abort():
     async with connected() as end, in_a_set(end) as sockets:
-        await end.send(frame(b"second"))
+        await end.send(from_server(b"second"))
         end.transport.abort()
         # The transport reports the loss in the next turn of the loop.
         sockets.look()
@@ -344,7 +340,7 @@ async def test_socket_stays_with_its_transport_before_the_first_frame_and_after_
         await turn_until(lambda: end.owner.calls)
         end.wire.send_close(1000)
         end.wire.read_by(sockets)
-        await end.send(frame(b"\x03\xe8", 0x88))
+        await end.send(from_server(b"\x03\xe8", 0x88))
         await turn_until(lambda: end.owner.is_gone)
     sockets.stop()
 
@@ -380,6 +376,6 @@ async def test_set_that_is_full_leaves_the_socket_to_the_transport(monkeypatch):
         await turn_until(lambda: end.owner.calls)
         end.wire.read_by(sockets)
         sockets.look()
-        await end.send(frame(b"second"))
+        await end.send(from_server(b"second"))
         await turn_until(lambda: len(end.owner.calls) > 1)
         sockets.stop()

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import pytest
+from server_frames import from_server
 
 from _codec import Envelope, HeldBudget, SpanFinder, Wire
 
@@ -73,15 +74,6 @@ def make_wire(
     wire.set_format(SpanFinder("data", {"type": "audio"}), Envelope(b"<", b">"))
     wire.open(pipe)
     return wire, pipe, owner
-
-
-def from_server(payload: bytes, first: int = 0x81) -> bytes:
-    n = len(payload)
-    if n < 126:
-        return bytes((first, n)) + payload
-    if n < 65536:
-        return bytes((first, 126)) + n.to_bytes(2) + payload
-    return bytes((first, 127)) + n.to_bytes(8) + payload
 
 
 def texts(pipe: Pipe) -> list[bytes]:
