@@ -126,8 +126,9 @@ cdef class CallAudio:
         Follow the audio up to ``now``, and return the changes since the last call, in order.
 
         A change is its kind, a position, a time and the length of a gap. ``caller`` and ``agent``: a stretch of that
-        side begins, after a gap in mid-speech, or in the caller's media, of that length; 0 if there was none. ``cut``:
-        the agent's audio before the position is not heard from the time on.
+        side begins, after a gap in mid-speech, or in the caller's media, of that length; 0 if there was none. A gap
+        of the caller comes after the stretch before it, which comes again with the time that is known by then.
+        ``cut``: the agent's audio before the position is not heard from the time on.
         """
         cdef list found = []
         cdef Change* change
@@ -198,6 +199,8 @@ cdef class CallAudio:
         else:
             self.late_s = min(self.late_s, late_s)
             if now - self.late_since >= GAP_STAYS_S:
+                # The stretch that ends has been corrected since it was noted.
+                self.note(CALLER, self.caller_from, self.caller_from_at, 0)
                 self.caller_from_at = self.caller_time(self.late_from) + self.late_s
                 self.caller_from = self.late_from
                 self.late_since = 0

@@ -92,9 +92,23 @@ def test_lateness_that_stays_is_a_gap_from_where_it_began():
     caller.say(1, late_s=2)
     assert changes(audio, "caller") == [
         (0, pytest.approx(BEGAN), 0),
+        (0, pytest.approx(BEGAN), 0),
         (8000, pytest.approx(BEGAN + 3), pytest.approx(2)),
     ]
     assert audio.caller_until == pytest.approx(BEGAN + 4)
+
+
+def test_stretch_before_a_gap_comes_again_as_corrected():
+    audio = CallAudio()
+    caller = Caller(audio)
+    caller.say(0.1, late_s=0.05)
+    assert changes(audio, "caller") == [(0, pytest.approx(BEGAN + 0.05), 0)]
+    caller.say(0.9)
+    caller.say(1, late_s=2)
+    assert changes(audio, "caller") == [
+        (0, pytest.approx(BEGAN), 0),
+        (8000, pytest.approx(BEGAN + 3), pytest.approx(2)),
+    ]
 
 
 def test_clock_of_the_carrier_that_runs_slow_makes_no_gap():
