@@ -46,8 +46,8 @@ async def test_first_request_is_one_line_that_says_what_to_change(monkeypatch, t
 def test_each_hint_has_a_set_up():
     reasons = {row.reason for row in BY_NAME.values()}
     assert reasons >= NOT_HTTP.keys()
-    # Two need a second process or a reload, and one a caller who is gone.
-    assert OF_START.keys() - reasons == {"agent", "call_over", "token_of_another_call", "token_replaced"}
+    # Agents are removed by a reload, after the start.
+    assert OF_START.keys() - reasons == {"agent"}
 
 
 def test_table_and_that_of_the_start_have_at_least_forty_set_ups_each():

@@ -16,16 +16,20 @@ from wrong_senders import (
     OTHER_TOKEN,
     Sender,
     agent_refuses,
+    answered_again,
     call,
     distrusts,
     form_of,
     get,
     hello_of_tls,
     no_stream,
+    opened,
+    over,
     raw,
     raw_upgrade,
     stream,
     stream_error,
+    stream_with_the_token_of_another_call,
     upgrade,
     webhook,
 )
@@ -236,7 +240,19 @@ BY_NAME = {
         "use the TwiML of /voice unchanged",
     ),
     "TwiML used twice": wrong(
-        stream(is_second=True), SOCKET, "call_live", "each TwiML opens one, once", is_of_a_call=True
+        stream(before=opened), SOCKET, "call_live", "each TwiML opens one, once", is_of_a_call=True
+    ),
+    "TwiML of a call that is over": wrong(
+        stream(before=over), SOCKET, "call_over", "the call is over", is_of_a_call=True
+    ),
+    "TwiML of the answer before the last": wrong(
+        stream(before=answered_again), SOCKET, "token_replaced", "only the last TwiML", is_of_a_call=True
+    ),
+    "parameters of another call": wrong(
+        stream_with_the_token_of_another_call,
+        SOCKET,
+        "token_of_another_call",
+        "answer each call with TwiML of its own",
     ),
     # Another protocol.
     "TLS on a plain port": wrong(hello_of_tls, ALIEN, "tls", "have the proxy or the tunnel speak http"),

@@ -21,6 +21,7 @@ from bridge.standins.twilio.caller import Caller
 from bridge.standins.twilio.webhook import FORM_TYPE, sign, voice_form
 
 Sender = Callable[[Live], Awaitable[None]]
+Before = Callable[[Live, Caller], Awaitable[None]]
 OTHER_TOKEN = "canary-other-token-11"
 OTHER_ACCOUNT = "AC" + 32 * "b"
 
@@ -118,31 +119,57 @@ def raw_upgrade(*changes: tuple[bytes, bytes]) -> Sender:
     return send
 
 
-def stream(parameters: Mapping[str, str] | None = None, *, is_second: bool = False, **changed: Any) -> Sender:
+def stream(
+    parameters: Mapping[str, str] | None = None, *, before: Before | None = None, **changed: Any
+) -> Sender:
     """
     A media socket that opens, and whose ``start`` is refused.
 
     Args:
         parameters: In place of those of the TwiML.
-        is_second: The call has one that goes on.
+        before: What happens between the TwiML and its socket; of the call whose TwiML it is.
         changed: Fields of ``start``.
     """
 
     async def send(live: Live) -> None:
         async with live.answered() as caller, live.caller(call_sid=caller.call_sid) as other:
             assert caller.answer is not None
-            if is_second:
-                await caller.open_stream()
-                await live.session_of(caller)
             other.answer = caller.answer
+            if before is not None:
+                await before(live, caller)
             await other.open_stream(greet=False)
             await other.send_raw(other.writer.connected())
-            given = caller.answer.parameters if parameters is None else parameters
+            given = other.answer.parameters if parameters is None else parameters
             await other.send_raw(other.writer.start(given, **changed))
             await soon(other.closed.wait())
             assert other.close_code == 1008
 
     return send
+
+
+async def opened(live: Live, caller: Caller) -> None:
+    """The call gets its media socket."""
+    await caller.open_stream()
+    await live.session_of(caller)
+
+
+async def over(live: Live, caller: Caller) -> None:
+    """The call gets its media socket, and the caller hangs up."""
+    await opened(live, caller)
+    await caller.send_stop()
+    await soon(caller.closed.wait())
+
+
+async def answered_again(live: Live, caller: Caller) -> None:
+    """Twilio finds the socket gone before its ``start``, and is given another one."""
+    await caller.follow_redirect()
+
+
+async def stream_with_the_token_of_another_call(live: Live) -> None:
+    """One TwiML's parameters at the address of another one's socket."""
+    async with live.answered() as other:
+        assert other.answer is not None
+        await stream(other.answer.parameters)(live)
 
 
 async def no_stream(live: Live) -> None:
