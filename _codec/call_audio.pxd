@@ -35,7 +35,8 @@ cdef class CallAudio:
         AudioTap first_tap
 
         # The present stretch of the caller's audio: its first position, and when that was spoken. Set by
-        # `start_caller`; the time is corrected by earlier audio that comes late, and by `follow_drift`.
+        # `follow_caller`, which also moves the time back for audio that comes earlier than it says; `follow_drift`
+        # moves it on.
         bint has_caller
         unsigned long long caller_from
         double caller_from_at
@@ -43,7 +44,7 @@ cdef class CallAudio:
         double late_since
         unsigned long long late_from
         double late_s
-        # The least lateness since the last `poll`.
+        # The least lateness since the last `follow`.
         double least_late_s
 
         # Audio of the agent has been written since the last `cut`, and when the caller has heard it all.
@@ -51,7 +52,7 @@ cdef class CallAudio:
         double agent_until
         # By how much its present stretch is late by now; cleared by the next one.
         double agent_late_s
-        # That time is over, and `end_speech` knows; whether the agent was in mid-speech then.
+        # That time is over, and `end_speech` has run; whether the agent was in mid-speech then.
         bint is_dry
         bint is_mid_speech
 

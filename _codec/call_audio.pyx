@@ -37,7 +37,7 @@ cdef double SHORTEST_DRY_S = 0.02
 cdef double LONGEST_DRY_S = 2.0
 # After this time without audio, the agent's speech has ended.
 cdef double DRY_S = 0.3
-# How much a stretch may be late at each poll for the difference between two clocks.
+# How much of its lateness a stretch takes for the difference between two clocks, at each `follow`.
 cdef double DRIFT_S = 0.0005
 cdef double NEVER_S = 1e18
 

@@ -25,7 +25,7 @@ cdef class FrameWriter(Protocol):
         readonly bint is_congested
         # Set by `pause_writing`, cleared by `resume_writing`.
         bint is_transport_full
-        # The peer has too much to acknowledge; set by `look_at_queue` and cleared by it.
+        # The peer has too much to acknowledge; set by `count_written`, cleared by `look_at_queue`.
         bint is_queue_full
         # The socket whose queue in the kernel is bounded, and the bound, which is 0 where there is none.
         int queue_fd
