@@ -107,14 +107,14 @@ async def measure_pairs(pairs: int, measure: MeasureOne) -> list[Pair]:
 
 
 def verdict(pairs: Sequence[Pair]) -> Verdict:
-    """Fail if a run fails, or if the median cost of the watched runs is beyond the spread of both kinds together."""
+    """Fail if a run fails, or if watching adds more to the median cost than runs of one kind differ by."""
     runs = [run for pair in pairs for run in (pair.unwatched, pair.watched)]
     reasons = [f"{run['name']}: {in_short(run)}" for run in runs if run["verdict"] == "failed"]
     if reasons:
         return Verdict(Status.FAILED, reasons)
     without, watched = costs(pairs)
-    if not without or not watched:
-        return Verdict(Status.INVALID, ["no run of one kind counts"])
+    if min(len(without), len(watched)) < 2:
+        return Verdict(Status.INVALID, ["fewer than two runs of one kind count: their spread is unknown"])
     added_us = statistics.median(watched) - statistics.median(without)
     spread_us = max(max(found) - min(found) for found in (without, watched))
     if added_us > spread_us:

@@ -58,6 +58,12 @@ def test_failed_run_fails_them_all_and_invalid_ones_do_not_count() -> None:
     assert verdict([Pair(line(10.0), line(10.0, "invalid"))]).status is Status.INVALID
 
 
+def test_single_pair_has_no_spread_to_judge_by() -> None:
+    assert verdict(pairs((10.0, 10.4))).status is Status.INVALID
+    one_counts = [*pairs((10.0, 10.4)), Pair(line(10.2), line(10.3, "invalid"))]
+    assert verdict(one_counts).status is Status.INVALID
+
+
 def test_table_has_each_run_and_both_medians() -> None:
     text = table(pairs((10.0, 10.4), (11.0, 11.2)))
     assert text.count("OK") == 4
