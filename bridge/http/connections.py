@@ -18,8 +18,8 @@ _READ_BYTES = 64 * 1024
 # At the end of the process: for the handshake and the request of a connection that was in the queue. Forty over TLS
 # take 0.1 s on an idle machine, and some of them more than 0.2 s on a busy one.
 LAST_REQUEST_S = 0.5
-# Waited for one after the other: after a standstill of the process, which counts as one of them, it reads first what
-# has come meanwhile.
+# The time is waited for in so many steps: a standstill of the process takes one of them, and in the next one it reads
+# what has come meanwhile.
 LAST_REQUEST_STEPS = 10
 
 
@@ -78,6 +78,7 @@ class Connections:
         if connection in self.opening:
             self.opening.remove(connection)
             self.silent.pop(connection, None)
+            self.changed.set()
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from http_front_raw import LIMITS, on_uvloop, queued, serving, until
+from http_front_raw import DEADLINE_S, LIMITS, on_uvloop, queued, serving, soon, until
 
-from bridge.http import listener
+from bridge.http import connections, listener
 from bridge.http.connections import LAST_REQUEST_S
 from bridge.http.front import Front
 
@@ -198,6 +198,18 @@ async def test_last_requests_are_answered_though_the_process_stands_still(is_tls
         time.sleep(LAST_REQUEST_S + 0.1)  # noqa: ASYNC251
         assert [(await client.request(GET)).status for client in waiting] == [200] * 4
         await closing
+
+
+@on_uvloop
+async def test_closing_front_does_not_wait_for_a_handshake_that_has_failed(monkeypatch):
+    monkeypatch.setattr(connections, "LAST_REQUEST_S", 100 * DEADLINE_S)
+    async with serving(is_tls=True) as scene:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        with socket.create_connection(("127.0.0.1", scene.front.port)):
+            await until(lambda: scene.front._connections.opening)
+            closing = asyncio.create_task(scene.front.close())
+            await asyncio.sleep(0)
+        await soon(closing)
 
 
 class Exhausted(socket.socket):
