@@ -67,23 +67,40 @@ class RecordingFile:
 
     def add(self, batch: Batch) -> None:
         """Write what is settled by this batch."""
-        before = self._timeline.waiting_bytes
-        self._timeline.add(batch)
-        self._write(self._timeline.take(batch.until))
-        self._disk.kept_bytes += self._timeline.waiting_bytes - before
+        self._guard(partial(self._add, batch))
 
     def finish(self, until: int) -> None:
         """Write the rest of a call that ends at this position."""
-        self._disk.kept_bytes -= self._timeline.waiting_bytes
-        self._write(self._timeline.take_rest(until))
-        self._close()
-        # One that met a problem of the disk is left for a later look.
+        self._guard(partial(self._finish, until))
+        # One that met a problem is left for a later look.
         if not self.problem:
             self._on_finished(self._path)
 
-    def _write(self, audio: bytes) -> None:
+    def _guard(self, act: Callable[[], None]) -> None:
         if self.problem:
             return
+        before = self._timeline.waiting_bytes
+        try:
+            act()
+        except Exception:
+            log.exception("fault in a recording", file=self._path.name)
+            self.problem = FAULT
+            self._close()
+        if self.problem:
+            self._timeline = Timeline()
+        self._disk.kept_bytes += self._timeline.waiting_bytes - before
+
+    def _add(self, batch: Batch) -> None:
+        self._timeline.add(batch)
+        self._write(self._timeline.take(batch.until))
+
+    def _finish(self, until: int) -> None:
+        self._write(self._timeline.take_rest(until))
+        # Audio that nobody will hear may be left.
+        self._timeline = Timeline()
+        self._close()
+
+    def _write(self, audio: bytes) -> None:
         try:
             if self._file is None:
                 self._file = WavFile(self._path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -208,6 +209,32 @@ async def test_fault_ends_the_recording_only(bench, logs, monkeypatch):
     (fault,) = logs.faults()
     assert "fault in a recording" in fault
     logs.records.clear()
+
+
+@pytest.mark.parametrize("step", ["add", "take", "take_rest"])
+async def test_fault_on_the_thread_ends_the_recording_only(bench, logs, monkeypatch, step):
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("fault of mine")
+
+    recording, audio = bench.start()
+    audio.add_caller(FRAME, time.monotonic())
+    recording.on_tick()
+    await bench.written()
+    audio.add_caller(FRAME, time.monotonic())
+    with monkeypatch.context() as patched:
+        patched.setattr(recordings_module.Timeline, step, fail)
+        recording.on_tick()
+        await bench.written()
+        recording.finish()
+        await bench.written()
+    assert bench.ended() == {"fault": 1}
+    (fault,) = logs.faults()
+    assert recording.name in fault
+    logs.records.clear()
+    # What it has until then stays, for whoever wants it.
+    with (bench.directory / recording.name).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    read_stereo(bench.directory / recording.name)
 
 
 async def test_old_recordings_are_removed_and_nothing_else_is(tmp_path):
