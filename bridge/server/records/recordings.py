@@ -306,11 +306,10 @@ class Recordings:
     def _remove_old(self) -> None:
         try:
             for path in self._files():
-                if self._clock() - path.stat().st_mtime >= self._keep_s:
-                    path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            # Another process was first; the next time removes the others.
-            return
+                # Another process, or an encoder, may be first.
+                with contextlib.suppress(FileNotFoundError):
+                    if self._clock() - path.stat().st_mtime >= self._keep_s:
+                        path.unlink()
         except OSError as error:
             log.warning("old recordings cannot be removed", problem=str(error))
 

@@ -262,6 +262,35 @@ async def test_old_recordings_are_removed_and_nothing_else_is(tmp_path):
         assert set(bench.names()) == kept
 
 
+async def test_old_recording_that_another_process_removes_first_leaves_the_others_to_go(
+    tmp_path, monkeypatch, logs
+):
+    for n in range(3):
+        path = tmp_path / f"{SID}-{n}-20260101T000000Z.wav"
+        path.touch()
+        os.utime(path, (0, 0))
+    files = Recordings._files
+
+    def files_and_remove(recordings: Recordings) -> list[Path]:
+        found = sorted(files(recordings))
+        for path in found[:1]:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Recordings, "_files", files_and_remove)
+    async with serving(tmp_path) as bench:
+        await bench.written()
+        assert bench.names() == []
+    assert logs.lines == []
+
+
+async def test_directory_that_is_missing_is_said_where_old_recordings_would_go(tmp_path, logs):
+    async with serving(tmp_path / "none") as bench:
+        await bench.written()
+    (line,) = logs.lines
+    assert "old recordings cannot be removed" in line
+
+
 async def test_recordings_of_a_call_are_forgotten_and_no_others(bench):
     for call_sid, attempt in ((SID, 0), (SID, 1), (OTHER, 0)):
         bench.start(call_sid, attempt)[0].finish()
