@@ -25,6 +25,20 @@ REGULARLY_S = 600.0
 FLUSH_S = 2.0
 
 
+def job_of(question: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
+    """Return a job for a thread, and its answer: what the question returns, or its OSError."""
+    answer: Future[T] = Future()
+
+    def job() -> None:
+        if answer.set_running_or_notify_cancel():
+            try:
+                answer.set_result(question())
+            except OSError as error:
+                answer.set_exception(error)
+
+    return job, answer
+
+
 class Disk:
     """
     Runs jobs in order; a job must not raise.
@@ -74,15 +88,7 @@ class Disk:
         Raises:
             OSError: As the job.
         """
-        answer: Future[T] = Future()
-
-        def job() -> None:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(question())
-                except OSError as error:
-                    answer.set_exception(error)
-
+        job, answer = job_of(question)
         self.put(job)
         return await asyncio.wrap_future(answer)
 

@@ -10,7 +10,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ import structlog
 from bridge.call.ends import ENDS
 from bridge.call.flight_call import FlightCall
 from bridge.metrics import Metrics
+from bridge.server.records.disk import job_of
 
 log = structlog.get_logger()
 
@@ -114,15 +114,7 @@ class FlightFiles:
         self._thread.join(FLUSH_S)
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        answer: Future[T] = Future()
-
-        def job() -> None:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(question())
-                except OSError as error:
-                    answer.set_exception(error)
-
+        job, answer = job_of(question)
         try:
             self._jobs.put_nowait(job)
             async with asyncio.timeout(ASK_S):
