@@ -171,7 +171,11 @@ class FlightFiles:
     def _prune(self) -> None:
         """Remove files that are too old or too many; another process may be doing the same."""
         oldest = (time.time() - self._keep_s) * 1000
-        files = sorted((int(found[2]), path) for path, found in self._files())
+        try:
+            files = sorted((int(found[2]), path) for path, found in self._files())
+        except OSError:
+            # The next look tries again.
+            return
         for n, (written_ms, path) in enumerate(files):
             if written_ms < oldest or n < len(files) - MOST_FILES:
                 with contextlib.suppress(OSError):
@@ -180,7 +184,8 @@ class FlightFiles:
     def _files(self) -> list[tuple[Path, re.Match[str]]]:
         try:
             paths = list(self._folder.iterdir())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
+            # No record was written so far.
             return []
         return [(path, found) for path in paths if (found := NAME.fullmatch(path.name))]
 

@@ -207,13 +207,28 @@ async def test_disk_that_hangs_costs_records_beyond_the_bound_and_questions_thei
     assert len(list(bench.folder.iterdir())) > 0
 
 
-async def test_folder_that_cannot_be_read_is_unavailable(bench, monkeypatch):
+@pytest.mark.parametrize("step", ["iterdir", "read_text"])
+async def test_folder_that_cannot_be_read_is_unavailable(bench, monkeypatch, step):
     await bench.keep()
 
     def fails(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module.Path, "read_text", fails)
+    monkeypatch.setattr(module.Path, step, fails)
     with pytest.raises(FilesUnavailableError):
         await bench.files.find(SID)
+    await bench.files.stop()
+
+
+async def test_folder_that_cannot_be_read_has_not_forgotten(bench, monkeypatch, logs):
+    await bench.keep()
+
+    def fails(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module.Path, "iterdir", fails)
+    with pytest.raises(FilesUnavailableError):
+        await bench.files.forget(SID)
+    # The next look at old files is no fault.
+    await bench.files._ask(bench.files._prune)
     await bench.files.stop()
