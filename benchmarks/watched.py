@@ -47,9 +47,11 @@ class Watcher:
 
     Attributes:
         settings: Of the bridge.
+        recordings: The directory for them.
         events: The types of those that came.
     """
 
+    recordings: Path
     settings: Settings = ()
     events: list[str] = field(default_factory=list)
 
@@ -59,20 +61,29 @@ class Watcher:
         self.events.append(event["type"])
         return web.Response(status=204)
 
+    def judged(self, run: Line) -> Line:
+        """Return a watched run, which is invalid if nothing was watched in it."""
+        missing = [] if self.events else ["no event came to the receiver"]
+        if not any(self.recordings.iterdir()):
+            missing.append("no call was recorded")
+        if not missing or run["verdict"] == "failed":
+            return run
+        return {**run, "verdict": "invalid", "reasons": [*run["reasons"], *missing]}
+
 
 @asynccontextmanager
 async def watching() -> AsyncIterator[Watcher]:
     """Serve a slow receiver of events, with a directory for recordings, until the end of the block."""
-    watcher, app = Watcher(), web.Application()
-    app.router.add_post("/events", watcher.on_event)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        with tempfile.TemporaryDirectory(prefix="bridge-load-watched-") as folder:
-            recordings, routes = Path(folder) / "recordings", Path(folder) / "routes.toml"
-            recordings.mkdir()
-            routes.write_text(ROUTES)
+    with tempfile.TemporaryDirectory(prefix="bridge-load-watched-") as folder:
+        recordings, routes = Path(folder) / "recordings", Path(folder) / "routes.toml"
+        recordings.mkdir()
+        routes.write_text(ROUTES)
+        watcher, app = Watcher(recordings), web.Application()
+        app.router.add_post("/events", watcher.on_event)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
             watcher.settings = [
                 ("BRIDGE_EVENTS_URL", f"http://127.0.0.1:{runner.addresses[0][1]}/events"),
                 ("BRIDGE_EVENTS_SECRET", "whsec_" + "c2VjcmV0" * 4),
@@ -82,8 +93,8 @@ async def watching() -> AsyncIterator[Watcher]:
                 ("BRIDGE_ROUTES_FILE", str(routes)),
             ]
             yield watcher
-    finally:
-        await runner.cleanup()
+        finally:
+            await runner.cleanup()
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,8 @@ async def measure_pairs(pairs: int, measure: MeasureOne) -> list[Pair]:
         runs: dict[bool, Line] = {}
         for is_watched in (False, True) if n % 2 == 0 else (True, False):
             async with watching() as watcher:
-                runs[is_watched] = await measure(watcher.settings if is_watched else ())
+                run = await measure(watcher.settings if is_watched else ())
+                runs[is_watched] = watcher.judged(run) if is_watched else run
         made.append(Pair(runs[False], runs[True]))
     return made
 

@@ -71,16 +71,37 @@ def test_table_has_each_run_and_both_medians() -> None:
     assert "10.80  median of 2, 10.40 to 11.20" in text
 
 
-async def test_every_other_pair_begins_with_the_watched_run() -> None:
+async def watch(settings: watched.Settings) -> None:
+    """Do what a bridge with these settings does in a run."""
+    given = dict(settings)
+    (Path(given["BRIDGE_RECORD_DIR"]) / "call.wav").touch()
+    async with aiohttp.ClientSession() as http:
+        await http.post(given["BRIDGE_EVENTS_URL"], json={"type": "call.started"})
+
+
+async def test_every_other_pair_begins_with_the_watched_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "ANSWER_S", 0.01)
     made: list[bool] = []
 
     async def measure(settings: watched.Settings) -> dict[str, Any]:
         made.append(bool(settings))
+        if settings:
+            await watch(settings)
         return line(11.0 if settings else 10.0)
 
     found = await measure_pairs(2, measure)
     assert made == [False, True, True, False]
     assert watched.costs(found) == ([10.0, 10.0], [11.0, 11.0])
+
+
+async def test_run_in_which_nothing_is_watched_is_invalid() -> None:
+    async def measure(settings: watched.Settings) -> dict[str, Any]:
+        return line(10.0)
+
+    [pair] = await measure_pairs(1, measure)
+    assert pair.unwatched["verdict"] == "ok"
+    assert pair.watched["verdict"] == "invalid"
+    assert pair.watched["reasons"] == ["no event came to the receiver", "no call was recorded"]
 
 
 async def test_receiver_takes_events_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +124,4 @@ def test_real_pair_is_measured_and_nothing_is_lost() -> None:
         row[0]: row[3] for row in rows if row and row[0] in ("without", "watched") and "median" not in row
     }
     assert lost == {"without": "0", "watched": "0"}, done.stdout + done.stderr
+    assert not any(text in done.stdout for text in ("no event came", "no call was recorded")), done.stdout
