@@ -97,6 +97,49 @@ async def test_finished_calls_are_searched_and_turned_over(live_server, browser,
         )
 
 
+HOLD_ANSWERS = """
+const answered = window.fetch;
+window.fetch = async (address, options) => {
+  const answer = await answered(address, options);
+  if (address.includes("words=%2B14155550100")) await new Promise((go) => { window.letGo = go; });
+  return answer;
+};
+"""
+
+
+async def test_answer_that_a_later_search_has_overtaken_is_not_shown(live_server, browser):
+    live = await live_server(**DEVELOPMENT)
+    async with call_of(live, called="+14155550100") as caller:
+        await finish(live, caller)
+    async with page_of(live, browser) as page:
+        await page.until(shows("finished", caller.call_sid))
+        await page.evaluate(HOLD_ANSWERS)
+        for words in ("+14155550100", "nobody"):
+            await page.evaluate(f"document.getElementById('words').value = '{words}'")
+            await page.click("#search button")
+        await page.until("window.letGo && !document.getElementById('no-finished').hidden")
+        # The page reads the answer in some turns of its loop.
+        await page.evaluate(
+            "(async () => { letGo(); for (let n = 0; n < 50; n += 1) await new Promise((go) => setTimeout(go)); })()"
+        )
+        assert await page.evaluate(rows("finished")) == []
+
+
+async def test_second_click_before_the_page_has_come_turns_no_further(live_server, browser, monkeypatch):
+    monkeypatch.setattr("bridge.server.page.calls.ROWS", 1)
+    live = await live_server(**DEVELOPMENT)
+    sids = []
+    for _ in range(3):
+        async with call_of(live) as caller:
+            await finish(live, caller)
+        sids.insert(0, caller.call_sid)
+    async with page_of(live, browser) as page:
+        await page.until(shows("finished", sids[0]))
+        await page.evaluate("for (let n = 0; n < 2; n += 1) document.getElementById('older').click()")
+        await page.until(shows("finished", sids[1]))
+        assert await page.text("#page-number") == "Page 2"
+
+
 async def test_call_is_opened_by_the_keyboard_and_left_again(live_server, browser):
     live = await live_server(**DEVELOPMENT)
     async with call_of(live) as caller, page_of(live, browser) as page:

@@ -22,10 +22,15 @@ let words = "";
 // Where each page begins, up to the one that is shown.
 let begins = [0];
 let next = null;
+// Counts the questions: an answer that a later question has overtaken is not shown.
+let asked = 0;
 
 export async function show() {
+  asked += 1;
+  const mine = asked;
   try {
     const found = await ask(`finished?words=${encodeURIComponent(words)}&skip=${begins.at(-1)}`);
+    if (mine !== asked) return;
     next = found.next;
     fill(element("finished"), found.calls, CELLS);
     element("no-finished").hidden = found.calls.length > 0;
@@ -33,6 +38,7 @@ export async function show() {
     element("finished-problem").textContent = "";
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    if (mine !== asked) return;
     element("finished-problem").textContent = error.message;
   }
   element("newer").disabled = begins.length === 1;
@@ -48,6 +54,7 @@ export function onEnded() {
 
 function turnTo(pages) {
   begins = pages;
+  next = null;
   return show();
 }
 
@@ -58,6 +65,7 @@ export function start() {
     turnTo([0]);
   });
   element("newer").addEventListener("click", () => turnTo(begins.slice(0, -1)));
-  element("older").addEventListener("click", () => turnTo([...begins, next]));
+  // Unknown while a page is asked for.
+  element("older").addEventListener("click", () => next !== null && turnTo([...begins, next]));
   return show();
 }
