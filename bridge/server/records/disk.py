@@ -44,7 +44,7 @@ class Disk:
     Runs jobs in order; a job must not raise.
 
     Args:
-        regularly: A job for the start, and for all `REGULARLY_S`.
+        regularly: A job at the start and every `REGULARLY_S`.
     """
 
     def __init__(self, regularly: Callable[[], object]) -> None:

@@ -35,8 +35,8 @@ MOST_COLLECTED_BYTES = 32 << 20
 ASK_S = 2.0
 # Only such files are ever removed.
 NAME = re.compile(r"(CA[0-9a-f]{32})-[0-9]{1,9}-[0-9]{8}T[0-9]{6}Z\.(wav|opus|opus\.part)")
-# A WAV file that has not changed for so long was left behind. It is not locked either; a release that does not lock its
-# files writes them twice a second.
+# A WAV file that has not changed for so long may have been left behind: the encoder learns by its lock whether it was.
+# A younger one may wait in the queue of another process.
 LEFT_S = 600.0
 # Why recordings end: with their calls, or before.
 CALL_ENDED, BEHIND, FAULT = "call_ended", "behind", "fault"
