@@ -23,7 +23,6 @@ JSON_TYPE = "application/json"
 NOT_FOUND = Response(404, b"404 Not Found\n")
 # After a failure the store is asked again in 5 s.
 UNAVAILABLE = Response(503, b"503 The store does not answer: try again\n", headers=(("Retry-After", "5"),))
-NO_FILES = Response(503, b"503 The disk does not answer: look at BRIDGE_STATE_DIR\n")
 LIVE = Response(409, b"409 The call is live: try again when it is over\n")
 BAD_LIMIT = Response(400, f"400 limit: a number from 1 to {LIMIT_MAX}\n".encode())
 
@@ -58,8 +57,8 @@ class CallsApi:
                 return await self._delete(call_sid)
         except StoreUnavailableError:
             return UNAVAILABLE
-        except FilesUnavailableError:
-            return NO_FILES
+        except FilesUnavailableError as error:
+            return Response(503, f"503 {error}\n".encode())
         allowed = "GET, DELETE" if call_sid and not of_call else "GET"
         return Response(405, b"405 Method Not Allowed\n", headers=(("Allow", allowed),))
 

@@ -16,7 +16,8 @@ from redis_server import RedisServer, redis_server, started
 
 from bridge.call.replay import events_of, replay
 from bridge.server.calls_api import LIMIT_MAX
-from bridge.server.records.flights import FilesUnavailableError, FlightFiles
+from bridge.server.records.flights import FlightFiles
+from bridge.server.records.recordings import Recordings
 from bridge.server.store.store import StoreError
 from bridge.standins.process import free_port
 
@@ -230,16 +231,29 @@ async def test_flight_record_of_a_bad_end_is_shown_and_removed_with_the_call(liv
 
 
 async def test_disk_that_does_not_answer_is_reported(live_server, monkeypatch):
-    async def hangs(files, call_sid):
-        raise FilesUnavailableError
+    def fails(*arguments):
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(FlightFiles, "find", hangs)
-    monkeypatch.setattr(FlightFiles, "forget", hangs)
+    monkeypatch.setattr(FlightFiles, "_read", fails)
+    monkeypatch.setattr(FlightFiles, "_remove", fails)
     live = await live_server(BRIDGE_API_TOKEN=TOKEN)
     call_sid = await over(live)
-    status, text = await Api(live).ask("GET", f"/calls/{call_sid}/flight")
-    assert (status, "BRIDGE_STATE_DIR" in text) == (503, True)
-    assert (await Api(live).ask("DELETE", f"/calls/{call_sid}"))[0] == 503
+    for asked in (("GET", f"/calls/{call_sid}/flight"), ("DELETE", f"/calls/{call_sid}")):
+        status, text = await Api(live).ask(*asked)
+        assert (status, "BRIDGE_STATE_DIR" in text) == (503, True)
+
+
+async def test_disk_of_recordings_that_does_not_answer_is_reported_by_its_setting(
+    live_server, monkeypatch, tmp_path
+):
+    def fails(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Recordings, "_remove", fails)
+    live = await live_server(BRIDGE_API_TOKEN=TOKEN, BRIDGE_RECORD_DIR=tmp_path)
+    call_sid = await over(live)
+    status, text = await Api(live).ask("DELETE", f"/calls/{call_sid}")
+    assert (status, "BRIDGE_RECORD_DIR" in text, "STATE" in text) == (503, True, False)
 
 
 # The token

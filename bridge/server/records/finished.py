@@ -104,6 +104,7 @@ class FinishedCalls:
 
         Raises:
             StoreUnavailableError: The store is unavailable; a part may be removed.
+            FilesUnavailableError: The disk is, likewise.
         """
         was_there = False
         for forget in self._forget:

@@ -37,7 +37,15 @@ T = TypeVar("T")
 
 
 class FilesUnavailableError(Exception):
-    """The disk does not answer in time, or cannot be read."""
+    """
+    The disk does not answer in time, or its files cannot be read or removed.
+
+    Args:
+        setting: Names the directory.
+    """
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"The disk does not answer: look at {setting}")
 
 
 class FlightFiles:
@@ -120,7 +128,7 @@ class FlightFiles:
             async with asyncio.timeout(ASK_S):
                 return await asyncio.wrap_future(answer)
         except (queue.Full, TimeoutError, OSError) as error:
-            raise FilesUnavailableError from error
+            raise FilesUnavailableError("BRIDGE_STATE_DIR") from error
 
     # On the thread
 

@@ -275,7 +275,7 @@ class Recordings:
                 return await self._disk.ask(partial(self._remove, call_sid))
         except OSError as error:
             # Among them TimeoutError.
-            raise FilesUnavailableError from error
+            raise FilesUnavailableError("BRIDGE_RECORD_DIR") from error
 
     async def stop(self) -> None:
         """Write what waits, within a bound."""
