@@ -113,8 +113,8 @@ class CallStats:
     """
     Counters of one call; a *frame* is one media message of any length.
 
-    ``interrupted``: each interrupt, with the time until its clear was
-    sent. ``ignored``: messages without a meaning, by the side that sent them and the reason.
+    ``interrupted``: each interrupt, with the time until its clear was sent. ``ignored``: messages without a meaning,
+    by the side that sent them and the reason.
     """
 
     frames_from_caller: int = 0
