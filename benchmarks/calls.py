@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from bridge.standins.twilio.webhook import Endpoint, post_form, sign, voice_form
 WEBHOOKS_AT_ONCE = 32
 CALLED = "+15005550006"
 # Groups of callers, of one size each.
-CALLERS = [f"+1500{group}550100" for group in range(10)]
+CALLERS = tuple(f"+1500{group}550100" for group in range(10))
 
 
 class Refused(Exception):
@@ -52,7 +52,7 @@ class Webhooks:
     Places calls by the webhook; ``times_ms`` and ``refusals`` record the outcome.
 
     With ``placing``, calls are placed one at a time. It holds the number of the present call for an agent's service
-    whose requests do not contain it. ``tls`` trusts the certificate of an https URL.
+    whose requests do not contain it. ``tls`` trusts the certificate of an https URL. ``callers`` call in turn.
     """
 
     url: str
@@ -60,6 +60,7 @@ class Webhooks:
     account: Account
     tls: ssl.SSLContext | None = None
     placing: Placing | None = None
+    callers: Sequence[str] = CALLERS
     times_ms: list[float] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
@@ -91,7 +92,7 @@ class Webhooks:
         form = voice_form(
             account_sid=self.account.sid,
             call_sid=call_sid,
-            caller=CALLERS[number % len(CALLERS)],
+            caller=self.callers[number % len(self.callers)],
             called=CALLED,
         )
         auth_token = self.account.auth_token

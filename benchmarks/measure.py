@@ -7,8 +7,8 @@ import datetime
 import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class Options:
     The options of one run; ``peer`` is None for the bridge.
 
     ``agent``, ``workers`` and ``bridge_settings`` apply to the bridge only; the settings override those of the
-    benchmark. ``workers`` is None for a bridge without worker processes.
+    benchmark. ``workers`` is None for a bridge without worker processes. ``certificate`` is that of the agents with
+    ``tls``, as `make_certificate` returns it; None: a new one.
     """
 
     calls: int
@@ -61,6 +62,7 @@ class Options:
     bridge_settings: Sequence[tuple[str, str]] = ()
     workers: int | None = None
     tls: bool
+    certificate: tuple[Path, Path] | None = None
     running: RunningBridge | None = None
     agent_port: int
     inject: str | None
@@ -125,6 +127,9 @@ class Target:
     cores: set[int] | None
 
 
+Beside = Callable[[Target], AbstractAsyncContextManager[None]]
+
+
 def split_cores() -> tuple[set[int], set[int]] | None:
     """Return the core of the bridge and those of the load, or None where there is only one or none can be chosen."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -148,9 +153,14 @@ def build(options: Options) -> list[str]:
     return PEERS[options.peer].build(lambda text: click.echo(text, err=True)) if options.peer else []
 
 
-async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
+async def run(
+    options: Options, limits: Limits, progress: Progress, beside: Beside = lambda _: nullcontext()
+) -> Measured:
     """
     Make one run.
+
+    Args:
+        beside: What goes on while all calls are up and measured.
 
     Raises:
         BridgeError: If the bridge does not start.
@@ -169,7 +179,7 @@ async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
             environment: dict[str, str] = {}
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-load-files-")))
             if options.is_over_tls:
-                files["GENERATOR_TLS_PEM"], trusted = make_certificate(directory)
+                files["GENERATOR_TLS_PEM"], trusted = options.certificate or make_certificate(directory)
                 environment = trust(trusted)
             resampled_hz = AGENTS[options.agent].resampled_hz
             if resampled_hz:
@@ -191,7 +201,7 @@ async def run(options: Options, limits: Limits, progress: Progress) -> Measured:
             target = await stack.enter_async_context(
                 _target(options, command, agent, cores[0] if cores else None)
             )
-            measured = await _load(options, limits, target, generator, progress)
+            measured = await _load(options, limits, target, generator, progress, beside)
     except BridgeError as error:
         if measured is None:
             raise
@@ -245,7 +255,12 @@ async def _running_already(running: RunningBridge, agent: Agent) -> Target:
 
 
 async def _load(
-    options: Options, limits: Limits, target: Target, generator: Generator, progress: Progress
+    options: Options,
+    limits: Limits,
+    target: Target,
+    generator: Generator,
+    progress: Progress,
+    beside: Beside,
 ) -> Measured:
     meter = Meter(target.pid) if target.pid else None
     rss_before_kb = meter.rss_kb() if meter else None
@@ -258,11 +273,18 @@ async def _load(
     raw: dict[str, Any] = {}
     cpu_s, busy_s, rss_peak_kb = 0.0, 0.0, None
     calls_by_worker: list[int] = []
+    besides = AsyncExitStack()
     try:
         async for event in generator.events():
             if event["event"] == "progress":
                 _show(progress, event, options)
-            elif event["event"] == "window" and meter:
+            elif event["event"] == "window":
+                if event["at"] == "start":
+                    await besides.enter_async_context(beside(target))
+                else:
+                    await besides.aclose()
+                if not meter:
+                    continue
                 cpu_s = meter.cpu_s() - cpu_s
                 busy_s = core_busy_s(target.cores or set()) - busy_s
                 if options.workers and rss_peak_kb is not None:
@@ -273,6 +295,7 @@ async def _load(
                 raw = event
         await placing
     finally:
+        await besides.aclose()
         placing.cancel()
         progress.finish()
     return Measured(
