@@ -17,7 +17,7 @@ from benchmarks.measure import Options, RunningBridge
 from benchmarks.peers import BRIDGE, PEERS
 
 CALLS_OF_A_RUN, CALLS_OF_A_RESTART, CALLS_BESIDE_STRANGERS, CALLS_WATCHED = 50, 40, 100, 300
-SECONDS_OF_A_RUN, SECONDS_OF_STRANGERS = 5.0, 60.0
+SECONDS_OF_A_RUN, SECONDS_OF_STRANGERS, SECONDS_OF_FLOODS = 5.0, 60.0, 10.0
 CALLS_PER_RAMP_SECOND = 100
 PAIRS_OF_FLOORS, PAIRS_OF_AGENTS = 5, 1
 
@@ -49,6 +49,7 @@ class Plan:
     is_sweep: bool
     is_restart: bool
     is_strangers: bool
+    is_floods: bool
     is_watched: bool
     pairs: int | None
     sweep_step: int
@@ -91,8 +92,9 @@ SECONDS = [
     click.Option(
         ["--seconds"],
         type=click.FloatRange(0.1),
-        help="After all calls are up; with --strangers the time of each attack.  "
-        f"[default: {SECONDS_OF_A_RUN:g}, and {SECONDS_OF_STRANGERS:g} with --strangers]",
+        help="After all calls are up; with --strangers and --floods the time of each attack.  "
+        f"[default: {SECONDS_OF_A_RUN:g}, {SECONDS_OF_STRANGERS:g} with --strangers, {SECONDS_OF_FLOODS:g} with "
+        "--floods]",
     )
 ]
 LOAD = [
@@ -230,6 +232,11 @@ FLAGS = [
         help="Attack the bridge beside calls, and count what is noticed.",
     ),
     click.Option(
+        ["--floods", "is_floods"],
+        is_flag=True,
+        help="Let an agent or a caller flood the bridge beside calls.",
+    ),
+    click.Option(
         ["--watched", "is_watched"],
         is_flag=True,
         help="Runs without and with events, records and recordings.",
@@ -260,6 +267,7 @@ AGENTS_IN_TURN = [*EVERY_RUN, *PAIRS]
 SWEEP = [*EVERY_RUN, *STEPS, *PEER, *AGENT, *INJECT, *REPORT]
 RESTART = [*CALLS, *SET, *JSON]
 STRANGERS = [*CALLS, *SECONDS, *SET, *JSON]
+FLOODS = [*CALLS, *SECONDS, *RAMP, *SET, *LIMITS, *JSON]
 WATCHED = [*EVERY_RUN, *PAIRS]
 ALL = [*CALLS, *SECONDS, *RAMP, *LOAD, *SET, *WORKERS, *AGENT, *PLAN, *INJECT, *RUNNING, *LIMITS, *OUTPUT]
 
@@ -294,6 +302,8 @@ def options_from(values: Mapping[str, Any]) -> Options:
         calls = CALLS_OF_A_RESTART
     elif values["is_strangers"]:
         calls, seconds = CALLS_BESIDE_STRANGERS, SECONDS_OF_STRANGERS
+    elif values["is_floods"]:
+        seconds = SECONDS_OF_FLOODS
     elif values["is_watched"]:
         calls = CALLS_WATCHED
     calls = values["calls"] or calls
@@ -346,8 +356,14 @@ def check_usage(options: Options, plan: Plan, output: Output) -> None:
         raise click.UsageError("--restart goes with --calls, --set and --json alone.")
     if plan.is_strangers and (plan.is_restart or is_series or not is_plain or options.workers or options.tls):
         raise click.UsageError("--strangers goes with --calls, --seconds, --set and --json alone.")
+    if plan.is_floods and (
+        plan.is_restart or plan.is_strangers or is_series or not is_plain or options.workers or options.tls
+    ):
+        raise click.UsageError(
+            "--floods is for the bridge alone: no other kind of measurement, --agent, --workers or --tls."
+        )
     if plan.is_watched and (
-        plan.is_restart or plan.is_strangers or is_series or not is_plain or options.workers
+        plan.is_restart or plan.is_strangers or plan.is_floods or is_series or not is_plain or options.workers
     ):
         raise click.UsageError(
             "--watched is for the bridge alone: no other kind of measurement, --agent or --workers."

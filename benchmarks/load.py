@@ -6,6 +6,7 @@ Measures the cost and delay of the bridge under N calls, and checks that it lose
     python -m benchmarks.load sweep --seconds 10
     python -m benchmarks.load restart
     python -m benchmarks.load strangers
+    python -m benchmarks.load floods
     python -m benchmarks.load watched
 
 A C program on other cores plays N callers and their agents. They talk for S seconds through a bridge that gets its
@@ -26,6 +27,9 @@ notice. Its calls are made in Python, end after 8 s, and follow Twilio's redirec
 `strangers` (or --strangers) opens connections by the hundred a second beside the calls, and takes the log away. No
 frame may be lost, and each signed webhook, upgrade and health check must be answered.
 
+`floods` (or --floods) lets the agent or the caller of one further call send tiny audio, empty messages, interrupts or
+pings without end. Nothing of the others may be lost, and their delays have the limit of any run.
+
 `watched` (or --watched) makes pairs of runs, without and with events at a slow receiver, records and recordings, and
 fails if these cost more than the runs differ among themselves.
 
@@ -45,7 +49,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from benchmarks import command_line, strangers, watched
+from benchmarks import command_line, floods, strangers, watched
 from benchmarks.agents import AGENTS, name_of_run
 from benchmarks.build import BuildError
 from benchmarks.command_line import Output, Plan, check_usage, options_from
@@ -53,6 +57,8 @@ from benchmarks.compare import IN_EVERY_ROUND, Comparison, compare, lost_of, num
 from benchmarks.compare import table as comparison_table
 from benchmarks.compare_agents import OTHERS, compare_agents
 from benchmarks.compare_agents import table as agents_table
+from benchmarks.floods_rows import table as floods_table
+from benchmarks.floods_rows import to_json as flood_to_json
 from benchmarks.generator.driver import GeneratorError
 from benchmarks.json_lines import append_line
 from benchmarks.measure import Options, build, choose_cores, run
@@ -202,6 +208,17 @@ def run_strangers(command: Command) -> int:
     return int(worst(row.verdict for row in rows).value)
 
 
+def run_floods(command: Command) -> int:
+    rows = []
+    for scenario in floods.SCENARIOS:
+        row = asyncio.run(floods.run_scenario(scenario, command.options, command.limits, Progress()))
+        append_line(command.output.json_file, flood_to_json(row))
+        rows.append(row)
+    click.echo(f"{command.options.calls} calls, {command.options.seconds:g} s each; delays in ms")
+    click.echo(floods_table(rows))
+    return int(worst(row.verdict for row in rows).value)
+
+
 def run_watched(command: Command) -> int:
     async def measure(settings: Sequence[tuple[str, str]]) -> Line:
         given = [*command.options.bridge_settings, *settings]
@@ -262,6 +279,8 @@ def _execute(command: Command) -> int:
         return run_restart(command)
     if command.plan.is_strangers:
         return run_strangers(command)
+    if command.plan.is_floods:
+        return run_floods(command)
     if command.plan.is_watched:
         return run_watched(command)
     return run_sweep(command) if command.plan.is_sweep else run_once(command)
@@ -298,6 +317,12 @@ _add_subcommand(
     "Attack the bridge beside calls, with a log that cannot be written too, and count what is noticed.",
     command_line.STRANGERS,
     is_strangers=True,
+)
+_add_subcommand(
+    "floods",
+    "Let one call flood the bridge beside others, and measure what these notice.",
+    command_line.FLOODS,
+    is_floods=True,
 )
 _add_subcommand(
     "watched",

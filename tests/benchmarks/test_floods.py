@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from load_result import measured
 
+from benchmarks import floods, load
 from benchmarks.floods import SCENARIOS, run_scenario
 from benchmarks.floods_messages import NO_FLOOD
 from benchmarks.floods_rows import Row
@@ -60,3 +65,38 @@ async def test_bridge_without_a_place_for_the_flooded_call_makes_the_row_invalid
     assert row.verdict.status is Status.INVALID
     assert row.counts["refused"] >= 1
     assert "calls" not in row.counts
+
+
+def test_command_runs_each_scenario_and_prints_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def run(name: str, given: Options, limits: Limits, _: Progress) -> Row:
+        asked.append((name, given.calls, given.seconds, limits.delay_p99_ms))
+        await asyncio.sleep(0)
+        return Row(scenario=name, limits=limits, measured=measured(("to_caller.lost", 7)))
+
+    monkeypatch.setattr(floods, "run_scenario", run)
+    out = tmp_path / "lines"
+    for line in (["floods"], ["--floods"]):
+        asked.clear()
+        result = CliRunner().invoke(load.main, [*line, "--json", str(out)])
+        assert result.exit_code == Status.FAILED.value, result.output
+        assert asked == [(name, 50, 10, 20) for name in SCENARIOS]
+        assert result.output.count("- 7 lost (agent to caller)") == len(SCENARIOS)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["scenario"] for line in lines] == 2 * [*SCENARIOS]
+    result = CliRunner().invoke(
+        load.main, ["floods", "--calls", "9", "--seconds", "3", "--max-delay-ms", "5"]
+    )
+    assert asked[-1] == ("short audio over TLS", 9, 3, 5)
+
+
+@pytest.mark.parametrize(
+    "other", [["--compare"], ["--workers", "2"], ["--tls"], ["--restart"], ["--strangers"], ["--watched"]]
+)
+def test_floods_go_with_no_other_measurement(other: list[str]) -> None:
+    result = CliRunner().invoke(load.main, ["--floods", *other])
+    assert result.exit_code == 2
+    assert "for the bridge alone: no other kind of measurement" in result.output
