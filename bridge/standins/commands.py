@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -148,24 +149,28 @@ def run_call(
         inject=Injector(inject) if inject else None,
     )
     try:
-        return asyncio.run(_call(caller, said, seconds, out, expect_echo))
+        return asyncio.run(_call(caller, said, seconds, out, expect_echo, is_signed=auth_token is not None))
     except aiohttp.WSServerHandshakeError as error:
         click.echo(f"the media socket was refused with status {error.status} (Twilio: 31920)", err=True)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         click.echo(f"{url} cannot be reached: {error or type(error).__name__}", err=True)
+        if _is_refused_connection(error):
+            click.echo("nothing listens there: look whether bridge serve runs, and on which port", err=True)
     return 1
 
 
-async def _call(caller: Caller, said: bytes, seconds: float, out: Path | None, expect_echo: bool) -> int:
-    loop = asyncio.get_running_loop()
+async def _call(
+    caller: Caller, said: bytes, seconds: float, out: Path | None, expect_echo: bool, *, is_signed: bool
+) -> int:
     async with caller:
-        began = loop.time()
-        answer = await _first_answer(caller)
-        click.echo(f"{caller.call_sid}: the webhook answered in {1000 * (loop.time() - began):.0f} ms")
+        answer, took_s = await _first_answer(caller, asyncio.get_running_loop().time)
+        click.echo(f"{caller.call_sid}: the webhook answered in {1000 * took_s:.0f} ms")
         for problem in answer.problems:
             click.echo(f"Twilio would not accept the answer: {problem}", err=True)
         if answer.problems or answer.stream_url is None:
             click.echo(f"the caller would hear: {answer.describe()}", err=True)
+            if answer.status == 403:
+                click.echo(_why_forbidden(caller.endpoint.public_url, is_signed), err=True)
             return 1
         await caller.open_stream()
         caller.open_line()
@@ -183,17 +188,33 @@ async def _call(caller: Caller, said: bytes, seconds: float, out: Path | None, e
     return _report(caller, out, expect_echo, closed_by_bridge)
 
 
-async def _first_answer(caller: Caller) -> TwimlAnswer:
-    """Post the webhook; retries for `REACHABLE_WITHIN_S` while nothing listens."""
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + REACHABLE_WITHIN_S
+async def _first_answer(caller: Caller, clock: Callable[[], float]) -> tuple[TwimlAnswer, float]:
+    """Post the webhook, with retries while nothing listens; returns the answer, and the seconds that it alone took."""
+    give_up_at = clock() + REACHABLE_WITHIN_S
     while True:
+        began = clock()
         try:
-            return await caller.post_voice()
+            return await caller.post_voice(), clock() - began
         except aiohttp.ClientConnectorError as error:
-            if not isinstance(error.os_error, ConnectionRefusedError) or loop.time() >= give_up_at:
+            if not _is_refused_connection(error) or clock() >= give_up_at:
                 raise
         await asyncio.sleep(RETRY_S)
+
+
+def _is_refused_connection(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionRefusedError
+    )
+
+
+def _why_forbidden(public_url: str, is_signed: bool) -> str:
+    """What to change where a bridge refuses the webhook."""
+    if not is_signed:
+        return "nothing was signed: set TWILIO_AUTH_TOKEN and TWILIO_ACCOUNT_SID in the environment to the bridge's own"
+    return (
+        "TWILIO_AUTH_TOKEN or TWILIO_ACCOUNT_SID is not the bridge's own, or its PUBLIC_URL is not "
+        f"{public_url} (--public-url): its log says which, in the line request refused"
+    )
 
 
 async def _watch(caller: Caller, saying: asyncio.Task[None], seconds: float) -> None:

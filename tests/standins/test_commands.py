@@ -15,13 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import main
+from bridge.standins import commands
 from bridge.standins.audio import frames, speech
 from bridge.standins.process import free_port
 from bridge.standins.twilio.twiml import read_twiml
 
 
-def bridge(*arguments):
+def bridge(*arguments, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TWILIO_")}
+    environment |= variables
     command = [sys.executable, "-m", "bridge", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -69,12 +71,36 @@ def test_refused_webhook_is_reported_with_its_status(answering):
     done = bridge("call", url + "/voice")
     assert done.returncode == 1
     assert "403" in done.stderr
+    assert "nothing was signed: set TWILIO_AUTH_TOKEN" in done.stderr
+    done = bridge("call", url, TWILIO_AUTH_TOKEN="another", TWILIO_ACCOUNT_SID="AC" + 32 * "0")
+    assert done.returncode == 1
+    assert f"its PUBLIC_URL is not {url} (--public-url)" in done.stderr
+    assert "nothing was signed" not in done.stderr
 
 
 def test_missing_bridge_is_reported_without_a_traceback():
     done = bridge("call", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert "look whether bridge serve runs" in done.stderr
+
+
+async def test_time_of_the_webhook_leaves_out_the_wait_for_a_bridge_that_starts(monkeypatch):
+    refused = aiohttp.ClientConnectorError(None, ConnectionRefusedError())
+    answers = [refused, refused, read_twiml(200, "text/xml", "<Response/>")]
+    # The bound; twice a try and its refusal; the try that is answered, and its answer.
+    times = iter([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.25])
+
+    class Starting:
+        async def post_voice(self):
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(commands, "RETRY_S", 0.0)
+    _, took_s = await commands._first_answer(Starting(), lambda: next(times))
+    assert took_s == 0.25
 
 
 def test_wrong_usage_exits_with_2(tmp_path):
