@@ -52,7 +52,7 @@ def run(
     try:
         settings = load_settings(overrides)
     except SettingsError as error:
-        _print([problem("settings", *_halves(text)) for text in error.problems], as_json)
+        _print([problem("settings", text) for text in error.problems], as_json)
         return SETTINGS
     if signature:
         try:
@@ -100,13 +100,6 @@ async def _guarded(subject: str, part: Awaitable[list[Finding]]) -> list[Finding
     except Exception as error:
         text = f"could not be checked: {type(error).__name__}"
         return [problem(subject, text, "report this as a fault of bridge check")]
-
-
-def _halves(text: str) -> tuple[str, str]:
-    """A sentence about a setting as what is wrong and what to do."""
-    fault, mark, todo = text.partition(": ")
-    rest, colon, last = todo.rpartition(": ")
-    return (f"{fault}{mark}{rest}", last) if colon else (text, "correct it in the environment or in .env")
 
 
 def _print(findings: Sequence[Finding], as_json: bool) -> None:

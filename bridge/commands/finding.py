@@ -21,7 +21,7 @@ class Finding:
 
     Attributes:
         subject: The part of the set-up.
-        todo: What to do, for all but `Level.OK`.
+        todo: What to do; empty for `Level.OK`, and where the text says it.
     """
 
     level: Level
@@ -44,6 +44,6 @@ def warning(subject: str, text: str, todo: str) -> Finding:
     return Finding(Level.WARNING, subject, text, todo)
 
 
-def problem(subject: str, text: str, todo: str) -> Finding:
+def problem(subject: str, text: str, todo: str = "") -> Finding:
     """Calls cannot work."""
     return Finding(Level.PROBLEM, subject, text, todo)

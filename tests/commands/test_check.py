@@ -52,10 +52,13 @@ def bridge(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
 def test_wrong_settings_are_exit_code_2_as_lines_and_as_json(tmp_path):
     result = bridge(PUBLIC_URL="https://voice.example.com")
     assert result.returncode == 2
-    assert any(
-        line.startswith("problem  settings: TWILIO_AUTH_TOKEN: is missing")
-        for line in result.stdout.splitlines()
-    )
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("problem  settings: TWILIO_AUTH_TOKEN: is missing") for line in lines)
+    # As bridge serve says it, every colon in its place.
+    assert (
+        "problem  settings: BRIDGE_AGENT: is missing: who answers: openai, elevenlabs, deepgram, retell-sip, …, "
+        "or echo to try"
+    ) in lines
     result = bridge("--json", PUBLIC_URL="https://voice.example.com")
     assert result.returncode == 2
     assert {finding["level"] for finding in json.loads(result.stdout)["findings"]} == {"problem"}
