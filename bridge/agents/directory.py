@@ -23,7 +23,7 @@ from bridge.agents.agent import Agent, AgentModule, AgentSettings, Resources
 from bridge.agents.described_problems import read_model
 from bridge.agents.installed import AgentLoadError, distributions, find_installed, load_installed
 from bridge.agents.max_calls import limits_of
-from bridge.agents.routing import DEFAULT, Route, read_routes
+from bridge.agents.routing import DEFAULT, Route, read_routes, usual_name
 from bridge.agents.setting_types import problems_of, quoted, template_texts
 from bridge.agents.tables import OfModule, Table, describe_table, is_of_module, read_table
 from bridge.agents.template import fill, names_in, process_values, variables_in
@@ -157,7 +157,7 @@ def open_directory(
     named = [("bridge_agent", "BRIDGE_AGENT", name) for name in default]
     named += [("bridge_answer_agents", "BRIDGE_ANSWER_AGENTS", name) for name in by_answer]
     for n, route in enumerate(routes):
-        place = routing.place("route", n)
+        place = routing.place(usual_name(n))
         named += [("bridge_routes_file", place, name) for name in sorted(route.names)]
     used = {name: tables[name] for _, _, name in named if name in tables}
     modules: dict[str, AgentModule[Any]] = {}

@@ -197,15 +197,24 @@ def read_routes(file: TomlFile) -> list[Route]:
         return []
     read, problems = read_model(_RoutesFile, content)
     for place, text in problems:
-        file.add_problem(text, *place)
+        match place:
+            case ("route", int(n), *keys):
+                file.add_problem(text, usual_name(n), *keys)
+            case _:
+                file.add_problem(text, *place)
     if read is None:
         return []
     routes = [
-        route if route.name else route.model_copy(update={"name": f"route-{n}"})
-        for n, route in enumerate(read.route, 1)
+        route if route.name else route.model_copy(update={"name": usual_name(n)})
+        for n, route in enumerate(read.route)
     ]
     _check_together(routes, file)
     return routes
+
+
+def usual_name(n: int) -> str:
+    """The name of the route at an index where it has none of its own, and its place in messages about the file."""
+    return f"route-{n + 1}"
 
 
 def _check_together(routes: Sequence[Route], file: TomlFile) -> None:
@@ -213,14 +222,15 @@ def _check_together(routes: Sequence[Route], file: TomlFile) -> None:
     for n, route in enumerate(routes):
         before = routes[:n]
         if route.name == DEFAULT:
-            file.add_problem("is the name of the agents where no route fits; use another", "route", n, "name")
+            file.add_problem(
+                "is the name of the agents where no route fits; use another", usual_name(n), "name"
+            )
         if route.name in {earlier.name for earlier in before}:
-            file.add_problem(f"another route has the name {route.name} too", "route", n, "name")
+            file.add_problem(f"another route has the name {route.name} too", usual_name(n), "name")
         covering = next((earlier for earlier in before if earlier.covers(route)), None)
         if covering is not None:
             file.add_problem(
                 f"answers no call, because the one named {covering.name} fits all of its calls and stands before it: "
                 "put it before that one",
-                "route",
-                n,
+                usual_name(n),
             )

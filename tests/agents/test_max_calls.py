@@ -86,4 +86,4 @@ def test_limit_that_is_no_number_of_calls_is_a_problem_at_its_place(tmp_path, mo
     of_table, *_ = problems(tmp_path, "", TABLE.replace("max_calls = 7", f"max_calls = {most}"))
     assert "agents.toml: mine.max_calls: " in of_table
     [of_route] = problems(tmp_path, "", TABLE, ROUTES.replace("max_calls = 3", f"max_calls = {most}"))
-    assert "routes.toml: route.1.max_calls: " in of_route
+    assert "routes.toml: route-2.max_calls: " in of_route

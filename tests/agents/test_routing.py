@@ -183,7 +183,7 @@ def test_routes_have_names_by_their_place_or_their_own(tmp_path):
 )
 def test_wrong_value_is_reported_with_its_place_and_what_would_be_right(tmp_path, line, place, words):
     _, (shown,) = read(tmp_path, f"[[route]]\nagents = ['echo']\n{line}")
-    assert shown.startswith(f"route.0{place}: ")
+    assert shown.startswith(f"route-1{place}: ")
     assert words in shown
 
 
@@ -202,7 +202,7 @@ def test_name_that_is_used_twice_is_reported(tmp_path):
         "[[route]]\nname = 'route-2'\nto = '+14155550100'\nagents = ['echo']\n[[route]]\nagents = ['echo']\n"
     )
     _, (shown,) = read(tmp_path, named)
-    assert shown == "route.1.name: another route has the name route-2 too"
+    assert shown == "route-2.name: another route has the name route-2 too"
 
 
 CASES = [
@@ -234,7 +234,7 @@ def test_route_that_an_earlier_one_covers_is_reported(tmp_path, first, second, i
         ]
     _, problems = read(tmp_path, "\n".join(lines))
     wanted = (
-        "route.1: answers no call, because the one named route-1 fits all of its calls and stands before it: "
+        "route-2: answers no call, because the one named route-1 fits all of its calls and stands before it: "
         "put it before that one"
     )
     assert problems == ([wanted] if is_covered else [])

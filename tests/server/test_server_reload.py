@@ -79,7 +79,7 @@ async def test_agents_of_a_new_file_are_there_after_it(live_server, tmp_path, lo
     ("content", "problem"),
     [
         ("[[route", "cannot be read"),
-        ("[[route]]\nagents = []\n", "route.0: must have either agents or split"),
+        ("[[route]]\nagents = []\n", "route-1: must have either agents or split"),
         (ROUTE.format(["parrot"]), "unknown agent 'parrot'"),
         (ROUTE.format(["openai"]), "OPENAI_API_KEY: is missing"),
         (None, "cannot be read"),
