@@ -67,6 +67,8 @@ def check(file: Path, *, agent: str | None = None, sample: Path | None = None) -
         return _fail(f"cannot be read: {error}")
     if agent is not None and agent not in tables:
         return _fail(f"no agent {agent} in {file}; it has {', '.join(tables) or 'none'}")
+    if not tables:
+        return _fail(f"{file} has no table: each agent is one, [NAME]")
     wanted = tables if agent is None else {agent: tables[agent]}
     described = [_check(name, table) for name, table in wanted.items()]
     agents = [one for one in described if one is not None]

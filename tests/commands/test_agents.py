@@ -134,6 +134,13 @@ def test_file_that_is_no_toml_is_exit_2_with_the_line(folder):
     assert "line 1" in shown
 
 
+def test_file_without_a_table_is_exit_2(folder):
+    assert check(folder, agents="# nothing\n") == (
+        2,
+        f"{folder}/agents.toml has no table: each agent is one, [NAME]\n",
+    )
+
+
 def test_audio_that_costs_more_is_said_with_the_reason(folder):
     deep = GOOD.replace('path = "audio"', 'path = "a.parts[*].data"')
     assert "read in Python, which costs more: its path" in check(folder, agents=deep)[1]
