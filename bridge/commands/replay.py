@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,9 @@ ONLY_READ = READS | {"relayed"}
 # Where a method's name says less.
 TITLES = {"on_due": "deadline over", "on_start": "stream verified", "on_first_audio": "agent's first audio"}
 TITLE_WIDTH, STATE_WIDTH = 52, 14
+# A sealed record is the URL's kind of base64; of anything else so much is shown.
+SEALED = re.compile(rb"[A-Za-z0-9_-]+=*")
+SHOWN_BYTES = 40
 
 
 def run(file: Path, *, reveals: bool, as_json: bool) -> int:
@@ -62,14 +66,21 @@ def _read(file: Path) -> dict[str, Any]:
             return dict(orjson.loads(data))
         except ValueError as error:
             raise BadFlightError(f"is no JSON, or is cut off ({error})") from None
+    if not (text := data.strip()):
+        raise BadFlightError("is empty")
+    if SEALED.fullmatch(text) is None:
+        begins = text[:SHOWN_BYTES].decode("ascii", errors="replace")
+        raise BadFlightError(f"is no flight record: it begins with {begins!r}")
     if not (tokens := read_auth_tokens()):
-        text = "is sealed: set TWILIO_AUTH_TOKEN, in the environment or in .env, to the token of the bridge that wrote"
-        raise BadFlightError(f"{text} it")
+        todo = (
+            "set TWILIO_AUTH_TOKEN, in the environment or in .env, to the token of the bridge that wrote it"
+        )
+        raise BadFlightError(f"is sealed: {todo}")
     try:
-        return Seal(tokens).open(PURPOSE, data.decode("ascii", errors="replace").strip(), None)
+        return Seal(tokens).open(PURPOSE, text.decode("ascii"), None)
     except BadSeal:
-        text = "cannot be opened: it is damaged or no flight record, or TWILIO_AUTH_TOKEN is not the one that sealed it"
-        raise BadFlightError(text) from None
+        fault = "it is damaged or no flight record, or TWILIO_AUTH_TOKEN is not the one that sealed it"
+        raise BadFlightError(f"cannot be opened: {fault}") from None
 
 
 class _Report:
@@ -209,7 +220,8 @@ def _step_words(step: Step) -> str:
 def _words(name: str, args: Sequence[Any]) -> str:
     """A method's name and arguments in words."""
     name = name.removeprefix("on_").replace("_", " ")
-    shown = ", ".join(str(arg) for arg in args if arg not in ("", None))
+    rounded = (round(arg, 3) if isinstance(arg, float) else arg for arg in args)
+    shown = ", ".join(str(arg) for arg in rounded if arg not in ("", None))
     return f"{name}: {shown}" if shown else name
 
 

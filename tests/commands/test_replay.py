@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def test_events_are_shown_with_times_states_and_commands(invoke, flight):
     assert lines[-1] == "the replay gives the same 12 events with the same commands"
     # What the machine reads is no command.
     assert "held bytes" not in found.output
+
+
+def test_seconds_are_shown_to_the_millisecond(invoke):
+    script = FlightScript()
+    script.caller.sent_bytes = 8000
+    # 8013 bytes of audio are 1.001625 s.
+    script.run([(0.0, "start"), (0.0, "agent_open"), (0.5, "agent_audio", b"", 8013), (0.5, "caller_lost")])
+    shown = [" ".join(line.split()) for line in invoke(script.flight()).output.splitlines()]
+    [kept] = [line for line in shown if line.startswith("observer: caller kept")]
+    assert re.search(r"\d\.\d+", kept)[0] == "1.002"
 
 
 def test_numbers_and_names_are_hidden_unless_they_are_asked_for(invoke, flight):
@@ -166,8 +177,13 @@ def test_events_that_the_ring_has_dropped_are_counted(invoke, flight):
         ),
         (sealed({})[:-9], {"TWILIO_AUTH_TOKEN": TOKEN}, "cannot be opened: it is damaged"),
         (Seal([TOKEN]).seal("token", {}), {"TWILIO_AUTH_TOKEN": TOKEN}, "cannot be opened"),
-        (b"\xff\x00", {"TWILIO_AUTH_TOKEN": TOKEN}, "cannot be opened"),
-        ("", {"TWILIO_AUTH_TOKEN": TOKEN}, "cannot be opened"),
+        ("gAAAAABr", {"TWILIO_AUTH_TOKEN": TOKEN}, "cannot be opened"),
+        (b"\xff\x00", {"TWILIO_AUTH_TOKEN": TOKEN}, "is no flight record: it begins with '�\\x00'"),
+        ("", {}, "is empty"),
+        ("\n", {"TWILIO_AUTH_TOKEN": TOKEN}, "is empty"),
+        # What the API answers without its token, as a pipe from curl brings it.
+        ("401 Unauthorized\n", {}, "is no flight record: it begins with '401 Unauthorized'"),
+        (b"RIFF" + bytes(99), {}, "is no flight record: it begins with 'RIFF"),
         (sealed({}), {"TWILIO_AUTH_TOKEN": TOKEN}, "is no flight record"),
         ('{"version": 1, "segm', {}, "is no JSON, or is cut off"),
         ('{"version": 2}', {}, "use the bridge that wrote it"),
