@@ -226,6 +226,9 @@ async def check_layout(page, width):
         role = node.get("role", {}).get("value")
         if role in ("button", "link", "searchbox", "textbox", "table", "region", "image", "img"):
             assert role == "table" or node.get("name", {}).get("value"), node
+    # A colour of the legend stands beside its word.
+    torn = "[...document.querySelectorAll('.key')].filter((one) => one.getClientRects().length > 1)"
+    assert await page.evaluate(f"{torn}.map((one) => one.textContent)") == []
     # Whoever uses a finger hits what he can press; a checkbox has its label.
     small = await page.evaluate(
         "[...document.querySelectorAll('button, input:not([type=checkbox])')].filter((one) => one.checkVisibility())"
