@@ -12,6 +12,7 @@ from live import API_KEY, DEFAULTS, Live, make_settings
 
 from bridge.commands.check import check_all
 from bridge.commands.finding import Finding, Level
+from bridge.server.store.sqlite import SqliteStore
 from bridge.settings import Settings
 from bridge.standins.twilio.rest import TwilioRest
 
@@ -74,6 +75,10 @@ def start(live_server, rest, tmp_path):
                 agent={"protocol": protocol}, **{**own, **rest.environment(), **overrides}
             )
         setup = Setup(live, rest, tmp_path, overrides)
+        # As the bridge does that has this store.
+        store = SqliteStore(tmp_path / "check.sqlite3")
+        await store.beat("bridge", "", 3600.0)
+        await store.close()
         public = live.server._settings.public_url
         sid = rest.add_number(
             NUMBER,

@@ -52,12 +52,23 @@ async def check_store(settings: Settings) -> list[Finding]:
     if longest_s > SLOW_S:
         text = f"{kind} took {longest_s * 1000:.0f} ms for a question, and a bridge waits 300 ms"
         found.append(warning("store", text, "move it nearer, or look what else it does"))
+    # A shell has not the state directory that systemd gives a service.
+    if not processes:
+        found.append(warning("store", *_whose(settings)))
     return found or [
         ok(
             "store",
             f"{kind} answers within {longest_s * 1000:.0f} ms; running processes that use it: {processes}",
         )
     ]
+
+
+def _whose(settings: Settings) -> tuple[str, str]:
+    """The store in words, for where no bridge uses it, and what to do."""
+    if settings.bridge_store.get_secret_value():
+        return "no running bridge uses BRIDGE_STORE", "start the bridge, or set BRIDGE_STORE as it has it"
+    todo = "start the bridge, or set BRIDGE_STATE_DIR to its directory, under systemd /var/lib/voice-bridge"
+    return f"no running bridge uses the store in {settings.state_dir}", todo
 
 
 async def _try(store: Store) -> tuple[float, int]:

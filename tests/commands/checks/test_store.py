@@ -12,6 +12,10 @@ from bridge.server.store.version import MAJOR, VERSION_KEY
 
 __all__ = ["redis_server", "rest", "start"]
 
+UNUSED = (
+    "warning  store: no running bridge uses BRIDGE_STORE; start the bridge, or set BRIDGE_STORE as it has it"
+)
+
 
 async def test_store_that_is_gone(start):
     pytest.importorskip("redis")
@@ -24,11 +28,11 @@ async def test_store_that_is_gone(start):
 async def test_redis_that_evicts(start, redis_server: RedisServer):
     await started(redis_server)
     setup = await start()
-    assert await setup.faults(BRIDGE_STORE=redis_server.url) == []
+    assert await setup.faults(BRIDGE_STORE=redis_server.url) == [UNUSED]
     async with redis_server.client() as client:
         await client.config_set("maxmemory", "100mb")
         await client.config_set("maxmemory-policy", "allkeys-lru")
-    (line,) = await setup.faults(BRIDGE_STORE=redis_server.url)
+    line, _ = await setup.faults(BRIDGE_STORE=redis_server.url)
     assert "its policy is allkeys-lru; set maxmemory-policy to noeviction" in line
 
 
@@ -53,8 +57,18 @@ async def test_store_of_a_newer_version_is_left_as_it_is(start, tmp_path):
 
 async def test_check_leaves_no_version_and_no_process_in_a_store(start, tmp_path):
     setup = await start()
-    assert await setup.faults(BRIDGE_STORE=f"sqlite:{tmp_path}/new.sqlite3") == []
+    assert await setup.faults(BRIDGE_STORE=f"sqlite:{tmp_path}/new.sqlite3") == [UNUSED]
     store = SqliteStore(tmp_path / "new.sqlite3")
     assert await store.read(VERSION_KEY) is None
     assert await store.beat("me", "", 60.0) == {"me": ""}
     await store.close()
+
+
+async def test_store_of_another_directory_than_the_bridge_has_is_named(start, tmp_path):
+    setup = await start()
+    del setup.variables["BRIDGE_STORE"]
+    (line,) = await setup.faults(BRIDGE_STATE_DIR=f"{tmp_path}/mine")
+    assert line.startswith(
+        f"warning  store: no running bridge uses the store in {tmp_path}/mine; start the bridge"
+    )
+    assert "under systemd /var/lib/voice-bridge" in line
