@@ -14,8 +14,8 @@ import structlog
 from bridge.agents.agent import CallInfo
 from bridge.metrics import Metrics
 from bridge.server.answer import Answer, BadAnswer, read_answer
+from bridge.server.events.request_problem import connection_problem, tls_problem
 from bridge.server.events.standard_webhooks import WebhookSigner
-from bridge.server.events.tls_problem import tls_problem
 from bridge.server.store.answers import KeptAnswers
 
 log = structlog.get_logger()
@@ -108,7 +108,7 @@ class AnswerWebhook:
         except aiohttp.ClientSSLError as error:
             result, problem = "tls", tls_problem(error)
         except (aiohttp.ClientError, OSError) as error:
-            result, problem = "connection", type(error).__name__
+            result, problem = "connection", connection_problem(error)
         self._metrics.answers.labels(result).inc()
         self._metrics.answer_s.observe(self._clock() - began)
         if problem:

@@ -228,7 +228,7 @@ JSON = {"content_type": "application/json"}
     [
         (hangs, "timeout", "no answer within 0.2 s"),
         (drips, "timeout", "no answer within 0.2 s"),
-        (resets, "connection", "ServerDisconnectedError"),
+        (resets, "connection", "it closed the connection without an answer"),
         (is_no_http, "connection", "ClientResponseError"),
         (breaks_off, "connection", "ClientPayloadError"),
         (says(status=302, headers={"Location": "/answer"}), "redirect", "status 302"),
@@ -266,6 +266,7 @@ async def test_nobody_at_the_address_is_a_failure(http, logs):
     assert await process.ask() == Answer()
     assert process.results() == {"connection": 1}
     (line,) = warnings(logs)
+    assert "its host refuses the connection" in line
     assert "canary" not in line
 
 

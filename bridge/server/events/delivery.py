@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import aiohttp
 import structlog
 
 from bridge.server.events.queue import Event, EventQueue
+from bridge.server.events.request_problem import connection_problem, tls_problem
 from bridge.server.events.standard_webhooks import WebhookSigner
-from bridge.server.events.tls_problem import tls_problem
 
 log = structlog.get_logger()
 
@@ -29,6 +30,22 @@ MEASURE_EVERY_S = 5.0
 STOP_S = 3.0
 # While the receiver fails, one line in this time says so.
 LINE_EVERY_S = 60.0
+# What to do about a failed try.
+SLOW = "take an event first, and work on it later"
+NOT_REACHED = "look whether the webhook runs, and at host and port in BRIDGE_EVENTS_URL"
+NOT_TRUSTED = "correct the webhook's certificate; SSL_CERT_FILE names an authority of your own"
+REDIRECTED = "redirects are not followed: put the address that it leads to in BRIDGE_EVENTS_URL"
+REFUSED = (
+    "look into the webhook's own log; if it refuses the signature, it must check with BRIDGE_EVENTS_SECRET, or without "
+    "that with BRIDGE_WEBHOOK_SECRET"
+)
+
+
+class Failure(NamedTuple):
+    """Why a try failed, without the webhook's address, which may hold a secret, and what to do."""
+
+    problem: str
+    hint: str
 
 
 class Delivery:
@@ -132,30 +149,31 @@ class Delivery:
             log.error("fault in the delivery of an event", exc_info=fault)
 
     async def _try(self, event: Event) -> None:
-        problem = await self._post(event)
-        if problem:
+        failure = await self._post(event)
+        if failure is not None:
             await self._queue.failed(event)
         else:
             await self._queue.delivered(event)
-        self.is_failing = bool(problem)
-        self._say(event, problem)
+        self.is_failing = failure is not None
+        self._say(event, failure)
 
-    def _say(self, event: Event, problem: str) -> None:
-        if problem and self._now() >= self._line_due:
+    def _say(self, event: Event, failure: Failure | None) -> None:
+        if failure is not None and self._now() >= self._line_due:
             self._line_due, self._is_said = self._now() + LINE_EVERY_S, True
             log.warning(
                 "events webhook fails, its events wait",
                 type=event.type,
                 call_sid=event.call_sid,
                 tries=event.tries,
-                problem=problem,
+                problem=failure.problem,
+                hint=failure.hint,
             )
-        elif self._is_said and not problem:
+        elif self._is_said and failure is None:
             self._is_said = False
             log.info("events webhook takes events again")
 
-    async def _post(self, event: Event) -> str:
-        """Try once; returns why it failed, without the address, which may hold a secret."""
+    async def _post(self, event: Event) -> Failure | None:
+        """Try once."""
         headers = self._signer.headers(event.id, int(time.time()), event.body)
         try:
             async with (
@@ -169,10 +187,13 @@ class Delivery:
                 ) as response,
             ):
                 # What it says beside its status does not count.
-                return "" if 200 <= response.status < 300 else f"status {response.status}"
+                if 200 <= response.status < 300:
+                    return None
+                hint = REDIRECTED if 300 <= response.status < 400 else REFUSED
+                return Failure(f"status {response.status}", hint)
         except TimeoutError:
-            return f"no answer within {self._try_s:.3g} s"
+            return Failure(f"no answer within {self._try_s:.3g} s", SLOW)
         except aiohttp.ClientSSLError as error:
-            return tls_problem(error)
+            return Failure(tls_problem(error), NOT_TRUSTED)
         except (aiohttp.ClientError, OSError) as error:
-            return type(error).__name__
+            return Failure(connection_problem(error), NOT_REACHED)

@@ -24,7 +24,16 @@ from user_side import SECRET, UserSide, user_side
 
 from bridge.metrics import Metrics
 from bridge.seal import Seal
-from bridge.server.events.delivery import LINE_EVERY_S, TRIES_MOST, Delivery
+from bridge.server.events.delivery import (
+    LINE_EVERY_S,
+    NOT_REACHED,
+    NOT_TRUSTED,
+    REDIRECTED,
+    REFUSED,
+    SLOW,
+    TRIES_MOST,
+    Delivery,
+)
 from bridge.server.events.queue import ENDED, LEASE_S, STARTED, TRANSCRIPT, EventQueue
 from bridge.server.events.standard_webhooks import WebhookSigner
 from bridge.server.outgoing import client_tls, http_session
@@ -320,18 +329,18 @@ async def resets(request: web.Request) -> web.Response:
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("answer", "problem", "hint"),
     [
-        (hangs, "no answer within 0.2 s"),
-        (resets, "ServerDisconnectedError"),
-        (says(500), "status 500"),
-        (says(404), "status 404"),
-        (says(302, Location="/answer"), "status 302"),
-        (says(307, Location="/answer"), "status 307"),
+        (hangs, "no answer within 0.2 s", SLOW),
+        (resets, "it closed the connection without an answer", NOT_REACHED),
+        (says(500), "status 500", REFUSED),
+        (says(404), "status 404", REFUSED),
+        (says(302, Location="/answer"), "status 302", REDIRECTED),
+        (says(307, Location="/answer"), "status 307", REDIRECTED),
     ],
 )
 async def test_failed_try_is_counted_and_said_and_comes_again_with_the_same_id(
-    user, http, clock, logs, answer, problem
+    user, http, clock, logs, answer, problem, hint
 ):
     process = Process(
         MemoryStore(), f"{user.url}/events", http, clock, SHORT_S if answer is hangs else LONG_S
@@ -347,7 +356,7 @@ async def test_failed_try_is_counted_and_said_and_comes_again_with_the_same_id(
     await process.work()
     assert process.count(STARTED, "failed") == 1
     (line,) = warnings(logs)
-    assert problem in line and "CA1" in line and "canary" not in line
+    assert problem in line and hint in line and "CA1" in line and "canary" not in line
     # No redirect was followed.
     assert (len(tries), user.questions) == (1, [])
     user.on_try = None
@@ -386,7 +395,8 @@ async def test_certificate_that_nobody_vouches_for_is_a_failure(http, clock, log
         process.queue.put(STARTED, "CA1", {})
         await process.work()
         assert user.events == []
-    assert "certificate refused: " in warnings(logs)[0]
+    (line,) = warnings(logs)
+    assert "certificate refused: " in line and NOT_TRUSTED in line
 
 
 # The end of a process
