@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator
 from bridge.agents.agent import CallInfo, Resources
 from bridge.agents.setting_types import TemplateText
 from bridge.agents.template import fill_json
+from bridge.agents.toml_file import where_it_begins
 
 
 def filled(template: str, resources: Resources, call: CallInfo) -> Any:
@@ -53,7 +54,7 @@ def _content(path: Any) -> Any:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         # Without the path, which may be a secret in the wrong variable.
-        raise ValueError(f"must be a JSON file: {error.strerror}") from None
+        raise ValueError(f"must be a JSON file: {error.strerror}{where_it_begins(path)}") from None
     except UnicodeDecodeError:
         raise ValueError("must be a file of UTF-8 text") from None
 

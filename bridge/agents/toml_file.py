@@ -10,6 +10,11 @@ from typing import Any
 Problem = tuple[str, str]
 
 
+def where_it_begins(path: str) -> str:
+    """Where a relative path begins, as the end of a message without the path; empty for an absolute one."""
+    return "" if Path(path).is_absolute() else f"; a relative path begins at {Path.cwd()}"
+
+
 class TomlFile:
     """
     One file, and the problems found in it.
@@ -36,7 +41,7 @@ class TomlFile:
             text = (
                 f"{self._setting.upper()}: cannot be read: {error.strerror}; look at its path and permissions"
             )
-            self._problems.append((self._setting, text))
+            self._problems.append((self._setting, text + where_it_begins(self._path)))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             self.add_problem(f"cannot be read: {error}")
         return None

@@ -225,6 +225,15 @@ def test_unreadable_file_is_reported(folder, name):
         # A path that does not lead to a file may be a secret in the wrong variable.
         place = f"{path}: " if path.is_file() else ""
         assert shown.startswith(f"{name.upper()}: {place}cannot be read: ")
+        assert "relative" not in shown
+
+
+def test_start_of_a_relative_path_is_told_where_its_file_is_missing(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(DirectoryError) as caught:
+        open_directory(["echo"], "secret", "", {})
+    ((_, shown),) = caught.value.problems
+    assert shown.endswith(f"look at its path and permissions; a relative path begins at {folder}")
 
 
 def test_unknown_agent_is_reported_with_the_available_ones(folder):

@@ -60,7 +60,10 @@ def test_unknown_placeholder_is_refused_with_the_known_ones():
     )
 
 
-def test_what_is_no_file_is_refused_without_its_name(tmp_path):
-    assert problem(agent_file="secret") == "must be a JSON file: No such file or directory"
+def test_what_is_no_file_is_refused_without_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    missing = "must be a JSON file: No such file or directory"
+    assert problem(agent_file="secret") == f"{missing}; a relative path begins at {tmp_path}"
+    assert problem(agent_file=str(tmp_path / "secret")) == missing
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert problem(agent_file=str(tmp_path / "bytes")) == "must be a file of UTF-8 text"
