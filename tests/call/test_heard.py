@@ -97,6 +97,15 @@ def test_names_of_others_are_not_taken():
     assert heard.on_mark("g7-1", 1.0)
 
 
+def test_numbers_of_a_mark_are_as_long_as_the_wires():
+    heard = Heard(0.0)
+    # The wire counts clears in 32 bits, and bytes in 64.
+    assert heard.on_mark(f"g{2**32 - 1}-{2**64 - 1}", 1.0)
+    assert not heard.on_mark(f"g{10**10}-1", 1.0)
+    assert not heard.on_mark(f"g1-{10**20}", 1.0)
+    assert not heard.on_mark("g1-1 of another", 1.0)
+
+
 def test_turn_whose_end_was_still_held_is_not_heard_whole():
     heard = Heard(0.0)
     heard.on_turn("a", 0, 0.0)
