@@ -46,6 +46,12 @@ def test_audio_up_to_an_interruption_is_dropped_and_later_audio_is_relayed_again
     assert audio(dialogue, 6) == [Audio(b"AAAA", MULAW_8K), Control.RELAY_AUDIO]
 
 
+def test_audio_of_any_number_is_relayed_before_the_first_interruption():
+    dialogue = ready()
+    for event_id in (0, 1):
+        assert audio(dialogue, event_id) == [Audio(b"AAAA", MULAW_8K), Control.RELAY_AUDIO]
+
+
 def test_interruption_that_arrives_late_brings_nothing_back():
     dialogue = ready()
     interrupt(dialogue, 5)
