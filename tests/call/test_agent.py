@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterable
@@ -16,7 +17,7 @@ from leg_on_socket import LIMITS, serving_leg
 from live import until
 from live_raw import RawSocket
 
-from _codec import Envelope, HeldBudget, SocketSet
+from _codec import Envelope, HeldBudget, SocketSet, ToMulaw
 from bridge.agents.agent import (
     Agent,
     Audio,
@@ -320,6 +321,23 @@ async def test_rest_of_a_lost_agents_frame_goes_to_the_next_one():
             for _ in range(4):
                 other.script.caller_audio(0.0, AUDIO)
             assert audio_of(await socket.read_frame()) == 5 * bytes(range(160))
+
+
+async def test_samples_that_python_reads_are_one_stream_of_each_format(monkeypatch):
+    pcm = bytes(range(256)) * 10
+    cuts = (0, 1, 4, 321, 1282, 1283, 2560)
+    whole = b""
+    async with scene() as (made, _):
+        for rate_hz in (16000, 8000):
+            for begin, end in itertools.pairwise(cuts):
+                part = Audio(base64.b64encode(pcm[begin:end]), AudioFormat("pcm16", rate_hz))
+                monkeypatch.setitem(EVENTS, "part", part)
+                made.read("part")
+            whole += ToMulaw(rate_hz)(pcm)
+        heard = [
+            base64.b64decode(payload) for name, payload in made.script.sent_to("caller") if name == "audio"
+        ]
+        assert b"".join(heard) == whole
 
 
 async def test_audio_that_is_no_base64_is_dropped():
