@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, Script, bridged
 
+from _codec import HeldBudget
 from bridge.agents.turns import HeardTurn
 from bridge.call.ends import Why
 from bridge.call.heard import Heard
+from bridge.call.kept import Kept
+from bridge.call.sides import SideCounts
 from bridge.call.state import State
 
 GRACE_S = LIMITS.grace_s
@@ -215,3 +218,14 @@ def test_marks_of_the_next_stream_begin_with_generation_0():
     heard.on_turn("b", 0, 2.0)
     heard.on_mark("g0-1600", 2.2)
     assert heard.on_clear(SECOND, 0, 2.2) == [HeardTurn("b", 200, is_all=False)]
+
+
+def test_kept_audio_that_nobody_takes_is_counted():
+    kept = Kept(1000, HeldBudget(1 << 20))
+    for n in range(3):
+        kept.send_audio(audio(n))
+    kept.send_clear()
+    kept.send_audio(audio(3))
+    kept.close(1000)
+    assert kept.counts() == SideCounts(sent_frames=0, dropped_frames=1, cleared_frames=3, overflowed_frames=0)
+    assert kept.held_bytes == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from call_script import RecordingAgent, Script, bridged
+from call_script import RecordingAgent, RecordingCaller, Script, bridged
 from live import serving, until
 
 from bridge.agents.succession import Said, Speaker
+from bridge.call.sides import SideCounts
 from bridge.server.open_sides import MUTE_S, UNCLAIMED_LINES, OpenSides, is_mute, log_unclaimed
 
 
@@ -43,6 +46,24 @@ async def test_call_with_a_mute_agent_is_counted_and_logged(monkeypatch, logs, s
         await until(lambda: live.is_idle)
         assert (await live.metrics())["bridge_calls_without_agent_audio_total"] == counted
     assert len([line for line in logs.lines if "agent sent no audio" in line]) == counted
+
+
+def counted(side: Any, *counts: int) -> Any:
+    side.counts = lambda: SideCounts(*counts)
+    return side
+
+
+def test_counts_are_those_of_all_agents_and_media_sockets_each_once():
+    script = bridged()
+    sides = OpenSides("", counted(script.caller, 1, 20, 300, 4))
+    for n in range(3):
+        sides.set_agent(counted(RecordingAgent(script.log), 10, 5, 0, 2), f"agent {n}")
+    for counts in ((0, 40, 500, 6), (7, 80, 900, 9)):
+        sides.set_caller(counted(RecordingCaller(script.log), *counts))
+    traffic = sides.traffic(script.call)
+    assert (traffic.to_agent, traffic.dropped_to_agent, traffic.overflowed_to_agent) == (30, 15, 6)
+    assert (traffic.to_caller, traffic.dropped_to_caller, traffic.overflowed_to_caller) == (8, 140, 19)
+    assert traffic.cleared_to_caller == 1700
 
 
 def test_end_of_an_utterance_is_kept_though_nothing_else_is_new():
