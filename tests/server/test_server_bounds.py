@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 
 from live import DEADLINE_S, PLAIN_TLS_AND_GATHERED, Live, until
 from numbered_checker import read_numbered
 
+from bridge.call.agent_socket import RECEIVE_BUFFER_BYTES
 from bridge.standins.numbered import make_numbered
 
 pytestmark = PLAIN_TLS_AND_GATHERED
@@ -72,6 +74,18 @@ async def test_agent_is_paused_only_when_the_process_holds_its_budget(live_serve
         assert check_order([read_numbered(audio)[1] for audio in caller.received_audio], count) == 0
         assert await live.dropped("to_caller") == 0
         assert caller.warnings == []
+
+
+async def test_kernel_takes_a_fixed_amount_of_an_agent_that_is_not_read(live_server):
+    live = await live_server()
+    with socket.socket() as like:
+        like.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        wanted = like.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    async with live.bridged():
+        [leg] = live.agent_legs
+        tcp = leg._transport.get_extra_info("socket")
+        # A buffer that is not set grows with what comes.
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == wanted
 
 
 async def test_agent_that_reads_late_gets_the_newest_in_order(live_server):
