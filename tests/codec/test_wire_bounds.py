@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import weakref
 from typing import Any
 
 import pytest
@@ -183,6 +184,25 @@ def test_paused_reader_whose_partner_ends_reads_on():
     caller.connection_lost(None)
     assert pipe.is_read
     assert budget.used_bytes == 0
+
+
+def test_wire_that_has_handed_over_what_it_held_is_let_go():
+    budget = HeldBudget(16 * KIB)
+    first, _, owner = make_wire(budget=budget)
+    second, _, _ = make_wire(budget=HeldBudget(1 << 20))
+    agent, pipe, _ = make_wire(is_client=True, budget=budget)
+    agent.join(first)
+    for _ in range(4):
+        first.send_audio(AUDIO_1S)
+    assert not pipe.is_read
+    first.hand_held_to(second)
+    assert pipe.is_read
+    agent.join(None)
+    # The budget names the wires that hold audio.
+    is_there = weakref.ref(owner)
+    owner.wire = None
+    del first, owner
+    assert is_there() is None
 
 
 def test_message_that_does_not_fit_the_budget_is_1009_and_small_ones_are_free():
