@@ -186,6 +186,56 @@ def test_paused_reader_whose_partner_ends_reads_on():
     assert budget.used_bytes == 0
 
 
+async def test_paused_reader_waits_until_the_process_has_room():
+    budget = HeldBudget(256 * KIB)
+    caller, _, _ = make_wire(budget=budget, hold_ms=2000)
+    other, _, _ = make_wire(budget=budget)
+    agent, pipe, _ = make_wire(is_client=True, budget=budget)
+    agent.join(caller)
+    for _ in range(2):
+        caller.send_audio(AUDIO_1S)
+    assert not pipe.is_read
+    while budget.used_bytes <= budget.limit_bytes:
+        other.send_audio(AUDIO_1S)
+    caller.set_most_ahead(8000)
+    caller.set_ready()
+    assert caller.held_bytes == 8000
+    # Its own queue would have room.
+    assert not pipe.is_read
+    caller.set_ahead(0)
+    assert caller.held_bytes == 0
+    assert pipe.is_read
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_paused_reader_reads_on_at_an_interrupt(is_ready):
+    caller, caller_pipe, _ = make_wire(hold_ms=2000)
+    agent, pipe, _ = make_wire(is_client=True)
+    agent.join(caller)
+    caller.set_most_ahead(8000)
+    for _ in range(3):
+        caller.send_audio(AUDIO_1S)
+    caller.send_in_order("mark")
+    if is_ready:
+        caller.set_ready()
+    assert not pipe.is_read
+    caller.clear_audio(b"clear")
+    assert pipe.is_read
+    caller.set_ready()
+    assert texts(caller_pipe)[-2:] == [b"clear", b"mark"]
+
+
+def test_paused_reader_that_gets_another_partner_reads_on():
+    caller, _, _ = make_wire(hold_ms=1000)
+    other, _, _ = make_wire(hold_ms=1000)
+    agent, pipe, _ = make_wire(is_client=True)
+    agent.join(caller)
+    caller.send_audio(AUDIO_1S)
+    assert not pipe.is_read
+    agent.join(other)
+    assert pipe.is_read
+
+
 def test_wire_that_has_handed_over_what_it_held_is_let_go():
     budget = HeldBudget(16 * KIB)
     first, _, owner = make_wire(budget=budget)
@@ -404,6 +454,16 @@ async def test_audio_beyond_what_the_peer_may_have_waits_for_it_to_play():
     assert caller.cleared_frames == 1
     caller.send_audio(AUDIO_20MS)
     assert texts(pipe)[4:] == [b"clear", b"<%b>" % AUDIO_20MS]
+
+
+def test_marks_in_less_than_a_group_of_base64_are_refused():
+    caller, pipe, _ = make_wire()
+    with pytest.raises(ValueError, match="every_bytes must be at least 3, got 2"):
+        caller.set_marks(b"[", b"]", 2)
+    caller.set_marks(b"[", b"]", 3)
+    caller.set_ready()
+    caller.send_audio(b"AAAAAAAA")
+    assert texts(pipe) == [b"<AAAA>", b"[g0-3]", b"<AAAA>", b"[g0-6]"]
 
 
 async def test_bytes_that_came_with_the_handshake_are_read_in_turns_too():
