@@ -362,6 +362,14 @@ class Aging(Scripted):
     session_limit_s = 600.0
 
 
+async def test_keys_that_the_queue_has_no_room_for_are_counted():
+    async with scene() as (made, _):
+        made.leg.wire.pause_writing()
+        for _ in range(8192 + 2):
+            made.leg.send_dtmf("1")
+        assert made.call.stats.ignored == {"agent": {"too_many_keys": 2}}
+
+
 @pytest.mark.parametrize(("dialogue", "limit_s"), [(Scripted(), CALL_LIMITS.duration_s), (Aging(), 600.0)])
 async def test_agent_learns_once_that_its_end_is_near(dialogue, limit_s):
     async with scene(dialogue) as (made, socket):

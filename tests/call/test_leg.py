@@ -346,6 +346,22 @@ async def test_agent_audio_before_start_waits_and_goes_out_in_order():
         assert await socket.close_code() == 1000
 
 
+async def test_marks_that_the_queue_has_no_room_for_are_counted():
+    call = Call(CALL_LIMITS, Nothing(), time.monotonic())
+    leg = CallerLeg(OneStream(), call, LegLimits(**{**LIMITS, "max_message_bytes": 65536}), process())
+    writer = ToServer(account_sid=ACCOUNT_SID, call_sid=random_call_sid(), stream_sid=STREAM_SID)
+    async with serving_leg(leg) as socket:
+        await socket.send_frame(writer.connected().encode())
+        await socket.send_frame(writer.start({}).encode())
+        await until(lambda: call.started_at is not None)
+        leg.wire.pause_writing()
+        for n in range(8192 + 2):
+            leg.send_mark(f"{n}")
+        assert call.stats.ignored == {"caller": {"too_many_marks": 2}}
+        call.end(Why.CALLER_STOPPED, time.monotonic())
+        assert await socket.close_code() == 1000
+
+
 def test_memory_of_a_leg_whose_socket_never_came_comes_back_without_the_garbage_collector():
     gone: list[bool] = []
     gc.collect()
