@@ -209,6 +209,21 @@ async def test_look_reads_what_the_loop_does_not():
         assert end.owner.calls[-1] == ("text", b"second")
 
 
+async def test_socket_that_its_transport_read_meanwhile_is_read_by_the_set_again():
+    async with connected() as end, in_a_set(end) as sockets:
+        for n, text in enumerate((b"second", b"third")):
+            end.wire.read_by_transport()
+            await end.send(from_server(b"meanwhile"))
+            await turn_until(lambda n=n: end.owner.calls[1:].count(("text", b"meanwhile")) == n + 1)
+            end.wire.read_by(sockets)
+            await end.send(from_server(text))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert end.owner.calls[-1] == ("text", b"meanwhile")
+            sockets.look()
+            assert end.owner.calls[-1] == ("text", text)
+
+
 async def test_stopped_set_gives_the_socket_back():
     async with connected() as end, in_a_set(end) as sockets:
         await end.send(from_server(b"second"))
