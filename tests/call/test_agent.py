@@ -38,6 +38,7 @@ from bridge.agents.agent import (
 )
 from bridge.agents.succession import FailureKind, Said, Speaker
 from bridge.call.agent import AgentLeg
+from bridge.call.ends import Why
 from bridge.call.farewell import BEGINS_S, QUIET_S
 from bridge.call.keys import PAUSE_S
 from bridge.call.leg import LegLimits, Process
@@ -208,6 +209,29 @@ async def test_error_then_any_close_is_a_loss_for_the_errors_reason(close):
         made.leg.on_peer_closed(close, "bye\nnow")
         assert made.chain.asked == [(FailureKind.SERVER, True)]
         assert made.call.detail == f"error busy, then close {close} bye now"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_end"), [(1000, True), (1005, True), (1001, False), (1011, False), (None, False)]
+)
+async def test_ordinary_close_is_the_end_and_any_other_a_loss(code, is_end):
+    async with scene() as (made, _):
+        made.leg.end_by_peer(code, "close")
+        assert (made.call.why is Why.AGENT_ENDED) == is_end
+        assert len(made.chain.asked) == (not is_end)
+
+
+class Slow(Scripted):
+    """An agent that is not ready yet."""
+
+    waits_for_ready = True
+
+
+async def test_ordinary_close_before_the_agent_is_ready_is_a_loss():
+    made = Scene(Slow())
+    made.leg.end_by_peer(1000, "close")
+    assert made.chain.reports[0] == "lost: lost close"
+    assert made.call.why is Why.AGENT_LOST
 
 
 async def test_warning_is_logged_once_a_call(logs):
