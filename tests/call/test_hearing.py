@@ -31,12 +31,13 @@ def speech(length_s: float) -> bytes:
 
 
 class Line:
-    """A caller who sends a frame every 20 ms, and whose call is looked at every half a second."""
+    """A caller who sends a frame every 20 ms. While ``looks`` is set, the call is looked at every half a second."""
 
     def __init__(self, hearing: Hearing, now: float = 100.0) -> None:
         self.hearing = hearing
         self.began = self.now = now
         self._polled_at = now
+        self.looks = True
 
     def say(self, length_s: float) -> None:
         self._send(speech(length_s))
@@ -51,7 +52,7 @@ class Line:
 
     def pass_time(self, length_s: float) -> None:
         self.now += length_s
-        if self.now - self._polled_at >= 0.5:
+        if self.looks and self.now - self._polled_at >= 0.5:
             self._polled_at = self.now
             self.hearing.poll(self.now)
 
@@ -125,6 +126,56 @@ def test_turns_of_a_call_that_ends_in_mid_word_are_whole():
     hearing.end(line.now)
     assert line.spans() == [(1, 2, 2.5, 4), (3.5, 4, None, None)]
     assert hearing.turns.last[1].overlap_s == pytest.approx(0.5, abs=0.03)
+
+
+def test_each_wait_of_one_look_is_reported():
+    hearing = Hearing()
+    waits: list[float] = []
+    hearing.on_wait = waits.append
+    line = Line(hearing)
+    line.looks = False
+    for wait_s in (0.5, 1.0):
+        line.say(1)
+        line.listen(wait_s)
+        line.answer(1)
+        line.listen(2)
+    hearing.poll(line.now)
+    assert waits == pytest.approx([0.5, 1.0], abs=0.03)
+
+
+def test_agents_words_wait_for_the_callers_that_are_late():
+    line = Line(Hearing())
+    line.listen(1)
+    line.answer(0.2)
+    # The caller's audio of this time may still come.
+    line.pass_time(0.6)
+    assert line.hearing.turns.count == 0
+    line.pass_time(0.6)
+    assert line.hearing.turns.count == 1
+
+
+def test_agents_words_within_the_callers_wait_for_their_end():
+    line = Line(Hearing())
+    line.listen(1)
+    line.say(1)
+    line.answer(0.2)
+    line.say(2)
+    assert line.hearing.turns.count == 0
+    line.listen(1)
+    assert line.spans() == [(1.0, 4.0, None, None)]
+
+
+def test_time_of_the_callers_audio_is_corrected_after_a_look():
+    hearing = Hearing()
+    line = Line(hearing)
+    hearing.audio.add_caller(base64.b64encode(SILENCE * FRAME_BYTES), line.now)
+    hearing.poll(line.now)
+    # What was held up: the first frame was spoken a second ago.
+    for _ in range(50):
+        hearing.audio.add_caller(base64.b64encode(SILENCE * FRAME_BYTES), line.now)
+    line.say(1)
+    line.listen(1)
+    assert line.spans() == [(0.0, 1.0, None, None)]
 
 
 def test_gaps_of_both_sides_are_counted():

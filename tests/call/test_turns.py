@@ -242,3 +242,37 @@ def test_corrections_displace_no_stretch():
     for _ in range(2 * MOST_STRETCHES):
         turns.on_caller_audio(at(2), 5)
     assert turns.time_of(Side.CALLER, at(1)) == 1
+
+
+def test_answer_that_begins_as_the_caller_ends_interrupts_nobody():
+    turns = make_turns()
+    caller(turns, 1, 2)
+    agent(turns, 0, 1, now=2.0)
+    assert settled(turns) == [Turn(1, 2, 2, 3, wait_s=0.0, caller_talk_s=1, agent_talk_s=1)]
+
+
+def test_second_clear_does_not_bring_back_what_the_first_has_cut():
+    turns = make_turns()
+    turns.on_agent_audio(0, 0.0)
+    turns.on_clear(2.0)
+    turns.on_clear(3.0)
+    turns.on_speech(Side.AGENT, 0, at(5))
+    assert settled(turns)[0].agent_ended == 2.0
+
+
+def test_speech_right_after_a_cut_is_another_segment():
+    turns = make_turns()
+    agent(turns, 0, 5, now=0.0)
+    caller(turns, 1.8, 2.0)
+    turns.on_clear(2.0)
+    agent(turns, 5, 1, now=2.2)
+    assert [(turn.agent_began, turn.agent_ended) for turn in settled(turns)] == [(0.0, 2.0), (2.2, 3.2)]
+
+
+def test_speech_before_the_oldest_stretch_is_placed_before_it():
+    turns = make_turns()
+    # Each second of audio is followed by a gap of one.
+    for n in range(1, MOST_STRETCHES + 1):
+        turns.on_caller_audio(at(n), 2.0 * n)
+    caller(turns, 0, 0.5)
+    assert [(turn.caller_began, turn.caller_ended) for turn in settled(turns)] == [(1.0, 1.5)]
