@@ -100,6 +100,24 @@ def test_writer_whose_reader_never_comes_ends_within_its_bound(pipe, monkeypatch
     assert not writer._thread.is_alive()
 
 
+def test_writer_whose_queue_is_full_ends_within_its_bound(pipe, monkeypatch):
+    monkeypatch.setattr(log_writer, "FLUSH_S", 0.01)
+    monkeypatch.setattr(log_writer, "MOST_LINES", 2)
+    writer = LogWriter(pipe.writer)
+    writer.handle(record("0" * PIPE_BYTES))
+    # It blocks in the middle of the first.
+    until(lambda: writer._lines.empty())
+    for n in range(3):
+        writer.handle(record(f"{n}"))
+    assert writer.dropped == 1
+    writer.close()
+    assert writer._thread.is_alive()
+    os.close(pipe.reader)
+    until(lambda: writer._lines.empty())
+    writer.close()
+    assert not writer._thread.is_alive()
+
+
 @pytest.mark.parametrize("room_bytes", [7, 14, 16])
 def test_lines_go_on_where_a_full_disk_has_room_again(tmp_path, room_bytes):
     path = tmp_path / "log"
