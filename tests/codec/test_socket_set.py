@@ -264,6 +264,18 @@ async def test_nothing_is_read_of_a_peer_that_did_too_much_in_a_turn_until_the_n
         await turn_until(lambda: len(end.owner.calls) == MANY + 1)
 
 
+async def test_paused_socket_is_not_taken_by_the_set():
+    async with connected() as end, in_a_set(end) as sockets:
+        await end.send(from_server(b"x") * MANY)
+        await turn_until(lambda: len(end.owner.calls) > 1, sockets)
+        count = len(end.owner.calls)
+        await end.send(from_server(b"x"))
+        end.wire.read_by(sockets)
+        sockets.look()
+        assert len(end.owner.calls) == count
+        await turn_until(lambda: len(end.owner.calls) == MANY + 2)
+
+
 @pytest.mark.parametrize("fault_type", [RuntimeError, asyncio.CancelledError])
 async def test_fault_ends_its_own_connection_only(fault_type):
     faults: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from server_frames import from_server
 
-from _codec import Envelope, HeldBudget, SpanFinder, Wire
+from _codec import Envelope, HeldBudget, SocketSet, SpanFinder, Wire
 
 KIB = 1024
 AUDIO_1S = base64.b64encode(bytes(8000))
@@ -223,6 +223,20 @@ async def test_paused_reader_reads_on_at_an_interrupt(is_ready):
     assert pipe.is_read
     caller.set_ready()
     assert texts(caller_pipe)[-2:] == [b"clear", b"mark"]
+
+
+async def test_reader_that_is_paused_for_two_reasons_waits_for_both():
+    caller, _, _ = make_wire(hold_ms=1000)
+    agent, pipe, owner = make_wire(is_client=True)
+    agent.join(caller)
+    caller.send_audio(AUDIO_1S)
+    # More than a turn takes.
+    agent.feed(b"".join(from_server(b"%d" % n) for n in range(70)))
+    await asyncio.sleep(0)
+    assert len(owner.calls) == 70
+    assert not pipe.is_read
+    caller.lose_held()
+    assert pipe.is_read
 
 
 def test_paused_reader_that_gets_another_partner_reads_on():
@@ -492,6 +506,20 @@ async def test_peer_that_sends_on_after_a_violation_is_read_for_a_mebibyte_and_n
     agent.set_ready()
     assert not pipe.is_read
     agent.connection_lost(None)
+
+
+# Who reads
+
+
+def test_set_reads_no_transport_but_that_of_a_plain_socket():
+    sockets = SocketSet()
+    sockets.start()
+    agent, pipe, _ = make_wire(is_client=True)
+    agent.feed(from_server(b"text"))
+    # The bytes of a TLS connection's socket mean nothing to the wire.
+    agent.read_by(sockets)
+    assert pipe.is_read
+    sockets.stop()
 
 
 # The masks
