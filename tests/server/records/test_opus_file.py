@@ -103,11 +103,13 @@ def test_file_that_another_process_has_just_encoded_is_gone(tmp_path, monkeypatc
 
     def lock_late(file: object, how: int) -> None:
         (tmp_path / "call.wav").unlink()
+        (tmp_path / "call.opus").write_bytes(b"what the other has made")
         lock(file, how)
 
     monkeypatch.setattr(opus_file.fcntl, "flock", lock_late)
     assert encode(tmp_path / "call.wav") == ("gone", "")
-    assert names(tmp_path) == []
+    assert names(tmp_path) == ["call.opus"]
+    assert (tmp_path / "call.opus").read_bytes() == b"what the other has made"
 
 
 def test_file_of_a_crash_is_written_anew(tmp_path):
