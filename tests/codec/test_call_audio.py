@@ -98,6 +98,15 @@ def test_lateness_that_stays_is_a_gap_from_where_it_began():
     assert audio.caller_until == pytest.approx(BEGAN + 4)
 
 
+def test_gap_is_as_long_as_its_audio_is_late_at_the_least():
+    audio = CallAudio()
+    caller = Caller(audio)
+    caller.say(1)
+    for length_s, late_s in ((0.2, 2.08), (0.1, 2.0), (1.0, 2.05)):
+        caller.say(length_s, late_s=late_s)
+    assert changes(audio, "caller")[-1] == (8000, pytest.approx(BEGAN + 3), pytest.approx(2))
+
+
 def test_stretch_before_a_gap_comes_again_as_corrected():
     audio = CallAudio()
     caller = Caller(audio)
