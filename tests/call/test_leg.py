@@ -192,6 +192,26 @@ async def test_internal_fault_is_1011_without_details(make_leg, logs):
     logs.records.clear()
 
 
+class Helpless(PlainLeg):
+    """Meets another fault when it acts on the first one."""
+
+    def end_by_fault(self) -> None:
+        raise RuntimeError("canary-of-a-second-fault")
+
+
+async def test_second_fault_ends_the_call_and_aborts_the_socket(make_leg, logs, monkeypatch):
+    faults: list[str] = []
+    monkeypatch.setattr(Nothing, "on_fault", lambda observer, call, fault: faults.append(str(fault)))
+    leg = make_leg(Helpless)
+    async with serving_leg(leg) as socket:
+        await socket.send_frame(b"fault")
+        assert await socket.read_frame() is None
+        await until(lambda: leg.gone)
+    assert leg.call.why is Why.FAULT
+    assert faults == ["canary-of-a-second-fault"]
+    logs.records.clear()
+
+
 async def test_silent_peer_is_lost_and_a_pong_keeps_it(make_leg):
     leg = make_leg(ClientLeg, silence_s=0.3, ping_s=0.1)
     async with serving_leg(leg) as socket:
