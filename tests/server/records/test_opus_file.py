@@ -118,6 +118,8 @@ def test_file_of_a_crash_is_written_anew(tmp_path):
     assert encode(tmp_path / "call.wav") == ("encoded", "")
     heard(original, tmp_path / "call.opus")
     assert names(tmp_path) == ["call.opus"]
+    # Nothing of the former file is left behind the audio.
+    assert (tmp_path / "call.opus").stat().st_size < 1_000_000
 
 
 def test_directory_that_may_not_be_written_is_an_error_of_the_disk(tmp_path, monkeypatch):
