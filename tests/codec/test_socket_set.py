@@ -372,6 +372,25 @@ async def test_socket_stays_with_its_transport_before_the_first_frame_and_after_
     sockets.stop()
 
 
+class Returned(WebSocket):
+    """Counts how often it is given back."""
+
+    times = 0
+
+    def read_by_transport(self) -> None:
+        self.times += 1
+        super().read_by_transport()
+
+
+async def test_set_lets_go_of_a_socket_that_is_closed():
+    async with connected(Returned) as end, in_a_set(end) as sockets:
+        await end.send(from_server(b"\x03\xe8", 0x88))
+        sockets.look()
+        await turn_until(lambda: end.owner.is_gone)
+        sockets.stop()
+        assert end.wire.times == 0
+
+
 async def test_descriptors_that_are_not_read_are_no_fault():
     sockets = SocketSet()
     sockets.start()
