@@ -254,6 +254,21 @@ async def test_peer_that_does_not_read_is_lost_after_the_stall_though_it_speaks(
         socket.writer.transport.abort()
 
 
+async def test_peer_has_the_whole_stall_to_read_after_the_process_stood_still(make_leg):
+    leg = make_leg(stall_s=10.0)
+    async with serving_leg(leg, ticks=False):
+        began = time.monotonic()
+        leg.on_tick(began)
+        leg.wire.pause_writing()
+        # It stands still for half a minute; then ticks come every second again.
+        ticks = iter(range(30, 60))
+        while not leg.reported:
+            ticked_s = next(ticks)
+            leg.on_tick(began + ticked_s)
+        assert leg.reported == [("closed", None)]
+        assert ticked_s in (40, 41)
+
+
 async def test_stall_that_ends_in_time_keeps_audio_and_marks_in_order(make_leg):
     leg = make_leg(hold_ms=600_000)
     async with serving_leg(leg) as socket:
