@@ -692,3 +692,12 @@ class _NoObserver:
 
     def on_call_closed(self, call: Call) -> None:
         call.close_caller()
+
+
+def test_each_step_is_taken_though_one_before_it_fails():
+    script = bridged()
+    taken: list[int] = []
+    script.call._observer.on_fault = lambda call, fault: taken.append(-1)
+    assert not script.call.run_each(lambda: taken.append(1), lambda: 1 // 0, lambda: taken.append(2))
+    assert taken == [1, -1, 2]
+    assert script.call.run_each(lambda: taken.append(3))
