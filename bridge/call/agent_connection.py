@@ -38,6 +38,29 @@ class AgentConnection(Leg):
     side: ClassVar[str] = "agent"
     is_client: ClassVar[bool] = True
 
+    # As in `Leg`.
+    __slots__ = (
+        "_agent",
+        "_agent_limits",
+        "_close_code",
+        "_connect_s",
+        "_connecting",
+        "_connecting_since",
+        "_decode",
+        "_dialogue",
+        "_encode",
+        "_endpoint_of",
+        "_inspects_audio",
+        "_is_ready",
+        "_on_session",
+        "_parting_until",
+        "_ready_at",
+        "_session_name",
+        "_silence_fill",
+        "_socket",
+        "_stream",
+    )
+
     def __init__(
         self,
         agent: Agent,

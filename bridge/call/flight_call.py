@@ -33,7 +33,7 @@ class FlightCall(StatefulCall):
         on_over: Called once, when the call is over and its record is whole.
     """
 
-    # With more attributes than these, each call would have a dictionary of its own, of more than a kilobyte.
+    # As in `Talk`.
     __slots__ = ("_agent_name", "_agent_names", "_clock", "_on_over", "_tape")
 
     def __init__(

@@ -97,6 +97,29 @@ class Leg:
     # Whether the other side's wire may send to this one's directly; else each frame goes through `send_audio`.
     takes_wire = True
 
+    # The subclasses' attributes are in the dictionary of each leg. With some 30 in there, that has over a kilobyte.
+    __slots__ = (
+        "_clock",
+        "_close_reason",
+        "_closing_since",
+        "_congested_since",
+        "_has_left",
+        "_heard_at",
+        "_is_reported",
+        "_metrics",
+        "_on_gone",
+        "_pinged_at",
+        "_relayed_before",
+        "_signs_at_tick",
+        "_sockets",
+        "_ticked_at",
+        "_transport",
+        "call",
+        "how_closed",
+        "limits",
+        "wire",
+    )
+
     def __init__(self, call: Call, limits: LegLimits, process: Process) -> None:
         self.call = call
         self.limits = limits

@@ -33,6 +33,21 @@ class Talk:
         now: The time of the media socket's upgrade.
     """
 
+    # The other attributes are in the dictionary of each call. With some 30 in there, that has over a kilobyte.
+    __slots__ = (
+        "_agent",
+        "_agent_mark",
+        "_caller",
+        "_heard",
+        "_is_relayed",
+        "_playout",
+        "audio",
+        "hearing",
+        "started_at",
+        "state",
+        "stats",
+    )
+
     def __init__(self, now: float) -> None:
         self.state = State.AWAITING_START
         self.stats = CallStats()

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -142,6 +143,11 @@ async def scene(dialogue: Dialogue | None = None) -> AsyncIterator[tuple[Scene, 
     async with serving_leg(made.leg, ticks=False) as socket:
         await until(lambda: made.call.state is State.BRIDGED)
         yield made, socket
+
+
+def test_attributes_of_a_leg_share_one_set_of_names():
+    legs = [Scene(Scripted()).leg for _ in range(3)]
+    assert all(sys.getsizeof(vars(leg)) < 500 for leg in legs)
 
 
 async def test_failure_is_the_end_of_the_agent_for_its_reason():

@@ -1,5 +1,6 @@
 """A call that keeps its last events: it is the machine still, and reports once, when its record is whole."""
 
+import sys
 import tracemalloc
 
 import pytest
@@ -96,6 +97,11 @@ def bytes_of_a_call(make: type[Script]) -> float:
 
 def test_record_of_a_call_costs_few_kilobytes():
     assert bytes_of_a_call(FlightScript) - bytes_of_a_call(Script) < 5000
+
+
+def test_attributes_of_a_call_share_one_set_of_names():
+    scripts = [FlightScript() for _ in range(10)]
+    assert all(sys.getsizeof(vars(script.call)) < 500 for script in scripts)
 
 
 def test_time_of_an_event_without_one_is_the_clocks():

@@ -5,6 +5,7 @@ from call_script import Script
 from bridge.call.flight_state import LEFT_OUT, PLAIN, StatefulCall
 from bridge.call.limits import CallLimits
 from bridge.call.sides import CallObserver
+from bridge.call.talk import Talk
 
 # Written by a name of their own, or of their parts.
 BY_HAND = {"state", "why", "stats", "_caller", "_agent", "_chain", "_heard", "_playout", "_last_audio_at"}
@@ -16,7 +17,8 @@ class Stateful(Script):
 
 
 def test_each_attribute_of_the_machine_is_written_or_left_out_for_a_reason():
-    assert set(vars(Script().call)) == {*PLAIN, *LEFT_OUT, *BY_HAND}
+    call = Script().call
+    assert {*vars(call), *Talk.__slots__} == {*PLAIN, *LEFT_OUT, *BY_HAND}
 
 
 def test_state_is_the_same_after_it_is_taken_up():
