@@ -119,8 +119,6 @@ class AgentConnection(Leg):
         except asyncio.CancelledError:
             if self._transport is None:
                 self._socket.cut()
-            # The task keeps this exception, whose traceback leads back here: a cycle.
-            self._connecting = None
             raise
         except TimeoutError:
             detail = f"not open within {self._connect_s:g} s"
@@ -130,6 +128,9 @@ class AgentConnection(Leg):
             # Nobody awaits this task, so any fault must end the call here.
             log.exception("fault while opening the agent's socket", call_sid=self.call.call_sid)
             detail = why_not_open(error)
+        finally:
+            # A call needs no finished task; one that was cancelled would be a cycle, by its exception's traceback.
+            self._connecting = None
         if self._transport is not None or self._closing_since is not None:
             # The socket has been open, and the wire has reported its end.
             return
