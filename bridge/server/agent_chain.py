@@ -20,7 +20,6 @@ from bridge.call.echo import EchoSide
 from bridge.call.sides import AgentSide
 from bridge.call.state import Call
 from bridge.server.telephone_calls import is_of_page
-from bridge.twilio import media
 
 if TYPE_CHECKING:
     from bridge.server.media_socket import MediaSockets
@@ -36,7 +35,7 @@ class AgentChain:
     Makes the sides of a call's agents in the order in which they are tried: the call's `Chain`.
 
     Args:
-        start: The stream; agents learn its SIDs.
+        account_sid, stream_sid: Of the stream, for the agents.
         session: The session whose first agent gave the credentials.
         is_successor: Whether the call has talked with an agent at another media socket; then no session is open.
     """
@@ -46,7 +45,8 @@ class AgentChain:
         sockets: MediaSockets,
         call: Call,
         info: CallInfo,
-        start: media.Start,
+        account_sid: str,
+        stream_sid: str,
         session: Session,
         *,
         is_successor: bool,
@@ -54,7 +54,8 @@ class AgentChain:
         self._sockets = sockets
         self._call = call
         self._info = info
-        self._start = start
+        self._account_sid = account_sid
+        self._stream_sid = stream_sid
         self._session = session
         self._is_successor = is_successor
         # The places in ``session.agents`` that are left to try, of the present agent, and of the one that another
@@ -180,8 +181,8 @@ class AgentChain:
                 agent,
                 StreamInfo(
                     self._info,
-                    self._start.account_sid,
-                    self._start.stream_sid,
+                    self._account_sid,
+                    self._stream_sid,
                     self._session.credentials if has_session else {},
                     has_session,
                     memory,

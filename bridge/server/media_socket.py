@@ -278,7 +278,16 @@ class TwilioStream:
             leg.on_goodbye(*self._ended)
             return
         sockets.recorded.on_start(call, info, token.attempt, is_successor=token.is_successor)
-        leg.on_start(AgentChain(sockets, call, info, start, session, is_successor=token.is_successor))
+        chain = AgentChain(
+            sockets,
+            call,
+            info,
+            start.account_sid,
+            start.stream_sid,
+            session,
+            is_successor=token.is_successor,
+        )
+        leg.on_start(chain)
         self._read_waiting(waiting, leg)
 
     @staticmethod
