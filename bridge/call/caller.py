@@ -135,7 +135,7 @@ class CallerLeg(Leg):
         now, marks = self._clock(), self.call.stats.marks
         marks.count += 1
         if not MARK_NAME.fullmatch(name):
-            marks.last.append(now)
+            marks.add(now)
         self.call.on_mark(name, now)
 
     def on_dtmf(self, digit: str) -> None:

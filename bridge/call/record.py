@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -56,7 +55,12 @@ class Marks:
     """
 
     count: int = 0
-    last: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
+    last: list[float] = field(default_factory=list)
+
+    def add(self, at: float) -> None:
+        """Note the time of one."""
+        self.last.append(at)
+        del self.last[:-MOST_KEPT]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from bridge.call.record import (
     OTHER_REASONS,
     AgentRecord,
     CallRecord,
+    Marks,
     Series,
     masked,
 )
@@ -58,3 +59,10 @@ def test_ignored_messages_are_counted_by_side_and_reason_within_a_bound():
     assert stats.ignored["agent"]["reason 1"] == 2
     assert stats.ignored["agent"][OTHER_REASONS] == 5
     assert len(stats.ignored["agent"]) == MOST_REASONS + 1
+
+
+def test_last_marks_are_kept_one_by_one():
+    marks = Marks()
+    for n in range(MOST_KEPT + 3):
+        marks.add(n)
+    assert marks.last == list(range(3, MOST_KEPT + 3))
