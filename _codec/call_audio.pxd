@@ -56,8 +56,9 @@ cdef class CallAudio:
         bint is_dry
         bint is_mid_speech
 
-        # What `poll` has not returned; the oldest are lost beyond the bound.
-        Change[MOST_CHANGES] changes
+        # What `poll` has not returned, in a circle; the oldest are lost beyond the bound. NULL while there is nothing:
+        # made by `note`, freed by `poll`.
+        Change* changes
         int first
         int count
 

@@ -14,6 +14,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.time cimport monotonic
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
 
 from _codec.base64_text cimport decoded_bytes_c
 from _codec.speech_meter cimport HANGOVER_BYTES, SpeechMeter
@@ -72,6 +73,9 @@ cdef class CallAudio:
         # Synthetic speech.
         self.agent = SpeechMeter(is_clean=True)
         self.least_late_s = NEVER_S
+
+    def __dealloc__(self):
+        free(self.changes)
 
     def attach(self, AudioTap tap not None):
         """
@@ -137,7 +141,9 @@ cdef class CallAudio:
         for i in range(self.count):
             change = &self.changes[(self.first + i) % MOST_CHANGES]
             found.append((KINDS[change.kind], change.position, change.at, change.gap_s))
-        self.count = 0
+        free(self.changes)
+        self.changes = NULL
+        self.first = self.count = 0
         return found
 
     @property
@@ -271,6 +277,11 @@ cdef class CallAudio:
 
     cdef void note(self, int kind, unsigned long long position, double at, double gap_s) noexcept:
         cdef Change* change
+        if self.changes == NULL:
+            self.changes = <Change*>malloc(MOST_CHANGES * sizeof(Change))
+            if self.changes == NULL:
+                # Without memory, a change is lost like those beyond the bound.
+                return
         if self.count == MOST_CHANGES:
             self.first = (self.first + 1) % MOST_CHANGES
             self.count -= 1

@@ -6,6 +6,12 @@ cdef enum:
     # Speech has ended after this much audio without any.
     HANGOVER_BYTES = 2400
 
+# 32 bits of a position are six days.
+cdef struct Segment:
+    uint32_t start
+    uint32_t end
+
+
 cdef class SpeechMeter:
     cdef:
         # All audio in whole blocks so far, in bytes of mu-law, and what `skip` leaves out.
@@ -29,9 +35,9 @@ cdef class SpeechMeter:
         bint is_speaking
         unsigned long long started_at
         unsigned long long last_active_at
-        # Finished segments that nobody has taken; the oldest are lost beyond the bound. 32 bits are six days.
-        uint32_t[MOST_SEGMENTS] starts
-        uint32_t[MOST_SEGMENTS] ends
+        # Finished segments that nobody has taken, in a circle; the oldest are lost beyond the bound. NULL while there
+        # are none: made by `end_segment`, freed by `take`.
+        Segment* segments
         int first
         int count
 

@@ -11,6 +11,7 @@ Invalid text gives some energy and raises nothing: all 256 characters have a val
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int16_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
 
 from _codec.base64_text cimport decoded_bytes_c
 from _codec.g711 cimport mulaw_to_pcm16_c
@@ -72,6 +73,9 @@ cdef class SpeechMeter:
         for i in range(WINDOWS):
             self.minima[i] = self.floor
 
+    def __dealloc__(self):
+        free(self.segments)
+
     def add(self, bytes payload not None):
         """Measure a payload of any length."""
         self.add_c(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
@@ -102,10 +106,14 @@ cdef class SpeechMeter:
     def take(self):
         """Return the finished segments, start and end, since the last call."""
         cdef list taken = []
+        cdef Segment* segment
         cdef int i
         for i in range(self.count):
-            taken.append((self.starts[(self.first + i) % MOST_SEGMENTS], self.ends[(self.first + i) % MOST_SEGMENTS]))
-        self.count = 0
+            segment = &self.segments[(self.first + i) % MOST_SEGMENTS]
+            taken.append((segment.start, segment.end))
+        free(self.segments)
+        self.segments = NULL
+        self.first = self.count = 0
         return taken
 
     cdef void add_c(self, const char* text, Py_ssize_t n) noexcept nogil:
@@ -195,12 +203,16 @@ cdef class SpeechMeter:
                 self.end_segment()
 
     cdef void end_segment(self) noexcept nogil:
-        cdef int at
+        cdef Segment* segment
+        self.is_speaking = False
+        if self.segments == NULL:
+            self.segments = <Segment*>malloc(MOST_SEGMENTS * sizeof(Segment))
+            if self.segments == NULL:
+                # Without memory, speech is lost like that beyond the bound.
+                return
         if self.count == MOST_SEGMENTS:
             self.first = (self.first + 1) % MOST_SEGMENTS
             self.count -= 1
-        at = (self.first + self.count) % MOST_SEGMENTS
-        self.starts[at] = <uint32_t>self.started_at
-        self.ends[at] = <uint32_t>self.last_active_at
+        segment = &self.segments[(self.first + self.count) % MOST_SEGMENTS]
+        segment.start, segment.end = <uint32_t>self.started_at, <uint32_t>self.last_active_at
         self.count += 1
-        self.is_speaking = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from typing import Any
 
 import pytest
@@ -205,6 +206,10 @@ def test_cut_of_what_has_played_is_none():
     audio.add_agent(text(SPEECH, 1), BEGAN)
     audio.cut(BEGAN + 1.5)
     assert changes(audio, "cut") == []
+
+
+def test_room_for_changes_is_not_part_of_the_audio():
+    assert sys.getsizeof(CallAudio()) < 300
 
 
 def test_newest_changes_stay_beyond_the_bound():

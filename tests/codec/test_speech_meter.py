@@ -7,6 +7,7 @@ import audioop
 import base64
 import importlib
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -130,6 +131,10 @@ def test_meter_equals_its_twin(steps: list[tuple], is_clean: bool) -> None:
             assert meter.take() == twin.take()
         assert (meter.position_bytes, meter.open_since_bytes) == (twin.position_bytes, twin.open_since_bytes)
     assert meter.take() == twin.take()
+
+
+def test_room_for_segments_is_not_part_of_a_meter() -> None:
+    assert sys.getsizeof(SpeechMeter()) < 400
 
 
 def test_newest_segments_stay_beyond_the_bound() -> None:
