@@ -181,7 +181,7 @@ cdef class SpanFinder:
         memcpy(other.fields, self.fields, sizeof(self.fields))
         other.field_count = self.field_count
         other.required = self.required
-        other.texts = [*self.texts, wanted]
+        other.texts = [self.texts, wanted]
         field = other.field_at(path)
         field.value = PyBytes_AS_STRING(wanted)
         field.value_bytes = <int>PyBytes_GET_SIZE(wanted)
