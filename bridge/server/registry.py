@@ -300,8 +300,8 @@ class Registry:
         elif entry.media_id != media_id:
             return "token_replaced"
         self._admitted.pop(call_sid, None)
-        entry.phase = Phase.LIVE
-        entry.call = call
+        # The same session: the token has brought it back, and the call keeps the token's.
+        entry.phase, entry.session, entry.call = Phase.LIVE, session, call
         self._live[call_sid] = entry
         return None
 

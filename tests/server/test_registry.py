@@ -1,6 +1,7 @@
 """The registry of CallSids: each is admitted once, claimed once and remembered within bounds."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from call_script import LIMITS
@@ -181,6 +182,13 @@ async def test_close_cancels_the_sessions_being_opened(calls):
     assert sessions.cancelled == 1
     with pytest.raises(asyncio.CancelledError):
         await asked
+
+
+async def test_live_call_has_one_session_that_of_its_token(calls):
+    await admit(calls)
+    brought = replace(SESSION)
+    calls.claim(SID, f"id-of-{SID}", brought, make_call())
+    assert calls.find(SID).session is brought
 
 
 # Limits
