@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -46,17 +47,16 @@ class Turn:
     caller_talk_s: float = 0.0
     agent_talk_s: float = 0.0
     overlap_s: float = 0.0
-    interrupts: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
-    vain_interrupts: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
+    interrupts: Counter[Side] = field(default_factory=Counter)
+    vain_interrupts: Counter[Side] = field(default_factory=Counter)
 
     def add_sums(self, other: Turn) -> None:
         """Add the lengths and the counts of another turn."""
         self.caller_talk_s += other.caller_talk_s
         self.agent_talk_s += other.agent_talk_s
         self.overlap_s += other.overlap_s
-        for side in Side:
-            self.interrupts[side] += other.interrupts[side]
-            self.vain_interrupts[side] += other.vain_interrupts[side]
+        self.interrupts.update(other.interrupts)
+        self.vain_interrupts.update(other.vain_interrupts)
 
 
 @dataclass(slots=True)

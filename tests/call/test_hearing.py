@@ -260,8 +260,8 @@ def figures(hearing: Hearing) -> list[float | None]:
         *(figure for gaps in hearing.gaps.values() for pair in gaps.last for figure in pair)
     ]
     for turn in (*hearing.turns.last, hearing.turns.total()):
-        *times, interrupts, vain_interrupts = astuple(turn)
-        found += [*times, *interrupts.values(), *vain_interrupts.values()]
+        found += astuple(turn)[:-2]
+        found += [counts[side] for counts in (turn.interrupts, turn.vain_interrupts) for side in Side]
     return found
 
 
