@@ -8,6 +8,7 @@ and the observer, and the values that were read from them. `bridge.call.replay` 
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +25,8 @@ PURPOSE = "flight"
 FOLDER = "flights"
 # Two of these are kept of each call: some hundred events each, which are whole calls in nearly all cases.
 SEGMENT_BYTES = 32 * 1024
+# Compressed at once, to a fifth or so.
+PACKED_BYTES = 4096
 # Of a text in an event. Names of marks are shorter.
 MOST_CHARS = 512
 
@@ -134,31 +137,36 @@ class _Segment:
     Events in order, and the machine's state before the first of them.
 
     Attributes:
-        events: As JSON, with a comma behind each.
-        count: How many they are.
+        count: How many events there are.
+        size_bytes: The length of all as JSON.
     """
 
-    __slots__ = ("checkpoint", "count", "events")
+    __slots__ = ("_checkpoint", "_events", "_packed", "count", "size_bytes")
 
     def __init__(self, checkpoint: dict[str, Any]) -> None:
         # Not what `orjson` returns: that keeps the kilobytes in which it was made.
-        self.checkpoint = bytearray(orjson.dumps(checkpoint))
-        self.events = bytearray()
+        self._checkpoint = bytearray(orjson.dumps(checkpoint))
+        # As JSON, with a comma behind each: the first ones compressed, and the last ones.
+        self._packed: list[bytes] = []
+        self._events = bytearray()
         self.count = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.checkpoint) + len(self.events)
+        self.size_bytes = len(self._checkpoint)
 
     def add(self, event: list[Any]) -> None:
-        self.events += orjson.dumps(event)
-        self.events += b","
+        before = len(self._events)
+        self._events += orjson.dumps(event)
+        self._events += b","
+        self.size_bytes += len(self._events) - before
         self.count += 1
+        if len(self._events) >= PACKED_BYTES:
+            self._packed.append(zlib.compress(self._events, level=1))
+            self._events.clear()
 
     def fields(self) -> dict[str, Any]:
+        events = b"".join([*map(zlib.decompress, self._packed), self._events])
         return {
-            "checkpoint": orjson.Fragment(bytes(self.checkpoint)),
-            "events": orjson.Fragment(b"[%b]" % bytes(self.events[:-1])),
+            "checkpoint": orjson.Fragment(bytes(self._checkpoint)),
+            "events": orjson.Fragment(b"[%b]" % events[:-1]),
         }
 
 

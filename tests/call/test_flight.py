@@ -1,9 +1,12 @@
 """The ring of a call's last events: what it holds, how much, and from where on."""
 
+import tracemalloc
+
 import pytest
 from call_script import AUDIO_20MS, FlightScript
 
 from bridge.agents.turns import HeardTurn
+from bridge.call import flight
 from bridge.call.ends import Why
 from bridge.call.flight import MOST_CHARS, SEGMENT_BYTES, Event, Fault, Step, Tape, coded, row
 from bridge.call.replay import events_of
@@ -82,6 +85,18 @@ def test_ring_is_bounded_and_goes_on_from_the_state_of_its_oldest_event():
     full, growing = (segment.size_bytes for segment in script.call._tape._segments)
     assert SEGMENT_BYTES <= full < SEGMENT_BYTES + 200
     assert growing < SEGMENT_BYTES + 200
+
+
+def test_full_ring_takes_less_than_its_text():
+    script = FlightScript()
+    tracemalloc.start()
+    try:
+        script.run([(0.0, "start"), (0.5, "agent_open"), *((1.0 + n, "dtmf") for n in range(2000))])
+        found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, flight.__file__)])
+    finally:
+        tracemalloc.stop()
+    assert sum(trace.size for trace in found.traces) < SEGMENT_BYTES / 2
+    assert sum(segment.size_bytes for segment in script.call._tape._segments) > SEGMENT_BYTES
 
 
 def test_what_others_ask_of_a_side_between_two_events_is_not_noted():
