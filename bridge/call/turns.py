@@ -81,6 +81,22 @@ class _Stretch:
         return min(self.cut_at, self.began + (position - self.position) / BYTES_PER_S)
 
 
+@dataclass(slots=True)
+class _Track:
+    """
+    One side of a call.
+
+    Attributes:
+        stretches: Of its audio, the last `MOST_STRETCHES`.
+        pending: Segments that are not settled yet, in the order of time.
+        settled: The last settled segment.
+    """
+
+    stretches: list[_Stretch] = field(default_factory=list)
+    pending: list[_Segment] = field(default_factory=list)
+    settled: _Segment | None = None
+
+
 class Turns:
     """
     Makes the turns of one call; all times are seconds of the call's clock.
@@ -100,11 +116,7 @@ class Turns:
         self.count = 0
         self.sums = Turn()
         self.waits = Series()
-        self._stretches: dict[Side, list[_Stretch]] = {side: [] for side in Side}
-        # Not settled yet, each in the order of time.
-        self._pending: dict[Side, list[_Segment]] = {side: [] for side in Side}
-        # The last settled segment of each side.
-        self._settled: dict[Side, _Segment | None] = dict.fromkeys(Side)
+        self._tracks = {side: _Track() for side in Side}
 
     def wait_s(self, share: float) -> float | None:
         """The least wait that this share of the last `MOST_KEPT` waits does not exceed; None before the first."""
@@ -121,12 +133,13 @@ class Turns:
     @property
     def is_pending(self) -> bool:
         """Whether speech is known that `settle` has not made a turn of."""
-        return any(self._pending.values())
+        return any(track.pending for track in self._tracks.values())
 
     def time_of(self, side: Side, position: int) -> float:
         """When the audio at a position is spoken or heard; its stretch is known."""
-        found = [stretch for stretch in self._stretches[side] if stretch.position <= position]
-        return (found[-1] if found else self._stretches[side][0]).time_of(position)
+        stretches = self._tracks[side].stretches
+        found = [stretch for stretch in stretches if stretch.position <= position]
+        return (found[-1] if found else stretches[0]).time_of(position)
 
     def on_caller_audio(self, position: int, began: float) -> None:
         """The caller's audio from ``position`` on has no gap and was spoken from ``began`` on, as is known by now."""
@@ -134,12 +147,12 @@ class Turns:
 
     def on_agent_audio(self, position: int, now: float) -> None:
         """The agent's audio from ``position`` on goes to Twilio; needed for the first audio after a gap or a clear."""
-        stretches = self._stretches[Side.AGENT]
+        stretches = self._tracks[Side.AGENT].stretches
         if not stretches or stretches[-1].time_of(position) < now:
             self._add_stretch(Side.AGENT, position, now)
 
     def _add_stretch(self, side: Side, position: int, began: float) -> None:
-        stretches = self._stretches[side]
+        stretches = self._tracks[side].stretches
         if stretches and stretches[-1].position == position:
             stretches.pop()
         stretches.append(_Stretch(position, began))
@@ -147,13 +160,13 @@ class Turns:
 
     def forget(self, side: Side, position: int) -> None:
         """Nothing before ``position`` is asked for any more."""
-        stretches = self._stretches[side]
+        stretches = self._tracks[side].stretches
         while len(stretches) > 1 and stretches[1].position <= position:
             del stretches[0]
 
     def on_speech(self, side: Side, start: int, end: int) -> None:
         """A segment of speech, by its positions; the audio is known, and that of the agent may be unplayed."""
-        pending, stretches = self._pending[side], self._stretches[side]
+        pending, stretches = self._tracks[side].pending, self._tracks[side].stretches
         ends = [*(stretch.position for stretch in stretches[1:]), end]
         for index, (stretch, stretch_end) in enumerate(zip(stretches, ends, strict=True)):
             first = start if index == 0 else max(start, stretch.position)
@@ -168,10 +181,11 @@ class Turns:
 
     def on_clear(self, now: float) -> None:
         """Twilio discards the unplayed audio."""
-        if stretches := self._stretches[Side.AGENT]:
+        track = self._tracks[Side.AGENT]
+        if stretches := track.stretches:
             stretches[-1].cut_at = min(stretches[-1].cut_at, now)
-        self._pending[Side.AGENT] = heard = [each for each in self._pending[Side.AGENT] if each.began < now]
-        for segment in heard:
+        track.pending = [each for each in track.pending if each.began < now]
+        for segment in track.pending:
             segment.is_cut |= segment.ended > now
             segment.ended = min(segment.ended, now)
 
@@ -183,16 +197,17 @@ class Turns:
             until: All segments that begin before have been handed in, and no clear comes before. At the end of a
                 call, after `on_clear`, infinity.
         """
-        while heads := [segments[0] for segments in self._pending.values() if segments]:
+        while heads := [track.pending[0] for track in self._tracks.values() if track.pending]:
             segment = min(heads, key=lambda each: each.began)
             if segment.ended > until:
                 return
-            del self._pending[segment.side][0]
+            track = self._tracks[segment.side]
+            del track.pending[0]
             self._add(segment)
-            self._settled[segment.side] = segment
+            track.settled = segment
 
     def _add(self, segment: _Segment) -> None:
-        other = self._settled[Side.AGENT if segment.side is Side.CALLER else Side.CALLER]
+        other = self._tracks[Side.AGENT if segment.side is Side.CALLER else Side.CALLER].settled
         is_over_other = other is not None and segment.began < other.ended
         # A cut comes of the interrupt, even where the one who interrupts says little.
         is_vain = is_over_other and other is not None and segment.ended < other.ended and not other.is_cut
