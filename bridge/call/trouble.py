@@ -18,7 +18,8 @@ class Trouble:
 
     def __init__(self, silence_s: float) -> None:
         self._silence_s = silence_s
-        self._seen: set[str] = set()
+        # In a tuple, because most agents report nothing.
+        self._seen: tuple[str, ...] = ()
         # The last error after which no audio came, the frames until then, and its time.
         self._open: Troubled | None = None
         self._frames = 0
@@ -28,7 +29,7 @@ class Trouble:
         """Whether a report is to be logged: each once, and a bounded number of them."""
         if detail in self._seen or len(self._seen) >= MOST_REPORTS:
             return False
-        self._seen.add(detail)
+        self._seen += (detail,)
         return True
 
     def report(self, error: Troubled, audio_frames: int, now: float) -> None:
