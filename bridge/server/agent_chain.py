@@ -68,9 +68,10 @@ class AgentChain:
         self._opened_at: float | None = None
         self._again: int | None = None
         self._again_left = SESSIONS_AGAIN
-        # Audio that waits for an agent may have to wait for the ones after it too.
-        limits = sockets.agent_limits
-        self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
+        self._limits = limits = sockets.agent_limits
+        if len(session.agents) > 1:
+            # Audio that waits for an agent may have to wait for the ones after it too.
+            self._limits = replace(limits, hold_ms=limits.hold_ms * len(session.agents))
         sessions = sockets.sessions
         sessions.slots.hold(info.call_sid, key_of_route(session.route), is_checked=False)
 
@@ -165,9 +166,9 @@ class AgentChain:
 
     def _side(self, n: int, agent: Agent) -> AgentSide:
         sockets = self._sockets
-        connect_s, memory = sockets.agent_deadlines.connect_s, None
+        deadlines, memory = sockets.agent_deadlines, None
         if self._is_successor:
-            connect_s = min(connect_s, sockets.successor_s)
+            deadlines = replace(deadlines, connect_s=min(deadlines.connect_s, sockets.successor_s))
             memory = self._call.memory(sockets.process.clock())
         # The webhook of a new call opened one session, of the first agent.
         has_session = n == 0 and self._present < 0 and not self._is_successor
@@ -190,7 +191,7 @@ class AgentChain:
                 self._call,
                 self._limits,
                 sockets.process,
-                agent_limits=replace(sockets.agent_deadlines, connect_s=connect_s),
+                agent_limits=deadlines,
                 transfer_prefixes=()
                 if is_of_page(self._info.call_sid)
                 else sockets.settings.transfer_prefixes,

@@ -20,7 +20,7 @@ from bridge.call.flight_call import FlightCall
 from bridge.call.leg import LegLimits, Process
 from bridge.call.limits import AgentLimits, CallLimits, Limits
 from bridge.call.record import CallRecord, masked
-from bridge.call.state import State
+from bridge.call.state import Call, State
 from bridge.http.messages import FORBIDDEN, Request, Response
 from bridge.server.agent_chain import AgentChain
 from bridge.server.caller_id import caller_id
@@ -137,13 +137,16 @@ class MediaSockets:
             self.live,
             self.process.clock(),
             self.process.clock,
-            agent_name=lambda call: self.live.book[call].record.agent.name,
+            agent_name=self._agent_name,
             on_over=self._flights.on_over,
         )
         call.conversation.keeps_texts = self.settings.bridge_transcripts
         leg = CallerLeg(TwilioStream(self, found[1]), call, self._caller_limits, self.process)
         self.live.open(call, found[1], leg)
         return leg.handshake()
+
+    def _agent_name(self, call: Call) -> str:
+        return self.live.book[call].record.agent.name
 
 
 class TwilioStream:
