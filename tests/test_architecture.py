@@ -360,6 +360,7 @@ def test_the_call_has_neither_input_nor_output_nor_a_clock():
     pure |= {"bridge.agents.succession", "bridge.agents.turns"}
     allowed = {
         "__future__",
+        "array",
         "re",
         "enum",
         "math",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from bridge.call.record import (
@@ -47,6 +49,7 @@ def test_series_sums_up_what_is_beyond_its_bound():
     assert series.total_s == 0.5 + (MOST_KEPT + 1) * 0.25
     assert len(series.last) == MOST_KEPT
     assert series.last[0] == (2.0, 0.25)
+    assert sys.getsizeof(series._last) < 20 * MOST_KEPT
 
 
 def test_ignored_messages_are_counted_by_side_and_reason_within_a_bound():
