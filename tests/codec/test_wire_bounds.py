@@ -6,87 +6,16 @@ import asyncio
 import base64
 import os
 import weakref
-from typing import Any
 
 import pytest
 from server_frames import from_server
+from wire_on_pipe import Pipe, make_wire, texts
 
-from _codec import Envelope, HeldBudget, SocketSet, SpanFinder, Wire
+from _codec import Envelope, HeldBudget, SocketSet, Wire
 
 KIB = 1024
 AUDIO_1S = base64.b64encode(bytes(8000))
 AUDIO_20MS = base64.b64encode(bytes(160))
-
-
-class Pipe:
-    """A transport in memory that never fills."""
-
-    def __init__(self) -> None:
-        self.writes: list[bytes] = []
-        self.is_read = True
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-
-    def pause_reading(self) -> None:
-        self.is_read = False
-
-    def resume_reading(self) -> None:
-        self.is_read = True
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class Owner:
-    """Notes the wire's calls; answers an item with its own text."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.wire: Wire | None = None
-
-    def on_due(self, item: str) -> None:
-        assert self.wire is not None
-        self.wire.send_text(item.encode())
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("on_"):
-            raise AttributeError(name)
-        return lambda *arguments: self.calls.append((name, *arguments))
-
-
-def make_wire(
-    is_client: bool = False,
-    budget: HeldBudget | None = None,
-    messages_left: int = 1000,
-    hold_ms: int = 600_000,
-) -> tuple[Wire, Pipe, Owner]:
-    owner, pipe = Owner(), Pipe()
-    wire = Wire(
-        owner,
-        is_client=is_client,
-        max_message_bytes=1 << 20,
-        budget=budget or HeldBudget(64 << 20),
-        messages_left=messages_left,
-        hold_ms=hold_ms,
-    )
-    owner.wire = wire
-    wire.set_format(SpanFinder("data", {"type": "audio"}), Envelope(b"<", b">"))
-    wire.open(pipe)
-    return wire, pipe, owner
-
-
-def texts(pipe: Pipe) -> list[bytes]:
-    """The unmasked text frames that went out."""
-    stream, found = b"".join(pipe.writes), []
-    while stream:
-        n, head = stream[1] & 0x7F, 2
-        if n == 126:
-            n, head = int.from_bytes(stream[2:4]), 4
-        found.append(stream[head : head + n])
-        stream = stream[head + n :]
-    return found
 
 
 def masks(pipe: Pipe) -> list[bytes]:
