@@ -75,8 +75,8 @@ cdef class SocketReader(FrameWriter):
             self.transport.resume_reading()
 
     def drop(self, fault):
-        """End the connection after a fault while a set read it, as the transport does after one of its own."""
-        asyncio.get_running_loop().call_exception_handler({"message": "fault while reading", "exception": fault})
+        """End the connection after a fault in a turn that is not the transport's, as that does after one in its own."""
+        asyncio.get_running_loop().call_exception_handler({"message": "fault on a socket", "exception": fault})
         self.leave_set()
         if self.transport is not None:
             self.transport.abort()

@@ -55,6 +55,7 @@ cdef class WebSocket(SocketReader):
     # For subclasses. A message, whole; ``data`` is borrowed: valid until return.
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1
     cdef int read(self, char* data, Py_ssize_t n) except -1
+    cdef int read_kept(self) except -1
     cdef bint fits(self, Py_ssize_t n) noexcept
     cdef void charge(self) noexcept
     cdef int spend(self) except -1

@@ -5,7 +5,7 @@ Reads are parsed in place, without an object per frame; a subclass takes whole m
 read causes to be written, to this peer and to others, goes out at its end.
 
 A breach of the protocol sends a close frame, stops the reading and is reported to the owner; lack of memory raises
-MemoryError into the transport, which drops the connection. The tests compare all this with the websockets package.
+MemoryError into whoever reads, which drops the connection. The tests compare all this with the websockets package.
 """
 
 cimport cython
@@ -133,8 +133,18 @@ cdef class WebSocket(SocketReader):
 
     def read_on(self):
         """Take what the last turn has left; the transport is read again when all of it is done."""
+        try:
+            self.read_kept()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as fault:
+            # The loop calls this, and would leave the peer paused.
+            self.drop(fault)
+
+    @cython.final
+    cdef int read_kept(self) except -1:
         self.reads_shared = False
-        self.read(self.partial, self.partial_used)
+        return self.read(self.partial, self.partial_used)
 
     def feed(self, bytes data not None):
         """Read bytes that came with the handshake, as if the transport delivered them now."""
@@ -142,7 +152,7 @@ cdef class WebSocket(SocketReader):
         data = self.partial[: self.partial_used] + data
         self.reads_shared = True
         self.keep_partial(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        self.read_on()
+        self.read_kept()
 
     @cython.final
     cdef int keep_partial(self, const char* data, Py_ssize_t n) except -1:

@@ -14,6 +14,7 @@ class Pipe:
         self.writes: list[bytes] = []
         self.is_read = True
         self.is_closed = False
+        self.is_aborted = False
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
@@ -26,6 +27,9 @@ class Pipe:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
 
 class Owner:
@@ -50,8 +54,9 @@ def make_wire(
     budget: HeldBudget | None = None,
     messages_left: int = 1000,
     hold_ms: int = 600_000,
+    owner: Owner | None = None,
 ) -> tuple[Wire, Pipe, Owner]:
-    owner, pipe = Owner(), Pipe()
+    owner, pipe = owner or Owner(), Pipe()
     wire = Wire(
         owner,
         is_client=is_client,
