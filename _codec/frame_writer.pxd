@@ -13,7 +13,7 @@ cdef int write_pending() except -1
 cdef class FrameWriter(Protocol):
     cdef:
         object __weakref__
-        # Receives the events; set once, cleared by `connection_lost`, so that no cycle is left.
+        # Receives the events; set once, cleared at the end of the connection, so that no cycle is left.
         object owner
         # The connection; set by `open`, None before it and after `connection_lost`.
         object transport

@@ -9,8 +9,13 @@ cdef enum:
 cdef class WebSocket(SocketReader):
     cdef:
         # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
-        # `connection_lost`, never cleared.
+        # `end`, never cleared.
         bint is_failed
+        # The peer has said that it sends no more; set by `eof_received`, never cleared.
+        bint has_eof
+        # The connection is lost, and bytes that were read before wait for their turn; set by `connection_lost`,
+        # cleared by `end`.
+        bint is_lost
         # Bound on a message, in one frame or in many; set once.
         Py_ssize_t max_message_bytes
         # The bytes that the sockets of the process hold together; set once.
@@ -54,6 +59,8 @@ cdef class WebSocket(SocketReader):
 
     # For subclasses. A message, whole; ``data`` is borrowed: valid until return.
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1
+    # For subclasses. Nothing more is read, and the connection is lost.
+    cdef int end(self) except -1
     cdef int read(self, char* data, Py_ssize_t n) except -1
     cdef int read_kept(self) except -1
     cdef bint fits(self, Py_ssize_t n) noexcept

@@ -139,7 +139,10 @@ cdef class WebSocket(SocketReader):
             raise
         except BaseException as fault:
             # The loop calls this, and would leave the peer paused.
+            self.pauses &= ~PAUSED_FOR_A_TURN
             self.drop(fault)
+        if self.is_lost and not self.pauses & PAUSED_FOR_A_TURN:
+            self.end()
 
     @cython.final
     cdef int read_kept(self) except -1:
@@ -347,7 +350,8 @@ cdef class WebSocket(SocketReader):
         self.is_failed = True
         # The transport writes nothing that comes after its close.
         write_pending()
-        self.transport.close()
+        if self.transport is not None:
+            self.transport.close()
         if not is_answer:
             self.owner.on_peer_closed(code, reason)
         return 0
@@ -370,15 +374,25 @@ cdef class WebSocket(SocketReader):
 
     def eof_received(self):
         """Let the transport close, since the peer sends no more; `connection_lost` follows."""
+        self.has_eof = True
         return False
 
     def connection_lost(self, exc):
-        """Clear all that leads to the connection, and report its end."""
-        self.is_closing = self.is_failed = True
+        """Clear all that leads to the connection, and report its end when all that has been read is taken."""
         self.leave_set()
+        self.transport = None
+        self.native_transport = None
+        if self.has_eof and self.pauses & PAUSED_FOR_A_TURN and not self.is_failed:
+            # The end of TLS comes with the last bytes, whose rest waits for `read_on`.
+            self.is_lost = True
+        else:
+            self.end()
+
+    cdef int end(self) except -1:
+        self.is_closing = self.is_failed = True
         # Both ends of the cycle are cleared: memory is freed without the garbage collector.
         owner = self.owner
         self.owner = None
-        self.transport = None
-        self.native_transport = None
+        self.is_lost = False
         owner.on_gone()
+        return 0

@@ -486,12 +486,13 @@ cdef class Wire(WebSocket):
             return 0
         return self.partner.send_audio_c(payload, n)
 
-    def connection_lost(self, exc):
-        """Clear all that leads to the connection and the partner, and report its end; held audio counts as dropped."""
+    cdef int end(self) except -1:
+        # Clears all that leads to the partner too; held audio counts as dropped.
         self.leave()
-        WebSocket.connection_lost(self, exc)
+        WebSocket.end(self)
         self.lose_held()
         self.source = None
+        return 0
 
     def resume_writing(self):
         """Clear the flag, report, and write what is held."""
