@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from certificates import Tls
@@ -37,6 +38,19 @@ def ws_frame(
         return head + payload
     key = os.urandom(4)
     return head + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+
+
+@contextlib.contextmanager
+def ending_with_the_peer() -> Iterator[None]:
+    """Leave the block where the peer has reset the connection."""
+    try:
+        yield
+    except ConnectionError:
+        pass
+    except OSError as error:
+        # The end of one half, which came after the reset.
+        if error.errno != errno.ENOTCONN:
+            raise
 
 
 class RawSocket:
@@ -81,7 +95,7 @@ class RawSocket:
 
     async def gone(self) -> None:
         """Wait until the peer has closed the connection."""
-        with contextlib.suppress(ConnectionError):
+        with ending_with_the_peer():
             while await soon(self.reader.read(65536)):
                 pass
 
@@ -97,7 +111,7 @@ class RawSocket:
 
     async def aclose(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError):
+        with ending_with_the_peer():
             await soon(self.writer.wait_closed())
 
 
