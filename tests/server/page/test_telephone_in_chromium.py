@@ -89,6 +89,8 @@ async def test_barge_in_marks_and_keys_reach_the_agent(live_server, browser):
         await session.send_frames([make_numbered(1)] * 50, paced=False)
         await session.send_mark("heard")
         await until(lambda: session.marks == ["heard"], WITHIN_S)
+        # The agent may hear of it before the browser says that it was sent.
+        await until(lambda: page.messages("sent", "mark"), WITHIN_S)
         texts = [text for _, text in page.frames]
         begin = next(n for n, text in enumerate(texts) if '"media"' in text and "track" not in text)
         end = next(n for n, text in enumerate(texts) if '"mark"' in text and "sequenceNumber" in text)
@@ -101,6 +103,7 @@ async def test_barge_in_marks_and_keys_reach_the_agent(live_server, browser):
         assert session.marks == ["heard"]
         await session.send_interrupt()
         await until(lambda: session.marks == ["heard", "one", "two"], WITHIN_S)
+        await until(lambda: page.messages("received", "clear"), WITHIN_S)
         assert len(page.messages("received", "clear")) == 1
         await page.until("document.querySelector('#telephone-heard').value === 0")
         await page.click('#telephone-keys [value="5"]')
