@@ -318,9 +318,9 @@ async def serving(
             yield live
         finally:
             await server.stop()
-        assert live.is_idle
-        assert service.violations == []
-        assert [session.violations for session in service.sessions.values() if session.violations] == []
+        assert live.is_idle, f"left: {live.legs}, {live.open_calls}, {live.live_calls} live calls"
+        violations = [service.violations, *(session.violations for session in service.sessions.values())]
+        assert not any(violations), f"the bridge's errors, as the agent's side sees them: {violations}"
         await until_within(before)
 
 
