@@ -38,6 +38,7 @@ extensions = [
         "frame_writer",
         "socket_set",
         "socket_reader",
+        "peer",
         "websocket",
         "wire",
         "handshake",

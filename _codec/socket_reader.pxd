@@ -21,6 +21,7 @@ cdef class SocketReader(FrameWriter):
     # For subclasses. Whether frames have come, so that this object has the transport's bytes to itself.
     cdef bint has_begun(self) noexcept
 
+    cpdef read_by(self, SocketSet socket_set)
     cdef int pause(self, int reason) except -1
     cdef int resume(self, int reason) except -1
     cdef bint may_leave_transport(self) except -1

@@ -39,7 +39,7 @@ cdef class SocketReader(FrameWriter):
                 resume_reading(self.transport, self.is_wanted)
         return 0
 
-    def read_by(self, SocketSet socket_set not None):
+    cpdef read_by(self, SocketSet socket_set):
         """
         Let ``socket_set`` read from now on if it is on and may read this socket.
 

@@ -1,12 +1,12 @@
 from _codec.held_budget cimport HeldBudget
-from _codec.socket_reader cimport SocketReader
+from _codec.peer cimport Peer
 
 cdef enum:
     # What a peer may send after it has broken the protocol: what was on its way, and its close frame.
     MOST_DISCARDED_BYTES = 1048576
 
 
-cdef class WebSocket(SocketReader):
+cdef class WebSocket(Peer):
     cdef:
         # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
         # `end`, never cleared.
@@ -22,9 +22,6 @@ cdef class WebSocket(SocketReader):
         HeldBudget budget
         # This socket's share of them; changed by `charge`.
         Py_ssize_t charged_bytes
-        # Messages that are not plain audio which the peer may send; counted by `spend`, raised by `renew` and
-        # `count_as_audio`.
-        readonly Py_ssize_t messages_left
         # Bytes that came after the stream's end; counted by `read`.
         Py_ssize_t discarded_bytes
         # How many of them are left of the present turn; set by `read`, counted by `spend`.
@@ -51,11 +48,6 @@ cdef class WebSocket(SocketReader):
         int fragments
         # TEXT or BINARY while a message is unfinished, otherwise -1; set and cleared by `on_frame`.
         int message_opcode
-
-        # Whole frames received, control frames too; counted by `on_frame`.
-        readonly unsigned long long ws_frames_in
-        # Whole messages received; counted by `on_message`.
-        readonly unsigned long long messages_in
 
     # For subclasses. A message, whole; ``data`` is borrowed: valid until return.
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1

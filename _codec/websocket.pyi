@@ -4,10 +4,10 @@ from typing_extensions import disjoint_base
 
 from _codec.held_budget import HeldBudget
 from _codec.owner import Owner
-from _codec.socket_reader import SocketReader
+from _codec.peer import Peer
 
 @disjoint_base
-class WebSocket(SocketReader):
+class WebSocket(Peer):
     def __new__(
         cls,
         owner: Owner | None,
@@ -15,16 +15,9 @@ class WebSocket(SocketReader):
         is_client: bool,
         max_message_bytes: int,
         budget: HeldBudget,
-        messages_left: int,
+        messages_per_s: int,
         **_: Any,
     ) -> WebSocket: ...
-    @property
-    def messages_left(self) -> int: ...
-    @property
-    def ws_frames_in(self) -> int: ...
-    @property
-    def messages_in(self) -> int: ...
-    def renew(self, messages: int, most: int) -> None: ...
     def read_on(self) -> None: ...
     def feed(self, data: bytes) -> None: ...
     def on_broken(self, code: int) -> None: ...

@@ -23,7 +23,8 @@ from _codec.frame_writer cimport begin_gathering, end_gathering, write_pending
 from _codec.held_budget cimport HeldBudget
 from _codec.rfc6455 cimport CLOSE, CONTINUATION, NO_STATUS, PING, PONG, TEXT, UNKNOWN_LENGTH, WRONG_LENGTH, apply_mask
 from _codec.rfc6455 cimport fault_in, may_close_with, payload_bytes
-from _codec.socket_reader cimport PAUSED_FOR_A_TURN, PAUSED_FOR_GOOD, SocketReader
+from _codec.peer cimport Peer
+from _codec.socket_reader cimport PAUSED_FOR_A_TURN, PAUSED_FOR_GOOD
 
 import asyncio
 
@@ -42,7 +43,7 @@ cdef char shared[SHARED_BYTES]
 
 
 @cython.auto_pickle(False)
-cdef class WebSocket(SocketReader):
+cdef class WebSocket(Peer):
     """
     One side's WebSocket after its handshake; after `open`, `feed` takes the bytes read beyond the handshake.
 
@@ -53,19 +54,15 @@ cdef class WebSocket(SocketReader):
         is_client: This side opened the connection: it masks, and the peer must not.
         max_message_bytes: A longer message, in one frame or in many, closes with 1009.
         budget: Counts incomplete messages beyond 64 KiB; one that does not fit closes with 1009.
-        messages_left: Messages that are not plain audio which the peer may send until `renew`; one more closes with
-            1008.
+        messages_per_s: As `Peer` has it; one message more closes with 1008.
     """
 
     # Cython passes a subclass's arguments too: ``**_`` takes those.
-    def __cinit__(
-        self, owner, *, Py_ssize_t max_message_bytes, HeldBudget budget not None, Py_ssize_t messages_left, **_
-    ):
+    def __cinit__(self, owner, *, Py_ssize_t max_message_bytes, HeldBudget budget not None, **_):
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
         self.max_message_bytes = max_message_bytes
         self.budget = budget
-        self.messages_left = messages_left
         self.message_opcode = -1
 
     def __dealloc__(self):
@@ -75,14 +72,7 @@ cdef class WebSocket(SocketReader):
         if self.budget is not None:
             self.budget.used_bytes -= self.charged_bytes
 
-    def renew(self, Py_ssize_t messages, Py_ssize_t most):
-        """Allow the peer some more messages that are not plain audio, ``most`` of them at once."""
-        self.messages_left = min(most, self.messages_left + messages)
-
     # Reading: the callbacks of the transport, or of what reads in its place
-
-    cdef bint has_begun(self) noexcept:
-        return self.ws_frames_in > 0
 
     cpdef is_buffered_protocol(self):
         return True

@@ -19,7 +19,7 @@ class Wire(WebSocket):
         is_client: bool,
         max_message_bytes: int,
         budget: HeldBudget,
-        messages_left: int,
+        messages_per_s: int,
         hold_ms: int,
     ) -> Wire: ...
     @property

@@ -74,7 +74,7 @@ cdef class Wire(WebSocket):
         is_client: As `WebSocket` has it.
         max_message_bytes: As `WebSocket` has it.
         budget: As `WebSocket` has it; counts held audio too.
-        messages_left: As `WebSocket` has it; audio of less than 5 ms is not plain audio.
+        messages_per_s: As `Peer` has it; audio of less than 5 ms is not plain audio.
         hold_ms: Bound on the audio held while the peer is not ready or does not read. An agent takes the newest: the
             oldest is dropped. A caller takes all: a joined agent is not read, and may end its message.
 

@@ -21,7 +21,7 @@ class Kept:
     def __init__(self, hold_ms: int, budget: HeldBudget) -> None:
         # Never connected and never ready: it only holds.
         self.wire = Wire(
-            None, is_client=False, max_message_bytes=1, budget=budget, messages_left=0, hold_ms=hold_ms
+            None, is_client=False, max_message_bytes=1, budget=budget, messages_per_s=0, hold_ms=hold_ms
         )
 
     @property

@@ -128,7 +128,7 @@ class Leg:
             is_client=self.is_client,
             max_message_bytes=limits.max_message_bytes,
             budget=process.held,
-            messages_left=limits.control_per_s,
+            messages_per_s=limits.control_per_s,
             hold_ms=limits.hold_ms,
         )
         self._clock = process.clock

@@ -272,7 +272,7 @@ def make_wire(*, is_client: bool) -> Wire:
         is_client=is_client,
         max_message_bytes=65536,
         budget=HeldBudget(1 << 20),
-        messages_left=1000,
+        messages_per_s=1000,
         hold_ms=60_000,
     )
     wire.set_format(SpanFinder("data", {"type": "audio"}), Envelope(b"<", b">"))

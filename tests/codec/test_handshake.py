@@ -55,7 +55,7 @@ async def calls_after(pieces: list[bytes]) -> list[tuple[Any, ...]]:
         is_client=True,
         max_message_bytes=100_000,
         budget=_codec.HeldBudget(1 << 20),
-        messages_left=1000,
+        messages_per_s=1000,
         hold_ms=1000,
     )
     opened: list[Any] = []

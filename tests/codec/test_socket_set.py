@@ -88,7 +88,7 @@ async def connected(kind: type[WebSocket] = Wire) -> AsyncIterator[End]:
         is_client=True,
         max_message_bytes=1 << 20,
         budget=HeldBudget(64 << 20),
-        messages_left=100_000,
+        messages_per_s=100_000,
         hold_ms=1000,
     )
     loop = asyncio.get_running_loop()

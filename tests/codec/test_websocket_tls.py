@@ -46,7 +46,7 @@ async def test_messages_of_several_turns_are_read_before_the_end_is_reported(tmp
         is_client=True,
         max_message_bytes=1000,
         budget=HeldBudget(1 << 20),
-        messages_left=1000,
+        messages_per_s=1000,
         hold_ms=1000,
     )
     ours, theirs = socket.socketpair()

@@ -261,7 +261,7 @@ async def test_plain_audio_is_no_work_that_counts():
 
 
 async def test_short_and_empty_audio_counts_as_a_message():
-    agent, _, owner = make_wire(is_client=True, messages_left=10)
+    agent, _, owner = make_wire(is_client=True, messages_per_s=10)
     caller, caller_pipe, _ = make_wire()
     caller.set_ready()
     agent.join(caller)
@@ -278,7 +278,7 @@ async def test_short_and_empty_audio_counts_as_a_message():
 
 
 async def test_allowance_is_renewed_up_to_its_bound():
-    agent, _, owner = make_wire(is_client=True, messages_left=2)
+    agent, _, owner = make_wire(is_client=True, messages_per_s=2)
     agent.feed(from_server(b"a") + from_server(b"", 0x89))
     agent.renew(100, 3)
     assert agent.messages_left == 3
@@ -287,7 +287,7 @@ async def test_allowance_is_renewed_up_to_its_bound():
 
 
 def test_audio_that_python_reads_gives_its_message_back_unless_it_is_short():
-    agent, _, _ = make_wire(is_client=True, messages_left=5)
+    agent, _, _ = make_wire(is_client=True, messages_per_s=5)
     agent.count_as_audio(base64.b64encode(bytes(40)))
     agent.count_as_audio(base64.b64encode(bytes(39)))
     assert agent.messages_left == 6
@@ -410,7 +410,7 @@ def test_marks_in_less_than_a_group_of_base64_are_refused():
 
 
 async def test_bytes_that_came_with_the_handshake_are_read_in_turns_too():
-    agent, pipe, owner = make_wire(is_client=True, messages_left=100_000)
+    agent, pipe, owner = make_wire(is_client=True, messages_per_s=100_000)
     beginning = from_server(b"text")[:3]
     agent.feed(beginning)
     agent.feed((from_server(b"text") * 50_000)[3:])

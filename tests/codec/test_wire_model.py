@@ -107,7 +107,7 @@ class Rig:
                 is_client=side == "agent",
                 max_message_bytes=4000,
                 budget=_codec.HeldBudget(1 << 20),
-                messages_left=MESSAGES,
+                messages_per_s=MESSAGES,
                 hold_ms=400,
             )
             self.pipes[side].wire = self.owners[side].wire = self.wires[side]

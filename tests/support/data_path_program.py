@@ -105,7 +105,7 @@ async def bridge(accepted: list[socket.socket], is_spoilt: bool) -> dict[str, in
             is_client=is_client,
             max_message_bytes=65536,
             budget=HeldBudget(1 << 20),
-            messages_left=100_000,
+            messages_per_s=100_000,
             hold_ms=1000,
         )
         for owner, is_client in zip(owners, (False, True), strict=True)

@@ -140,14 +140,14 @@ class Wire:
         *,
         is_client: bool,
         max_message_bytes: int,
-        messages_left: int,
+        messages_per_s: int,
         hold_ms: int,
         budget: object,
     ) -> None:
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
         self.is_client = is_client
-        self.messages_left = messages_left
+        self.messages_left = messages_per_s
         self.is_ready = self.is_congested = self.is_closing = False
         self.ws_frames_in = self.messages_in = 0
         self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0

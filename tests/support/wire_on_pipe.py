@@ -52,7 +52,7 @@ class Owner:
 def make_wire(
     is_client: bool = False,
     budget: HeldBudget | None = None,
-    messages_left: int = 1000,
+    messages_per_s: int = 1000,
     hold_ms: int = 600_000,
     owner: Owner | None = None,
 ) -> tuple[Wire, Pipe, Owner]:
@@ -62,7 +62,7 @@ def make_wire(
         is_client=is_client,
         max_message_bytes=1 << 20,
         budget=budget or HeldBudget(64 << 20),
-        messages_left=messages_left,
+        messages_per_s=messages_per_s,
         hold_ms=hold_ms,
     )
     owner.wire = wire
