@@ -269,8 +269,12 @@ class Call(Talk):
         if self.stats.frames_from_caller != self._frames_at_last_audio:
             self._frames_at_last_audio = self.stats.frames_from_caller
             self._last_audio_at = now
-        is_silent = now - self._last_audio_at >= self._limits.caller_silent_s
-        if is_silent or any(due is not None and now >= due for due in (self._deadline, self._grace_until)):
+        deadline, grace_until = self._deadline, self._grace_until
+        if (
+            now - self._last_audio_at >= self._limits.caller_silent_s
+            or (deadline is not None and now >= deadline)
+            or (grace_until is not None and now >= grace_until)
+        ):
             self.on_due(now)
 
     def on_due(self, now: float) -> None:

@@ -373,9 +373,9 @@ class Live:
         elif due.is_over:
             # A fault has kept it in the book, or it has left since the round began.
             self._close(due)
-        elif due in self._calls:
+        elif (sides := self._calls.get(due)) is not None:
             try:
-                self._calls[due].on_tick()
+                sides.on_tick()
                 due.on_tick(now)
                 self._keep_said(due, now)
             except Exception:
