@@ -16,6 +16,7 @@ class WebSocket(Peer):
         max_message_bytes: int,
         budget: HeldBudget,
         messages_per_s: int,
+        now: float = 0,
         **_: Any,
     ) -> WebSocket: ...
     def read_on(self) -> None: ...

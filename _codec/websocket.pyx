@@ -54,7 +54,7 @@ cdef class WebSocket(Peer):
         is_client: This side opened the connection: it masks, and the peer must not.
         max_message_bytes: A longer message, in one frame or in many, closes with 1009.
         budget: Counts incomplete messages beyond 64 KiB; one that does not fit closes with 1009.
-        messages_per_s: As `Peer` has it; one message more closes with 1008.
+        messages_per_s, now: As `Peer` has them; one message more closes with 1008.
     """
 
     # Cython passes a subclass's arguments too: ``**_`` takes those.

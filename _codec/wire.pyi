@@ -20,6 +20,7 @@ class Wire(WebSocket):
         max_message_bytes: int,
         budget: HeldBudget,
         messages_per_s: int,
+        now: float = 0,
         hold_ms: int,
     ) -> Wire: ...
     @property

@@ -95,6 +95,9 @@ class AgentLeg(AgentSender):
         if not self._is_overdue(now):
             self._send_due(now)
 
+    def _is_settled(self) -> bool:
+        return super()._is_settled() and self._farewell is None and not self._trouble.is_open
+
     def _is_overdue(self, now: float) -> bool:
         """Act on last words that are over and on errors that no audio followed; True if the agent is done."""
         if self._farewell is not None:
@@ -139,6 +142,8 @@ class AgentLeg(AgentSender):
 
     def read_text(self, message: bytes) -> None:
         self._is_counted = False
+        # Whatever it says may make something due.
+        self.wire.settled_until = 0.0
         for event in self._dialogue.read(message):
             if isinstance(event, Used):
                 self.used_s = event.seconds

@@ -80,6 +80,7 @@ class AgentSender(AgentConnection):
 
     def send_item(self, item: str) -> None:
         dialogue = self._dialogue
+        self.wire.settled_until = 0.0
         keys = self._keys.add(item, self._clock()) if dialogue.gathers_keys else item
         if keys:
             for message in dialogue.on_dtmf(keys):
@@ -87,6 +88,16 @@ class AgentSender(AgentConnection):
 
     def on_played(self, name: str) -> None:
         self._send(self._dialogue.on_played(name))
+
+    def _is_settled(self) -> bool:
+        return (
+            super()._is_settled()
+            and self._is_ready
+            and self._dialogue.keepalive is None
+            and self._chunks is None
+            and not self._later
+            and not self._keys.are_due
+        )
 
     def _send_due(self, now: float) -> None:
         """Send what a tick makes due."""

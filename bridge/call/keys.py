@@ -26,6 +26,11 @@ class Keys:
         """The keys after which the caller has paused; asked on ticks."""
         return self._take() if self._pressed and now - self._pressed_at >= PAUSE_S else ""
 
+    @property
+    def are_due(self) -> bool:
+        """Whether keys wait for a pause."""
+        return bool(self._pressed)
+
     def _take(self) -> str:
         pressed, self._pressed = self._pressed, ""
         return pressed

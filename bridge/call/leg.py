@@ -32,8 +32,8 @@ Arguments = TypeVarTuple("Arguments")
 TCP_NOTSENT_LOWAT: int = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else 0x201)
 # A peer that is quiet for longer is looked at: a reset that comes together with the last bytes wakes nobody.
 QUIET_S = 1.0
-# Ticks come twice a second. After a longer pause the whole process stood still: it was not the peers that were silent.
-STOOD_STILL_S = 2.0
+# Deadlines of a peer that does well may be so late: it is looked at meanwhile, without a line of Python.
+SETTLED_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,15 +104,12 @@ class Leg:
         "_closing_since",
         "_congested_since",
         "_has_left",
-        "_heard_at",
         "_is_reported",
         "_metrics",
         "_on_gone",
         "_pinged_at",
         "_relayed_before",
-        "_signs_at_tick",
         "_sockets",
-        "_ticked_at",
         "_transport",
         "call",
         "how_closed",
@@ -129,6 +126,7 @@ class Leg:
             max_message_bytes=limits.max_message_bytes,
             budget=process.held,
             messages_per_s=limits.control_per_s,
+            now=process.clock(),
             hold_ms=limits.hold_ms,
         )
         self._clock = process.clock
@@ -150,11 +148,7 @@ class Leg:
         self.how_closed = ""
         # Since when the peer has not read; None while it does.
         self._congested_since: float | None = None
-        # Liveness without a clock read per frame: each tick compares the counters with those of the last one.
-        self._signs_at_tick = 0
-        self._ticked_at = self._clock()
-        self._heard_at = self._ticked_at
-        self._pinged_at = self._ticked_at
+        self._pinged_at = self.wire.heard_at
 
     # What the peer's messages mean: for subclasses
 
@@ -226,7 +220,7 @@ class Leg:
     def open(self, transport: asyncio.Transport) -> None:
         """Set the socket's bounds after the handshake; frames flow from now on."""
         self._transport = transport
-        self._heard_at = self._pinged_at = self._clock()
+        self.wire.heard_at = self._pinged_at = self._clock()
         tcp = transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
         tcp.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, self.limits.write_high_bytes)
@@ -256,7 +250,16 @@ class Leg:
         if self._has_left:
             self._report()
         else:
-            self.guard(self._on_tick, now)
+            self.guard(self._look_at_peer, now)
+
+    def _look_at_peer(self, now: float) -> None:
+        if self.wire.look(now, self._sockets):
+            self._on_tick(now)
+            self.wire.settled_until = now + SETTLED_S if self._is_settled() else 0.0
+
+    def _is_settled(self) -> bool:
+        """Whether nothing is due soon; what makes something due sets ``settled_until`` back."""
+        return self._transport is not None and self._closing_since is None
 
     def _on_tick(self, now: float) -> None:
         if self._closing_since is not None:
@@ -268,37 +271,26 @@ class Leg:
             return
         if self._transport is None:
             return
-        elapsed_s = now - self._ticked_at
-        self._ticked_at = now
-        if elapsed_s > STOOD_STILL_S:
-            self._move_deadlines(elapsed_s)
-        most = self.limits.control_per_s
-        self.wire.read_by(self._sockets)
-        self.wire.renew(round(min(elapsed_s, 1.0) * most), most)
-        signs = self.wire.ws_frames_in if self.is_client else self.wire.messages_in
-        if signs != self._signs_at_tick:
-            self._signs_at_tick = signs
-            self._heard_at = now
-        elif now - self._heard_at >= QUIET_S and self._is_reset():
+        wire = self.wire
+        self._move_deadlines(wire.stood_still_s)
+        if now - wire.heard_at >= QUIET_S and self._is_reset():
             self._lose("reset")
             return
-        elif self.wire.is_paused:
+        if wire.is_paused:
             # A peer that is not read, because the process holds too much, is not silent.
-            self._heard_at = now - QUIET_S
+            wire.heard_at = max(wire.heard_at, now - QUIET_S)
         ping_due = self.limits.ping_s + (
-            max(self._pinged_at, self._heard_at) if self.is_client else self._pinged_at
+            max(self._pinged_at, wire.heard_at) if self.is_client else self._pinged_at
         )
         if self._congested_since is not None and now - self._congested_since >= self.limits.stall_s:
             self._lose(f"did not read for {self.limits.stall_s:g} s")
-        elif now - self._heard_at >= self.limits.silence_s:
+        elif now - wire.heard_at >= self.limits.silence_s:
             self._lose(f"silent for {self.limits.silence_s:g} s")
         elif now >= ping_due:
             self._pinged_at = now
-            self.wire.send_ping()
+            wire.send_ping()
 
     def _move_deadlines(self, late_s: float) -> None:
-        # What the peers sent meanwhile is in their sockets, and was not read.
-        self._heard_at += late_s
         self._pinged_at += late_s
         if self._congested_since is not None:
             self._congested_since += late_s
@@ -322,6 +314,7 @@ class Leg:
         if self._closing_since is not None:
             return False
         self._closing_since, self.how_closed = self._clock(), how
+        self.wire.settled_until = 0.0
         return True
 
     # The wire's callbacks

@@ -120,7 +120,7 @@ async def in_a_set(end: End) -> AsyncIterator[SocketSet]:
     try:
         await end.send(HELLO)
         await turn_until(lambda: end.owner.calls)
-        end.wire.read_by(sockets)
+        end.wire.look(0.5, sockets)
         yield sockets
     finally:
         sockets.stop()

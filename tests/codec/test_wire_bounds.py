@@ -277,13 +277,16 @@ async def test_short_and_empty_audio_counts_as_a_message():
     assert len(texts(caller_pipe)) == 5
 
 
-async def test_allowance_is_renewed_up_to_its_bound():
-    agent, _, owner = make_wire(is_client=True, messages_per_s=2)
-    agent.feed(from_server(b"a") + from_server(b"", 0x89))
-    agent.renew(100, 3)
-    assert agent.messages_left == 3
-    agent.feed(from_server(b"b") * 4)
-    assert [call[0] for call in owner.calls] == ["on_text"] * 4 + ["on_violation"]
+async def test_allowance_is_renewed_by_the_time_up_to_its_bound():
+    agent, _, owner = make_wire(is_client=True, messages_per_s=4)
+    agent.feed(from_server(b"a") * 3 + from_server(b"", 0x89))
+    assert agent.messages_left == 0
+    agent.look(0.5, SocketSet())
+    assert agent.messages_left == 2
+    agent.look(60.0, SocketSet())
+    assert agent.messages_left == 4
+    agent.feed(from_server(b"b") * 5)
+    assert [call[0] for call in owner.calls] == ["on_text"] * 7 + ["on_violation"]
 
 
 def test_audio_that_python_reads_gives_its_message_back_unless_it_is_short():

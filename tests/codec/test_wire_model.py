@@ -101,6 +101,7 @@ class Rig:
         self.pipes = {"caller": Pipe(), "agent": Pipe()}
         self.owners = {"caller": Owner(), "agent": Owner()}
         self.wires: dict[str, Any] = {}
+        self.looks = dict.fromkeys(self.pipes, 0)
         for side in self.pipes:
             self.wires[side] = wire(
                 self.owners[side],
@@ -158,8 +159,9 @@ class Rig:
                 wire.set_most_ahead(rest[0])
             case "ahead":
                 wire.set_ahead(rest[0])
-            case "renew":
-                wire.renew(MESSAGES // 2, MESSAGES)
+            case "look":
+                self.looks[side] += 1
+                wire.look(self.looks[side] / 2, _codec.SocketSet())
             case "audio":
                 wire.send_audio(rest[0])
             case "ping":
@@ -315,7 +317,7 @@ def script(seed: int) -> list[tuple[Any, ...]]:
                 "number",
                 "most",
                 "ahead",
-                "renew",
+                "look",
             ),
             (5, 5, 60, 6, 2, 4, 5, 3, 3, 6, 2, 0.4, 0.2, 1, 2, 1, 1, 1, 2, 3),
         )[0]

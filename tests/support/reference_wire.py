@@ -147,7 +147,8 @@ class Wire:
         if max_message_bytes < 1:
             raise ValueError(f"max_message_bytes must be at least 1, got {max_message_bytes}")
         self.is_client = is_client
-        self.messages_left = messages_per_s
+        self._messages_per_s = self.messages_left = messages_per_s
+        self._looked_at = 0.0
         self.is_ready = self.is_congested = self.is_closing = False
         self.ws_frames_in = self.messages_in = 0
         self.media_in = self.audio_in_bytes = self.audio_out_frames = self.audio_out_bytes = 0
@@ -215,8 +216,10 @@ class Wire:
         if len(self._held):
             self._flush()
 
-    def renew(self, messages: int, most: int) -> None:
-        self.messages_left = min(most, self.messages_left + messages)
+    def look(self, now: float, _: object) -> None:
+        allowed = round((now - self._looked_at) * self._messages_per_s)
+        self.messages_left = min(self._messages_per_s, self.messages_left + allowed)
+        self._looked_at = now
 
     @property
     def held_bytes(self) -> int:
