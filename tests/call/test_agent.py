@@ -42,7 +42,7 @@ from bridge.call.agent import AgentLeg
 from bridge.call.ends import Why
 from bridge.call.farewell import BEGINS_S, QUIET_S
 from bridge.call.keys import PAUSE_S
-from bridge.call.leg import LegLimits, Process
+from bridge.call.leg import SETTLED_S, LegLimits, Process
 from bridge.call.limits import AgentLimits
 from bridge.call.state import State
 from bridge.metrics import Metrics
@@ -310,6 +310,82 @@ async def test_reply_waits_as_long_as_the_agent_asks():
         made.leg.wire.send_text(b"first")
         made.tick(1.5)
         assert [await socket.read_frame() for _ in range(2)] == [(1, b"first"), (1, b"later")]
+
+
+# While the agent does well, it is looked at without Python: what makes something due puts an end to that.
+
+PONG = b"\x8a\x00"
+
+
+def tick_well(made: Scene, now: float) -> None:
+    """A tick behind a frame of the agent."""
+    made.leg.wire.feed(PONG)
+    made.tick(now)
+
+
+@contextlib.asynccontextmanager
+async def settled(dialogue: Dialogue | None = None) -> AsyncIterator[tuple[Scene, RawSocket]]:
+    """An agent that does well, and that nothing is due for until something happens."""
+    async with scene(dialogue) as (made, socket):
+        tick_well(made, 0.0)
+        assert made.leg.wire.settled_until == SETTLED_S
+        made.leg.wire.settled_until = 1e9
+        yield made, socket
+
+
+@pytest.mark.parametrize(
+    ("event", "due_s", "state"),
+    [("troubled", 5.0, State.CLOSED), ("hang_up", BEGINS_S, State.PLAYING_OUT)],
+)
+async def test_agent_that_does_well_is_held_to_what_it_has_said(event, due_s, state):
+    async with settled() as (made, _):
+        made.read(event)
+        for now in (1.0, due_s - 0.1):
+            tick_well(made, now)
+            assert made.call.state is State.BRIDGED
+        tick_well(made, due_s)
+        assert made.call.state is state
+
+
+async def test_agent_that_does_well_gets_replies_and_keys_in_time():
+    async with settled() as (made, socket):
+        made.read("later")
+        tick_well(made, 0.5)
+        tick_well(made, 1.5)
+        assert await socket.read_frame() == (1, b"later")
+        tick_well(made, 2.0)
+        made.leg.wire.settled_until = 1e9
+        made.leg.send_dtmf("7")
+        tick_well(made, 3.0)
+        tick_well(made, 2.0 + PAUSE_S)
+        assert await socket.read_frame() == (1, b"keys 7")
+
+
+async def test_agent_that_does_well_is_closed_in_time():
+    async with settled() as (made, socket):
+        made.leg.close(1000)
+        tick_well(made, LIMITS["close_s"])
+        assert made.leg.wire.settled_until == 0.0
+        assert await socket.close_code() == 1000
+        await until(lambda: made.leg._has_left)
+
+
+async def test_agent_that_is_not_ready_is_never_settled():
+    made = Scene(Slow())
+    async with serving_leg(made.leg, ticks=False):
+        await until(lambda: made.leg._transport is not None)
+        tick_well(made, 0.0)
+        assert made.leg.wire.settled_until == 0.0
+
+
+@pytest.mark.parametrize("name", ["keepalive", "frame_ms"])
+async def test_agent_with_messages_due_at_any_time_is_never_settled(name):
+    dialogue = Chunky() if name == "frame_ms" else Scripted()
+    if name == "keepalive":
+        dialogue.keepalive = b"alive"
+    async with scene(dialogue) as (made, _):
+        tick_well(made, 0.0)
+        assert made.leg.wire.settled_until == 0.0
 
 
 class Chunky(Scripted):

@@ -269,6 +269,34 @@ async def test_peer_has_the_whole_stall_to_read_after_the_process_stood_still(ma
         assert ticked_s in (40, 41)
 
 
+class CountedLeg(PlainLeg):
+    """Notes its ticks."""
+
+    def __init__(self, limits: LegLimits) -> None:
+        super().__init__(limits)
+        self.ticked_at: list[float] = []
+
+    def _on_tick(self, now: float) -> None:
+        self.ticked_at.append(now)
+        super()._on_tick(now)
+
+
+async def test_leg_whose_peer_does_well_has_nothing_to_do_for_most_of_its_looks(make_leg):
+    leg = make_leg(CountedLeg, ping_s=3.0)
+    async with serving_leg(leg, ticks=False) as socket:
+        began = time.monotonic()
+        for n in range(13):
+            await socket.send_frame(b"x")
+            await until(lambda n=n: leg.wire.messages_in > n)
+            leg.on_tick(began + n / 2)
+        assert leg.ticked_at == [began + n for n in (0, 2, 4, 6)]
+        # Late by less than the settled time.
+        assert await socket.read_frame() == (PING, b"")
+        # It is quiet.
+        leg.on_tick(began + 6.5)
+        assert leg.ticked_at[-1] == began + 6.5
+
+
 async def test_stall_that_ends_in_time_keeps_audio_and_marks_in_order(make_leg):
     leg = make_leg(hold_ms=600_000)
     async with serving_leg(leg) as socket:
