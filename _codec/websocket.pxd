@@ -8,46 +8,50 @@ cdef enum:
 
 cdef class WebSocket(Peer):
     cdef:
-        # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
-        # `end`, never cleared.
-        bint is_failed
         # The peer has said that it sends no more; set by `eof_received`, never cleared.
         bint has_eof
         # The connection is lost, and bytes that were read before wait for their turn; set by `connection_lost`,
         # cleared by `end`.
         bint is_lost
-        # Bound on a message, in one frame or in many; set once.
-        Py_ssize_t max_message_bytes
         # The bytes that the sockets of the process hold together; set once.
         HeldBudget budget
         # This socket's share of them; changed by `charge`.
         Py_ssize_t charged_bytes
-        # Bytes that came after the stream's end; counted by `read`.
-        Py_ssize_t discarded_bytes
-        # How many of them are left of the present turn; set by `read`, counted by `spend`.
-        Py_ssize_t turn_left
-
-        # The beginning of a frame whose rest is still to come; NULL while there is none. Kept and freed by
-        # `keep_partial`.
-        char* partial
-        # Bytes of it that are there, and bytes that fit; set and cleared with it.
-        Py_ssize_t partial_used
-        Py_ssize_t partial_room
-        # Length of that frame, header and all; 0 while unknown. Set by `parse`, read by `keep_partial`.
-        Py_ssize_t frame_bytes
-        # The present read fills the shared buffer, not the room behind `partial`; set by every `get_buffer_c`.
-        bint reads_shared
-
         # The fragments of an unfinished message in a row; NULL while there is none. Grown by `add_fragment`, taken
         # and freed by `on_frame` with the last fragment.
         char* message
-        # Bytes of it that are there, and bytes that fit; set and cleared with it.
-        Py_ssize_t message_used
+        # Bytes that fit there; set and cleared with it.
         Py_ssize_t message_room
         # Number of its fragments; counted and cleared by `on_frame`.
         int fragments
+        # Bytes that fit in ``partial``; set and cleared with it.
+        Py_ssize_t partial_room
+
+        # What each frame reads follows, and goes on in `Wire`: with a thousand sockets, each line of memory that a frame
+        # loads costs as much as all work on it.
+
+        # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
+        # `end`, never cleared.
+        bint is_failed
+        # The present read fills the shared buffer, not the room behind `partial`; set by every `get_buffer_c`.
+        bint reads_shared
         # TEXT or BINARY while a message is unfinished, otherwise -1; set and cleared by `on_frame`.
         int message_opcode
+        # Bytes of the unfinished message that are there; set and cleared with ``message``.
+        Py_ssize_t message_used
+        # Bound on a message, in one frame or in many; set once.
+        Py_ssize_t max_message_bytes
+        # The beginning of a frame whose rest is still to come; NULL while there is none. Kept and freed by
+        # `keep_partial`.
+        char* partial
+        # Bytes of it that are there; set and cleared with it.
+        Py_ssize_t partial_used
+        # Length of that frame, header and all; 0 while unknown. Set by `parse`, read by `keep_partial`.
+        Py_ssize_t frame_bytes
+        # Bytes that came after the stream's end; counted by `read`.
+        Py_ssize_t discarded_bytes
+        # How many messages that are not plain audio are left of the present turn; set by `read`, counted by `spend`.
+        Py_ssize_t turn_left
 
     # For subclasses. A message, whole; ``data`` is borrowed: valid until return.
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1

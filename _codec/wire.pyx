@@ -207,6 +207,7 @@ cdef class Wire(WebSocket):
             if not self.is_closing:
                 self.owner.on_due(item)
             return True
+        self.is_holding = True
         return self.held.push_item(item)
 
     def clear_audio(self, bytes message):
@@ -249,9 +250,6 @@ cdef class Wire(WebSocket):
         self.held.clear_items()
         self.make_room()
 
-    cdef bint must_wait(self) noexcept:
-        return not self.is_ready or self.is_congested or self.held.entries > 0 or self.held.item_count > 0
-
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1:
         """Send or hold one frame: the one place where audio to a peer may be held or replaced before it goes out."""
         if self.is_closing:
@@ -268,6 +266,7 @@ cdef class Wire(WebSocket):
         if self.held.entries == 0:
             self.budget.behind.add(self)
         overflowed = self.held.push_c(payload, n)
+        self.note_held()
         self.dropped_frames += overflowed
         self.overflowed_frames += overflowed
         if self.source is None or not self.source.is_client or self.source.pauses & PAUSED_FOR_ROOM:
@@ -293,6 +292,7 @@ cdef class Wire(WebSocket):
 
     cdef int make_room(self) except -1:
         """Note that less is held, and read the source again if there is room."""
+        self.note_held()
         if self.held.entries == 0:
             self.budget.behind.discard(self)
         if self.source is not None and self.source.pauses & PAUSED_FOR_ROOM:
