@@ -9,6 +9,7 @@ made. `Envelope` does not check its prefix and suffix; lack of memory raises Mem
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from _codec.base64_text cimport is_base64_c
@@ -34,6 +35,7 @@ cdef enum Class:
     DIGIT = 2
 
 cdef unsigned char CLASSES[256]
+cdef object COPY = object()  # In place of a path: `with_value` fills the finder.
 
 
 cdef void fill_classes() noexcept nogil:
@@ -134,7 +136,10 @@ cdef class SpanFinder:
     """
 
     def __cinit__(self, payload, equal, absent_or_equal=None):
-        self.texts = []
+        self.own_index, self.texts = -1, []
+        if payload is COPY:
+            return
+        self.make_fields()
         if 1 + len(equal) + len(absent_or_equal or {}) > MAX_PATHS:
             raise ValueError(
                 f"at most {MAX_PATHS} paths can be used, got {1 + len(equal) + len(absent_or_equal or {})}"
@@ -144,6 +149,10 @@ cdef class SpanFinder:
             self.add(path, EQUAL, token(path, value))
         for path, value in (absent_or_equal or {}).items():
             self.add(path, ABSENT_OR_EQUAL, token(path, value))
+
+    def __dealloc__(self):
+        if self.owns_fields:
+            PyMem_Free(self.fields)
 
     cdef int add(self, path, int kind, bytes value) except -1:
         cdef int scope = TOP
@@ -169,26 +178,31 @@ cdef class SpanFinder:
 
     def with_value(self, path, value):
         """
-        Return a finder that differs only in the value required at a path; both share their texts.
+        Return a finder that differs only in the value required at a path; both share all else.
 
         Raises:
             ValueError: If this finder requires no value there, or cannot search for this one.
             TypeError: If the value is neither str nor int.
         """
-        cdef SpanFinder other = SpanFinder.__new__(SpanFinder, "_", {})
-        cdef Field* field
+        cdef SpanFinder other = SpanFinder.__new__(SpanFinder, COPY, None)
         cdef bytes wanted = token(path, value)
-        memcpy(other.fields, self.fields, sizeof(self.fields))
-        other.field_count = self.field_count
-        other.required = self.required
-        other.texts = [self.texts, wanted]
-        field = other.field_at(path)
-        field.value = PyBytes_AS_STRING(wanted)
-        field.value_bytes = <int>PyBytes_GET_SIZE(wanted)
+        if self.own_index < 0:
+            other.fields = self.fields
+        else:
+            # A finder has one value of its own: the present one goes into the fields.
+            other.make_fields()
+            memcpy(other.fields, self.fields, MAX_FIELDS * sizeof(Field))
+            other.fields[self.own_index].value = self.own_value
+            other.fields[self.own_index].value_bytes = self.own_bytes
+        other.field_count, other.required = self.field_count, self.required
+        other.texts = [self, wanted]
+        other.own_index = other.index_at(path)
+        other.own_value = PyBytes_AS_STRING(wanted)
+        other.own_bytes = <int>PyBytes_GET_SIZE(wanted)
         return other
 
-    cdef Field* field_at(self, path) except NULL:
-        """Return the field of a path that requires a value."""
+    cdef int index_at(self, path) except -1:
+        """Return the index of the field of a path that requires a value."""
         cdef int index = TOP
         for key in path.split("."):
             index = self.field_of(plain(key, "key"), index)
@@ -196,7 +210,7 @@ cdef class SpanFinder:
                 break
         if index < 0 or self.fields[index].kind not in (EQUAL, ABSENT_OR_EQUAL):
             raise ValueError(f"no value is wanted at {path!r}")
-        return &self.fields[index]
+        return index
 
     cdef int field_of(self, bytes key, int scope) except -2:
         return self.lookup(scope, <const unsigned char*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
@@ -252,7 +266,8 @@ cdef class SpanFinder:
     cdef bint find_c(self, const char* text, Py_ssize_t n, Py_ssize_t* start, Py_ssize_t* end) noexcept nogil:
         cdef const unsigned char* p = <const unsigned char*>text
         cdef const unsigned char* quote
-        cdef const Field* field
+        cdef const char* wanted
+        cdef Py_ssize_t wanted_bytes
         # Bit d is set if level d is an object; level 0 is outside the message's object.
         cdef unsigned int objects = 0
         cdef int depth = 0
@@ -322,8 +337,9 @@ cdef class SpanFinder:
                 if i < 0:
                     return False
             if index >= 0:
-                field = &self.fields[index]
-                if field.value_bytes != i - begin or memcmp(p + begin, field.value, <size_t>(i - begin)) != 0:
+                wanted = self.own_value if index == self.own_index else self.fields[index].value
+                wanted_bytes = self.own_bytes if index == self.own_index else self.fields[index].value_bytes
+                if wanted_bytes != i - begin or memcmp(p + begin, wanted, <size_t>(i - begin)) != 0:
                     return False
                 index = -1
 

@@ -160,15 +160,40 @@ class TestFind:
 
 
 class TestOtherValue:
-    def test_only_the_value_of_that_path_differs(self, codec):
+    @pytest.mark.parametrize(
+        ("path", "value", "text"),
+        [
+            ("s", "2", b'{"e":"m","s":"2","a":{"p":"AAAA","t":"x"}}'),
+            ("a.t", 777, b'{"e":"m","s":"1","a":{"p":"AAAA","t":777}}'),
+        ],
+    )
+    def test_only_the_value_of_that_path_differs(self, codec, path, value, text):
+        one = codec.SpanFinder("a.p", {"e": "m", "s": "1"}, {"a.t": "x"})
+        two = one.with_value(path, value)
+        mine = b'{"e":"m","s":"1","a":{"p":"AAAA","t":"x"}}'
+        assert (one.find(mine), one.find(text)) == ((27, 31), None)
+        assert (two.find(mine), two.find(text)) == (None, (27, 31))
+
+    def test_two_values_of_one_finder_do_not_touch_each_other(self, codec):
+        one = codec.SpanFinder("p", {"s": "1"})
+        two, three = one.with_value("s", "2"), one.with_value("s", "3")
+        texts = [b'{"p":"AAAA","s":"%d"}' % n for n in (1, 2, 3)]
+        for finder in (one, two, three):
+            found = [finder.find(text) is not None for text in texts]
+            assert found == [finder is each for each in (one, two, three)]
+
+    def test_several_values_differ_one_after_the_other(self, codec):
         one = codec.SpanFinder("a.p", {"e": "m", "s": "1"}, {"a.t": "x"})
         two = one.with_value("s", "22").with_value("a.t", 7)
-        mine, other = (
+        three = two.with_value("s", "3")
+        texts = [
             b'{"e":"m","s":"1","a":{"p":"AAAA","t":"x"}}',
             b'{"e":"m","s":"22","a":{"p":"AAAA","t":7}}',
-        )
-        assert (one.find(mine), one.find(other)) == ((27, 31), None)
-        assert (two.find(mine), two.find(other)) == (None, (28, 32))
+            b'{"e":"m","s":"3","a":{"p":"AAAA","t":7}}',
+        ]
+        for finder in (one, two, three):
+            found = [finder.find(text) is not None for text in texts]
+            assert found == [finder is each for each in (one, two, three)]
 
     def test_it_outlives_the_finder_it_was_made_from(self, codec):
         finder = codec.SpanFinder("p", {"key": "some text"}).with_value("key", "another text")
