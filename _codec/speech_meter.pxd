@@ -23,7 +23,6 @@ cdef class SpeechMeter:
         double last
         # Smoothed energy; the noise floor is its minimum over the last WINDOWS windows.
         double smooth
-        double[WINDOWS] minima
         # That minimum; lowered by each block, computed anew with each window.
         double floor
         int window
@@ -40,6 +39,8 @@ cdef class SpeechMeter:
         Segment* segments
         int first
         int count
+        # The minimum of each window; behind all that each frame reads.
+        double[WINDOWS] minima
 
     cdef void add_c(self, const char* text, Py_ssize_t n) noexcept nogil
     # As `skip`.
