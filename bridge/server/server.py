@@ -185,6 +185,8 @@ class Server:
         self._registry.stop_admitting()
         self._draining.leave_admitted()
         await self._live.close_legs(self._limits.close_s)
+        # Calls are over once the store has their ends: what hears of them is still open.
+        await self._agreement.settled()
         await self._opened.aclose()
 
     def _has_call(self, call_sid: str) -> bool:

@@ -97,6 +97,26 @@ async def test_socket_closes_once_the_end_is_written(live_server, tmp_path):
         assert await closed(caller) == 1000
 
 
+async def test_stop_waits_for_the_ends_that_are_being_written_before_events_stop(live_server, tmp_path):
+    path = tmp_path / "store.sqlite3"
+    live = await live_server(BRIDGE_STORE=f"sqlite:{path}")
+    order = []
+    live.server._live.on_ended.append(lambda document: order.append(document["end"]["why"]))
+    live.server._opened.push_async_callback(asyncio.to_thread, order.append, "first part stops")
+    async with live.bridged() as (caller, _):
+        await caller.hang_up(stop=False)
+        # Its agent is kept: the call has no socket whose closing the stop would wait for.
+        await until(lambda: not live.caller_legs)
+    with locked(path):
+        live.server._live.end_all()
+        await until(lambda: not live.legs)
+        assert live.open_calls
+        stopping = asyncio.create_task(live.server.stop())
+        await asyncio.sleep(0)
+    await asyncio.wait_for(stopping, DEADLINE_S)
+    assert order == ["drained", "first part stops"]
+
+
 async def test_resume_of_a_lost_agent_at_the_other_process_is_the_fallback(pair):
     a, b = pair
     async with a.bridged() as (caller, session):
