@@ -27,8 +27,8 @@ cdef class WebSocket(Peer):
         # Bytes that fit in ``partial``; set and cleared with it.
         Py_ssize_t partial_room
 
-        # What each frame reads follows, and goes on in `Wire`: with a thousand sockets, each line of memory that a frame
-        # loads costs as much as all work on it.
+        # What each frame reads follows, and goes on in `Wire`: with a thousand sockets, a frame costs the less the fewer
+        # lines of memory it loads (docs/performance.md).
 
         # The stream is at its end or broken: nothing more is read; set by `on_close`, `violate`, `on_broken` and
         # `end`, never cleared.

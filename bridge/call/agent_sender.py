@@ -96,7 +96,7 @@ class AgentSender(AgentConnection):
             and self._dialogue.keepalive is None
             and self._chunks is None
             and not self._later
-            and not self._keys.are_due
+            and not self._keys.are_waiting
         )
 
     def _send_due(self, now: float) -> None:

@@ -27,7 +27,7 @@ class Keys:
         return self._take() if self._pressed and now - self._pressed_at >= PAUSE_S else ""
 
     @property
-    def are_due(self) -> bool:
+    def are_waiting(self) -> bool:
         """Whether keys wait for a pause."""
         return bool(self._pressed)
 

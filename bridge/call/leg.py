@@ -32,7 +32,7 @@ Arguments = TypeVarTuple("Arguments")
 TCP_NOTSENT_LOWAT: int = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else 0x201)
 # A peer that is quiet for longer is looked at: a reset that comes together with the last bytes wakes nobody.
 QUIET_S = 1.0
-# Deadlines of a peer that does well may be so late: it is looked at meanwhile, without a line of Python.
+# How late the deadlines of a peer that does well may be: its wire looks at it meanwhile, without Python.
 SETTLED_S = 2.0
 
 
