@@ -40,6 +40,7 @@ extensions = [
         "socket_reader",
         "peer",
         "websocket",
+        "audio_writer",
         "wire",
         "handshake",
     )

@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 try:
+    from _codec.audio_writer import MARK_NAME
     from _codec.base64_text import decoded_bytes, is_base64
     from _codec.call_audio import CallAudio
     from _codec.frame_ring import FrameRing
@@ -30,7 +31,7 @@ try:
     from _codec.recorder import Recorder
     from _codec.socket_set import SocketSet
     from _codec.transcode import PCM_RATES_HZ, FromMulaw, ToMulaw
-    from _codec.wire import MARK_NAME, Wire
+    from _codec.wire import Wire
 except ImportError as error:
     raise ImportError(
         f"the compiled codec cannot be loaded ({error}): build it with "

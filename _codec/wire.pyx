@@ -1,9 +1,9 @@
 """
-Carries audio between two WebSockets that are joined: finds, wraps, holds, marks, numbers and transcodes it.
+Carries audio between two WebSockets that are joined: finds it, holds it, passes it on.
 
 A media message goes from one socket's read buffer to the other's send buffer in one call stack: unmasked in place,
-found (`SpanFinder`), copied once between the other side's prefix and suffix, masked, sent. No Python object is
-made for it, nor for the binary frames of an agent whose audio is mu-law. All other messages go to the owner.
+found (`SpanFinder`), copied once between the other side's prefix and suffix (`AudioWriter`), masked, sent. No Python
+object is made for it, nor for the binary frames of an agent whose audio is mu-law. All other messages go to the owner.
 
 Audio that cannot go out is held in order with what belongs between it: marks asked for by the agent, keys pressed by
 the caller. An agent whose audio is held is read on, because an interrupt comes the same way. Only when its queue is
@@ -14,15 +14,14 @@ Failures are those of `WebSocket`. The tests hold this half equal to a twin in p
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdio cimport snprintf
 
+from _codec.audio_writer cimport AudioWriter
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
 from _codec.call_audio cimport CallAudio
 from _codec.frame_ring cimport FrameRing
 from _codec.frame_writer cimport begin_gathering, end_gathering
 from _codec.held_budget cimport HeldBudget
 from _codec.media_json cimport Envelope, SpanFinder
-from _codec.put_text cimport put, put_number
 from _codec.rfc6455 cimport BINARY, TEXT
 from _codec.scratch cimport Scratch
 from _codec.socket_reader cimport PAUSED_FOR_ROOM
@@ -30,7 +29,6 @@ from _codec.transcode cimport FromMulaw, ToMulaw
 from _codec.websocket cimport WebSocket
 
 import asyncio
-import re
 
 cdef enum:
     # Audio below 5 ms costs as much as any message, and nobody needs much of it: it is not counted as plain audio.
@@ -39,15 +37,6 @@ cdef enum:
     FLUSH_BYTES = 65536
     # The audio of a message of 16 MiB.
     LONGEST_MESSAGE_MS = 1600000
-    # A prefix with numbers: its texts, and three numbers of at most 20 digits.
-    HEAD_BYTES = 512
-    NUMBERS_BYTES = 60
-    # "g", a 32-bit number, "-", a 64-bit number, and the end.
-    MARK_NAME_BYTES = 40
-
-# A mark's name: its generation, and the bytes of audio that went out before it.
-cdef const char* MARK_NAME_FORMAT = b"g%u-%llu"
-MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
 
 cdef unsigned long long NEVER = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -57,14 +46,11 @@ cdef Scratch samples_in = Scratch()
 cdef Scratch mulaw_in = Scratch()
 cdef Scratch text_in = Scratch()
 cdef Scratch held_out = Scratch()
-cdef Scratch mulaw_out = Scratch()
-cdef Scratch samples_out = Scratch()
-cdef Scratch text_out = Scratch()
 
 
 @cython.auto_pickle(False)
 @cython.final
-cdef class Wire(WebSocket):
+cdef class Wire(AudioWriter):
     """
     A WebSocket that carries audio.
 
@@ -85,8 +71,6 @@ cdef class Wire(WebSocket):
         # An agent is paused at the bound, and may be in the middle of its longest message.
         self.held = FrameRing(hold_ms if self.is_client else hold_ms + LONGEST_MESSAGE_MS, budget)
         self.hold_bytes = <Py_ssize_t>hold_ms * 8
-        self.prefix = b""
-        self.suffix = b""
         self.frames_at_clear = NEVER
 
     # Set-up
@@ -116,39 +100,10 @@ cdef class Wire(WebSocket):
         Raises:
             ValueError: If the prefix and the texts of ``numbered`` are too long.
         """
-        if numbered is not None and len(envelope.prefix) + sum(map(len, numbered)) > HEAD_BYTES - NUMBERS_BYTES:
-            raise ValueError(f"prefix and texts must have at most {HEAD_BYTES - NUMBERS_BYTES} bytes")
+        self.set_format_out(envelope, is_binary_out, numbered, encode)
         self.finder = finder
-        self.prefix = envelope.prefix
-        self.suffix = envelope.suffix
         self.is_binary_in = is_binary_in
-        self.is_binary_out = is_binary_out
-        self.numbered = numbered
         self.decode = decode
-        self.encode = encode
-
-    def set_marks(self, bytes prefix not None, bytes suffix not None, Py_ssize_t every_bytes):
-        """
-        Send a mark, ``prefix``, name, ``suffix``, after every ``every_bytes`` of audio sent.
-
-        The name is ``g<generation>-<bytes>``, which `MARK_NAME` matches: the number of calls of `clear_audio`, and
-        the bytes of audio sent. A payload longer than ``every_bytes`` is sent in pieces of about that length.
-
-        Raises:
-            ValueError: If ``every_bytes`` is below 3, a group of base64.
-        """
-        if every_bytes < 3:
-            raise ValueError(f"every_bytes must be at least 3, got {every_bytes}")
-        self.mark_prefix = prefix
-        self.mark_suffix = suffix
-        self.mark_every_bytes = every_bytes
-        self.bytes_since_mark = 0
-        self.generation = 0
-
-    cpdef unsigned long long next_number(self):
-        """Take the number of the next message sent, from 1."""
-        self.messages_numbered += 1
-        return self.messages_numbered
 
     def set_most_ahead(self, Py_ssize_t most_bytes):
         """Hold audio while the peer has this much that it has not played; `set_ahead` and `clear_audio` say less."""
@@ -302,88 +257,6 @@ cdef class Wire(WebSocket):
             ):
                 self.source.resume(PAUSED_FOR_ROOM)
         return 0
-
-    cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1:
-        cdef Py_ssize_t audio_bytes = decoded_bytes_c(payload, n)
-        self.audio_out_frames += 1
-        self.ahead_bytes += audio_bytes
-        if self.call_audio is not None:
-            self.call_audio.add_agent_c(payload, n)
-        if self.mark_every_bytes > 0:
-            return self.write_marked_audio(payload, n)
-        if self.is_binary_out or self.encode is not None:
-            self.write_other_audio(payload, n)
-        elif self.numbered is not None:
-            self.write_numbered_audio(payload, n)
-        else:
-            self.write_text_audio(payload, n)
-        self.audio_out_bytes += <unsigned long long>audio_bytes
-        return 0
-
-    cdef int write_text_audio(self, const char* payload, Py_ssize_t n) except -1:
-        return self.write_frame(
-            TEXT,
-            PyBytes_AS_STRING(self.prefix), PyBytes_GET_SIZE(self.prefix),
-            payload, n,
-            PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix),
-        )
-
-    cdef int write_numbered_audio(self, const char* payload, Py_ssize_t n) except -1:
-        # `set_format` has seen that the texts and the numbers fit.
-        cdef char head[HEAD_BYTES]
-        cdef Py_ssize_t used = put(head, 0, self.prefix)
-        used = put_number(head, used, self.next_number())
-        used = put(head, used, <bytes>self.numbered[0])
-        used = put_number(head, used, self.audio_out_frames)
-        used = put(head, used, <bytes>self.numbered[1])
-        used = put_number(head, used, self.audio_out_bytes // 8)
-        used = put(head, used, <bytes>self.numbered[2])
-        return self.write_frame(
-            TEXT, head, used, payload, n, PyBytes_AS_STRING(self.suffix), PyBytes_GET_SIZE(self.suffix)
-        )
-
-    cdef int write_marked_audio(self, const char* payload, Py_ssize_t n) except -1:
-        cdef Py_ssize_t piece, audio_bytes
-        cdef Py_ssize_t most = self.mark_every_bytes // 3 * 4
-        cdef char name[MARK_NAME_BYTES]
-        while True:
-            piece = n if decoded_bytes_c(payload, n) <= self.mark_every_bytes else most
-            audio_bytes = decoded_bytes_c(payload, piece)
-            self.write_text_audio(payload, piece)
-            self.audio_out_bytes += <unsigned long long>audio_bytes
-            self.bytes_since_mark += audio_bytes
-            payload += piece
-            n -= piece
-            # A piece in whole groups may be two bytes short of the interval.
-            if self.bytes_since_mark + 2 >= self.mark_every_bytes:
-                self.bytes_since_mark = 0
-                audio_bytes = snprintf(
-                    name, MARK_NAME_BYTES, MARK_NAME_FORMAT, self.generation, self.audio_out_bytes
-                )
-                self.write_frame(
-                    TEXT,
-                    PyBytes_AS_STRING(self.mark_prefix), PyBytes_GET_SIZE(self.mark_prefix),
-                    name, audio_bytes,
-                    PyBytes_AS_STRING(self.mark_suffix), PyBytes_GET_SIZE(self.mark_suffix),
-                )
-            if n == 0:
-                return 0
-
-    cdef int write_other_audio(self, const char* payload, Py_ssize_t n) except -1:
-        """Write audio to an agent whose format is not the base64 text of mu-law."""
-        cdef char* audio = mulaw_out.room(n)
-        cdef char* converted
-        n = decode_c(payload, n, audio)
-        if n == 0:
-            return 0
-        if self.encode is not None:
-            converted = samples_out.room(self.encode.out_bytes(n))
-            n = self.encode.convert_c(audio, n, converted)
-            audio = converted
-        if self.is_binary_out:
-            return self.write_frame(BINARY, audio, n, NULL, 0, NULL, 0)
-        converted = text_out.room(encoded_bytes(n))
-        return self.write_text_audio(converted, encode_c(audio, n, converted))
 
     cdef int flush(self) except -1:
         """Send what is held and may go, in order; beyond a turn's work the rest follows in the next turn."""
