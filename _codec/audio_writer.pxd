@@ -39,6 +39,8 @@ cdef class AudioWriter(WebSocket):
         # How often the peer has cleared its audio; counted by `Wire.clear_audio`, cleared by `set_marks`.
         unsigned int generation
 
+    # As `fetch_ahead`, for the next frame sent; from hop 2 on, because hop 1 brings this object.
+    cdef void fetch_for_writing(self, int hop) noexcept
     # Write n bytes of base64 text of mu-law.
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1
     cpdef unsigned long long next_number(self)

@@ -1,5 +1,5 @@
 """
-Puts audio into messages of the peer's format: wrapped in text, numbered, with marks behind it, or binary; transcoded first.
+Puts audio into messages of the peer's format: wrapped in text, numbered, with marks behind it, transcoded or binary.
 
 No Python object is made for a frame. Failures are those of `FrameWriter.write_frame`.
 """
@@ -9,10 +9,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdio cimport snprintf
 
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
+from _codec.call_audio cimport CallAudio
+from _codec.fetch cimport fetch
+from _codec.frame_writer cimport TRANSPORT_BYTES
 from _codec.media_json cimport Envelope
 from _codec.put_text cimport put, put_number
 from _codec.rfc6455 cimport BINARY, TEXT
 from _codec.scratch cimport Scratch
+from _codec.speech_meter cimport SpeechMeter
 from _codec.transcode cimport FromMulaw
 from _codec.websocket cimport WebSocket
 
@@ -24,10 +28,15 @@ cdef enum:
     NUMBERS_BYTES = 60
     # "g", a 32-bit number, "-", a 64-bit number, and the end.
     MARK_NAME_BYTES = 40
+    # Twilio's, with the stream's id.
+    PREFIX_BYTES = 128
 
 # A mark's name: its generation, and the bytes of audio that went out before it.
 cdef const char* MARK_NAME_FORMAT = b"g%u-%llu"
 MARK_NAME = re.compile(r"g([0-9]{1,10})-([0-9]{1,20})")
+
+cdef size_t AUDIO_BYTES = CallAudio.__basicsize__
+cdef size_t METER_BYTES = SpeechMeter.__basicsize__
 
 # Shared by all sockets of the process, which has one event loop: they hold nothing between two callbacks.
 cdef Scratch mulaw_out = Scratch()
@@ -78,6 +87,15 @@ cdef class AudioWriter(WebSocket):
         """Take the number of the next message sent, from 1."""
         self.messages_numbered += 1
         return self.messages_numbered
+
+    cdef void fetch_for_writing(self, int hop) noexcept:
+        if hop == 2:
+            fetch(<void*>self.native_transport, TRANSPORT_BYTES)
+            fetch(<void*>self.prefix, PREFIX_BYTES)
+            if self.call_audio is not None:
+                fetch(<void*>self.call_audio, AUDIO_BYTES)
+        elif hop == 3 and self.call_audio is not None:
+            fetch(<void*>self.call_audio.agent, METER_BYTES)
 
     cdef int write_audio(self, const char* payload, Py_ssize_t n) except -1:
         cdef Py_ssize_t audio_bytes = decoded_bytes_c(payload, n)

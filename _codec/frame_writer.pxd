@@ -2,6 +2,8 @@ from aiofastnet.transport cimport Protocol, Transport
 
 cdef enum:
     SCRATCH_BYTES = 16384
+    # What a frame reads of a transport: all but its room for gathered writes, which is behind it.
+    TRANSPORT_BYTES = 192
 
 # Between the two, frames to one socket wait and go out in one write; a callback that writes much calls both.
 cdef void begin_gathering() noexcept
@@ -35,6 +37,9 @@ cdef class FrameWriter(Protocol):
         # A close frame has gone out, or the connection is lost: nothing more is sent; never cleared.
         readonly bint is_closing
 
+    # For subclasses. Bring what the next frame received needs into the caches: at hop 1 what this object points to, at
+    # hop 2 what that points to, at hop 3 what that does. It reads only what the hop before has brought.
+    cdef void fetch_ahead(self, int hop) noexcept
     # For subclasses. Called once, before the close frame goes out.
     cdef int before_close(self) except -1
 

@@ -154,6 +154,9 @@ cdef class FrameWriter(Protocol):
         self.write_frame(CLOSE, payload, 0 if code == NO_STATUS else 2, NULL, 0, NULL, 0)
         self.is_closing = True
 
+    cdef void fetch_ahead(self, int hop) noexcept:
+        pass
+
     cdef int before_close(self) except -1:
         return 0
 

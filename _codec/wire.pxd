@@ -46,6 +46,7 @@ cdef class Wire(AudioWriter):
         # Media messages discarded by `clear_audio`.
         readonly unsigned long long cleared_frames
 
+    cdef void fetch_ahead(self, int hop) noexcept
     cdef int send_audio_c(self, const char* payload, Py_ssize_t n) except -1
     cdef int on_other_audio(self, const char* audio, Py_ssize_t n) except -1
     cdef int pass_on(self, const char* payload, Py_ssize_t n) except -1

@@ -18,13 +18,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from _codec.audio_writer cimport AudioWriter
 from _codec.base64_text cimport decode_c, decoded_bytes_c, encode_c, encoded_bytes
 from _codec.call_audio cimport CallAudio
+from _codec.fetch cimport fetch
 from _codec.frame_ring cimport FrameRing
-from _codec.frame_writer cimport begin_gathering, end_gathering
+from _codec.frame_writer cimport TRANSPORT_BYTES, begin_gathering, end_gathering
 from _codec.held_budget cimport HeldBudget
 from _codec.media_json cimport Envelope, SpanFinder
 from _codec.rfc6455 cimport BINARY, TEXT
 from _codec.scratch cimport Scratch
 from _codec.socket_reader cimport PAUSED_FOR_ROOM
+from _codec.speech_meter cimport SpeechMeter
 from _codec.transcode cimport FromMulaw, ToMulaw
 from _codec.websocket cimport WebSocket
 
@@ -37,6 +39,13 @@ cdef enum:
     FLUSH_BYTES = 65536
     # The audio of a message of 16 MiB.
     LONGEST_MESSAGE_MS = 1600000
+    # The value that a call's own finder requires, Twilio's id of the stream.
+    VALUE_BYTES = 40
+
+cdef size_t WIRE_BYTES = Wire.__basicsize__
+cdef size_t FINDER_BYTES = SpanFinder.__basicsize__
+cdef size_t AUDIO_BYTES = CallAudio.__basicsize__
+cdef size_t METER_BYTES = SpeechMeter.__basicsize__
 
 cdef unsigned long long NEVER = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -182,6 +191,21 @@ cdef class Wire(AudioWriter):
             self.frames_at_clear = self.audio_out_frames
             self.send_text(message)
         self.flush()
+
+    cdef void fetch_ahead(self, int hop) noexcept:
+        if hop == 1:
+            fetch(<void*>self.native_transport, TRANSPORT_BYTES)
+            fetch(<void*>self.finder, FINDER_BYTES)
+            fetch(<void*>self.partner, WIRE_BYTES)
+            if self.call_audio is not None:
+                fetch(<void*>self.call_audio, AUDIO_BYTES)
+            return
+        if hop == 2 and self.finder is not None:
+            fetch(self.finder.own_value, VALUE_BYTES)
+        if hop == 2 and self.call_audio is not None:
+            fetch(<void*>self.call_audio.caller, METER_BYTES)
+        if self.partner is not None:
+            self.partner.fetch_for_writing(hop)
 
     cdef int before_close(self) except -1:
         # The audio stays until the owner knows: `hand_held_to` may pass it to another wire.

@@ -16,7 +16,7 @@ import aiofastnet
 import pytest
 from server_frames import from_server
 
-from _codec import HeldBudget, SocketSet, Wire
+from _codec import CallAudio, Envelope, HeldBudget, SocketSet, SpanFinder, Wire
 from _codec.websocket import WebSocket
 
 DEADLINE_S = 10.0
@@ -76,7 +76,7 @@ class End:
 
 
 @contextlib.asynccontextmanager
-async def connected(kind: type[WebSocket] = Wire) -> AsyncIterator[End]:
+async def connected(kind: type[WebSocket] = Wire, *, is_client: bool = True) -> AsyncIterator[End]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())
         accepted, _ = server.accept()
@@ -85,7 +85,7 @@ async def connected(kind: type[WebSocket] = Wire) -> AsyncIterator[End]:
     owner = Owner()
     wire = kind(
         owner,
-        is_client=True,
+        is_client=is_client,
         max_message_bytes=1 << 20,
         budget=HeldBudget(64 << 20),
         messages_per_s=100_000,
@@ -102,6 +102,13 @@ async def connected(kind: type[WebSocket] = Wire) -> AsyncIterator[End]:
 
 
 HELLO = from_server(b"hello")
+
+
+def received_by(peer: socket.socket) -> bytes:
+    try:
+        return peer.recv(4096)
+    except BlockingIOError:
+        return b""
 
 
 async def turn_until(condition: Any, sockets: SocketSet | None = None) -> None:
@@ -346,6 +353,46 @@ async def test_a_look_reads_a_flood_once_however_many_flood():
         for reads in (2, 3):
             sockets.look()
             assert {end.wire.reads for end in ends} == {reads}
+
+
+@pytest.mark.parametrize("is_joined", [True, False], ids=["joined", "alone"])
+@pytest.mark.parametrize("is_measured", [True, False], ids=["measured", "not_measured"])
+@pytest.mark.parametrize("finds", [True, False], ids=["finder", "no_finder"])
+async def test_each_socket_of_a_look_is_read_whatever_it_is_joined_to(finds, is_measured, is_joined):
+    # What a frame needs is brought into the caches before its turn, and any of it may be missing.
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = SocketSet()
+        sockets.start()
+        stack.callback(sockets.stop)
+        agents = [await stack.enter_async_context(connected()) for _ in range(6)]
+        callers = [await stack.enter_async_context(connected(is_client=False)) for _ in range(6)]
+        messages = [b'{"id":"%d","audio":"%04d"}' % (n, n) for n in range(6)]
+        for n, (agent, caller) in enumerate(zip(agents, callers, strict=True)):
+            finder = SpanFinder("audio", {"id": "0"}).with_value("id", str(n))
+            agent.wire.set_format(finder if finds else None, Envelope(b"", b""))
+            caller.wire.set_format(None, Envelope(b"<", b">"))
+            caller.wire.set_ready()
+            if is_measured:
+                caller.wire.set_call_audio(CallAudio())
+            if is_joined:
+                agent.wire.join(caller.wire)
+            await agent.send(HELLO)
+            await turn_until(lambda agent=agent: agent.owner.calls)
+            agent.wire.read_by(sockets)
+            await agent.send(from_server(messages[n]))
+        taken_out = 3
+        sockets.discard(agents[taken_out].transport.get_extra_info("socket").fileno())
+        sockets.look()
+        for n, (agent, caller) in enumerate(zip(agents, callers, strict=True)):
+            audio = b"%04d" % n
+            to_owner = [("on_audio", audio)] if finds else [("text", messages[n])]
+            to_caller = b""
+            if n == taken_out:
+                to_owner = []
+            elif finds and is_joined:
+                to_owner, to_caller = [], from_server(b"<" + audio + b">")
+            assert agent.owner.calls[1:] == to_owner
+            assert received_by(caller.peer) == to_caller
 
 
 async def test_nothing_is_read_after_an_abort():
