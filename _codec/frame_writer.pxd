@@ -1,11 +1,12 @@
 from aiofastnet.transport cimport Protocol, Transport
 
 cdef enum:
-    SCRATCH_BYTES = 16384
+    # Some two hundred frames of 20 ms.
+    SCRATCH_BYTES = 65536
     # What a frame reads of a transport: all but its room for gathered writes, which is behind it.
     TRANSPORT_BYTES = 192
 
-# Between the two, frames to one socket wait and go out in one write; a callback that writes much calls both.
+# Between the two, frames wait; a callback that writes much calls both.
 cdef void begin_gathering() noexcept
 cdef int end_gathering() except -1
 # Write what waits, before a socket closes or does anything else to its transport.
@@ -40,6 +41,10 @@ cdef class FrameWriter(Protocol):
     # For subclasses. Bring what the next frame received needs into the caches: at hop 1 what this object points to, at
     # hop 2 what that points to, at hop 3 what that does. It reads only what the hop before has brought.
     cdef void fetch_ahead(self, int hop) noexcept
+    # For subclasses. Whether bytes may be read to any place, for `take_read`; else only to where `get_buffer_c` says.
+    cdef bint may_read_anywhere(self) noexcept
+    # For subclasses. Take n bytes that were read; ``data`` is borrowed, and changed.
+    cdef int take_read(self, char* data, Py_ssize_t n) except -1
     # For subclasses. Called once, before the close frame goes out.
     cdef int before_close(self) except -1
 

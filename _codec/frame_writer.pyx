@@ -1,9 +1,9 @@
 """
 The sending half of a WebSocket (RFC 6455) on an aiofastnet transport: frames, masks, and few writes for many frames.
 
-Frames that are written between `begin_gathering` and `end_gathering` go to the transport together, as soon as they
-are long enough or another socket's turn comes, so that each socket's frames keep their order. Lack of memory raises
-MemoryError; what a lost connection is given is discarded.
+Frames that are written between `begin_gathering` and `end_gathering` wait, so that those of many sockets go out in a
+row, and those of one socket in one write. Each socket's frames keep their order. Lack of memory raises MemoryError; a
+fault of a transport ends its connection; what a lost connection is given is discarded.
 
 The kernel takes more than any socket option allows: it lets the last packet of its queue grow to 64 KB. Where that
 matters, the queue itself is looked at.
@@ -34,17 +34,27 @@ cdef enum:
     # A look at the queue for so many bytes costs little.
     LOOK_BYTES = 4096
     MASKS_BYTES = 4096
+    # More than there are frames of 20 ms that fit.
+    MOST_WRITERS = 256
 
 # A full queue does not report that it has room. It is looked at in turns that double, because a peer is near or far: on
 # 1 Mbit/s the longest turn takes 2.5 KB.
 cdef double FIRST_LOOK_S = 0.001
 cdef double LAST_LOOK_S = 0.02
 
-# Shared by all sockets of the process, which has one event loop.
+# Frames that wait, those of one socket after those of another. Shared by all sockets of the process, which has one
+# event loop.
 cdef char pending[SCRATCH_BYTES]
-# The socket that the pending frames are for, and their length; None and 0 while there are none.
-cdef FrameWriter pending_for = None
 cdef Py_ssize_t pending_bytes = 0
+# The sockets that they are for, the first ``writer_count`` of these, and where those of each end. A socket is here again
+# if another one's follow its own.
+cdef list writers = [None] * MOST_WRITERS
+cdef Py_ssize_t ends[MOST_WRITERS]
+cdef Py_ssize_t writer_count = 0
+# Where those of the last one begin.
+cdef Py_ssize_t start_of_last = 0
+# `write_pending` is on the stack.
+cdef bint is_writing = False
 # How many callbacks are on the stack that write at their end.
 cdef int gathering = 0
 
@@ -63,21 +73,45 @@ cdef int next_mask(uint32_t* mask) except -1:
     return 0
 
 
+cdef bint has_room(Py_ssize_t n) noexcept:
+    return pending_bytes + n + HEADER_MAX_BYTES <= SCRATCH_BYTES and writer_count < MOST_WRITERS
+
+
 cdef int write_pending() except -1:
-    """Give the pending frames to their socket's transport, which copies what it cannot send."""
-    global pending_for, pending_bytes
-    cdef FrameWriter socket = pending_for
-    cdef Py_ssize_t n = pending_bytes
-    if socket is None:
+    """Give the pending frames to their sockets' transports, which copy what they cannot send."""
+    global pending_bytes, writer_count, is_writing
+    cdef FrameWriter socket
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t i = 0
+    if is_writing:
+        # A transport that becomes full calls its owner: what that writes, if anything, is written below.
         return 0
-    # First, because a transport that becomes full calls its owner from within the write.
-    pending_for = None
-    pending_bytes = 0
-    if socket.native_transport is not None:
-        socket.native_transport.write_c(pending, n)
-    elif socket.transport is not None:
-        socket.transport.write(PyBytes_FromStringAndSize(pending, n))
-    socket.count_written(n)
+    is_writing = True
+    try:
+        while i < writer_count:
+            socket = <FrameWriter>writers[i]
+            writers[i] = None
+            write_piece(socket, pending + start, ends[i] - start)
+            start = ends[i]
+            i += 1
+    finally:
+        is_writing = False
+        writer_count = pending_bytes = 0
+    return 0
+
+
+cdef int write_piece(FrameWriter socket, char* frames, Py_ssize_t n) except -1:
+    try:
+        if socket.native_transport is not None:
+            socket.native_transport.write_c(frames, n)
+        elif socket.transport is not None:
+            socket.transport.write(PyBytes_FromStringAndSize(frames, n))
+        socket.count_written(n)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:
+        # The others' frames go out.
+        socket.drop(fault)
     return 0
 
 
@@ -157,21 +191,27 @@ cdef class FrameWriter(Protocol):
     cdef void fetch_ahead(self, int hop) noexcept:
         pass
 
+    cdef bint may_read_anywhere(self) noexcept:
+        return False
+
+    cdef int take_read(self, char* data, Py_ssize_t n) except -1:
+        return 0
+
     cdef int before_close(self) except -1:
         return 0
 
     cdef int write_frame(
         self, int opcode, const char* a, Py_ssize_t na, const char* b, Py_ssize_t nb, const char* c, Py_ssize_t nc
     ) except -1:
-        global pending_for, pending_bytes
+        global pending_bytes, writer_count, start_of_last
         cdef Py_ssize_t n = na + nb + nc
         cdef Py_ssize_t i
-        cdef char* out
         cdef char* own = NULL
         if self.transport is None:
             return 0
-        if n + HEADER_MAX_BYTES > SCRATCH_BYTES:
+        if not has_room(n):
             write_pending()
+        if not has_room(n):
             own = <char*>PyMem_Malloc(<size_t>(n + HEADER_MAX_BYTES))
             if own == NULL:
                 raise MemoryError(f"no memory for a frame of {n} bytes")
@@ -185,12 +225,14 @@ cdef class FrameWriter(Protocol):
                 PyMem_Free(own)
             self.count_written(i)
             return 0
-        if pending_for is not self or pending_bytes + n + HEADER_MAX_BYTES > SCRATCH_BYTES:
-            write_pending()
-            pending_for = self
-        out = pending + pending_bytes
-        pending_bytes += self.put_frame(out, opcode, a, na, b, nb, c, nc)
-        if gathering == 0 or pending_bytes >= WRITE_BYTES:
+        i = self.put_frame(pending + pending_bytes, opcode, a, na, b, nb, c, nc)
+        if writer_count == 0 or writers[writer_count - 1] is not self:
+            writers[writer_count] = self
+            writer_count += 1
+            start_of_last = pending_bytes
+        pending_bytes += i
+        ends[writer_count - 1] = pending_bytes
+        if gathering == 0 or pending_bytes - start_of_last >= WRITE_BYTES:
             write_pending()
         return 0
 

@@ -57,6 +57,8 @@ cdef class WebSocket(Peer):
     cdef int on_message(self, int opcode, char* data, Py_ssize_t n) except -1
     # For subclasses. Nothing more is read, and the connection is lost.
     cdef int end(self) except -1
+    cdef bint may_read_anywhere(self) noexcept
+    cdef int take_read(self, char* data, Py_ssize_t n) except -1
     cdef int read(self, char* data, Py_ssize_t n) except -1
     cdef int read_kept(self) except -1
     cdef bint fits(self, Py_ssize_t n) noexcept

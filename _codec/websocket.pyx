@@ -96,9 +96,16 @@ cdef class WebSocket(Peer):
 
     cpdef buffer_updated(self, Py_ssize_t n):
         if self.reads_shared:
-            self.read(shared, n)
+            self.take_read(shared, n)
         else:
             self.read(self.partial, self.partial_used + n)
+
+    cdef bint may_read_anywhere(self) noexcept:
+        return self.partial_used == 0
+
+    cdef int take_read(self, char* data, Py_ssize_t n) except -1:
+        self.reads_shared = True
+        return self.read(data, n)
 
     @cython.final
     cdef int read(self, char* data, Py_ssize_t n) except -1:

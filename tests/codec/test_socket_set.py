@@ -22,6 +22,7 @@ from _codec.websocket import WebSocket
 DEADLINE_S = 10.0
 # More than one turn of the loop takes of messages that are not audio, and more than one read takes of bytes.
 MANY = 200
+READ_BYTES = 65_536
 LONG_BYTES = 150_000
 
 
@@ -302,7 +303,7 @@ async def test_fault_ends_its_own_connection_only(fault_type):
     asyncio.get_running_loop().set_exception_handler(None)
 
 
-async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
+async def test_socket_that_another_ones_turn_has_taken_out_loses_nothing():
     async with connected() as end, connected() as other, in_a_set(end) as sockets:
         await other.send(HELLO)
         await turn_until(lambda: other.owner.calls)
@@ -315,8 +316,26 @@ async def test_socket_that_another_ones_turn_has_taken_out_is_not_read():
             )
             await one.send(from_server(b"second"))
         sockets.look()
+        for one in (end, other):
+            assert one.owner.calls == [("text", b"hello"), b"second"]
+            await one.send(from_server(b"third"))
+        await turn_until(lambda: end.owner.calls[2:] == other.owner.calls[2:] == [b"third"])
+
+
+async def test_what_was_read_of_a_socket_that_another_ones_turn_aborts_is_not_taken():
+    async with connected() as end, connected() as other, in_a_set(end) as sockets:
+        await other.send(HELLO)
+        await turn_until(lambda: other.owner.calls)
+        other.wire.read_by(sockets)
+        # Each has data at the same look, and whoever is first ends the other.
+        for one, another in ((end, other), (other, end)):
+            one.owner.on_text = lambda message, another=another, one=one: (
+                one.owner.calls.append(message),
+                another.transport.abort(),
+            )
+            await one.send(from_server(b"second"))
+        sockets.look()
         assert sorted(len(one.owner.calls) for one in (end, other)) == [1, 2]
-        await turn_until(lambda: len(end.owner.calls) == len(other.owner.calls) == 2)
 
 
 async def test_bytes_behind_urgent_data_are_read():
@@ -328,31 +347,23 @@ async def test_bytes_behind_urgent_data_are_read():
         await turn_until(lambda: end.owner.calls[-1] == ("text", b"second"), sockets)
 
 
-class Counting(WebSocket):
-    """Counts its reads."""
-
-    reads = 0
-
-    def buffer_updated(self, bytes_read: int) -> None:
-        self.reads += 1
-        super().buffer_updated(bytes_read)
-
-
 async def test_a_look_reads_a_flood_once_however_many_flood():
-    # More than two batches of events, and more than one read takes of each.
+    # More than two batches of reads, and more than one read takes of each, which is a multiple of this frame.
+    frame = from_server(b'{"audio":"%b"}' % (b"A" * 496))
     async with contextlib.AsyncExitStack() as stack:
         sockets = SocketSet()
         sockets.start()
         stack.callback(sockets.stop)
-        ends = [await stack.enter_async_context(connected(Counting)) for _ in range(150)]
+        ends = [await stack.enter_async_context(connected()) for _ in range(150)]
         for end in ends:
+            end.wire.set_format(SpanFinder("audio", {}), Envelope(b"", b""))
             await end.send(HELLO)
             await turn_until(lambda end=end: end.owner.calls)
             end.wire.read_by(sockets)
-            end.peer.send(from_server(b"x" * LONG_BYTES))
-        for reads in (2, 3):
+            end.peer.send(frame * (LONG_BYTES // len(frame)))
+        for looks in (1, 2):
             sockets.look()
-            assert {end.wire.reads for end in ends} == {reads}
+            assert {len(end.owner.calls) - 1 for end in ends} == {looks * READ_BYTES // len(frame)}
 
 
 @pytest.mark.parametrize("is_joined", [True, False], ids=["joined", "alone"])

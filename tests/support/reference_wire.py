@@ -29,19 +29,20 @@ SHORT_AUDIO_BYTES = 40
 LONGEST_MESSAGE_MS = 1_600_000
 
 WRITE_BYTES = 4096
-SCRATCH_BYTES = 16384
+SCRATCH_BYTES = 65536
+MOST_WRITERS = 256
 HEADER_MAX_BYTES = 14
 
 Codec = Callable[[bytes], bytes]
 
 
 class Gathering:
-    """What waits to be written at the end of a read or a flush: the frames of one wire."""
+    """What waits to be written at the end of a read or a flush: frames of one wire after frames of another."""
 
     def __init__(self) -> None:
         self._depth = 0
-        self._wire: Wire | None = None
-        self._frames = b""
+        self._pieces: list[tuple[Wire, bytearray]] = []
+        self._total_bytes = 0
 
     def __enter__(self) -> None:
         self._depth += 1
@@ -53,18 +54,21 @@ class Gathering:
 
     def add(self, wire: Wire, frame: bytes, payload_bytes: int) -> None:
         room = payload_bytes + HEADER_MAX_BYTES
-        if self._wire is not wire or len(self._frames) + room > SCRATCH_BYTES:
+        if self._total_bytes + room > SCRATCH_BYTES or len(self._pieces) == MOST_WRITERS:
             self.write()
-        self._wire = wire
-        self._frames += frame
-        if self._depth == 0 or len(self._frames) >= WRITE_BYTES or room > SCRATCH_BYTES:
+        if not self._pieces or self._pieces[-1][0] is not wire:
+            self._pieces.append((wire, bytearray()))
+        _, frames = self._pieces[-1]
+        frames += frame
+        self._total_bytes += len(frame)
+        if self._depth == 0 or len(frames) >= WRITE_BYTES or room > SCRATCH_BYTES:
             self.write()
 
     def write(self) -> None:
-        wire, self._wire = self._wire, None
-        frames, self._frames = self._frames, b""
-        if wire is not None:
-            wire.write_to_transport(frames)
+        pieces, self._pieces = self._pieces, []
+        self._total_bytes = 0
+        for wire, frames in pieces:
+            wire.write_to_transport(bytes(frames))
 
 
 gathering = Gathering()
