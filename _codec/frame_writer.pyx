@@ -46,8 +46,8 @@ cdef double LAST_LOOK_S = 0.02
 # event loop.
 cdef char pending[SCRATCH_BYTES]
 cdef Py_ssize_t pending_bytes = 0
-# The sockets that they are for, the first ``writer_count`` of these, and where those of each end. A socket is here again
-# if another one's follow its own.
+# The sockets that they are for, the first ``writer_count`` of these, and where those of each end. A socket is here
+# again if another one's follow its own.
 cdef list writers = [None] * MOST_WRITERS
 cdef Py_ssize_t ends[MOST_WRITERS]
 cdef Py_ssize_t writer_count = 0

@@ -5,12 +5,12 @@ The loop's way from a readable socket to its protocol touches as much memory as 
 instance of its own, edge-triggered. A look at it reads each socket that has data once and leaves what is more for the
 next look. A socket at its end, or with an error, goes back to its transport.
 
-With hundreds of calls, neither the code of one step nor the memory of one socket stays in the processor's caches until it
-is needed again. So a look reads many sockets, then takes all that was read, then writes all that came of it, and the
+With hundreds of calls, neither the code of one step nor the memory of one socket stays in the processor's caches until
+it is needed again. So a look reads many sockets, then takes all that was read, then writes all that came of it, and the
 memory of the next sockets comes while one is read.
 
-Nothing here blocks. Memory is the batch, or that of the protocol for as many bytes as it says. A fault of a protocol ends
-its connection; the others are read on.
+Nothing here blocks. Memory is the batch, or that of the protocol for as many bytes as it says. A fault of a protocol
+ends its connection; the others are read on.
 """
 
 cimport cython
@@ -65,8 +65,8 @@ cdef object WANTED = 0
 if hasattr(select, "epoll"):
     WANTED = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
 
-# What was read and is not taken yet, each in lines of its own: of whom it is, where it begins, and its length. Shared by
-# all sets of the process, which has one event loop: it is empty between two looks.
+# What was read and is not taken yet, each in lines of its own: of whom it is, where it begins, and its length. Shared
+# by all sets of the process, which has one event loop: it is empty between two looks.
 cdef char batch[BATCH_BYTES]
 cdef Py_ssize_t batch_bytes = 0
 cdef list readers = [None] * MOST_EVENTS
