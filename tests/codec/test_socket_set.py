@@ -9,7 +9,7 @@ import random
 import select
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiofastnet
@@ -303,19 +303,23 @@ async def test_fault_ends_its_own_connection_only(fault_type):
     asyncio.get_running_loop().set_exception_handler(None)
 
 
+async def look_at_two(end: End, other: End, sockets: SocketSet, act: Callable[[End], None]) -> None:
+    """Each has data at the same look, and acts on the other when its own is taken."""
+    await other.send(HELLO)
+    await turn_until(lambda: other.owner.calls)
+    other.wire.read_by(sockets)
+    for one, another in ((end, other), (other, end)):
+        one.owner.on_text = lambda message, another=another, one=one: (
+            one.owner.calls.append(message),
+            act(another),
+        )
+        await one.send(from_server(b"second"))
+    sockets.look()
+
+
 async def test_socket_that_another_ones_turn_has_taken_out_loses_nothing():
     async with connected() as end, connected() as other, in_a_set(end) as sockets:
-        await other.send(HELLO)
-        await turn_until(lambda: other.owner.calls)
-        other.wire.read_by(sockets)
-        # Each has data at the same look, and whoever is first takes out the other.
-        for one, another in ((end, other), (other, end)):
-            one.owner.on_text = lambda message, another=another, one=one: (
-                one.owner.calls.append(message),
-                another.wire.read_by_transport(),
-            )
-            await one.send(from_server(b"second"))
-        sockets.look()
+        await look_at_two(end, other, sockets, lambda another: another.wire.read_by_transport())
         for one in (end, other):
             assert one.owner.calls == [("text", b"hello"), b"second"]
             await one.send(from_server(b"third"))
@@ -324,17 +328,7 @@ async def test_socket_that_another_ones_turn_has_taken_out_loses_nothing():
 
 async def test_what_was_read_of_a_socket_that_another_ones_turn_aborts_is_not_taken():
     async with connected() as end, connected() as other, in_a_set(end) as sockets:
-        await other.send(HELLO)
-        await turn_until(lambda: other.owner.calls)
-        other.wire.read_by(sockets)
-        # Each has data at the same look, and whoever is first ends the other.
-        for one, another in ((end, other), (other, end)):
-            one.owner.on_text = lambda message, another=another, one=one: (
-                one.owner.calls.append(message),
-                another.transport.abort(),
-            )
-            await one.send(from_server(b"second"))
-        sockets.look()
+        await look_at_two(end, other, sockets, lambda another: another.transport.abort())
         assert sorted(len(one.owner.calls) for one in (end, other)) == [1, 2]
 
 
