@@ -186,6 +186,9 @@ cdef class SocketSet:
         for i in range(n):
             for ahead in range(1, min(HOPS + 2, n - i)):
                 self.fetch_ahead(events[i + ahead].data.fd, HOPS + 1 - ahead)
+            if BATCH_BYTES - batch_bytes < READ_BYTES:
+                # Before the next socket is looked up: what is taken may discard it.
+                take_batch()
             self.read(events[i].data.fd, events[i].events & <uint32_t>MAY_HOLD_MORE != 0)
         take_batch()
 
@@ -224,8 +227,7 @@ cdef class SocketSet:
             return 0
         is_batched = protocol.may_read_anywhere()
         if is_batched:
-            if BATCH_BYTES - batch_bytes < READ_BYTES:
-                take_batch()
+            # `look` has made room.
             data = batch + batch_bytes
             room = READ_BYTES
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import random
 import select
 import socket
@@ -324,6 +325,36 @@ async def test_socket_that_another_ones_turn_has_taken_out_loses_nothing():
             assert one.owner.calls == [("text", b"hello"), b"second"]
             await one.send(from_server(b"third"))
         await turn_until(lambda: end.owner.calls[2:] == other.owner.calls[2:] == [b"third"])
+
+
+async def test_socket_that_is_taken_out_when_the_batch_is_full_loses_nothing():
+    # Each is full of frames; who is first takes out all others, some of which have not been read.
+    frame = from_server(b'{"audio":"%b"}' % (b"A" * 496))
+    sent = READ_BYTES // len(frame)
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = SocketSet()
+        sockets.start()
+        stack.callback(sockets.stop)
+        ends = [await stack.enter_async_context(connected()) for _ in range(6)]
+
+        def take_out(of: End, payload: bytes) -> None:
+            of.owner.calls.append(("on_audio", payload))
+            for end in ends:
+                if end is not of:
+                    end.wire.read_by_transport()
+
+        for end in ends:
+            end.wire.set_format(SpanFinder("audio", {}), Envelope(b"", b""))
+            end.owner.on_audio = functools.partial(take_out, end)
+            await end.send(HELLO)
+            await turn_until(lambda end=end: end.owner.calls)
+            end.wire.read_by(sockets)
+            end.peer.send(frame * sent)
+        sockets.look()
+        sockets.stop()
+        await turn_until(lambda: all(len(end.owner.calls) > sent or end.owner.is_gone for end in ends))
+        for end in ends:
+            assert end.owner.calls == [("text", b"hello"), *[("on_audio", b"A" * 496)] * sent]
 
 
 async def test_what_was_read_of_a_socket_that_another_ones_turn_aborts_is_not_taken():
