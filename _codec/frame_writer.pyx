@@ -28,8 +28,8 @@ cdef extern from "<sys/ioctl.h>":
     unsigned long TIOCOUTQ
 
 cdef enum:
-    # Frames that wait are written once they are this long together. More would save little, and an interrupt stands
-    # behind what a slow peer's transport has taken.
+    # Frames that wait are written once those of one socket are this long. More would save little, and an interrupt
+    # stands behind what a slow peer's transport has taken.
     WRITE_BYTES = 4096
     # A look at the queue for so many bytes costs little.
     LOOK_BYTES = 4096
@@ -216,14 +216,9 @@ cdef class FrameWriter(Protocol):
             if own == NULL:
                 raise MemoryError(f"no memory for a frame of {n} bytes")
             try:
-                i = self.put_frame(own, opcode, a, na, b, nb, c, nc)
-                if self.native_transport is not None:
-                    self.native_transport.write_c(own, i)
-                else:
-                    self.transport.write(PyBytes_FromStringAndSize(own, i))
+                write_piece(self, own, self.put_frame(own, opcode, a, na, b, nb, c, nc))
             finally:
                 PyMem_Free(own)
-            self.count_written(i)
             return 0
         i = self.put_frame(pending + pending_bytes, opcode, a, na, b, nb, c, nc)
         if writer_count == 0 or writers[writer_count - 1] is not self:
