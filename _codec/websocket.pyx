@@ -348,6 +348,9 @@ cdef class WebSocket(Peer):
         # The transport writes nothing that comes after its close.
         write_pending()
         if self.transport is not None:
+            if self.pauses:
+                # Of TLS, what is closed while it is paused does not read the peer's end either.
+                self.transport.resume_reading()
             self.transport.close()
         if not is_answer:
             self.owner.on_peer_closed(code, reason)

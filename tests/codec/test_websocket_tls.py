@@ -1,4 +1,4 @@
-"""The end of a TLS connection comes with the last bytes, though the reader has paused before them."""
+"""The end of a TLS connection, which comes while the reader has paused."""
 
 from __future__ import annotations
 
@@ -30,17 +30,9 @@ class Opening(asyncio.Protocol):
         self.wire.open(transport)
 
 
-@pytest.mark.parametrize(
-    ("end", "calls"),
-    [
-        (b"", []),
-        (from_server(b"\x03\xe8", 0x88), [("on_peer_closed", 1000, "")]),
-        (b"\xff\xff", [("on_violation", 1002, "reserved bits set")]),
-    ],
-    ids=["nothing", "close frame", "violation"],
-)
-async def test_messages_of_several_turns_are_read_before_the_end_is_reported(tmp_path, end, calls):
-    tls, owner = Tls(tmp_path), Owner()
+async def opened(tls: Tls) -> tuple[Owner, asyncio.Transport]:
+    """A wire on TLS, of which the owner notes the calls, and its peer's transport."""
+    owner = Owner()
     wire = Wire(
         owner,
         is_client=True,
@@ -64,7 +56,28 @@ async def test_messages_of_several_turns_are_read_before_the_end_is_reported(tmp
         ),
         aiofastnet.connect_accepted_socket(loop, asyncio.Protocol, theirs, ssl=tls.server()),
     )
+    return owner, peer
+
+
+@pytest.mark.parametrize(
+    ("end", "calls"),
+    [
+        (b"", []),
+        (from_server(b"\x03\xe8", 0x88), [("on_peer_closed", 1000, "")]),
+        (b"\xff\xff", [("on_violation", 1002, "reserved bits set")]),
+    ],
+    ids=["nothing", "close frame", "violation"],
+)
+async def test_messages_of_several_turns_are_read_before_the_end_is_reported(tmp_path, end, calls):
+    owner, peer = await opened(Tls(tmp_path))
     peer.write(b"".join(from_server(b"%d" % n) for n in range(MANY)) + end)
     peer.close()
     await until(lambda: ("on_gone",) in owner.calls)
     assert owner.calls == [*(("on_text", b"%d" % n) for n in range(MANY)), *calls, ("on_gone",)]
+
+
+async def test_connection_that_is_closed_in_the_rest_of_a_turn_reads_its_peers_end(tmp_path):
+    owner, peer = await opened(Tls(tmp_path))
+    peer.write(b"".join(from_server(b"%d" % n) for n in range(MANY)) + from_server(b"\x03\xe8", 0x88))
+    await until(lambda: ("on_gone",) in owner.calls)
+    assert owner.calls[MANY:] == [("on_peer_closed", 1000, ""), ("on_gone",)]
