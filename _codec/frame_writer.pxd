@@ -22,6 +22,8 @@ cdef class FrameWriter(Protocol):
         object transport
         # The same, where it is aiofastnet's and takes bytes without an object; set and cleared with `transport`.
         Transport native_transport
+        # Of a TLS connection, while a set reads the socket: how it lets the transport do that. Otherwise None.
+        object read_ready
         # The peer is a server: frames sent are masked, frames received are not; set once.
         readonly bint is_client
         # The transport's buffer or the kernel's queue is full.

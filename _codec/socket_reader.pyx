@@ -1,6 +1,8 @@
 """
 Who reads a socket: its transport, a `SocketSet` in its place, or nobody while the peer is paused.
 
+Of TLS, a set only says when: the transport reads, at the set's looks and no more at the loop's events.
+
 A transport that does not read is paused. Failures are those of the transport's pause and resumption.
 """
 
@@ -12,6 +14,7 @@ from _codec.socket_set cimport SocketSet
 import asyncio
 
 from aiofastnet.selector_transport import SelectorSocketTransport
+from aiofastnet.ssl_transport import SSLTransport_Socket
 
 from _codec.resume import resume_reading
 
@@ -27,7 +30,9 @@ cdef class SocketReader(FrameWriter):
 
     cdef int pause(self, int reason) except -1:
         """Stop reading until `resume` is called with each reason of a pause."""
-        if not self.leave_set() and self.pauses == 0 and self.transport is not None:
+        # A plain transport is paused while a set reads: this leaves it so.
+        self.leave_set()
+        if self.pauses == 0 and self.transport is not None:
             self.transport.pause_reading()
         self.pauses |= reason
         return 0
@@ -48,22 +53,30 @@ cdef class SocketReader(FrameWriter):
         if self.socket_set is not None or not socket_set.is_on or not self.may_leave_transport():
             return
         fd = self.transport.get_extra_info("socket").fileno()
+        if isinstance(self.transport, SSLTransport_Socket):
+            self.read_ready = self.transport._read_ready
         try:
             socket_set.add(self, fd)
         except OSError:
             # The transport reads on.
+            self.read_ready = None
             return
         self.socket_set = socket_set
         self.fd = fd
-        self.transport.pause_reading()
+        if self.read_ready is None:
+            self.transport.pause_reading()
+        else:
+            asyncio.get_running_loop().remove_reader(fd)
 
     cdef bint may_leave_transport(self) except -1:
-        # TLS is the transport's, the first frame may be picows', and what ends needs the transport.
+        # The first frame may be picows', and what ends needs the transport.
         return (
             self.has_begun()
             and self.pauses == 0
             and not self.is_closing
-            and isinstance(self.transport, SelectorSocketTransport)
+            and isinstance(self.transport, (SelectorSocketTransport, SSLTransport_Socket))
+            # TLS resumes a turn after the last pause ends.
+            and self.transport.is_reading()
         )
 
     cdef bint has_begun(self) noexcept:
@@ -72,6 +85,7 @@ cdef class SocketReader(FrameWriter):
     def read_by_transport(self):
         """Let the transport read again."""
         if self.leave_set() and self.transport is not None:
+            # Of TLS, `leave_set` has done that.
             self.transport.resume_reading()
 
     def drop(self, fault):
@@ -82,11 +96,16 @@ cdef class SocketReader(FrameWriter):
             self.transport.abort()
 
     cdef bint leave_set(self) except -1:
-        """Stop the reading by a set; False if none reads. Nobody reads until the transport is resumed."""
+        """Stop the reading by a set; False if none reads. A plain socket is read by nobody then, until it is resumed."""
         if self.socket_set is None:
             return False
         self.socket_set.discard(self.fd)
         self.socket_set = None
+        if self.read_ready is not None:
+            # A transport that has begun its end does not take the loop's reader away any more.
+            if not self.native_transport._finalizing_close:
+                asyncio.get_running_loop().add_reader(self.fd, self.read_ready)
+            self.read_ready = None
         return True
 
     def is_wanted(self):

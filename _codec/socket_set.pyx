@@ -3,7 +3,7 @@ Reads the sockets of many calls past the event loop, in batches.
 
 The loop's way from a readable socket to its protocol touches as much memory as all work on the frame. A set has an epoll
 instance of its own, edge-triggered. A look at it reads each socket that has data once and leaves what is more for the
-next look. A socket at its end, or with an error, goes back to its transport.
+next look. A socket at its end, or with an error, goes back to its transport. Of TLS, the transport reads, at the looks.
 
 With hundreds of calls, neither the code of one step nor the memory of one socket stays in the processor's caches until
 it is needed again. So a look reads many sockets, then takes all that was read, then writes all that came of it, and the
@@ -62,8 +62,10 @@ cdef enum:
     MAY_HOLD_MORE = EPOLLERR | EPOLLHUP | EPOLLPRI | EPOLLRDHUP
 
 cdef object WANTED = 0
+cdef object EDGE_TRIGGERED = 0
 if hasattr(select, "epoll"):
-    WANTED = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLET
+    EDGE_TRIGGERED = select.EPOLLET
+    WANTED = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | EDGE_TRIGGERED
 
 # What was read and is not taken yet, each in lines of its own: of whom it is, where it begins, and its length. Shared
 # by all sets of the process, which has one event loop: it is empty between two looks.
@@ -86,7 +88,6 @@ cdef int take_batch() except -1:
     global reader_count, batch_bytes
     cdef FrameWriter protocol
     cdef Py_ssize_t i
-    begin_gathering()
     try:
         for i in range(reader_count):
             protocol = <FrameWriter>readers[i]
@@ -94,7 +95,6 @@ cdef int take_batch() except -1:
             take(protocol, batch + starts[i], lengths[i])
     finally:
         reader_count = batch_bytes = 0
-        end_gathering()
     return 0
 
 
@@ -153,7 +153,7 @@ cdef class SocketSet:
 
     def add(self, FrameWriter protocol not None, int fd):
         """
-        Read a socket for its protocol, whose transport must be paused from now on.
+        Read a socket for its protocol, whose transport must not be told by the loop from now on that there is data.
 
         The protocol calls `discard` before the socket is closed. ``read_by_transport()`` is called at an end or an
         error, once its transport closes, and at `stop`; ``drop(fault)`` after a fault of the protocol.
@@ -161,7 +161,8 @@ cdef class SocketSet:
         Raises:
             OSError: The system has no room for one more.
         """
-        self.epoll.register(fd, WANTED)
+        # A transport does not say whether it has read all.
+        self.epoll.register(fd, WANTED if protocol.read_ready is None else WANTED & ~EDGE_TRIGGERED)
         if fd >= len(self.by_fd):
             self.by_fd += [None] * (fd + 1 - len(self.by_fd))
         self.by_fd[fd] = protocol
@@ -183,14 +184,18 @@ cdef class SocketSet:
             return
         # Asked again, the system would report those that have been read meanwhile and hold more.
         n = epoll_wait(self.epoll_fd, events, MOST_EVENTS, 0)
-        for i in range(n):
-            for ahead in range(1, min(HOPS + 2, n - i)):
-                self.fetch_ahead(events[i + ahead].data.fd, HOPS + 1 - ahead)
-            if BATCH_BYTES - batch_bytes < READ_BYTES:
-                # Before the next socket is looked up: what is taken may discard it.
-                take_batch()
-            self.read(events[i].data.fd, events[i].events & <uint32_t>MAY_HOLD_MORE != 0)
-        take_batch()
+        begin_gathering()
+        try:
+            for i in range(n):
+                for ahead in range(1, min(HOPS + 2, n - i)):
+                    self.fetch_ahead(events[i + ahead].data.fd, HOPS + 1 - ahead)
+                if BATCH_BYTES - batch_bytes < READ_BYTES:
+                    # Before the next socket is looked up: what is taken may discard it.
+                    take_batch()
+                self.read(events[i].data.fd, events[i].events & <uint32_t>MAY_HOLD_MORE != 0)
+            take_batch()
+        finally:
+            end_gathering()
 
     cdef void fetch_ahead(self, int fd, int hop) noexcept:
         if not 0 <= fd < len(self.by_fd):
@@ -222,6 +227,9 @@ cdef class SocketSet:
         cdef Py_ssize_t room
         cdef Py_ssize_t n
         cdef bint is_batched
+        if protocol.read_ready is not None:
+            protocol.read_ready()
+            return 0
         if closes(protocol):
             protocol.read_by_transport()
             return 0

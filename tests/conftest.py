@@ -168,11 +168,11 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> None:
 def tls(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tls | None:
     """What the test's servers and agents speak TLS by; None unless `live.PLAIN_AND_TLS` or the like asks for it."""
     kind = getattr(request, "param", "plain")
-    if kind == "gathered":
+    if kind.startswith("gathered"):
         # From the first call on, and soon.
         monkeypatch.setattr("bridge.server.gather.FROM_CALLS", 1)
         monkeypatch.setattr("bridge.server.live.ROUND_S", 0.02)
-    return Tls(tmp_path) if kind == "tls" else None
+    return Tls(tmp_path) if kind.endswith("tls") else None
 
 
 @pytest.fixture

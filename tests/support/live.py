@@ -60,8 +60,10 @@ LIMITS = {"close_s": 0.5, "playout_margin_s": 2.0, "grace_s": 0.2}
 
 # For modules whose tests all start servers: each test runs without TLS, and with TLS on both legs and all requests.
 PLAIN_AND_TLS = pytest.mark.parametrize("tls", ["plain", "tls"], indirect=True)
-# Likewise, and once more with the sockets read as they are while many calls are up.
-PLAIN_TLS_AND_GATHERED = pytest.mark.parametrize("tls", ["plain", "tls", "gathered"], indirect=True)
+# Likewise, and each once more with the sockets read as they are while many calls are up.
+PLAIN_TLS_AND_GATHERED = pytest.mark.parametrize(
+    "tls", ["plain", "tls", "gathered", "gathered-tls"], indirect=True
+)
 
 OF_AGENT = re.compile(r',?\b(agent|route)="[^"]*"')
 
