@@ -42,6 +42,7 @@ extensions = [
         "websocket",
         "audio_writer",
         "wire",
+        "playout",
         "handshake",
     )
 ]

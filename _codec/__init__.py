@@ -10,6 +10,7 @@ __all__ = [
     "Handshake",
     "HeldBudget",
     "Loudness",
+    "Playout",
     "Recorder",
     "SocketSet",
     "SpanFinder",
@@ -28,6 +29,7 @@ try:
     from _codec.held_budget import HeldBudget
     from _codec.loudness import Loudness
     from _codec.media_json import Envelope, SpanFinder
+    from _codec.playout import Playout
     from _codec.recorder import Recorder
     from _codec.socket_set import SocketSet
     from _codec.transcode import PCM_RATES_HZ, FromMulaw, ToMulaw

@@ -355,7 +355,7 @@ def test_server_is_a_folder_without_a_door():
 
 
 def test_the_call_has_neither_input_nor_output_nor_a_clock():
-    first = ("conversation", "ends", "farewell", "heard", "hearing", "limits", "playout", "record")
+    first = ("conversation", "ends", "farewell", "heard", "hearing", "limits", "record")
     pure = {f"bridge.call.{name}" for name in (*first, "sides", "state", "talk", "turns")}
     pure |= {"bridge.agents.succession", "bridge.agents.turns"}
     allowed = {

@@ -142,3 +142,8 @@ class Heard:
     def _heard_bytes(self, sent_bytes: int, now: float) -> int:
         elapsed_bytes = round((now - self._played_at) * 1000 * BYTES_PER_MS)
         return min(self._played_bytes + min(elapsed_bytes, MARK_EVERY_BYTES), sent_bytes)
+
+
+def seconds(audio_bytes: int) -> float:
+    """The length of audio of mu-law, 8 kHz."""
+    return audio_bytes / 1000 / BYTES_PER_MS

@@ -13,9 +13,8 @@ from bridge.agents.succession import FailureKind, Memory
 from bridge.call.conversation import Conversation
 from bridge.call.ends import ENDS, Outcome, Why
 from bridge.call.farewell import OVERTIME_S
-from bridge.call.heard import Heard
+from bridge.call.heard import Heard, seconds
 from bridge.call.limits import CallLimits
-from bridge.call.playout import seconds
 from bridge.call.sides import AgentSide, CallerSide, CallObserver, Chain
 from bridge.call.talk import NEXT_AGENT_MARK, State, Talk
 
@@ -137,6 +136,7 @@ class Call(Talk):
         assert self._agent is not None
         self.count_relayed()
         self._advance_playout(now)
+        self._playout.unsettle()
         lost = self._caller
         lost_s = max(0.0, self._playout.unplayed_s - seconds(lost.held_bytes))
         if self._heard is not None:
@@ -342,6 +342,7 @@ class Call(Talk):
             self._close(now)
 
     def _enter(self, state: State, deadline: float | None) -> None:
+        self._playout.unsettle()
         self.state = state
         self._deadline = deadline
 

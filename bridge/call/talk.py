@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
+from _codec import Playout, Wire
 from bridge.agents.turns import HeardTurn
 from bridge.call.heard import Heard
 from bridge.call.hearing import Hearing
-from bridge.call.playout import Playout
 from bridge.call.sides import AgentSide, CallerSide, CallStats
 
 # Stands before the names of the agent's own marks, which it chooses freely: for the call's first agent, and for those
@@ -160,3 +160,17 @@ class Talk:
     def _advance_playout(self, now: float) -> None:
         self.hearing.poll(now)
         self._playout.advance(self._caller.held_bytes if self._caller is not None else 0, now)
+
+    def settle(self, until: float, caller: Wire, agent: Wire) -> None:
+        """
+        Let `is_settled` take the place of ticks until then, if nothing else is due; call it right after a tick.
+
+        Args:
+            caller, agent: The wires of the two sides.
+        """
+        if self.state is State.BRIDGED and self._is_relayed and not self.hearing.turns.is_pending:
+            self._playout.settle(until, self.audio, caller, agent)
+
+    def is_settled(self, now: float) -> bool:
+        """Whether there is no need of a tick: playout and speech have been followed up to ``now``."""
+        return self._playout.look(now)
