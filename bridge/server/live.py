@@ -373,10 +373,9 @@ class Live:
         elif due.is_over:
             # A fault has kept it in the book, or it has left since the round began.
             self._close(due)
-        elif (sides := self._calls.get(due)) is not None:
+        elif not due.is_settled(now) and (sides := self._calls.get(due)) is not None:
             try:
-                sides.on_tick()
-                due.on_tick(now)
+                sides.on_tick(due, now)
                 self._keep_said(due, now)
             except Exception:
                 log.exception("fault on a tick", call_sid=due.call_sid)

@@ -28,6 +28,8 @@ MUTE_S = 5.0
 UNCLAIMED_LINES = 5
 # What the log says of the agent of a call without one.
 NO_AGENT = {"name": "", "session_id": "", "closed": None}
+# Twilio's bound on queued audio is minutes away, and a silent caller is given many seconds.
+SETTLED_S = 2.0
 
 
 @dataclass(slots=True)
@@ -72,10 +74,18 @@ class OpenSides:
             self.record.recording_ended = self.recording.why_early
         return document(call, call_sid, self.record, self.traffic(call), now, time.time())
 
-    def on_tick(self) -> None:
-        """Let the recording go on."""
+    def on_tick(self, call: Call, now: float) -> None:
+        """Let the recording and the call go on; without ticks for a while, if neither they nor the store need any."""
         if self.recording is not None:
             self.recording.on_tick()
+        call.on_tick(now)
+        if (
+            self.recording is None
+            and not call.conversation.changes
+            and isinstance(self.caller, Leg)
+            and isinstance(self.agent, Leg)
+        ):
+            call.settle(now + min(SETTLED_S, call.left_s(now)), self.caller.wire, self.agent.wire)
 
     def on_closed(self) -> None:
         """The call is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from live import serving, until
 
 from bridge.agents.succession import Said, Speaker
 from bridge.call.sides import SideCounts
+from bridge.call.state import Call
 from bridge.server.open_sides import MUTE_S, UNCLAIMED_LINES, OpenSides, is_mute, log_unclaimed
 
 
@@ -86,3 +88,31 @@ def test_many_calls_without_media_are_a_bounded_number_of_lines(logs):
     log_unclaimed([f"CA{n}" for n in range(100)])
     assert len(logs.lines) == UNCLAIMED_LINES
     assert all(f"others={100 - UNCLAIMED_LINES}" in line for line in logs.lines)
+
+
+@pytest.mark.parametrize("is_kept_for_the_store", [False, True])
+async def test_call_whose_audio_flows_is_looked_at_in_place_of_ticks(monkeypatch, is_kept_for_the_store):
+    monkeypatch.setattr("bridge.server.live.ROUND_S", 0.02)
+    looks: list[bool] = []
+    is_settled = Call.is_settled
+    monkeypatch.setattr(
+        Call, "is_settled", lambda call, now: looks.append(is_settled(call, now)) or looks[-1]
+    )
+    async with serving() as live, live.bridged() as (caller, agent):
+        call = live.open_calls[0]
+        if is_kept_for_the_store:
+            monkeypatch.setattr(call.conversation, "changes", 1)
+        begun = len(looks)
+        frames = 0
+        while (looks[begun:].count(True) < 10) if not is_kept_for_the_store else len(looks) < begun + 30:
+            # Silence, in which there is no speech to take.
+            await caller.send_media(b"\xff" * 160)
+            await agent.send_audio(b"\xff" * 160)
+            frames += 1
+            await asyncio.sleep(0)
+        assert any(looks[begun:]) is not is_kept_for_the_store
+        await until(lambda: live.traffic.from_agent == live.traffic.from_caller == frames)
+        # Without the caller's audio, ticks see to his silence.
+        quiet = len(looks)
+        await until(lambda: len(looks) > quiet + 5)
+        assert not any(looks[quiet + 2 :])
