@@ -44,6 +44,7 @@ extensions = [
         "wire",
         "playout",
         "handshake",
+        "tls_memory",
     )
 ]
 

@@ -18,6 +18,7 @@ from typing import ClassVar, TypeVarTuple
 import structlog
 
 from _codec import HeldBudget, SocketSet, Wire
+from _codec.tls_memory import give_back
 from bridge.agents.json_dialogue import worded
 from bridge.call.ends import Why
 from bridge.call.kept import Kept
@@ -224,6 +225,7 @@ class Leg:
         tcp = transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
         tcp.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, self.limits.write_high_bytes)
+        give_back(transport)
         transport.set_write_buffer_limits(
             high=self.limits.write_high_bytes, low=self.limits.write_high_bytes // 4
         )
