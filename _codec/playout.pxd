@@ -7,7 +7,7 @@ cdef class Playout:
         readonly double unplayed_s
         # Audio sent since then.
         long long sent_bytes
-        # Audio that looks have counted, and `add` has not.
+        # Audio that looks have counted, and `add_relayed` has not.
         long long looked_bytes
         double advanced_at
 

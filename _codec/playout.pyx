@@ -2,7 +2,7 @@
 Estimates how much of the agent's audio Twilio has that has not played, by the clock.
 
 A look at a call in which nothing is due touches few objects of Python: with hundreds of calls, the lines of memory that
-each tick loads cost more than its work. Nothing here can fail.
+each tick loads cost more than its work. Only `Playout.settle` can fail, by a TypeError for other objects.
 """
 
 cimport cython
@@ -28,7 +28,11 @@ cdef class Playout:
         self.advanced_at = now
 
     def add(self, Py_ssize_t audio_bytes):
-        """Audio goes out, or waits for it: all that has come since the last call."""
+        """Audio goes out, or waits for it, that the call has passed on itself."""
+        self.sent_bytes += audio_bytes
+
+    def add_relayed(self, Py_ssize_t audio_bytes):
+        """Likewise of all that was relayed since the last call."""
         self.sent_bytes += audio_bytes - self.looked_bytes
         self.looked_bytes = 0
         if self.agent is not None:
@@ -89,14 +93,16 @@ cdef class Playout:
         Advance, and follow the audio; the caller of this does that a few times a second.
 
         Returns:
-            Whether there is no need of a tick: the call is settled, the caller's audio comes, and of neither side's
-            speech there is anything to take.
+            Whether there is no need of a tick: the call is settled, the caller's audio comes, the agent has said
+            nothing but audio, and of neither side's speech there is anything to take.
         """
         cdef long long sent
-        if now >= self.settled_until:
+        if self.agent is None or now >= self.settled_until:
             return False
         if (
-            self.agent.partner is not self.caller
+            # What it says may make something due: its own leg is no longer settled either.
+            self.agent.settled_until == 0
+            or self.agent.partner is not self.caller
             or self.caller.partner is not self.agent
             or self.caller.media_in == self.caller_media
             or self.audio.follow(now)
@@ -107,6 +113,6 @@ cdef class Playout:
         self.agent_bytes = self.agent.audio_in_bytes
         self.sent_bytes += sent
         self.advance_c(<long long>self.caller.held.samples, now)
-        # `add` counts the same audio later.
+        # `add_relayed` counts the same audio later.
         self.looked_bytes += sent
         return True

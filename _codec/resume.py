@@ -1,5 +1,5 @@
 """
-Resumes reading after a pause. The only module that calls a private method of aiofastnet's TLS transport.
+Resumes reading after a pause, by a private method of aiofastnet's TLS transport.
 
 A resumed TLS transport reads its socket before it looks at bytes that it has read but not decrypted. Those bytes wait
 until the peer sends more; they are lost if the peer has closed; and if they fill their buffer, the connection is

@@ -96,16 +96,20 @@ cdef class SocketReader(FrameWriter):
             self.transport.abort()
 
     cdef bint leave_set(self) except -1:
-        """Stop the reading by a set; False if none reads. A plain socket is read by nobody then, until it is resumed."""
+        """
+        Stop the reading by a set; False if none reads.
+
+        The loop reads a socket of TLS again; nobody reads a plain one until its transport is resumed.
+        """
         if self.socket_set is None:
             return False
         self.socket_set.discard(self.fd)
         self.socket_set = None
         if self.read_ready is not None:
             # A transport that has begun its end does not take the loop's reader away any more.
+            read_ready, self.read_ready = self.read_ready, None
             if not self.native_transport._finalizing_close:
-                asyncio.get_running_loop().add_reader(self.fd, self.read_ready)
-            self.read_ready = None
+                asyncio.get_running_loop().add_reader(self.fd, read_ready)
         return True
 
     def is_wanted(self):

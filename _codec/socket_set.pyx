@@ -2,8 +2,9 @@
 Reads the sockets of many calls past the event loop, in batches.
 
 The loop's way from a readable socket to its protocol touches as much memory as all work on the frame. A set has an epoll
-instance of its own, edge-triggered. A look at it reads each socket that has data once and leaves what is more for the
-next look. A socket at its end, or with an error, goes back to its transport. Of TLS, the transport reads, at the looks.
+instance of its own, edge-triggered except for TLS. A look at it reads each socket that has data once and leaves what is
+more for the next look. A socket at its end, or with an error, goes back to its transport. Of TLS, the transport reads
+all this itself, at the looks.
 
 With hundreds of calls, neither the code of one step nor the memory of one socket stays in the processor's caches until
 it is needed again. So a look reads many sockets, then takes all that was read, then writes all that came of it, and the
@@ -153,10 +154,10 @@ cdef class SocketSet:
 
     def add(self, FrameWriter protocol not None, int fd):
         """
-        Read a socket for its protocol, whose transport must not be told by the loop from now on that there is data.
+        Read a socket for its protocol, of which the loop must not tell the transport from now on that there is data.
 
-        The protocol calls `discard` before the socket is closed. ``read_by_transport()`` is called at an end or an
-        error, once its transport closes, and at `stop`; ``drop(fault)`` after a fault of the protocol.
+        The protocol calls `discard` before the socket is closed. ``read_by_transport()`` is called at `stop`, and of a
+        plain socket at an end or an error and once its transport closes; ``drop(fault)`` after a fault of the protocol.
 
         Raises:
             OSError: The system has no room for one more.
@@ -186,6 +187,8 @@ cdef class SocketSet:
         n = epoll_wait(self.epoll_fd, events, MOST_EVENTS, 0)
         begin_gathering()
         try:
+            # What a look that was interrupted has left.
+            take_batch()
             for i in range(n):
                 for ahead in range(1, min(HOPS + 2, n - i)):
                     self.fetch_ahead(events[i + ahead].data.fd, HOPS + 1 - ahead)

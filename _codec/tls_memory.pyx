@@ -1,8 +1,8 @@
 """
-Gives memory of TLS transports back to the system.
+Gives memory of TLS transports back to the system, on Linux.
 
-The handshake of one connection uses memory, and frees it, in which the next one's buffers are made then: all their pages
-count, of which a call's frames need the first. Failures are those of the transport's `get_extra_info`.
+A transport's buffer is often made in memory that an earlier handshake has used and freed. All its pages count as used
+then, of which a call's frames need the first. Failures are those of the transport's `get_extra_info`.
 """
 
 from libc.stdint cimport uintptr_t

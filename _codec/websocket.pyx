@@ -374,6 +374,7 @@ cdef class WebSocket(Peer):
 
     def eof_received(self):
         """Let the transport close, since the peer sends no more; `connection_lost` follows."""
+        write_pending()
         self.has_eof = True
         return False
 

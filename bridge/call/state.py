@@ -136,7 +136,6 @@ class Call(Talk):
         assert self._agent is not None
         self.count_relayed()
         self._advance_playout(now)
-        self._playout.unsettle()
         lost = self._caller
         lost_s = max(0.0, self._playout.unplayed_s - seconds(lost.held_bytes))
         if self._heard is not None:

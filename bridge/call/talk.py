@@ -155,11 +155,12 @@ class Talk:
             self.stats.frames_from_caller += self._caller.relayed().frames
             from_agent = self._agent.relayed()
             self.stats.frames_from_agent += from_agent.frames
-            self._playout.add(from_agent.audio_bytes)
+            self._playout.add_relayed(from_agent.audio_bytes)
 
     def _advance_playout(self, now: float) -> None:
         self.hearing.poll(now)
         self._playout.advance(self._caller.held_bytes if self._caller is not None else 0, now)
+        self._playout.unsettle()
 
     def settle(self, until: float, caller: Wire, agent: Wire) -> None:
         """

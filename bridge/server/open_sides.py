@@ -28,7 +28,8 @@ MUTE_S = 5.0
 UNCLAIMED_LINES = 5
 # What the log says of the agent of a call without one.
 NO_AGENT = {"name": "", "session_id": "", "closed": None}
-# Twilio's bound on queued audio is minutes away, and a silent caller is given many seconds.
+# For how long looks take the place of a call's ticks. Twilio's bound on queued audio is minutes away, and a silent
+# caller is given many seconds.
 SETTLED_S = 2.0
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from call_script import AUDIO_1S_BYTES, AUDIO_20MS, LIMITS, RecordingAgent, RecordingChain, Script, bridged
+from wire_on_pipe import Sides
 
 from bridge.agents.succession import FailureKind
 from bridge.agents.turns import HeardTurn
@@ -701,3 +702,29 @@ def test_each_step_is_taken_though_one_before_it_fails():
     assert not script.call.run_each(lambda: taken.append(1), lambda: 1 // 0, lambda: taken.append(2))
     assert taken == [1, -1, 2]
     assert script.call.run_each(lambda: taken.append(3))
+
+
+@pytest.mark.parametrize(
+    "event", [(3.0, "tick"), (3.0, "agent_lost"), (3.0, "caller_lost"), (3.0, "hang_up")]
+)
+def test_call_is_settled_until_something_happens(event):
+    script = bridged()
+    # The caller must be heard, and an agent's first audio is what relays it.
+    script.run([(1.0, "agent_audio"), (1.0, "caller_audio")])
+    sides = Sides()
+    sides.agent.settled_until = 1.0
+    script.call.settle(60.0, sides.caller, sides.agent)
+    sides.send(sides.caller, 1)
+    assert script.call.is_settled(2.0)
+    script.run([event])
+    sides.send(sides.caller, 1)
+    assert not script.call.is_settled(3.5)
+
+
+def test_call_is_not_settled_before_both_sides_relay():
+    script = bridged()
+    sides = Sides()
+    sides.agent.settled_until = 1.0
+    script.call.settle(60.0, sides.caller, sides.agent)
+    sides.send(sides.caller, 1)
+    assert not script.call.is_settled(2.0)

@@ -7,39 +7,15 @@ import random
 from typing import Any
 
 import pytest
-from server_frames import from_server
-from wire_on_pipe import make_wire
+from wire_on_pipe import FRAME_BYTES, Sides
 
-from _codec import CallAudio, Playout, Wire
+from _codec import CallAudio, Playout
 
 START = 1000.0
-FRAME_BYTES = 160
-
-
-class Sides:
-    """The two wires of a call, joined, and what the call has counted of the agent's audio."""
-
-    def __init__(self, is_ready: bool = True) -> None:
-        self.caller, _, _ = make_wire(is_client=True)
-        self.agent, _, _ = make_wire(is_client=True)
-        self.agent.join(self.caller)
-        self.caller.join(self.agent)
-        if is_ready:
-            self.caller.set_ready()
-        self._counted_bytes = 0
-
-    def send(self, wire: Wire, frames: int) -> None:
-        audio = base64.b64encode(bytes(FRAME_BYTES))
-        for _ in range(frames):
-            wire.feed(from_server(b'{"type":"audio","data":"%b"}' % audio))
-
-    def relayed_bytes(self) -> int:
-        """The agent's audio since the last question."""
-        before, self._counted_bytes = self._counted_bytes, self.agent.audio_in_bytes
-        return self._counted_bytes - before
 
 
 def settled(sides: Sides, playout: Playout, until: float = START + 1e6) -> Playout:
+    sides.agent.settled_until = START
     playout.settle(until, CallAudio(), sides.caller, sides.agent)
     return playout
 
@@ -54,20 +30,24 @@ def test_looks_count_what_ticks_count(seed):
     for _ in range(40):
         now += rng.choice((0.02, 0.5, 3.0))
         sides.send(sides.agent, rng.choice((0, 1, 25, 300)))
-        event = rng.choice(("none", "none", "counts", "counts", "tick", "clear", "checkpoint"))
+        event = rng.choice(("none", "none", "counts", "counts", "tick", "clear", "checkpoint", "other"))
         if event == "counts":
-            looked.add(sides.relayed_bytes())
+            looked.add_relayed(sides.relayed_bytes())
         elif event == "tick":
-            looked.add(sides.relayed_bytes())
+            looked.add_relayed(sides.relayed_bytes())
             looked.advance(sides.caller.held_bytes, now)
+        elif event == "other":
+            # A frame that the wire leaves to the call.
+            looked.add(FRAME_BYTES)
+            ticked.add(FRAME_BYTES)
         elif event == "checkpoint":
             state = looked.state()
             looked = settled(sides, Playout(0.0))
             looked.restore(*state)
             # As after each checkpoint, the event counts.
-            looked.add(sides.relayed_bytes())
+            looked.add_relayed(sides.relayed_bytes())
         elif event == "clear":
-            looked.add(sides.relayed_bytes())
+            looked.add_relayed(sides.relayed_bytes())
             sides.caller.clear_audio(None)
             looked.restart()
         if event == "clear":
@@ -101,7 +81,13 @@ def closed(sides: Sides) -> None:
     sides.agent.send_close(1000)
 
 
-@pytest.mark.parametrize("trouble", [silent_caller, other_agent, other_caller, closed])
+def text_of_the_agent(sides: Sides) -> None:
+    sides.send(sides.caller, 1)
+    # Set by its leg.
+    sides.agent.settled_until = 0
+
+
+@pytest.mark.parametrize("trouble", [silent_caller, other_agent, other_caller, closed, text_of_the_agent])
 def test_call_in_which_something_may_be_due_wants_a_tick(trouble):
     sides = Sides()
     playout = settled(sides, Playout(START))
@@ -133,6 +119,7 @@ def test_speech_to_be_taken_wants_a_tick():
     sides, audio = Sides(), CallAudio()
     playout = Playout(START)
     playout.settle(START + 60, audio, sides.caller, sides.agent)
+    sides.agent.settled_until = START
     sides.send(sides.caller, 1)
     audio.add_agent(base64.b64encode(b"\x10" * 8000), START)
     assert not playout.look(START + 0.5)

@@ -108,3 +108,20 @@ def test_what_is_not_utf8_is_1007(is_client, before, wrong):
         owner, _, answer = answered(data, is_client)
         assert owner.calls == [("on_violation", 1007, problem)]
         assert int.from_bytes(answer) == 1007
+
+
+def test_what_waits_is_written_before_the_peers_end(is_client):
+    # With TLS, the end can come within the read that caused the writes, and closes the transport.
+    wire, pipe, owner = make_wire(is_client=is_client)
+    written: list[int] = []
+
+    def on_text(message: bytes) -> None:
+        wire.send_text(b"answer")
+        written.append(len(pipe.writes))
+        wire.eof_received()
+        written.append(len(pipe.writes))
+
+    owner.on_text = on_text
+    wire.feed(from_peer(b"question", TEXT, is_client))
+    assert written == [0, 1]
+    assert len(pipe.writes) == 1

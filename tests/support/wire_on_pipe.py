@@ -1,8 +1,11 @@
-"""A wire on a transport in memory."""
+"""Wires on transports in memory."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
+
+from server_frames import from_server
 
 from _codec import Envelope, HeldBudget, SpanFinder, Wire
 
@@ -81,3 +84,29 @@ def texts(pipe: Pipe) -> list[bytes]:
         found.append(stream[head : head + n])
         stream = stream[head + n :]
     return found
+
+
+FRAME_BYTES = 160
+
+
+class Sides:
+    """The two wires of a call, joined, and what the call has counted of the agent's audio."""
+
+    def __init__(self, is_ready: bool = True) -> None:
+        self.caller, _, _ = make_wire(is_client=True)
+        self.agent, _, _ = make_wire(is_client=True)
+        self.agent.join(self.caller)
+        self.caller.join(self.agent)
+        if is_ready:
+            self.caller.set_ready()
+        self._counted_bytes = 0
+
+    def send(self, wire: Wire, frames: int) -> None:
+        audio = base64.b64encode(bytes(FRAME_BYTES))
+        for _ in range(frames):
+            wire.feed(from_server(b'{"type":"audio","data":"%b"}' % audio))
+
+    def relayed_bytes(self) -> int:
+        """The agent's audio since the last question."""
+        before, self._counted_bytes = self._counted_bytes, self.agent.audio_in_bytes
+        return self._counted_bytes - before
