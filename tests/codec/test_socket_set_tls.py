@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from certificates import Tls
 from server_frames import from_server
-from wire_on_socket import HELLO, MANY, connected, in_a_set, play, turn_until
+from wire_on_socket import HELLO, MANY, End, connected, in_a_set, play, turn_until
 
 from _codec import Envelope, SocketSet, SpanFinder
 
@@ -48,13 +48,17 @@ async def test_set_reads_what_the_loop_reads(seed, tls):
     assert by_set[0] == ("text", b"hello")
 
 
+async def is_read_at_a_look_alone(end: End, sockets: SocketSet) -> None:
+    await end.send(from_server(b"last"))
+    await turns()
+    assert ("text", b"last") not in end.owner.calls
+    sockets.look()
+    assert end.owner.calls[-1] == ("text", b"last")
+
+
 async def test_look_reads_what_the_loop_does_not(tls):
     async with connected(tls=tls) as end, in_a_set(end) as sockets:
-        await end.send(from_server(b"second"))
-        await turns()
-        assert ("text", b"second") not in end.owner.calls
-        sockets.look()
-        assert end.owner.calls[-1] == ("text", b"second")
+        await is_read_at_a_look_alone(end, sockets)
 
 
 async def test_stopped_set_gives_the_socket_back(tls):
@@ -91,11 +95,7 @@ async def test_pause_lasts_and_nothing_is_lost_by_it(tls):
         await turn_until(lambda: len(end.owner.calls) == MANY + 1)
         await turns()
         end.wire.read_by(sockets)
-        await end.send(from_server(b"last"))
-        await turns()
-        assert end.owner.calls[-1] == ("text", b"x")
-        sockets.look()
-        assert end.owner.calls[-1] == ("text", b"last")
+        await is_read_at_a_look_alone(end, sockets)
 
 
 async def test_set_does_not_take_a_socket_that_is_about_to_be_resumed(tls):
@@ -108,11 +108,7 @@ async def test_set_does_not_take_a_socket_that_is_about_to_be_resumed(tls):
         await turn_until(lambda: end.transport.is_reading())
         await turns()
         end.wire.read_by(sockets)
-        await end.send(from_server(b"last"))
-        await turns()
-        assert end.owner.calls[-1] == ("text", b"x")
-        sockets.look()
-        assert end.owner.calls[-1] == ("text", b"last")
+        await is_read_at_a_look_alone(end, sockets)
 
 
 async def test_looks_read_all_of_more_than_a_transport_reads_at_once(tls):
