@@ -20,4 +20,4 @@ cdef class Playout:
         unsigned long long caller_media
         unsigned long long agent_bytes
 
-    cdef void advance_c(self, long long held_bytes, double now) noexcept
+    cpdef void advance(self, long long held_bytes, double now) noexcept

@@ -38,11 +38,8 @@ cdef class Playout:
         if self.agent is not None:
             self.agent_bytes = self.agent.audio_in_bytes
 
-    def advance(self, long long held_bytes, double now):
+    cpdef void advance(self, long long held_bytes, double now) noexcept:
         """Let the time since the last call play; while Twilio does not read, held audio does not."""
-        self.advance_c(held_bytes, now)
-
-    cdef void advance_c(self, long long held_bytes, double now) noexcept:
         # The time since the last tick counts as played before the audio sent within it is added. The estimate is
         # late by a tick at most, which the margin covers.
         self.unplayed_s = max(0.0, self.unplayed_s - (now - self.advanced_at))
@@ -112,7 +109,7 @@ cdef class Playout:
         self.caller_media = self.caller.media_in
         self.agent_bytes = self.agent.audio_in_bytes
         self.sent_bytes += sent
-        self.advance_c(<long long>self.caller.held.samples, now)
+        self.advance(<long long>self.caller.held.samples, now)
         # `add_relayed` counts the same audio later.
         self.looked_bytes += sent
         return True
